@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstdint>
+#include <variant>
+
+namespace cake {
+
+/// The average number of tokens that a layer keeps, the window and the slack of decoding included.
+struct TokensPerLayer {
+    int64_t tokens = 1024;
+};
+
+/// K/V memory in bytes, for all layers together.
+struct KvBytes {
+    uint64_t bytes = 0;
+};
+
+/// A share of the first prompt's full cache, above 0 and at most 1.
+struct KvRatio {
+    double ratio = 1;
+};
+
+using Budget = std::variant<TokensPerLayer, KvBytes, KvRatio>;
+
+}  // namespace cake

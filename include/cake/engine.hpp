@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cake/error.hpp"
+#include "cake/sequence.hpp"
+
+namespace cake {
+
+struct EngineOptions {
+    int32_t threads = 0;    // 0: one for each core
+    int32_t n_batch = 512;  // tokens in a chunk of the prefill
+    bool repack = true;  // copy weights into a faster layout where there is one; false: leave them in the mapped file
+};
+
+/// What a GGUF file is.
+struct ModelInfo {
+    std::string path;
+    std::string name;
+    std::string architecture;
+    int32_t n_layer = 0;
+    int32_t n_embd = 0;
+    int32_t n_ff = 0;
+    int32_t n_head = 0;
+    int32_t n_head_kv = 0;
+    int32_t head_dim_k = 0;
+    int32_t head_dim_v = 0;
+    int32_t n_vocab = 0;
+    int32_t n_ctx_train = 0;
+    uint64_t n_params = 0;
+    uint64_t weight_bytes = 0;
+    std::string weight_types;  // by share, largest first: "Q4_0 78%, Q6_K 22%"
+};
+
+struct EngineState;
+
+/// A loaded model. Sequences share it and keep it alive.
+class Engine {
+  public:
+    static Result<Engine> load(const std::string& path, const EngineOptions& options = {});
+    explicit Engine(std::shared_ptr<const EngineState> state);
+
+    Result<Sequence> sequence(const SequenceOptions& options = {}) const;
+
+    /// With the tokens that the model puts around a text.
+    Result<std::vector<Token>> tokenize(std::string_view text) const;
+    /// The bytes of a token; a character may be spread over several tokens.
+    std::string piece(Token token) const;
+
+    const ModelInfo& info() const;
+    /// Bytes of K and V of one token in one layer.
+    Result<uint64_t> kv_bytes_per_token_and_layer(const std::string& cache_type_k,
+                                                  const std::string& cache_type_v) const;
+
+  private:
+    std::shared_ptr<const EngineState> state_;
+};
+
+}  // namespace cake

@@ -1,0 +1,106 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <generator>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cake/budget.hpp"
+#include "cake/error.hpp"
+#include "cake/sampling.hpp"
+
+namespace cake {
+
+using Token = int32_t;
+
+/// How a sequence decides what it keeps. `scorer` and `allocator`, where set, replace those of `policy`.
+struct SequenceOptions {
+    std::string policy = "cake";
+    Budget budget = TokensPerLayer{1024};
+    std::string scorer;
+    std::string allocator;
+    int32_t window = 32;  // the last W tokens, whose queries judge the others, always stay
+    float gamma = 200;    // weight of the variance in the `cake` scorer
+    double tau1 = 1;      // exponents 1/tau1 of dispersion and 1/tau2 of shift in the preference
+    double tau2 = 1;
+    int32_t evict_interval = 0;  // tokens decoded between evictions; 0: a sixteenth of the budget, at most 32
+    std::string cache_type_k = "f16";
+    std::string cache_type_v = "f16";
+    int64_t max_tokens = 0;  // of text and answer together; 0: no limit, but `full` needs one
+    uint64_t seed = 0;       // of the `random` scorer
+};
+
+/// Told while a text is read; false stops. Counts tokens' worth of work, since layers are read one after another.
+using ProgressFunction = std::function<bool(int64_t done_tokens, int64_t total_tokens)>;
+
+struct AppendOptions {
+    ProgressFunction progress;
+    bool all_logits = false;  // for every appended token instead of the last alone
+};
+
+enum class FinishReason { length, end_of_generation, cancelled, failed };
+
+struct GenerateOptions {
+    int64_t max_tokens = -1;  // -1: until the model ends
+    bool ignore_eos = false;
+    SamplingOptions sampling;
+    std::function<bool()> cancelled;  // asked before each token
+};
+
+/// Where the cake goes, for one layer. Dispersion, shift and preference are missing where nothing had to be evicted.
+struct LayerReport {
+    std::optional<double> dispersion;
+    std::optional<double> shift;
+    std::optional<double> preference;
+    int64_t budget = 0;  // tokens that it may hold after an eviction, window included
+    int64_t kept = 0;    // tokens that it holds
+};
+
+/// What was held, in bytes. Peaks count what was allocated: the budget is allocated at once.
+struct MemoryReport {
+    int64_t budget_tokens_per_layer = 0;
+    uint64_t kv_bytes_budget = 0;
+    uint64_t kv_bytes_peak = 0;        // the budget and the one full-length layer of a prefill
+    uint64_t kv_bytes_now = 0;         // of the slots that hold a token
+    uint64_t kv_bytes_full_cache = 0;  // what a full cache would hold now
+    uint64_t layer_bytes = 0;          // the one full-length layer of the longest prefill
+    uint64_t hidden_bytes_peak = 0;
+    uint64_t compute_bytes_peak = 0;
+};
+
+struct SequenceState;
+
+/// One text and its compressed cache. Not for several threads at once.
+class Sequence {
+  public:
+    explicit Sequence(std::unique_ptr<SequenceState> state);
+    Sequence(Sequence&&) noexcept;
+    Sequence& operator=(Sequence&&) noexcept;
+    ~Sequence();
+
+    /// Reads a segment of text: layer by layer, evicting after each. After an error the sequence can only be dropped.
+    Result<void> append(std::span<const Token> tokens, const AppendOptions& options = {});
+
+    /// Adds one token, as generate() does.
+    Result<void> decode(Token token);
+
+    /// Draws tokens one by one; ends at the limit, at the model's end of text, when cancelled, or on an error.
+    std::generator<Token> generate(GenerateOptions options);
+    FinishReason finish_reason() const;
+    const Error& error() const;
+
+    /// Logits after the last token, or after every appended one: [n_vocab, n].
+    std::span<const float> logits() const;
+    int64_t n_tokens() const;
+    std::vector<LayerReport> layers() const;
+    MemoryReport memory() const;
+
+  private:
+    std::unique_ptr<SequenceState> state_;
+};
+
+}  // namespace cake

@@ -1,0 +1,69 @@
+#include "cache/accountant.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <format>
+#include <utility>
+
+namespace cake {
+
+void Accountant::take(MemoryUse use, size_t n_bytes) {
+    now_[index(use)] += n_bytes;
+    peak_[index(use)] = std::max(peak_[index(use)], now_[index(use)]);
+}
+
+void Accountant::give(MemoryUse use, size_t n_bytes) {
+    assert(n_bytes <= now_[index(use)]);
+    now_[index(use)] -= n_bytes;
+}
+
+Result<AccountedBuffer> AccountedBuffer::allocate(Accountant& accountant, MemoryUse use,
+                                                  ggml_backend_buffer_type_t type, size_t n_bytes, const char* what) {
+    // Memory is promised before it is there; a promise larger than the machine would end in a kill, so it is refused
+    // here.
+    size_t free_bytes = 0;
+    size_t total_bytes = 0;
+    ggml_backend_dev_t device = ggml_backend_buft_get_device(type);
+    if (device == nullptr)
+        device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);  // plain host memory names none
+    if (device != nullptr) ggml_backend_dev_memory(device, &free_bytes, &total_bytes);
+    AccountedBuffer result;
+    if (total_bytes == 0 || n_bytes <= total_bytes) {
+        result.buffer_.reset(ggml_backend_buft_alloc_buffer(type, std::max<size_t>(n_bytes, 1)));
+    }
+    if (!result.buffer_) {
+        return fail(std::format("{} needs {} MiB of memory and the device {} has {} MiB: ask for less", what,
+                                n_bytes >> 20U, ggml_backend_buft_name(type), total_bytes >> 20U));
+    }
+    result.accountant_ = &accountant;
+    result.use_ = use;
+    result.n_bytes_ = n_bytes;
+    accountant.take(use, n_bytes);
+    return result;
+}
+
+AccountedBuffer::AccountedBuffer(AccountedBuffer&& other) noexcept
+    : accountant_(std::exchange(other.accountant_, nullptr)),
+      use_(other.use_),
+      n_bytes_(std::exchange(other.n_bytes_, 0)),
+      buffer_(std::move(other.buffer_)) {}
+
+AccountedBuffer& AccountedBuffer::operator=(AccountedBuffer&& other) noexcept {
+    if (this != &other) {
+        release();
+        accountant_ = std::exchange(other.accountant_, nullptr);
+        use_ = other.use_;
+        n_bytes_ = std::exchange(other.n_bytes_, 0);
+        buffer_ = std::move(other.buffer_);
+    }
+    return *this;
+}
+
+void AccountedBuffer::release() {
+    if (accountant_ != nullptr) accountant_->give(use_, n_bytes_);
+    accountant_ = nullptr;
+    n_bytes_ = 0;
+    buffer_.reset();
+}
+
+}  // namespace cake

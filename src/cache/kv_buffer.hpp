@@ -1,0 +1,59 @@
+#pragma once
+
+#include <ggml-cpp.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "cache/accountant.hpp"
+
+namespace cake {
+
+/// The shape of a sequence's K and V. A slot is one token's K and V in one layer for one KV head.
+struct KvShape {
+    int32_t n_layer = 0;
+    int32_t n_head_kv = 0;
+    int32_t head_dim_k = 0;
+    int32_t head_dim_v = 0;
+    ggml_type type_k = GGML_TYPE_F16;
+    ggml_type type_v = GGML_TYPE_F16;
+
+    size_t row_bytes_k() const { return ggml_row_size(type_k, head_dim_k); }
+    size_t row_bytes_v() const { return ggml_row_size(type_v, head_dim_v); }
+    size_t slot_bytes() const { return row_bytes_k() + row_bytes_v(); }
+    /// One token in one layer, all KV heads.
+    size_t token_bytes() const { return slot_bytes() * static_cast<size_t>(n_head_kv); }
+};
+
+/// `n_slots` slots in one backend buffer: two tensors whose rows are the slots.
+class KvBuffer {
+  public:
+    KvBuffer() = default;
+    static Result<KvBuffer> allocate(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
+                                     int64_t n_slots, const char* what);
+
+    ggml_tensor* k() const { return k_; }  // [head_dim_k, n_slots]
+    ggml_tensor* v() const { return v_; }  // [head_dim_v, n_slots]
+    int64_t n_slots() const { return n_slots_; }
+    size_t size_bytes() const { return buffer_.size_bytes(); }
+
+  private:
+    AccountedBuffer buffer_;
+    ggml_context_ptr context_;
+    ggml_tensor* k_ = nullptr;
+    ggml_tensor* v_ = nullptr;
+    int64_t n_slots_ = 0;
+};
+
+/// `length` slots from `from` go to `to`.
+struct SlotMove {
+    int64_t from;
+    int64_t to;
+    int64_t length;
+};
+
+/// Copies slots of `from` to slots of `to`, in the order of `moves`; within one buffer a move may overlap itself.
+void move_slots(const KvBuffer& from, const KvBuffer& to, std::span<const SlotMove> moves);
+
+}  // namespace cake

@@ -1,0 +1,140 @@
+#include "cache/kv_store.hpp"
+
+#include <algorithm>
+#include <cassert>
+
+namespace cake {
+
+namespace {
+
+/// The fewest moves that bring `indices`, ascending, from `from_base` to consecutive slots from `to`.
+std::vector<SlotMove> gather(std::span<const int32_t> indices, int64_t from_base, int64_t to) {
+    std::vector<SlotMove> moves;
+    for (const int32_t index : indices) {
+        const int64_t from = from_base + index;
+        if (!moves.empty() && moves.back().from + moves.back().length == from) {
+            moves.back().length++;
+        } else {
+            moves.push_back({.from = from, .to = to, .length = 1});
+        }
+        to++;
+    }
+    return moves;
+}
+
+}  // namespace
+
+Result<KvStore> KvStore::create(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
+                                int64_t tokens_per_layer) {
+    const int64_t n_slots = tokens_per_layer * shape.n_layer * shape.n_head_kv;
+    auto buffer = KvBuffer::allocate(accountant, type, shape, n_slots, "the K/V budget");
+    if (!buffer) return std::unexpected(buffer.error());
+    KvStore store;
+    store.shape_ = shape;
+    store.buffer_ = std::move(*buffer);
+    store.runs_.resize(static_cast<size_t>(shape.n_layer * shape.n_head_kv));
+    store.positions_.resize(static_cast<size_t>(n_slots));
+    store.scores_.resize(static_cast<size_t>(n_slots));
+    return store;
+}
+
+std::span<const Run> KvStore::runs(int32_t layer) const {
+    return std::span(runs_).subspan(static_cast<size_t>(layer * shape_.n_head_kv),
+                                    static_cast<size_t>(shape_.n_head_kv));
+}
+
+std::span<const int32_t> KvStore::positions(int32_t layer, int32_t head) const {
+    const Run& r = run(layer, head);
+    return std::span(positions_).subspan(static_cast<size_t>(r.begin), static_cast<size_t>(r.length));
+}
+
+std::span<const float> KvStore::scores(int32_t layer, int32_t head) const {
+    const Run& r = run(layer, head);
+    return std::span(scores_).subspan(static_cast<size_t>(r.begin), static_cast<size_t>(r.length));
+}
+
+std::span<float> KvStore::scores(int32_t layer, int32_t head) {
+    const Run& r = run(layer, head);
+    return std::span(scores_).subspan(static_cast<size_t>(r.begin), static_cast<size_t>(r.length));
+}
+
+size_t KvStore::bytes_used() const {
+    size_t n_slots = 0;
+    for (const Run& r : runs_) n_slots += static_cast<size_t>(r.length);
+    return n_slots * shape_.slot_bytes();
+}
+
+void KvStore::keep(int32_t layer, int32_t head, std::span<const int32_t> kept) {
+    Run& r = run(layer, head);
+    assert(std::ranges::is_sorted(kept) && (kept.empty() || (kept.front() >= 0 && kept.back() < r.length)));
+    move_slots(buffer_, buffer_, gather(kept, r.begin, r.begin));
+    auto to = static_cast<size_t>(r.begin);
+    for (const int32_t index : kept) {
+        positions_[to] = positions_[static_cast<size_t>(r.begin + index)];
+        scores_[to] = scores_[static_cast<size_t>(r.begin + index)];
+        to++;
+    }
+    r.length = static_cast<int32_t>(kept.size());
+}
+
+void KvStore::slide(Run& r, int64_t begin) {
+    if (begin == r.begin) return;
+    const SlotMove move{.from = r.begin, .to = begin, .length = r.length};
+    move_slots(buffer_, buffer_, {&move, 1});
+    const auto copy = [&](auto& values) {
+        const auto from = values.begin() + r.begin;
+        if (begin < r.begin) {
+            std::copy(from, from + r.length, values.begin() + begin);
+        } else {
+            std::copy_backward(from, from + r.length, values.begin() + begin + r.length);
+        }
+    };
+    copy(positions_);
+    copy(scores_);
+    r.begin = begin;
+}
+
+void KvStore::arrange(std::span<const int32_t> capacities) {
+    assert(capacities.size() == static_cast<size_t>(shape_.n_layer));
+    // First everything down, then everything up to its place, so that no run is slid over another.
+    int64_t packed = 0;
+    for (Run& r : runs_) {
+        slide(r, packed);
+        packed += r.length;
+    }
+    int64_t end = 0;
+    for (const int32_t capacity : capacities) end += static_cast<int64_t>(capacity) * shape_.n_head_kv;
+    assert(end <= buffer_.n_slots() && "a store never holds more than its budget");
+    for (size_t i = runs_.size(); i-- > 0;) {
+        Run& r = runs_[i];
+        r.capacity = capacities[i / static_cast<size_t>(shape_.n_head_kv)];
+        assert(r.capacity >= r.length);
+        end -= r.capacity;
+        slide(r, end);
+    }
+}
+
+void KvStore::load(int32_t layer, int32_t head, const KvBuffer& from, int64_t base, std::span<const int32_t> kept,
+                   std::span<const int32_t> positions, std::span<const float> scores) {
+    Run& r = run(layer, head);
+    const auto n = static_cast<int32_t>(kept.size());
+    assert(r.length + n <= r.capacity && positions.size() == kept.size() && scores.size() == kept.size());
+    const int64_t to = r.begin + r.length;
+    move_slots(from, buffer_, gather(kept, base, to));
+    std::ranges::copy(positions, positions_.begin() + to);
+    std::ranges::copy(scores, scores_.begin() + to);
+    r.length += n;
+}
+
+void KvStore::push(int32_t layer, int32_t position, float score) {
+    for (int32_t head = 0; head < shape_.n_head_kv; head++) {
+        Run& r = run(layer, head);
+        assert(r.length < r.capacity);
+        const auto slot = static_cast<size_t>(r.begin + r.length);
+        positions_[slot] = position;
+        scores_[slot] = score;
+        r.length++;
+    }
+}
+
+}  // namespace cake

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "cache/kv_buffer.hpp"
+
+namespace cake {
+
+/// The slots of one layer and KV head: a contiguous run of the store, oldest token first.
+struct Run {
+    int64_t begin = 0;
+    int32_t length = 0;
+    int32_t capacity = 0;
+};
+
+/// One sequence's compressed cache: a fixed number of slots, allocated once, ragged by layer. It stores and never
+/// decides. Beside K and V each slot has the token's position in the text and the score it was last given.
+class KvStore {
+  public:
+    KvStore() = default;
+    /// `tokens_per_layer` is the stated budget: `n_layer * tokens_per_layer` tokens, sliced as arrange() says.
+    static Result<KvStore> create(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
+                                  int64_t tokens_per_layer);
+
+    const KvShape& shape() const { return shape_; }
+    const KvBuffer& buffer() const { return buffer_; }
+    int64_t capacity_tokens() const { return buffer_.n_slots() / shape_.n_head_kv; }
+
+    std::span<const Run> runs(int32_t layer) const;  // one for each KV head
+    int32_t length(int32_t layer) const { return runs(layer).front().length; }
+    std::span<const int32_t> positions(int32_t layer, int32_t head) const;
+    std::span<const float> scores(int32_t layer, int32_t head) const;
+    std::span<float> scores(int32_t layer, int32_t head);
+
+    /// Bytes of the slots that are occupied.
+    size_t bytes_used() const;
+    size_t bytes_allocated() const { return buffer_.size_bytes(); }
+
+    /// Drops all tokens of a run but those at `kept`, ascending indices into it; the run stays where it is.
+    void keep(int32_t layer, int32_t head, std::span<const int32_t> kept);
+
+    /// Gives every layer room for `capacities[layer]` tokens, at least as many as it holds, and slides the runs there.
+    void arrange(std::span<const int32_t> capacities);
+
+    /// Appends tokens to a run from a buffer of the same shape, where token i lies at slot `base + kept[i]`.
+    void load(int32_t layer, int32_t head, const KvBuffer& from, int64_t base, std::span<const int32_t> kept,
+              std::span<const int32_t> positions, std::span<const float> scores);
+
+    /// Makes the next slot of every run of the layer the token at `position`; the caller writes its K and V there.
+    void push(int32_t layer, int32_t position, float score);
+
+  private:
+    Run& run(int32_t layer, int32_t head) { return runs_[static_cast<size_t>(layer * shape_.n_head_kv + head)]; }
+    const Run& run(int32_t layer, int32_t head) const {
+        return runs_[static_cast<size_t>(layer * shape_.n_head_kv + head)];
+    }
+    void slide(Run& run, int64_t begin);
+
+    KvShape shape_;
+    KvBuffer buffer_;
+    std::vector<Run> runs_;           // [n_head_kv, n_layer]
+    std::vector<int32_t> positions_;  // [n_slots]
+    std::vector<float> scores_;       // [n_slots]
+};
+
+}  // namespace cake

@@ -1,0 +1,115 @@
+#include <format>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.hpp"
+#include "cli/interrupt.hpp"
+#include "cli/output.hpp"
+#include "cli/parse.hpp"
+
+namespace cake::cli {
+
+namespace {
+
+constexpr int64_t kTexts[] = {4096, 32768, 131072};
+constexpr int64_t kBudgets[] = {256, 1024, 4096};
+
+struct InfoFlags {
+    std::string path;
+    std::string cache_type_k = "f16";
+    std::string cache_type_v = "f16";
+    bool json = false;
+};
+
+std::string as_text(const ModelInfo& m, uint64_t bytes_per_token) {
+    std::string out = std::format("{}\n", m.name);
+    const auto line = [&](std::string_view what, const std::string& value) {
+        out += std::format("  {:<14}{}\n", what, value);
+    };
+    line("file", m.path);
+    line("architecture", m.architecture);
+    line("parameters",
+         std::format("{} in {} ({})", format_count(m.n_params), format_bytes(m.weight_bytes), m.weight_types));
+    line("layers", std::format("{}, width {}, feed-forward {}", m.n_layer, m.n_embd, m.n_ff));
+    line("heads", std::format("{} for queries, {} for K/V, of {} values", m.n_head, m.n_head_kv, m.head_dim_k));
+    line("vocabulary", std::format("{} tokens", format_count(static_cast<uint64_t>(m.n_vocab))));
+    line("trained on", std::format("texts of {} tokens", format_count(static_cast<uint64_t>(m.n_ctx_train))));
+    out += std::format("\nK/V memory, {} a token\n\n", format_bytes(bytes_per_token));
+
+    out += std::format("  {:<24}", "a text of");
+    for (const int64_t n : kTexts) out += std::format("{:>20}", format_count(static_cast<uint64_t>(n)) + " tokens");
+    out += std::format("\n  {:<24}", "full cache");
+    for (const int64_t n : kTexts)
+        out += std::format("{:>20}", format_bytes(bytes_per_token * static_cast<uint64_t>(n)));
+    out += "\n";
+    for (const int64_t budget : kBudgets) {
+        out += std::format("  {:<24}", std::format("--kv-budget {}", budget));
+        for (const int64_t n : kTexts) {
+            const auto kept = static_cast<uint64_t>(std::min(budget, n));
+            out += std::format("{:>20}", std::format("{} ({:.1f}%)", format_bytes(bytes_per_token * kept),
+                                                     100.0 * static_cast<double>(kept) / static_cast<double>(n)));
+        }
+        out += "\n";
+    }
+    out +=
+        std::format("\nWhile a prompt is read, one layer more is held in full: {} for {} tokens.\n",
+                    format_bytes(bytes_per_token / static_cast<uint64_t>(m.n_layer) * static_cast<uint64_t>(kTexts[1])),
+                    format_count(static_cast<uint64_t>(kTexts[1])));
+    return out;
+}
+
+nlohmann::ordered_json as_json(const ModelInfo& m, uint64_t bytes_per_token) {
+    return {{"model", m.path},
+            {"name", m.name},
+            {"architecture", m.architecture},
+            {"parameters", m.n_params},
+            {"weight_bytes", m.weight_bytes},
+            {"weight_types", m.weight_types},
+            {"n_layer", m.n_layer},
+            {"n_embd", m.n_embd},
+            {"n_ff", m.n_ff},
+            {"n_head", m.n_head},
+            {"n_head_kv", m.n_head_kv},
+            {"head_dim", m.head_dim_k},
+            {"n_vocab", m.n_vocab},
+            {"n_ctx_train", m.n_ctx_train},
+            {"kv_bytes_per_token", bytes_per_token}};
+}
+
+Result<void> show(const InfoFlags& flags) {
+    const auto engine = Engine::load(flags.path, {.threads = 1, .repack = false});
+    if (!engine) return std::unexpected(engine.error());
+    const auto per_layer = engine->kv_bytes_per_token_and_layer(flags.cache_type_k, flags.cache_type_v);
+    if (!per_layer) return std::unexpected(per_layer.error());
+    const auto& info = engine->info();
+    const uint64_t bytes_per_token = *per_layer * static_cast<uint64_t>(info.n_layer);
+    return write_output(
+        flags.json
+            ? as_json(info, bytes_per_token).dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
+                  "\n"
+            : as_text(info, bytes_per_token));
+}
+
+}  // namespace
+
+void add_info(CLI::App& app, std::function<int()>& action) {
+    auto flags = std::make_shared<InfoFlags>();
+    auto* info = app.add_subcommand("info", "say what a GGUF file is, and what a budget means for it in bytes");
+    info->add_option("-m,--model,model", flags->path, "the model, a GGUF file")->type_name("FILE")->required();
+    info->add_option("--cache-type-k", flags->cache_type_k, "type of the keys, also -ctk")
+        ->type_name("TYPE")
+        ->capture_default_str();
+    info->add_option("--cache-type-v", flags->cache_type_v, "type of the values, also -ctv")
+        ->type_name("TYPE")
+        ->capture_default_str();
+    info->add_flag("--json", flags->json, "print one JSON object");
+    info->callback([flags, &action] {
+        action = [flags] {
+            catch_interrupts();
+            if (auto shown = show(*flags); !shown) return complain(shown.error().message), kFailed;
+            return kDone;
+        };
+    });
+}
+
+}  // namespace cake::cli

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "cake/error.hpp"
+
+namespace cake::cli {
+
+/// Writes to standard output at once, and says what went wrong (a full disk, a closed pipe) instead of losing it.
+Result<void> write_output(std::string_view text);
+
+/// One line to standard error: "cake: …".
+void complain(std::string_view message);
+
+/// The bytes of a file, or of standard input where `path` is "-".
+Result<std::string> read_input(const std::string& path);
+
+}  // namespace cake::cli

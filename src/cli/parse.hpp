@@ -1,0 +1,47 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "cake/engine.hpp"
+
+namespace cake::cli {
+
+/// Exit codes: the same for every command.
+inline constexpr int kDone = 0;
+inline constexpr int kFailed = 1;
+inline constexpr int kWrongUsage = 2;
+inline constexpr int kInterrupted = 130;
+
+/// Flags that say which model, and how it is computed.
+struct ModelFlags {
+    std::string path;
+    EngineOptions options;
+    bool no_repack = false;
+
+    void add_to(CLI::App& app);
+    EngineOptions engine_options() const;
+};
+
+/// Flags that say what is kept.
+struct KvFlags {
+    SequenceOptions options;
+    int64_t tokens_per_layer = 0;
+    std::string memory;
+    double ratio = 0;
+
+    void add_to(CLI::App& app);
+    /// The stated budget, 1024 tokens a layer where none is; an error where its size is not one.
+    Result<SequenceOptions> sequence_options() const;
+};
+
+/// "2GiB", "500M", "1048576": bytes. K, M, G, T are powers of 1024, with or without iB.
+Result<uint64_t> parse_size(const std::string& text);
+
+/// 1610612736 as "1.50 GiB".
+std::string format_bytes(uint64_t n_bytes);
+
+/// 32768 as "32,768".
+std::string format_count(uint64_t n);
+
+}  // namespace cake::cli

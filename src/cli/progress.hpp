@@ -1,0 +1,29 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace cake::cli {
+
+/// A bar on a terminal's standard error: share done, tokens per second, time left. Silent where that is no terminal.
+class ProgressBar {
+  public:
+    explicit ProgressBar(std::string what);
+    ~ProgressBar() { clear(); }
+    ProgressBar(const ProgressBar&) = delete;
+    ProgressBar& operator=(const ProgressBar&) = delete;
+
+    void update(int64_t done, int64_t total);
+    void clear();
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    std::string what_;
+    bool terminal_;
+    bool shown_ = false;
+    Clock::time_point begin_ = Clock::now();
+    Clock::time_point last_;
+};
+
+}  // namespace cake::cli

@@ -1,0 +1,84 @@
+#include "cli/report.hpp"
+
+#include <format>
+
+#include "cli/parse.hpp"
+
+namespace cake::cli {
+
+namespace {
+
+double rate(size_t n, double seconds) {
+    return seconds > 0 ? static_cast<double>(n) / seconds : 0;
+}
+
+nlohmann::ordered_json number(const std::optional<double>& value) {
+    return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
+}
+
+/// The first generated token comes out of the prefill; decoding makes the others.
+double decode_rate(const RunReport& report) {
+    return report.tokens.size() > 1 ? rate(report.tokens.size() - 1, report.decode_seconds) : 0;
+}
+
+}  // namespace
+
+const char* to_string(FinishReason reason) {
+    switch (reason) {
+        case FinishReason::length:
+            return "length";
+        case FinishReason::end_of_generation:
+            return "stop";
+        case FinishReason::cancelled:
+            return "cancelled";
+        case FinishReason::failed:
+            return "failed";
+    }
+    return "failed";
+}
+
+nlohmann::ordered_json to_json(const RunReport& report, const Engine& engine, const Sequence& sequence) {
+    const auto memory = sequence.memory();
+    nlohmann::ordered_json layers = nlohmann::ordered_json::array();
+    for (const auto& layer : sequence.layers()) {
+        layers.push_back({{"layer", layers.size()},
+                          {"dispersion", number(layer.dispersion)},
+                          {"shift", number(layer.shift)},
+                          {"preference", number(layer.preference)},
+                          {"budget", layer.budget},
+                          {"kept", layer.kept}});
+    }
+    return {{"model", engine.info().path},
+            {"policy", report.policy},
+            {"prompt_tokens", report.prompt_tokens},
+            {"generated_tokens", report.tokens.size()},
+            {"finish_reason", to_string(sequence.finish_reason())},
+            {"prefill_seconds", report.prefill_seconds},
+            {"prefill_tokens_per_second", rate(static_cast<size_t>(report.prompt_tokens), report.prefill_seconds)},
+            {"decode_tokens_per_second", decode_rate(report)},
+            {"kv",
+             {{"budget_tokens_per_layer", memory.budget_tokens_per_layer},
+              {"bytes_budget", memory.kv_bytes_budget},
+              {"bytes_layer", memory.layer_bytes},
+              {"bytes_peak", memory.kv_bytes_peak},
+              {"bytes_now", memory.kv_bytes_now},
+              {"bytes_full_cache", memory.kv_bytes_full_cache}}},
+            {"hidden_bytes_peak", memory.hidden_bytes_peak},
+            {"compute_bytes_peak", memory.compute_bytes_peak},
+            {"layers", std::move(layers)},
+            {"tokens", report.tokens},
+            {"text", report.text}};
+}
+
+std::string summary(const RunReport& report, const Sequence& sequence) {
+    const auto memory = sequence.memory();
+    return std::format(
+        "prompt {} tokens, {:.1f} per second; generated {} tokens, {:.1f} per second\n"
+        "K/V memory ({}): {} held of {} allowed; a full cache would hold {}\n",
+        format_count(static_cast<uint64_t>(report.prompt_tokens)),
+        rate(static_cast<size_t>(report.prompt_tokens), report.prefill_seconds), format_count(report.tokens.size()),
+        decode_rate(report), report.policy, format_bytes(memory.kv_bytes_now), format_bytes(memory.kv_bytes_budget),
+        format_bytes(memory.kv_bytes_full_cache));
+}
+
+}  // namespace cake::cli

@@ -1,0 +1,127 @@
+#include "engine/decode.hpp"
+
+#include <algorithm>
+#include <format>
+
+#include "engine/eviction.hpp"
+#include "engine/graph.hpp"
+#include "model/layer_graph.hpp"
+
+namespace cake {
+
+namespace {
+
+constexpr size_t kNodesPerLayer = 48;
+
+class Decode {
+  public:
+    explicit Decode(SequenceState& state)
+        : state_(state),
+          h_(state.hparams()),
+          runner_(*state.decode_runner),
+          graph_(kNodesPerLayer * (static_cast<size_t>(h_.n_layer) + 2)),
+          nodes_(graph_.context(), h_, state.engine->weights) {}
+
+    Result<void> run(Token token) {
+        const auto position = static_cast<int32_t>(state_.n_tokens);
+        place(position);
+        build();
+        if (auto allocated = runner_.allocate(graph_); !allocated) return allocated;
+        set_input<int32_t>(token_, {&token, 1});
+        set_input<int32_t>(position_, {&position, 1});
+        set_input<int64_t>(slots_, slot_numbers_);
+        if (ring_row_ != nullptr) set_input<int64_t>(ring_row_, {&ring_number_, 1});
+        if (auto computed = runner_.compute(graph_); !computed) return computed;
+        state_.logits.resize(static_cast<size_t>(h_.n_vocab));
+        ggml_backend_tensor_get(logits_, state_.logits.data(), 0, ggml_nbytes(logits_));
+        state_.n_tokens++;
+        return {};
+    }
+
+  private:
+    /// Takes the next slot of every layer and KV head, and the next row of the ring.
+    void place(int32_t position) {
+        for (int32_t layer = 0; layer < h_.n_layer; layer++) {
+            for (const Run& run : state_.store.runs(layer)) slot_numbers_.push_back(run.begin + run.length);
+            state_.store.push(layer, position, 0);
+        }
+        auto& ring = state_.ring;
+        ring_number_ = ring.next;
+        ring.next = (ring.next + 1) % state_.options.window;
+        ring.n_filled = std::min(ring.n_filled + 1, state_.options.window);
+    }
+
+    void build() {
+        token_ = graph_.input(GGML_TYPE_I32, 1);
+        position_ = graph_.input(GGML_TYPE_I32, 1);
+        slots_ = graph_.input(GGML_TYPE_I64, h_.n_head_kv, h_.n_layer);
+        if (state_.reads_attention()) ring_row_ = graph_.input(GGML_TYPE_I64, 1);
+        ggml_tensor* hidden = nodes_.embed(token_);
+        for (int32_t layer = 0; layer < h_.n_layer; layer++) hidden = build_layer(layer, hidden);
+        logits_ = graph_.output(nodes_.logits(hidden));
+    }
+
+    ggml_tensor* build_layer(int32_t layer, ggml_tensor* hidden) {
+        auto* context = graph_.context();
+        const auto& buffer = state_.store.buffer();
+        ggml_tensor* input = nodes_.attention_input(layer, hidden);
+        ggml_tensor* query = nodes_.query(layer, input, position_);
+        ggml_tensor* slots = ggml_view_1d(context, slots_, h_.n_head_kv, static_cast<size_t>(layer) * slots_->nb[1]);
+        write_slots(buffer.k(), nodes_.key(layer, input, position_), slots);
+        write_slots(buffer.v(), nodes_.value(layer, input), slots);
+        if (ring_row_ != nullptr) {
+            ggml_tensor* flat = ggml_reshape_2d(context, query, query->ne[0] * query->ne[1], 1);
+            graph_.add(ggml_set_rows(context, state_.ring.layers[static_cast<size_t>(layer)], flat, ring_row_));
+        }
+        ggml_tensor* attention =
+            nodes_.attend(query, layer_view(buffer.k(), layer), layer_view(buffer.v(), layer), nullptr);
+        return nodes_.finish(layer, hidden, attention);
+    }
+
+    void write_slots(ggml_tensor* rows, ggml_tensor* values, ggml_tensor* slots) {
+        ggml_tensor* flat = ggml_reshape_2d(graph_.context(), values, values->ne[0], h_.n_head_kv);
+        graph_.add(ggml_set_rows(graph_.context(), rows, flat, slots));
+    }
+
+    /// All tokens of one layer: [head_dim, n_kv, n_head_kv].
+    ggml_tensor* layer_view(ggml_tensor* rows, int32_t layer) {
+        const Run& run = state_.store.runs(layer).front();
+        return ggml_view_3d(graph_.context(), rows, rows->ne[0], run.length, h_.n_head_kv, rows->nb[1],
+                            static_cast<size_t>(run.capacity) * rows->nb[1],
+                            static_cast<size_t>(run.begin) * rows->nb[1]);
+    }
+
+    SequenceState& state_;
+    const Hparams& h_;
+    GraphRunner& runner_;
+    Graph graph_;
+    LayerGraph nodes_;
+    std::vector<int64_t> slot_numbers_;  // [n_head_kv, n_layer]
+    int64_t ring_number_ = 0;
+    ggml_tensor* token_ = nullptr;
+    ggml_tensor* position_ = nullptr;
+    ggml_tensor* slots_ = nullptr;
+    ggml_tensor* ring_row_ = nullptr;
+    ggml_tensor* logits_ = nullptr;
+};
+
+}  // namespace
+
+Result<void> decode(SequenceState& state, Token token) {
+    if (!state.decode_runner)
+        state.decode_runner = std::make_unique<GraphRunner>(state.engine->compute, state.accountant);
+    for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
+        const Run& run = state.store.runs(layer).front();
+        if (run.length < run.capacity) continue;
+        if (!state.evicts()) {
+            return fail(
+                std::format("the context of {} tokens is full: a larger one (-c), or a policy that evicts, goes on",
+                            state.tokens_per_layer));
+        }
+        GraphRunner analysis(state.engine->compute, state.accountant);
+        if (auto evicted = evict_decoded(analysis, state, layer); !evicted) return evicted;
+    }
+    return Decode(state).run(token);
+}
+
+}  // namespace cake

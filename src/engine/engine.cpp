@@ -1,0 +1,113 @@
+#include "cake/engine.hpp"
+
+#include <algorithm>
+#include <format>
+#include <map>
+#include <thread>
+
+#include "cache/kv_buffer.hpp"
+#include "engine/engine_state.hpp"
+#include "engine/sequence_state.hpp"
+
+namespace cake {
+
+namespace {
+
+std::string weight_types(const GgufFile& file, uint64_t n_bytes) {
+    std::map<ggml_type, uint64_t> bytes;
+    for (auto* t = ggml_get_first_tensor(file.tensors()); t != nullptr; t = ggml_get_next_tensor(file.tensors(), t)) {
+        bytes[t->type] += ggml_nbytes(t);
+    }
+    std::vector<std::pair<uint64_t, ggml_type>> order;
+    for (const auto& [type, n] : bytes) order.emplace_back(n, type);
+    std::ranges::sort(order, std::greater{});
+    std::string text;
+    for (const auto& [n, type] : order) {
+        const auto percent = n * 100 / std::max<uint64_t>(n_bytes, 1);
+        if (percent > 0) text += std::format("{}{} {}%", text.empty() ? "" : ", ", ggml_type_name(type), percent);
+    }
+    return text;
+}
+
+ModelInfo describe(const GgufFile& file, const Hparams& h, const Weights& weights) {
+    uint64_t n_params = 0;
+    for (auto* t = ggml_get_first_tensor(file.tensors()); t != nullptr; t = ggml_get_next_tensor(file.tensors(), t)) {
+        n_params += static_cast<uint64_t>(ggml_nelements(t));
+    }
+    return {.path = file.path(),
+            .name = h.name,
+            .architecture = std::string(h.architecture->name),
+            .n_layer = h.n_layer,
+            .n_embd = h.n_embd,
+            .n_ff = h.n_ff,
+            .n_head = h.n_head,
+            .n_head_kv = h.n_head_kv,
+            .head_dim_k = h.head_dim_k,
+            .head_dim_v = h.head_dim_v,
+            .n_vocab = h.n_vocab,
+            .n_ctx_train = h.n_ctx_train,
+            .n_params = n_params,
+            .weight_bytes = weights.n_bytes,
+            .weight_types = weight_types(file, weights.n_bytes)};
+}
+
+}  // namespace
+
+Result<Engine> Engine::load(const std::string& path, const EngineOptions& options) {
+    silence_libraries();
+    constexpr int32_t kMostThreads = 512;  // ggml's own limit
+    if (options.threads < 0 || options.threads > kMostThreads) {
+        return fail(std::format("{} threads are not possible: 1 to {} are", options.threads, kMostThreads));
+    }
+    if (options.n_batch < 1 || options.n_batch > 65536) {
+        return fail(std::format("a batch of {} tokens is not possible: 1 to 65536 are", options.n_batch));
+    }
+    auto file = GgufFile::open(path);
+    if (!file) return std::unexpected(file.error());
+    auto hparams = read_hparams(*file);
+    if (!hparams) return std::unexpected(hparams.error());
+    const auto n_cores = static_cast<int32_t>(std::max(1U, std::thread::hardware_concurrency()));
+    auto compute = Compute::create(options.threads > 0 ? options.threads : std::min(n_cores, kMostThreads));
+    if (!compute) return std::unexpected(compute.error());
+    auto weights = load_weights(*file, *hparams, *compute, options.repack);
+    if (!weights) return std::unexpected(weights.error());
+    auto vocabulary = Vocabulary::load(path, file->metadata());
+    if (!vocabulary) return std::unexpected(vocabulary.error());
+    if (vocabulary->n_tokens() > hparams->n_vocab) {
+        return fail(std::format("{}: the vocabulary has {} tokens and token_embd.weight {} rows", path,
+                                vocabulary->n_tokens(), hparams->n_vocab));
+    }
+    auto info = describe(*file, *hparams, *weights);
+    return Engine(std::make_shared<const EngineState>(options, std::move(*file), std::move(*hparams),
+                                                      std::move(*compute), std::move(*weights), std::move(*vocabulary),
+                                                      std::move(info)));
+}
+
+Engine::Engine(std::shared_ptr<const EngineState> state) : state_(std::move(state)) {}
+
+Result<Sequence> Engine::sequence(const SequenceOptions& options) const {
+    auto state = make_sequence_state(state_, options);
+    if (!state) return std::unexpected(state.error());
+    return Sequence(std::move(*state));
+}
+
+Result<std::vector<Token>> Engine::tokenize(std::string_view text) const {
+    return state_->vocabulary.tokenize(text);
+}
+
+std::string Engine::piece(Token token) const {
+    return state_->vocabulary.piece(token);
+}
+
+const ModelInfo& Engine::info() const {
+    return state_->info;
+}
+
+Result<uint64_t> Engine::kv_bytes_per_token_and_layer(const std::string& cache_type_k,
+                                                      const std::string& cache_type_v) const {
+    auto shape = make_kv_shape(state_->hparams, cache_type_k, cache_type_v);
+    if (!shape) return std::unexpected(shape.error());
+    return shape->token_bytes();
+}
+
+}  // namespace cake

@@ -1,0 +1,23 @@
+#pragma once
+
+#include "cake/engine.hpp"
+#include "model/architecture.hpp"
+#include "model/compute.hpp"
+#include "model/gguf_file.hpp"
+#include "model/weights.hpp"
+#include "text/vocabulary.hpp"
+
+namespace cake {
+
+/// What an Engine holds, shared with its sequences. The file outlives the weights that lie in it.
+struct EngineState {
+    EngineOptions options;
+    GgufFile file;
+    Hparams hparams;
+    Compute compute;
+    Weights weights;
+    Vocabulary vocabulary;
+    ModelInfo info;
+};
+
+}  // namespace cake

@@ -1,0 +1,48 @@
+#include "engine/graph.hpp"
+
+namespace cake {
+
+Graph::Graph(size_t n_nodes)
+    : context_(ggml_init({.mem_size = n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false),
+                          .mem_buffer = nullptr,
+                          .no_alloc = true})),
+      graph_(ggml_new_graph_custom(context_.get(), n_nodes, false)) {}
+
+ggml_tensor* Graph::input(ggml_type type, int64_t ne0, int64_t ne1) {
+    ggml_tensor* tensor = ggml_new_tensor_2d(context_.get(), type, ne0, ne1);
+    ggml_set_input(tensor);
+    return tensor;
+}
+
+ggml_tensor* Graph::output(ggml_tensor* node) {
+    ggml_set_output(node);
+    add(node);
+    return node;
+}
+
+GraphRunner::GraphRunner(const Compute& compute, Accountant& accountant)
+    : compute_(compute), accountant_(accountant), allocator_(ggml_gallocr_new(compute.buffer_type())) {}
+
+GraphRunner::~GraphRunner() {
+    accountant_.give(MemoryUse::compute, n_bytes_);
+}
+
+Result<void> GraphRunner::allocate(Graph& graph) {
+    if (!ggml_gallocr_alloc_graph(allocator_.get(), graph.get())) {
+        return fail("memory for intermediate results cannot be had: a smaller batch (-b) needs less");
+    }
+    const size_t n_bytes = ggml_gallocr_get_buffer_size(allocator_.get(), 0);
+    if (n_bytes > n_bytes_) accountant_.take(MemoryUse::compute, n_bytes - n_bytes_);
+    if (n_bytes < n_bytes_) accountant_.give(MemoryUse::compute, n_bytes_ - n_bytes);
+    n_bytes_ = n_bytes;
+    return {};
+}
+
+Result<void> GraphRunner::compute(Graph& graph) {
+    if (ggml_backend_graph_compute(compute_.backend(), graph.get()) != GGML_STATUS_SUCCESS) {
+        return fail("the device failed to compute a graph");
+    }
+    return {};
+}
+
+}  // namespace cake

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <ggml-cpp.h>
+
+#include <span>
+
+#include "cache/accountant.hpp"
+#include "model/compute.hpp"
+
+namespace cake {
+
+/// A graph being built: nodes that depend on inputs, computed once by a GraphRunner.
+class Graph {
+  public:
+    explicit Graph(size_t n_nodes);
+
+    ggml_context* context() const { return context_.get(); }
+    ggml_cgraph* get() const { return graph_; }
+
+    ggml_tensor* input(ggml_type type, int64_t ne0, int64_t ne1 = 1);
+    /// Keeps a node's result until the next graph is allocated.
+    ggml_tensor* output(ggml_tensor* node);
+    /// Makes a node, and what it depends on, part of the graph, after all that already is.
+    void add(ggml_tensor* node) { ggml_build_forward_expand(graph_, node); }
+
+  private:
+    ggml_context_ptr context_;
+    ggml_cgraph* graph_;
+};
+
+/// Allocates and computes graphs one after another in one buffer, which grows to the largest and is accounted for.
+class GraphRunner {
+  public:
+    GraphRunner(const Compute& compute, Accountant& accountant);
+    ~GraphRunner();
+    GraphRunner(const GraphRunner&) = delete;
+    GraphRunner& operator=(const GraphRunner&) = delete;
+
+    Result<void> allocate(Graph& graph);
+    Result<void> compute(Graph& graph);
+
+  private:
+    const Compute& compute_;
+    Accountant& accountant_;
+    ggml_gallocr_ptr allocator_;
+    size_t n_bytes_ = 0;
+};
+
+/// Sets an allocated input.
+template <typename T>
+void set_input(ggml_tensor* tensor, std::span<const T> values) {
+    ggml_backend_tensor_set(tensor, values.data(), 0, values.size_bytes());
+}
+
+}  // namespace cake

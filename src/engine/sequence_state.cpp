@@ -1,0 +1,201 @@
+#include "engine/sequence_state.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <format>
+#include <limits>
+
+#include "method/allocator.hpp"
+#include "method/policy.hpp"
+
+namespace cake {
+
+namespace {
+
+template <typename Table>
+std::string names_of(const Table& table) {
+    std::string names;
+    for (const auto& entry : table) names += (names.empty() ? "" : ", ") + std::string(entry.name);
+    return names;
+}
+
+template <typename Table>
+std::vector<Named> named(const Table& table) {
+    std::vector<Named> result;
+    for (const auto& entry : table) result.emplace_back(std::string(entry.name), std::string(entry.summary));
+    return result;
+}
+
+Result<void> resolve_policy(SequenceState& state) {
+    const auto& o = state.options;
+    const Policy* policy = find_policy(o.policy);
+    if (policy == nullptr)
+        return fail(std::format("there is no policy \"{}\"; these are: {}", o.policy, names_of(policies())));
+    state.scorer = policy->scorer;
+    state.allocator = policy->allocator;
+    if (!o.scorer.empty()) {
+        state.scorer = find_scorer(o.scorer);
+        if (state.scorer == nullptr)
+            return fail(std::format("there is no scorer \"{}\"; these are: {}", o.scorer, names_of(scorers())));
+    }
+    if (!o.allocator.empty()) {
+        state.allocator = find_allocator(o.allocator);
+        if (state.allocator == nullptr) {
+            return fail(
+                std::format("there is no allocator \"{}\"; these are: {}", o.allocator, names_of(allocators())));
+        }
+    }
+    if ((state.scorer == nullptr) != (state.allocator == nullptr)) {
+        return fail(
+            std::format("the policy {} evicts nothing: name both a scorer and an allocator to change that", o.policy));
+    }
+    return {};
+}
+
+Result<void> check_numbers(const SequenceOptions& o) {
+    if (o.window < 1 || o.window > 65536)
+        return fail(std::format("a window of {} tokens is not possible: 1 to 65536 are", o.window));
+    if (!std::isfinite(o.gamma) || o.gamma < 0) return fail("gamma must be a number of at least 0");
+    const auto positive = [](double x) { return std::isfinite(x) && x > 0; };
+    if (!positive(o.tau1) || !positive(o.tau2)) return fail("tau1 and tau2 must be positive numbers");
+    if (o.evict_interval < 0) return fail("the evict interval must be at least 1 token (or 0 for the default)");
+    if (o.max_tokens < 0) return fail("the context must be at least 1 token (or 0 for no limit)");
+    return {};
+}
+
+/// The stated budget in tokens a layer.
+Result<int64_t> budget_tokens(const SequenceState& state, int64_t n_prompt) {
+    const auto n_layer = static_cast<uint64_t>(state.shape.n_layer);
+    const int64_t window = state.options.window;
+    if (!state.evicts()) {
+        const int64_t limit = state.options.max_tokens;
+        return limit > 0 ? limit : std::max<int64_t>(n_prompt, state.hparams().n_ctx_train);
+    }
+    int64_t tokens = 0;
+    std::string stated;
+    if (const auto* per_layer = std::get_if<TokensPerLayer>(&state.options.budget)) {
+        tokens = per_layer->tokens;
+        stated = std::format("{} tokens a layer", tokens);
+    } else if (const auto* bytes = std::get_if<KvBytes>(&state.options.budget)) {
+        tokens = static_cast<int64_t>(bytes->bytes / (n_layer * state.shape.token_bytes()));
+        stated = std::format("{} bytes", bytes->bytes);
+    } else {
+        const double ratio = std::get<KvRatio>(state.options.budget).ratio;
+        if (!(ratio > 0) || ratio > 1)
+            return fail(std::format("a K/V ratio of {} is not possible: above 0 to 1 is", ratio));
+        tokens = static_cast<int64_t>(ratio * static_cast<double>(n_prompt));
+        stated = std::format("{} of {} tokens", ratio, n_prompt);
+    }
+    if (tokens < window) {
+        return fail(std::format(
+            "a budget of {} cannot hold the window of {} tokens in {} layers: at least {} tokens a layer, {} bytes, "
+            "or a smaller --window would work",
+            stated, window, n_layer, window, static_cast<uint64_t>(window) * n_layer * state.shape.token_bytes()));
+    }
+    return tokens;
+}
+
+}  // namespace
+
+std::vector<Named> policy_names() {
+    return named(policies());
+}
+std::vector<Named> scorer_names() {
+    return named(scorers());
+}
+std::vector<Named> allocator_names() {
+    return named(allocators());
+}
+
+bool SequenceState::reads_attention() const {
+    return evicts() && (scorer->reads_attention || allocator->reads_attention);
+}
+
+Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k, const std::string& type_v) {
+    constexpr ggml_type kTypes[] = {GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_F32, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0};
+    const auto parse = [&](const std::string& name, int32_t head_dim) -> Result<ggml_type> {
+        const auto* type = std::ranges::find_if(kTypes, [&](ggml_type t) { return name == ggml_type_name(t); });
+        if (type == std::end(kTypes))
+            return fail(std::format("there is no cache type \"{}\"; these are: f16, bf16, f32, q8_0, q4_0", name));
+        if (head_dim % ggml_blck_size(*type) != 0) {
+            return fail(std::format(
+                "the cache type {} needs heads of a multiple of {} values and this model's have {}; f16 works", name,
+                ggml_blck_size(*type), head_dim));
+        }
+        return *type;
+    };
+    const auto k = parse(type_k, hparams.head_dim_k);
+    if (!k) return std::unexpected(k.error());
+    const auto v = parse(type_v, hparams.head_dim_v);
+    if (!v) return std::unexpected(v.error());
+    return KvShape{.n_layer = hparams.n_layer,
+                   .n_head_kv = hparams.n_head_kv,
+                   .head_dim_k = hparams.head_dim_k,
+                   .head_dim_v = hparams.head_dim_v,
+                   .type_k = *k,
+                   .type_v = *v};
+}
+
+Result<std::unique_ptr<SequenceState>> make_sequence_state(std::shared_ptr<const EngineState> engine,
+                                                           const SequenceOptions& options) {
+    auto state = std::make_unique<SequenceState>();
+    state->engine = std::move(engine);
+    state->options = options;
+    if (auto resolved = resolve_policy(*state); !resolved) return std::unexpected(resolved.error());
+    if (auto checked = check_numbers(options); !checked) return std::unexpected(checked.error());
+    auto shape = make_kv_shape(state->hparams(), options.cache_type_k, options.cache_type_v);
+    if (!shape) return std::unexpected(shape.error());
+    state->shape = *shape;
+    state->layers.resize(static_cast<size_t>(shape->n_layer));
+    // Ratios wait for the prompt; every other budget that cannot work is refused before a long text is read.
+    if (!std::holds_alternative<KvRatio>(options.budget)) {
+        if (auto budget = budget_tokens(*state, 1); !budget) return std::unexpected(budget.error());
+    }
+    return state;
+}
+
+Result<void> open_store(SequenceState& state, int64_t n_prompt) {
+    const auto budget = budget_tokens(state, n_prompt);
+    if (!budget) return std::unexpected(budget.error());
+    const auto& shape = state.shape;
+    const uint64_t bytes_per_token = static_cast<uint64_t>(shape.n_layer) * shape.token_bytes();
+    if (static_cast<uint64_t>(*budget) > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / bytes_per_token) {
+        return fail(std::format("a budget of {} tokens a layer is larger than any memory: ask for less", *budget));
+    }
+    // Positions, lengths and slots are counted in 32 bits.
+    if (*budget > std::numeric_limits<int32_t>::max() / 2) {
+        return fail(std::format("a budget of {} tokens a layer is not possible: at most {} is", *budget,
+                                std::numeric_limits<int32_t>::max() / 2));
+    }
+    state.tokens_per_layer = *budget;
+    if (state.evicts()) {
+        const int64_t interval =
+            state.options.evict_interval > 0 ? state.options.evict_interval : std::min<int64_t>(32, *budget / 16);
+        state.slack = static_cast<int32_t>(std::max<int64_t>(1, std::min(interval, *budget - state.options.window)));
+    }
+    auto* type = state.engine->compute.buffer_type();
+    auto store = KvStore::create(state.accountant, type, shape, *budget);
+    if (!store) return std::unexpected(store.error());
+    state.store = std::move(*store);
+
+    if (!state.reads_attention()) return {};
+    const int64_t width = static_cast<int64_t>(state.hparams().head_dim_k) * state.hparams().n_head;
+    const size_t layer_bytes = GGML_PAD(ggml_row_size(GGML_TYPE_F32, width) * static_cast<size_t>(state.options.window),
+                                        ggml_backend_buft_get_alignment(type));
+    const auto n_layer = static_cast<size_t>(shape.n_layer);
+    auto buffer = AccountedBuffer::allocate(state.accountant, MemoryUse::compute, type, layer_bytes * n_layer,
+                                            "the window's queries");
+    if (!buffer) return std::unexpected(buffer.error());
+    state.ring.buffer = std::move(*buffer);
+    state.ring.context.reset(
+        ggml_init({.mem_size = n_layer * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
+    auto* base = static_cast<std::byte*>(ggml_backend_buffer_get_base(state.ring.buffer.get()));
+    for (size_t i = 0; i < n_layer; i++) {
+        auto* tensor = ggml_new_tensor_2d(state.ring.context.get(), GGML_TYPE_F32, width, state.options.window);
+        ggml_backend_tensor_alloc(state.ring.buffer.get(), tensor, base + i * layer_bytes);
+        state.ring.layers.push_back(tensor);
+    }
+    return {};
+}
+
+}  // namespace cake

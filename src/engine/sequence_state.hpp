@@ -1,0 +1,67 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cache/accountant.hpp"
+#include "cache/kv_store.hpp"
+#include "cake/policy.hpp"
+#include "cake/sequence.hpp"
+#include "engine/engine_state.hpp"
+#include "engine/graph.hpp"
+#include "method/scorer.hpp"
+
+namespace cake {
+
+struct Allocator;
+
+/// The queries of the last W tokens of every layer, which judge what is kept.
+struct QueryRing {
+    AccountedBuffer buffer;
+    ggml_context_ptr context;
+    std::vector<ggml_tensor*> layers;  // f32 [head_dim_k * n_head, window]
+    int32_t n_filled = 0;
+    int32_t next = 0;  // row that the next query goes to
+};
+
+/// What a Sequence holds.
+struct SequenceState {
+    std::shared_ptr<const EngineState> engine;
+    SequenceOptions options;
+    const Scorer* scorer = nullptr;  // both null where nothing is ever evicted
+    const Allocator* allocator = nullptr;
+    KvShape shape;
+
+    Accountant accountant;  // before what it accounts
+    KvStore store;
+    QueryRing ring;
+    int64_t tokens_per_layer = 0;  // the stated budget; 0 until the first append, since it may depend on the prompt
+    int32_t slack = 0;             // tokens that a layer may gain between two evictions
+
+    std::unique_ptr<GraphRunner> decode_runner;
+
+    int64_t n_tokens = 0;
+    std::vector<LayerReport> layers;
+    std::vector<float> logits;
+    uint64_t layer_bytes = 0;
+    FinishReason finish_reason = FinishReason::length;
+    Error error;
+    bool broken = false;  // an append or decode ended halfway
+
+    const Hparams& hparams() const { return engine->hparams; }
+    bool evicts() const { return scorer != nullptr; }
+    bool reads_attention() const;
+};
+
+Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k, const std::string& type_v);
+
+/// Checks every option.
+Result<std::unique_ptr<SequenceState>> make_sequence_state(std::shared_ptr<const EngineState> engine,
+                                                           const SequenceOptions& options);
+
+/// Allocates store and ring, once the length of the first prompt is known.
+Result<void> open_store(SequenceState& state, int64_t n_prompt);
+
+}  // namespace cake

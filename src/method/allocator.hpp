@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace cake {
+
+/// How many tokens each layer keeps. An allocator gives every layer a weight; the budgets are the water-filling of the
+/// total by weight.
+struct Allocator {
+    std::string_view name;
+    std::string_view summary;
+    bool reads_attention;  // whether `preference` below is needed, and with it the dispersion
+    double (*weight)(int32_t layer, int32_t n_layer, double preference);
+};
+
+std::span<const Allocator> allocators();
+
+/// Null where there is none of that name.
+const Allocator* find_allocator(std::string_view name);
+
+/// Slices `total` tokens: layer l gets min(caps[l], lambda * weights[l]) rounded down, with the one lambda for which
+/// the unrounded sum is min(total, sum of caps) (METHOD: Cache Allocator). Layers of weight 0 share equally what the
+/// others cannot hold. The sum never exceeds `total`; at most one token a layer stays unused; no budget rises when a
+/// layer joins.
+std::vector<int32_t> water_fill(int64_t total, std::span<const double> weights, std::span<const int32_t> caps);
+
+}  // namespace cake

@@ -1,0 +1,85 @@
+#include "method/attention_stats.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+
+namespace cake {
+
+AttentionStats::AttentionStats(int32_t heads, int64_t keys)
+    : n_head(heads),
+      n_keys(keys),
+      mean(static_cast<size_t>(heads * keys)),
+      variance(static_cast<size_t>(heads * keys)) {}
+
+namespace {
+
+double entropy(std::span<const float> weights) {
+    double sum = 0;
+    for (const float a : weights) sum -= a > 0 ? static_cast<double>(a) * std::log(a) : 0.0;
+    return sum;
+}
+
+}  // namespace
+
+void add_head(AttentionStats& stats, int32_t head, std::span<const float> attention, int32_t n_queries,
+              Dispersion dispersion) {
+    const auto n_keys = static_cast<size_t>(stats.n_keys);
+    const size_t n_total = attention.size() / static_cast<size_t>(n_queries);
+    assert(head < stats.n_head && n_total >= n_keys);
+
+    const std::span mean(stats.mean.data() + static_cast<size_t>(head) * n_keys, n_keys);
+    const std::span variance(stats.variance.data() + static_cast<size_t>(head) * n_keys, n_keys);
+    const auto row = [&](int32_t query) { return attention.subspan(static_cast<size_t>(query) * n_total, n_keys); };
+
+    // Row by row, so that memory is read in order; the second pass is around the mean, so that small variances survive.
+    std::ranges::fill(mean, 0.0F);
+    for (int32_t i = 0; i < n_queries; i++) {
+        const auto weights = row(i);
+        for (size_t j = 0; j < n_keys; j++) mean[j] += weights[j];
+        if (dispersion == Dispersion::sum) stats.dispersion += entropy(weights);
+    }
+    for (float& m : mean) m /= static_cast<float>(n_queries);
+
+    std::ranges::fill(variance, 0.0F);
+    for (int32_t i = 0; i < n_queries; i++) {
+        const auto weights = row(i);
+        for (size_t j = 0; j < n_keys; j++) {
+            const float difference = weights[j] - mean[j];
+            variance[j] += difference * difference;
+        }
+    }
+    const float degrees = std::max(1.0F, static_cast<float>(n_queries - 1));
+    for (float& v : variance) {
+        v /= degrees;
+        stats.shift += v;
+    }
+}
+
+std::vector<float> window_attention(std::span<const float> q, std::span<const float> k, int32_t head_dim,
+                                    int32_t window) {
+    const auto dim = static_cast<size_t>(head_dim);
+    const size_t n_total = k.size() / dim;
+    const auto n_queries = static_cast<size_t>(window);
+    assert(q.size() == dim * n_queries && n_queries <= n_total);
+
+    std::vector<float> attention(n_total * n_queries, 0.0F);
+    const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
+    std::vector<double> logits(n_total);
+    for (size_t i = 0; i < n_queries; i++) {
+        const size_t n_visible = n_total - n_queries + i + 1;
+        double largest = -INFINITY;
+        for (size_t j = 0; j < n_visible; j++) {
+            double dot = 0;
+            for (size_t d = 0; d < dim; d++) dot += static_cast<double>(q[i * dim + d]) * k[j * dim + d];
+            logits[j] = dot * scale;
+            largest = std::max(largest, logits[j]);
+        }
+        double sum = 0;
+        for (size_t j = 0; j < n_visible; j++) sum += logits[j] = std::exp(logits[j] - largest);
+        for (size_t j = 0; j < n_visible; j++) attention[i * n_total + j] = static_cast<float>(logits[j] / sum);
+    }
+    return attention;
+}
+
+}  // namespace cake

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace cake {
+
+/// What one layer's window attention says about the keys outside the window (METHOD: Attention Analyzer; paper,
+/// section 4.1). `n_keys` counts the keys outside the window; nothing is renormalised after the window's own keys are
+/// left out.
+struct AttentionStats {
+    int32_t n_head = 0;
+    int64_t n_keys = 0;
+    double dispersion = 0;        // H_l = -sum A ln A, over heads, queries and keys
+    double shift = 0;             // V_l = sum over heads and keys of the variance over the queries
+    std::vector<float> mean;      // [n_keys, n_head] mean over the queries
+    std::vector<float> variance;  // [n_keys, n_head] unbiased variance over the queries
+
+    AttentionStats(int32_t n_head, int64_t n_keys);
+};
+
+/// Whether the dispersion is summed too: it costs a logarithm for each weight, and only allocation reads it.
+enum class Dispersion { skip, sum };
+
+/// Adds query head `head`. `attention` is the causal softmax of `n_queries` window queries over all keys,
+/// [n_keys_total, n_queries], of which the first `stats.n_keys` lie outside the window. The variance of a single query
+/// is 0.
+void add_head(AttentionStats& stats, int32_t head, std::span<const float> attention, int32_t n_queries,
+              Dispersion dispersion = Dispersion::sum);
+
+/// The causal softmax attention of the last `window` queries over all keys, in float32: the definition that faster
+/// paths are tested against. `q` is [head_dim, window], `k` is [head_dim, n_keys_total]; the result [n_keys_total,
+/// window].
+std::vector<float> window_attention(std::span<const float> q, std::span<const float> k, int32_t head_dim,
+                                    int32_t window);
+
+}  // namespace cake

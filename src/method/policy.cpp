@@ -1,0 +1,26 @@
+#include "method/policy.hpp"
+
+#include <algorithm>
+
+namespace cake {
+
+std::span<const Policy> policies() {
+    static const Policy table[] = {
+        {"cake", "CAKE: layers by preference, tokens by mean + variance", find_scorer("cake"),
+         find_allocator("preference")},
+        {"full", "keeps everything", nullptr, nullptr},
+        {"snapkv", "SnapKV: the same for every layer, tokens by mean", find_scorer("snapkv"),
+         find_allocator("uniform")},
+        {"pyramidkv", "PyramidKV: less with depth, tokens by mean", find_scorer("snapkv"), find_allocator("pyramid")},
+        {"streaming-llm", "StreamingLLM: first and most recent tokens", find_scorer("streaming-llm"),
+         find_allocator("uniform")},
+    };
+    return table;
+}
+
+const Policy* find_policy(std::string_view name) {
+    const auto found = std::ranges::find(policies(), name, &Policy::name);
+    return found == policies().end() ? nullptr : &*found;
+}
+
+}  // namespace cake

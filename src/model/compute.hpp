@@ -1,0 +1,37 @@
+#pragma once
+
+#include <ggml-cpp.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "cake/error.hpp"
+
+namespace cake {
+
+/// The device that a model runs on: its backend, buffer types and one persistent pool of threads.
+class Compute {
+  public:
+    /// `n_threads` at least 1. Backends are loaded at run time; fails where none for the CPU is installed.
+    static Result<Compute> create(int32_t n_threads);
+
+    ggml_backend_t backend() const { return backend_.get(); }
+    ggml_backend_dev_t device() const { return device_; }
+    ggml_backend_buffer_type_t buffer_type() const { return ggml_backend_dev_buffer_type(device_); }
+    /// Layouts that weights can be repacked into, best first.
+    std::vector<ggml_backend_buffer_type_t> repacked_buffer_types() const;
+    int32_t n_threads() const { return n_threads_; }
+
+  private:
+    Compute() = default;
+
+    using Threadpool = std::unique_ptr<ggml_threadpool, std::function<void(ggml_threadpool*)>>;
+    ggml_backend_dev_t device_ = nullptr;
+    int32_t n_threads_ = 1;
+    Threadpool threadpool_;  // outlives the backend that uses it
+    ggml_backend_ptr backend_;
+};
+
+}  // namespace cake

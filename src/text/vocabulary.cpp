@@ -1,0 +1,137 @@
+#include "text/vocabulary.hpp"
+
+#include <gguf.h>
+#include <llama.h>
+
+#include <exception>
+#include <format>
+#include <limits>
+#include <mutex>
+#include <unordered_set>
+
+namespace cake {
+
+namespace {
+
+/// The length of an array of the given type; -1 where the key is missing, -2 where it is something else.
+int64_t array_length(const gguf_context* metadata, const char* key, gguf_type type) {
+    const int64_t id = gguf_find_key(metadata, key);
+    if (id < 0) return -1;
+    if (gguf_get_kv_type(metadata, id) != GGUF_TYPE_ARRAY || gguf_get_arr_type(metadata, id) != type) return -2;
+    return static_cast<int64_t>(gguf_get_arr_n(metadata, id));
+}
+
+Result<void> check_model(const gguf_context* metadata) {
+    const int64_t id = gguf_find_key(metadata, "tokenizer.ggml.model");
+    if (id < 0 || gguf_get_kv_type(metadata, id) != GGUF_TYPE_STRING) {
+        return fail("has no vocabulary (tokenizer.ggml.model is missing)");
+    }
+    const std::string_view model = gguf_get_val_str(metadata, id);
+    if (model != "llama" && model != "gpt2") {
+        return fail(std::format("the tokenizer \"{}\" is not supported; llama and gpt2 are", model.substr(0, 40)));
+    }
+    return {};
+}
+
+/// All that libllama takes on trust: array types and lengths, and tokens that stand once.
+Result<void> check_vocabulary(const gguf_context* metadata) {
+    if (auto model = check_model(metadata); !model) return model;
+    const int64_t n_tokens = array_length(metadata, "tokenizer.ggml.tokens", GGUF_TYPE_STRING);
+    if (n_tokens < 1 || n_tokens > (1 << 26))
+        return fail("tokenizer.ggml.tokens must be an array of strings, one for each token");
+
+    const int64_t id = gguf_find_key(metadata, "tokenizer.ggml.tokens");
+    std::unordered_set<std::string_view> seen;
+    for (int64_t i = 0; i < n_tokens; i++) {
+        const std::string_view text = gguf_get_arr_str(metadata, id, static_cast<size_t>(i));
+        if (!text.empty() && !seen.insert(text).second) {
+            return fail(std::format("tokenizer.ggml.tokens holds the token {} twice", i));
+        }
+    }
+    const auto per_token = [&](const char* key, gguf_type type) {
+        const int64_t n = array_length(metadata, key, type);
+        return n == -1 || n == n_tokens;
+    };
+    if (!per_token("tokenizer.ggml.scores", GGUF_TYPE_FLOAT32) ||
+        !per_token("tokenizer.ggml.token_type", GGUF_TYPE_INT32)) {
+        return fail(std::format("tokenizer.ggml.scores and token_type must be arrays of {} numbers, one for each token",
+                                n_tokens));
+    }
+    if (array_length(metadata, "tokenizer.ggml.merges", GGUF_TYPE_STRING) == -2) {
+        return fail("tokenizer.ggml.merges must be an array of strings");
+    }
+    return {};
+}
+
+}  // namespace
+
+void silence_libraries() {
+    static std::once_flag once;
+    std::call_once(once, [] { llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr); });
+}
+
+Result<Vocabulary> Vocabulary::load(const std::string& path, const gguf_context* metadata) {
+    if (auto checked = check_vocabulary(metadata); !checked) return fail(path + ": " + checked.error().message);
+
+    llama_model_params params = llama_model_default_params();
+    params.vocab_only = true;
+    Vocabulary result;
+    try {
+        result.model_.reset(llama_model_load_from_file(path.c_str(), params));
+    } catch (const std::exception&) {
+        result.model_.reset();
+    }
+    if (!result.model_)
+        return fail(path + ": libllama cannot read its vocabulary; the tokenizer's metadata are damaged or too new");
+    result.vocab_ = llama_model_get_vocab(result.model_.get());
+    return result;
+}
+
+int32_t Vocabulary::n_tokens() const {
+    return llama_vocab_n_tokens(vocab_);
+}
+
+bool Vocabulary::is_end_of_generation(int32_t token) const {
+    return llama_vocab_is_eog(vocab_, token);
+}
+
+Result<std::vector<int32_t>> Vocabulary::tokenize(std::string_view text, bool special) const {
+    if (text.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
+        return fail("a text of more than 2 GiB cannot be tokenized at once: cut it");
+    }
+    const auto length = static_cast<int32_t>(text.size());
+    std::vector<int32_t> tokens(text.size() + 2);
+    try {
+        int32_t n = llama_tokenize(vocab_, text.data(), length, tokens.data(), static_cast<int32_t>(tokens.size()),
+                                   special, special);
+        if (n < 0) {
+            tokens.resize(static_cast<size_t>(-static_cast<int64_t>(n)));
+            n = llama_tokenize(vocab_, text.data(), length, tokens.data(), static_cast<int32_t>(tokens.size()), special,
+                               special);
+        }
+        tokens.resize(static_cast<size_t>(std::max(n, 0)));
+    } catch (const std::exception&) {
+        return fail("the text holds characters that this model's vocabulary cannot express");
+    }
+    return tokens;
+}
+
+std::string Vocabulary::piece(int32_t token) const {
+    std::string text(64, '\0');
+    try {
+        const auto write = [&] {
+            return llama_token_to_piece(vocab_, token, text.data(), static_cast<int32_t>(text.size()), 0, false);
+        };
+        int32_t n = write();
+        if (n < 0) {
+            text.resize(static_cast<size_t>(-n));
+            n = write();
+        }
+        text.resize(static_cast<size_t>(std::max(n, 0)));
+    } catch (const std::exception&) {
+        text.clear();
+    }
+    return text;
+}
+
+}  // namespace cake

@@ -1,0 +1,256 @@
+#include "cake/sequence.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "cake/engine.hpp"
+#include "support/llama_reference.hpp"
+#include "support/test_models.hpp"
+
+namespace cake {
+namespace {
+
+using test::mean_kl;
+using test::model_path;
+
+Engine load(const std::string& name, int32_t n_batch = 512) {
+    auto engine = Engine::load(model_path(name), {.threads = 2, .n_batch = n_batch});
+    if (!engine) throw std::runtime_error(engine.error().message);
+    return std::move(*engine);
+}
+
+Sequence start(const Engine& engine, const SequenceOptions& options) {
+    auto sequence = engine.sequence(options);
+    if (!sequence) throw std::runtime_error(sequence.error().message);
+    return std::move(*sequence);
+}
+
+void append(Sequence& sequence, std::span<const Token> tokens) {
+    const auto read = sequence.append(tokens);
+    ASSERT_TRUE(read) << read.error().message;
+}
+
+std::vector<float> logits(const Sequence& sequence) {
+    return {sequence.logits().begin(), sequence.logits().end()};
+}
+
+/// With f32 K/V, so that ways to compute the same thing differ by float32 rounding alone: ggml sums half-precision
+/// values in half precision.
+SequenceOptions full(int64_t max_tokens) {
+    return {.policy = "full", .cache_type_k = "f32", .cache_type_v = "f32", .max_tokens = max_tokens};
+}
+
+TEST(Prefill, ChunksOfAnySizeGiveTheSameLogits) {
+    const auto whole = load("f32");
+    const auto tokens = test::sample_tokens(whole, 300);
+    auto reference = start(whole, full(300));
+    append(reference, tokens);
+    for (const int32_t n_batch : {1, 7, 31, 64, 299}) {
+        SCOPED_TRACE(n_batch);
+        const auto engine = load("f32", n_batch);
+        auto sequence = start(engine, full(300));
+        append(sequence, tokens);
+        EXPECT_LT(mean_kl(reference.logits(), sequence.logits(), sequence.logits().size()), 1e-6);
+    }
+}
+
+TEST(Prefill, TheLastLogitsAreThoseOfAllLogits) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 100);
+    auto last = start(engine, full(100));
+    append(last, tokens);
+    auto all = start(engine, full(100));
+    ASSERT_TRUE(all.append(tokens, {.progress = {}, .all_logits = true}));
+    const auto n_vocab = static_cast<size_t>(engine.info().n_vocab);
+    ASSERT_EQ(all.logits().size(), n_vocab * 100);
+    EXPECT_LT(mean_kl(last.logits(), all.logits().last(n_vocab), n_vocab), 1e-7);
+}
+
+TEST(Decode, TokenByTokenIsThePrefillOfAll) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 60);
+    auto at_once = start(engine, full(60));
+    append(at_once, tokens);
+    auto one_by_one = start(engine, full(60));
+    append(one_by_one, std::span(tokens).first(20));
+    for (const Token token : std::span(tokens).subspan(20)) ASSERT_TRUE(one_by_one.decode(token));
+    EXPECT_LT(mean_kl(at_once.logits(), one_by_one.logits(), at_once.logits().size()), 1e-6);
+}
+
+TEST(Append, SegmentsOfAFullCacheAreTheWholeText) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 200);
+    auto at_once = start(engine, full(200));
+    append(at_once, tokens);
+    auto in_parts = start(engine, full(200));
+    append(in_parts, std::span(tokens).first(90));
+    append(in_parts, std::span(tokens).subspan(90, 5));
+    append(in_parts, std::span(tokens).subspan(95));
+    EXPECT_LT(mean_kl(at_once.logits(), in_parts.logits(), at_once.logits().size()), 1e-6);
+}
+
+TEST(Append, ABudgetThatHoldsThePromptEvictsNothing) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 128);
+    auto reference = start(engine, full(200));
+    append(reference, tokens);
+    auto sequence =
+        start(engine, {.policy = "cake", .budget = TokensPerLayer{128}, .cache_type_k = "f32", .cache_type_v = "f32"});
+    append(sequence, tokens);
+    EXPECT_EQ(logits(reference), logits(sequence));
+    for (const auto& layer : sequence.layers()) EXPECT_EQ(layer.kept, 128);
+}
+
+struct Kept {
+    std::string policy;
+    std::string cache_type = "f16";
+};
+
+class Bound : public testing::TestWithParam<Kept> {};
+
+TEST_P(Bound, HoldsInPrefillDecodingAndFurtherSegments) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 1500);
+    auto sequence = start(engine, {.policy = GetParam().policy,
+                                   .budget = TokensPerLayer{96},
+                                   .window = 16,
+                                   .cache_type_k = GetParam().cache_type,
+                                   .cache_type_v = GetParam().cache_type});
+    const auto expect_bound = [&] {
+        const auto memory = sequence.memory();
+        EXPECT_LE(memory.kv_bytes_now, memory.kv_bytes_budget);
+        EXPECT_LE(memory.kv_bytes_peak, memory.kv_bytes_budget + memory.layer_bytes);
+        int64_t kept = 0;
+        for (const auto& layer : sequence.layers()) {
+            EXPECT_GE(layer.kept, std::min<int64_t>(16, sequence.n_tokens()));
+            kept += layer.kept;
+        }
+        EXPECT_LE(kept, 96 * engine.info().n_layer);
+        EXPECT_TRUE(std::ranges::all_of(sequence.logits(), [](float x) { return std::isfinite(x); }));
+    };
+    append(sequence, std::span(tokens).first(1000));
+    expect_bound();
+    for (int i = 0; i < 200; i++) {
+        ASSERT_TRUE(sequence.decode(tokens[static_cast<size_t>(i)]));
+        expect_bound();
+    }
+    append(sequence, std::span(tokens).subspan(1000, 3));
+    expect_bound();
+    append(sequence, std::span(tokens).subspan(1003));
+    expect_bound();
+    EXPECT_EQ(sequence.n_tokens(), 1700);
+}
+
+INSTANTIATE_TEST_SUITE_P(Policies, Bound,
+                         testing::Values(Kept{"cake"}, Kept{"snapkv"}, Kept{"pyramidkv"}, Kept{"streaming-llm"},
+                                         Kept{"cake", "q8_0"}, Kept{"cake", "q4_0"}, Kept{"cake", "f32"},
+                                         Kept{"cake", "bf16"}),
+                         [](const auto& info) {
+                             std::string name = info.param.policy + "_" + info.param.cache_type;
+                             std::ranges::replace(name, '-', '_');
+                             return name;
+                         });
+
+TEST(Bound, SmallestBudgetIsTheWindow) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 400);
+    EXPECT_FALSE(engine.sequence({.budget = TokensPerLayer{31}}));
+    auto sequence = start(engine, {.budget = TokensPerLayer{32}});
+    append(sequence, tokens);
+    for (int i = 0; i < 50; i++) ASSERT_TRUE(sequence.decode(tokens[static_cast<size_t>(i)]));
+    for (const auto& layer : sequence.layers()) EXPECT_LE(layer.kept, 32);
+}
+
+TEST(Generate, GoesOnWhereAShortPromptLeftRoomUpToTheBudget) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 40);
+    auto sequence = start(engine, {.budget = TokensPerLayer{128}});
+    append(sequence, tokens);
+    for (int i = 0; i < 88; i++) ASSERT_TRUE(sequence.decode(tokens[static_cast<size_t>(i % 40)]));
+    for (const auto& layer : sequence.layers()) EXPECT_EQ(layer.kept, 128);
+    ASSERT_TRUE(sequence.decode(tokens[0]));
+    for (const auto& layer : sequence.layers()) EXPECT_LE(layer.kept, 128);
+}
+
+TEST(Generate, StopsAtTheLimitAndWhenCancelled) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 40);
+    auto sequence = start(engine, {.budget = TokensPerLayer{64}});
+    append(sequence, tokens);
+    size_t n = 0;
+    for ([[maybe_unused]] const Token token : sequence.generate({.max_tokens = 10, .ignore_eos = true})) n++;
+    EXPECT_EQ(n, 10U);
+    EXPECT_EQ(sequence.finish_reason(), FinishReason::length);
+    n = 0;
+    for ([[maybe_unused]] const Token token :
+         sequence.generate({.ignore_eos = true, .cancelled = [&] { return n == 5; }}))
+        n++;
+    EXPECT_EQ(n, 5U);
+    EXPECT_EQ(sequence.finish_reason(), FinishReason::cancelled);
+}
+
+TEST(Generate, SaysThatAFullCacheHasNoRoom) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 40);
+    auto sequence = start(engine, full(50));
+    append(sequence, tokens);
+    for (int i = 0; i < 10; i++) ASSERT_TRUE(sequence.decode(tokens[0]));
+    EXPECT_FALSE(sequence.decode(tokens[0]));
+    EXPECT_FALSE(start(engine, full(20)).append(tokens));
+}
+
+TEST(Append, RefusesNothingAndTokensOutsideTheVocabulary) {
+    const auto engine = load("f32");
+    auto sequence = start(engine, {});
+    EXPECT_FALSE(sequence.append({}));
+    const std::vector<Token> outside{1, engine.info().n_vocab};
+    EXPECT_FALSE(sequence.append(outside));
+    const std::vector<Token> negative{-1};
+    EXPECT_FALSE(sequence.append(negative));
+}
+
+TEST(Append, ACancelledTextCanNotGoOn) {
+    const auto engine = load("f32", 16);
+    const auto tokens = test::sample_tokens(engine, 100);
+    auto sequence = start(engine, {});
+    EXPECT_FALSE(sequence.append(tokens, {.progress = [](int64_t, int64_t) { return false; }}));
+    EXPECT_FALSE(sequence.append(tokens));
+}
+
+TEST(Budget, MeansTheSameInTokensBytesAndShare) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 1000);
+    const auto per_token =
+        *engine.kv_bytes_per_token_and_layer("f16", "f16") * static_cast<uint64_t>(engine.info().n_layer);
+    for (const Budget& budget : {Budget{TokensPerLayer{100}}, Budget{KvBytes{per_token * 100}}, Budget{KvRatio{0.1}}}) {
+        auto sequence = start(engine, {.budget = budget});
+        append(sequence, tokens);
+        EXPECT_EQ(sequence.memory().budget_tokens_per_layer, 100);
+        EXPECT_EQ(sequence.memory().kv_bytes_budget, per_token * 100);
+    }
+}
+
+TEST(Options, WrongOnesAreRefusedByName) {
+    const auto engine = load("f32");
+    const auto refused = [&](const SequenceOptions& options, const std::string& part) {
+        const auto sequence = engine.sequence(options);
+        ASSERT_FALSE(sequence);
+        EXPECT_NE(sequence.error().message.find(part), std::string::npos) << sequence.error().message;
+    };
+    refused({.policy = "nosuch"}, "pyramidkv");
+    refused({.scorer = "nosuch"}, "streaming-llm");
+    refused({.allocator = "nosuch"}, "pyramid");
+    refused({.policy = "full", .scorer = "cake"}, "allocator");
+    refused({.window = 0}, "window");
+    refused({.gamma = -1}, "gamma");
+    refused({.tau1 = 0}, "tau1");
+    refused({.cache_type_k = "q3"}, "q8_0");
+    refused({.budget = TokensPerLayer{0}}, "at least 32");
+    refused({.budget = KvBytes{1}}, "bytes");
+}
+
+}  // namespace
+}  // namespace cake

@@ -1,0 +1,110 @@
+// Logits against llama.cpp's on the same file, token by token.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "cake/engine.hpp"
+#include "support/llama_reference.hpp"
+#include "support/test_models.hpp"
+
+namespace cake {
+namespace {
+
+using test::llama_logits;
+using test::mean_kl;
+using test::model_path;
+
+struct Case {
+    std::string model;
+    double most_kl;
+};
+
+void expect_parity(const std::string& path, std::span<const Token> tokens, double most_kl, bool repack) {
+    auto engine = Engine::load(path, {.threads = 2, .repack = repack});
+    ASSERT_TRUE(engine) << engine.error().message;
+    auto sequence = engine->sequence({.policy = "full", .max_tokens = static_cast<int64_t>(tokens.size())});
+    ASSERT_TRUE(sequence) << sequence.error().message;
+    const auto read = sequence->append(tokens, {.progress = {}, .all_logits = true});
+    ASSERT_TRUE(read) << read.error().message;
+
+    const auto n_vocab = static_cast<size_t>(engine->info().n_vocab);
+    const auto reference = llama_logits(path, tokens);
+    ASSERT_EQ(reference.size(), sequence->logits().size());
+    EXPECT_LT(mean_kl(reference, sequence->logits(), n_vocab), most_kl);
+    // Greedy choices agree, but for near ties: a KL divergence of D allows logits to differ by some sqrt(2 D).
+    EXPECT_LT(test::greedy_regret(reference, sequence->logits(), n_vocab), 5 * std::sqrt(2 * most_kl));
+}
+
+class Parity : public testing::TestWithParam<Case> {};
+
+TEST_P(Parity, LogitsAreLlamaCppsOver300Tokens) {
+    const std::string path = model_path(GetParam().model);
+    auto engine = Engine::load(path, {.threads = 1});
+    ASSERT_TRUE(engine) << engine.error().message;
+    const auto tokens = test::sample_tokens(*engine, 300);
+    expect_parity(path, tokens, GetParam().most_kl, true);
+    expect_parity(path, tokens, GetParam().most_kl, false);
+}
+
+INSTANTIATE_TEST_SUITE_P(WeightTypes, Parity,
+                         testing::Values(Case{"f32", 1e-4}, Case{"f16", 1e-4}, Case{"q8_0", 1e-4}, Case{"q4_0", 1e-3}),
+                         [](const auto& info) { return info.param.model; });
+INSTANTIATE_TEST_SUITE_P(Variants, Parity,
+                         testing::Values(Case{"tied", 1e-4}, Case{"rope_freqs", 1e-4}, Case{"bias", 1e-4}),
+                         [](const auto& info) { return info.param.model; });
+
+TEST(Eviction, WhatIsLeftAnswersAsLlamaCppDoesWithTheSameTokensDropped) {
+    const std::string path = model_path("f32");
+    auto engine = Engine::load(path, {.threads = 2, .n_batch = 64});
+    ASSERT_TRUE(engine) << engine.error().message;
+    const auto tokens = test::sample_tokens(*engine, 400);
+    auto sequence =
+        engine->sequence({.policy = "streaming-llm", .budget = TokensPerLayer{64}, .window = 16, .evict_interval = 1});
+    ASSERT_TRUE(sequence) << sequence.error().message;
+    ASSERT_TRUE(sequence->append(std::span(tokens).first(399)));
+    ASSERT_TRUE(sequence->decode(tokens[399]));
+    // 64 tokens a layer, one of them new: the first 4 and the last 59 of the prompt.
+    const auto n_vocab = static_cast<size_t>(engine->info().n_vocab);
+    const auto reference = test::llama_logits_without(path, std::span(tokens).first(399), 4, 399 - 59, tokens[399]);
+    EXPECT_LT(mean_kl(reference, sequence->logits(), n_vocab), 1e-5);
+    const auto whole = llama_logits(path, tokens);
+    EXPECT_GT(mean_kl(std::span(whole).last(n_vocab), sequence->logits(), n_vocab), 1e-4)
+        << "the dropped tokens matter";
+}
+
+/// A trained model and a book, where the folder of shared data is there.
+class TrainedModel : public testing::TestWithParam<Case> {};
+
+TEST_P(TrainedModel, LogitsAreLlamaCppsOver300TokensOfABook) {
+    const char* shared = std::getenv("CAKE_SHARED");
+    if (shared == nullptr) GTEST_SKIP() << "CAKE_SHARED does not name a folder with data/models/stories260K.gguf";
+    const std::string source = std::string(shared) + "/data/models/stories260K.gguf";
+    std::ifstream book(std::string(shared) + "/data/books/moby_dick_pg2701.txt");
+    ASSERT_TRUE(book && std::filesystem::exists(source));
+    const std::string text{std::istreambuf_iterator<char>(book), {}};
+
+    const std::string path = testing::TempDir() + "/stories_" + GetParam().model + ".gguf";
+    const std::string quantize =
+        "llama-quantize " + source + " " + path + " " + GetParam().model + " 2 >/dev/null 2>&1";
+    ASSERT_EQ(std::system(quantize.c_str()), 0) << quantize;
+    auto engine = Engine::load(path, {.threads = 1});
+    ASSERT_TRUE(engine) << engine.error().message;
+    auto tokens = engine->tokenize(text.substr(4000, 4000));
+    ASSERT_TRUE(tokens && tokens->size() > 300);
+    tokens->resize(300);
+    expect_parity(path, *tokens, GetParam().most_kl, true);
+    std::filesystem::remove(path);
+}
+
+INSTANTIATE_TEST_SUITE_P(WeightTypes, TrainedModel,
+                         testing::Values(Case{"F32", 1e-4}, Case{"Q8_0", 1e-4}, Case{"Q4_0", 1e-3}),
+                         [](const auto& info) { return info.param.model; });
+
+}  // namespace
+}  // namespace cake
