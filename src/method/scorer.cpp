@@ -117,11 +117,12 @@ std::vector<int32_t> select_top(std::span<const float> scores, int32_t budget) {
     const auto n_keep = std::min(scores.size(), static_cast<size_t>(std::max(budget, 0)));
     if (n_keep == scores.size()) return indices;
 
-    const auto value = [&](int32_t i) {
-        const float score = scores[static_cast<size_t>(i)];
-        return std::isnan(score) ? -std::numeric_limits<float>::infinity() : score;
+    const auto better = [&](int32_t a, int32_t b) {
+        const float score_a = scores[static_cast<size_t>(a)];
+        const float score_b = scores[static_cast<size_t>(b)];
+        if (std::isnan(score_a) != std::isnan(score_b)) return std::isnan(score_b);
+        return score_a > score_b || (!(score_a < score_b) && a < b);
     };
-    const auto better = [&](int32_t a, int32_t b) { return value(a) != value(b) ? value(a) > value(b) : a < b; };
     std::ranges::nth_element(indices, indices.begin() + static_cast<ptrdiff_t>(n_keep), better);
     indices.resize(n_keep);
     std::ranges::sort(indices);

@@ -1,0 +1,303 @@
+#include "cache/kv_store.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <format>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+
+#include "support/cpu.hpp"
+
+namespace cake {
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+Bytes read_row(const ggml_tensor* tensor, int64_t slot) {
+    Bytes row(tensor->nb[1]);
+    ggml_backend_tensor_get(tensor, row.data(), static_cast<size_t>(slot) * row.size(), row.size());
+    return row;
+}
+
+void write_row(ggml_tensor* tensor, int64_t slot, const Bytes& row) {
+    ggml_backend_tensor_set(tensor, row.data(), static_cast<size_t>(slot) * row.size(), row.size());
+}
+
+Bytes random_bytes(std::mt19937_64& random, size_t n) {
+    Bytes bytes(n);
+    for (auto& byte : bytes) byte = static_cast<uint8_t>(random());
+    return bytes;
+}
+
+/// What a slot should hold.
+struct Token {
+    int32_t position;
+    float score;
+    Bytes k;
+    Bytes v;
+};
+
+struct Types {
+    ggml_type k;
+    ggml_type v;
+};
+
+class KvStoreOfTypes : public testing::TestWithParam<Types> {
+  protected:
+    static constexpr int32_t kLayers = 4;
+    static constexpr int32_t kHeads = 3;
+    static constexpr int32_t kTokensPerLayer = 12;
+    static constexpr int32_t kFlightTokens = 20;
+
+    static KvStore create(Accountant& accountant, const KvShape& shape) {
+        auto store = KvStore::create(accountant, test::cpu_buffer_type(), shape, kTokensPerLayer);
+        if (!store) throw std::runtime_error(store.error().message);
+        return std::move(*store);
+    }
+
+    static KvBuffer make_flight(Accountant& accountant, const KvShape& shape) {
+        auto flight = KvBuffer::allocate(accountant, test::cpu_buffer_type(), shape, kFlightTokens * kHeads,
+                                         "the layer in flight");
+        if (!flight) throw std::runtime_error(flight.error().message);
+        return std::move(*flight);
+    }
+
+    std::vector<Token>& expected(int32_t layer, int32_t head) {
+        return model[static_cast<size_t>(layer * kHeads + head)];
+    }
+
+    int64_t draw(int64_t low, int64_t high) { return std::uniform_int_distribution(low, high)(random); }
+
+    std::vector<int32_t> random_subset(int64_t n, int64_t n_kept) {
+        std::vector<int32_t> all(static_cast<size_t>(n));
+        std::iota(all.begin(), all.end(), 0);
+        std::vector<int32_t> kept;
+        std::ranges::sample(all, std::back_inserter(kept), n_kept, random);
+        return kept;
+    }
+
+    int32_t longest(int32_t layer) {
+        size_t n = 0;
+        for (int32_t head = 0; head < kHeads; head++) n = std::max(n, expected(layer, head).size());
+        return static_cast<int32_t>(n);
+    }
+
+    void keep() {
+        const auto layer = static_cast<int32_t>(draw(0, kLayers - 1));
+        const auto head = static_cast<int32_t>(draw(0, kHeads - 1));
+        auto& tokens = expected(layer, head);
+        const auto n = static_cast<int64_t>(tokens.size());
+        const auto kept = random_subset(n, draw(0, n));
+        store.keep(layer, head, kept);
+        std::vector<Token> still;
+        for (const int32_t i : kept) still.push_back(tokens[static_cast<size_t>(i)]);
+        tokens = std::move(still);
+    }
+
+    void arrange() {
+        std::vector<int32_t> capacities;
+        int32_t left = kTokensPerLayer * kLayers;
+        for (int32_t layer = 0; layer < kLayers; layer++) {
+            capacities.push_back(longest(layer));
+            left -= capacities.back();
+        }
+        std::vector<size_t> order(kLayers);
+        std::iota(order.begin(), order.end(), 0);
+        std::ranges::shuffle(order, random);
+        for (const size_t layer : order) {
+            const auto more = static_cast<int32_t>(draw(0, left));
+            capacities[layer] += more;
+            left -= more;
+        }
+        store.arrange(capacities);
+        for (int32_t layer = 0; layer < kLayers; layer++) {
+            for (const cake::Run& run : store.runs(layer))
+                ASSERT_EQ(run.capacity, capacities[static_cast<size_t>(layer)]);
+        }
+    }
+
+    void load() {
+        for (int64_t slot = 0; slot < flight.n_slots(); slot++) {
+            write_row(flight.k(), slot, random_bytes(random, shape.row_bytes_k()));
+            write_row(flight.v(), slot, random_bytes(random, shape.row_bytes_v()));
+        }
+        const auto layer = static_cast<int32_t>(draw(0, kLayers - 1));
+        for (int32_t head = 0; head < kHeads; head++) {
+            const cake::Run& run = store.runs(layer)[static_cast<size_t>(head)];
+            const int64_t base = head * kFlightTokens;
+            const auto kept = random_subset(kFlightTokens, draw(0, run.capacity - run.length));
+            std::vector<int32_t> positions;
+            std::vector<float> scores;
+            for (const int32_t i : kept) {
+                positions.push_back(next_position + i);
+                scores.push_back(static_cast<float>(draw(0, 1000)));
+                expected(layer, head)
+                    .push_back({.position = positions.back(),
+                                .score = scores.back(),
+                                .k = read_row(flight.k(), base + i),
+                                .v = read_row(flight.v(), base + i)});
+            }
+            store.load(layer, head, flight, base, kept, positions, scores);
+        }
+        next_position += kFlightTokens;
+    }
+
+    void push() {
+        const auto layer = static_cast<int32_t>(draw(0, kLayers - 1));
+        if (longest(layer) >= store.runs(layer).front().capacity) return;
+        const auto score = static_cast<float>(draw(0, 1000));
+        store.push(layer, next_position, score);
+        for (int32_t head = 0; head < kHeads; head++) {
+            const cake::Run& run = store.runs(layer)[static_cast<size_t>(head)];
+            const auto& token = expected(layer, head)
+                                    .emplace_back(next_position, score, random_bytes(random, shape.row_bytes_k()),
+                                                  random_bytes(random, shape.row_bytes_v()));
+            write_row(store.buffer().k(), run.begin + run.length - 1, token.k);
+            write_row(store.buffer().v(), run.begin + run.length - 1, token.v);
+        }
+        next_position++;
+    }
+
+    void rescore() {
+        const auto layer = static_cast<int32_t>(draw(0, kLayers - 1));
+        const auto head = static_cast<int32_t>(draw(0, kHeads - 1));
+        auto& tokens = expected(layer, head);
+        const auto scores = store.scores(layer, head);
+        ASSERT_EQ(scores.size(), tokens.size());
+        for (size_t i = 0; i < tokens.size(); i++) scores[i] = tokens[i].score = static_cast<float>(draw(0, 1000));
+    }
+
+    void check() {
+        size_t n_slots = 0;
+        int64_t end = 0;
+        for (int32_t layer = 0; layer < kLayers; layer++) {
+            ASSERT_EQ(store.length(layer), static_cast<int32_t>(expected(layer, 0).size()));
+            for (int32_t head = 0; head < kHeads; head++) {
+                SCOPED_TRACE(testing::Message() << "layer " << layer << " head " << head);
+                const cake::Run& run = store.runs(layer)[static_cast<size_t>(head)];
+                const auto& tokens = expected(layer, head);
+                ASSERT_EQ(static_cast<size_t>(run.length), tokens.size());
+                ASSERT_LE(run.length, run.capacity);
+                ASSERT_GE(run.begin, end) << "the run reaches into the one before";
+                end = run.begin + run.capacity;
+                ASSERT_LE(end, store.buffer().n_slots());
+                n_slots += tokens.size();
+                for (size_t i = 0; i < tokens.size(); i++) {
+                    ASSERT_EQ(store.positions(layer, head)[i], tokens[i].position);
+                    ASSERT_EQ(store.scores(layer, head)[i], tokens[i].score);
+                    ASSERT_EQ(read_row(store.buffer().k(), run.begin + static_cast<int64_t>(i)), tokens[i].k);
+                    ASSERT_EQ(read_row(store.buffer().v(), run.begin + static_cast<int64_t>(i)), tokens[i].v);
+                }
+            }
+        }
+        ASSERT_EQ(store.bytes_used(), n_slots * shape.slot_bytes());
+    }
+
+    const KvShape shape = {.n_layer = kLayers,
+                           .n_head_kv = kHeads,
+                           .head_dim_k = 64,
+                           .head_dim_v = 32,
+                           .type_k = GetParam().k,
+                           .type_v = GetParam().v};
+    Accountant accountant;
+    KvStore store = create(accountant, shape);
+    KvBuffer flight = make_flight(accountant, shape);
+    std::mt19937_64 random;
+    std::vector<std::vector<Token>> model;  // [n_head_kv, n_layer]
+    int32_t next_position = 0;
+};
+
+TEST_P(KvStoreOfTypes, HoldsWhatAListOfTokensWouldThroughAnySequenceOfOperations) {
+    const size_t bytes = accountant.bytes_now(MemoryUse::kv);
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        SCOPED_TRACE(testing::Message() << "seed " << seed);
+        random.seed(seed);
+        model.assign(static_cast<size_t>(kLayers * kHeads), {});
+        store = create(accountant, shape);
+        int n_loaded = 0;
+        for (int step = 0; step < 120; step++) {
+            SCOPED_TRACE(testing::Message() << "step " << step);
+            switch (draw(0, 6)) {
+                case 0:
+                    keep();
+                    break;
+                case 1:
+                case 2:
+                    arrange();
+                    break;
+                case 3:
+                    load();
+                    break;
+                case 4:
+                    rescore();
+                    break;
+                default:
+                    push();
+                    break;
+            }
+            check();
+            if (HasFatalFailure()) return;
+            if (store.bytes_used() > 0) n_loaded++;
+        }
+        EXPECT_GT(n_loaded, 60) << "the sequence leaves the store empty";
+    }
+    EXPECT_EQ(accountant.bytes_now(MemoryUse::kv), bytes);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, KvStoreOfTypes,
+                         testing::Values(Types{GGML_TYPE_F32, GGML_TYPE_F32}, Types{GGML_TYPE_F16, GGML_TYPE_F16},
+                                         Types{GGML_TYPE_BF16, GGML_TYPE_F16}, Types{GGML_TYPE_Q8_0, GGML_TYPE_Q8_0},
+                                         Types{GGML_TYPE_Q4_0, GGML_TYPE_Q4_0}, Types{GGML_TYPE_Q8_0, GGML_TYPE_F32}),
+                         [](const auto& instance) {
+                             return std::format("{}_{}", ggml_type_name(instance.param.k),
+                                                ggml_type_name(instance.param.v));
+                         });
+
+constexpr KvShape kSmall = {
+    .n_layer = 2, .n_head_kv = 1, .head_dim_k = 4, .head_dim_v = 4, .type_k = GGML_TYPE_F32, .type_v = GGML_TYPE_F32};
+
+TEST(KvStore, IsAllocatedOnceAtItsBudget) {
+    Accountant accountant;
+    auto store = KvStore::create(accountant, test::cpu_buffer_type(), kSmall, 10);
+    ASSERT_TRUE(store);
+    EXPECT_EQ(store->capacity_tokens(), 20);
+    EXPECT_EQ(store->bytes_used(), 0U);
+    EXPECT_EQ(store->bytes_allocated(), 20 * kSmall.slot_bytes());
+    EXPECT_EQ(accountant.bytes_now(MemoryUse::kv), store->bytes_allocated());
+    store->arrange(std::vector<int32_t>{19, 1});
+    store->arrange(std::vector<int32_t>{0, 20});
+    EXPECT_EQ(accountant.bytes_peak(MemoryUse::kv), store->bytes_allocated());
+}
+
+TEST(KvStore, LayersOfUnequalRoomLieOneAfterTheOther) {
+    Accountant accountant;
+    auto store = KvStore::create(accountant, test::cpu_buffer_type(), kSmall, 5);
+    ASSERT_TRUE(store);
+    store->arrange(std::vector<int32_t>{3, 7});
+    for (const int32_t position : {10, 11, 12}) store->push(0, position, 1);
+    for (const int32_t position : {20, 21}) store->push(1, position, 2);
+    EXPECT_EQ(store->runs(0).front().begin, 0);
+    EXPECT_EQ(store->runs(1).front().begin, 3);
+    store->keep(0, 0, std::vector<int32_t>{2});
+    store->arrange(std::vector<int32_t>{1, 9});
+    EXPECT_EQ(store->runs(1).front().begin, 1);
+    EXPECT_EQ(store->runs(1).front().capacity, 9);
+    const auto first = store->positions(0, 0);
+    const auto second = store->positions(1, 0);
+    EXPECT_EQ(std::vector(first.begin(), first.end()), (std::vector<int32_t>{12}));
+    EXPECT_EQ(std::vector(second.begin(), second.end()), (std::vector<int32_t>{20, 21}));
+    EXPECT_EQ(store->bytes_used(), 3 * kSmall.slot_bytes());
+}
+
+TEST(KvStore, ABudgetThatTheDeviceCannotGiveIsRefused) {
+    Accountant accountant;
+    const auto store = KvStore::create(accountant, test::cpu_buffer_type(), kSmall, int64_t{1} << 50U);
+    ASSERT_FALSE(store);
+    EXPECT_TRUE(store.error().message.starts_with("the K/V budget needs ")) << store.error().message;
+    EXPECT_EQ(accountant.bytes_peak(MemoryUse::kv), 0U);
+}
+
+}  // namespace
+}  // namespace cake

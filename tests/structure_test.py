@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Includes point to lower floors only, and the method knows nothing of the rest (DESIGN: Rooms)."""
+
+import pathlib
+import re
+import sys
+import tempfile
+import unittest
+
+FLOORS = {
+    "method": 1, "cache": 1, "kernels": 1, "text": 1,
+    "model": 2,
+    "engine": 3,
+    "eval": 4, "server": 4,
+    "cli": 5,
+}  # fmt: skip
+
+# What a room may include of ours beside itself, where that is less than every lower floor and the public face.
+NARROWER = {
+    "method": set(),
+    "model": {"kernels", "text", "cake"},
+    "cli": {"eval", "server", "cake"},
+}
+
+INCLUDE = re.compile(r'^\s*#\s*(?:include|include_next|embed)\s*([<"])([^>"]+)[>"]')
+ROOT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent)
+
+
+def allowed(room):
+    if room in NARROWER:
+        return NARROWER[room] | {room}
+    return {other for other, floor in FLOORS.items() if floor < FLOORS[room]} | {room, "cake"}
+
+
+def includes(path):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if found := INCLUDE.match(line):
+            yield number, found[1], found[2]
+
+
+def sources(folder):
+    return sorted(p for p in folder.rglob("*") if p.suffix in {".hpp", ".h", ".cpp", ".cc", ".inl"})
+
+
+def problems(root):
+    """Every include that DESIGN forbids, as «file:line: what is wrong»."""
+    rooms = {p.name: p for p in (root / "src").iterdir() if p.is_dir()}
+    for name in sorted(rooms.keys() - FLOORS.keys()):
+        yield f"src/{name}: the room has no floor"
+    files = [(path, name, allowed(name)) for name in sorted(rooms.keys() & FLOORS.keys()) for path in sources(rooms[name])]
+    files += [(path, "cake", {"cake"}) for path in sources(root / "include" / "cake")]
+    for path, room, permitted in files:
+        for number, quote, target in includes(path):
+            where = f"{path.relative_to(root)}:{number}"
+            top, slash, _ = target.partition("/")
+            ours = slash and (top in FLOORS or top == "cake")
+            if ours and quote == "<":
+                yield f"{where}: {target} is ours: write it with quotes"
+            elif not ours and quote == '"':
+                yield f"{where}: \"{target}\" names no room"
+            elif ours and top not in permitted:
+                yield f"{where}: {room} may not include {target}"
+            elif ours and not any((root / base / target).is_file() for base in ("src", "include")):
+                yield f"{where}: there is no {target}"
+            elif room == "method" and not ours and re.search(r"[./]", target):
+                yield f"{where}: method includes the standard library alone, not {target}"
+            elif room == "method" and target in {"fstream", "iostream", "cstdio", "filesystem", "print"}:
+                yield f"{where}: method does no input or output"
+
+
+class Structure(unittest.TestCase):
+    def test_includes_point_to_lower_floors(self):
+        self.assertEqual([], list(problems(ROOT)))
+
+    def test_every_room_of_floor_one_to_three_and_the_public_face_was_read(self):
+        for folder in ("src/method", "src/cache", "src/text", "src/model", "src/engine", "src/cli", "include/cake"):
+            with self.subTest(folder):
+                self.assertTrue(sources(ROOT / folder))
+
+    def problem_of(self, path, line):
+        """What is found in a tree of one file with one include."""
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            for target in ("src/method/a.hpp", "src/cache/a.hpp", "src/text/a.hpp", "src/model/a.hpp", "src/engine/a.hpp",
+                           "src/eval/a.hpp", "src/cli/a.hpp", "include/cake/a.hpp"):  # fmt: skip
+                (root / target).parent.mkdir(parents=True, exist_ok=True)
+                (root / target).touch()
+            (root / path).write_text(f"#pragma once\n  #  include {line}\n", encoding="utf-8")
+            return list(problems(root))
+
+    def test_what_is_forbidden_is_found(self):
+        for path, line in [
+            ("src/method/b.cpp", '"cake/a.hpp"'),
+            ("src/method/b.cpp", '"cache/a.hpp"'),
+            ("src/method/b.cpp", "<ggml.h>"),
+            ("src/method/b.cpp", "<iostream>"),
+            ("src/cache/b.cpp", '"method/a.hpp"'),
+            ("src/cache/b.cpp", '"text/a.hpp"'),
+            ("src/text/b.cpp", '"engine/a.hpp"'),
+            ("src/model/b.cpp", '"method/a.hpp"'),
+            ("src/model/b.cpp", '"cache/a.hpp"'),
+            ("src/engine/b.cpp", '"cli/a.hpp"'),
+            ("src/engine/b.cpp", '"eval/a.hpp"'),
+            ("src/cli/b.cpp", '"engine/a.hpp"'),
+            ("src/cli/b.cpp", '"method/a.hpp"'),
+            ("include/cake/b.hpp", '"engine/a.hpp"'),
+            ("include/cake/b.hpp", "<method/a.hpp>"),
+            ("src/engine/b.cpp", '"a.hpp"'),
+            ("src/engine/b.cpp", '"../cli/a.hpp"'),
+            ("src/engine/b.cpp", '"model/none.hpp"'),
+        ]:
+            with self.subTest(path=path, line=line):
+                self.assertEqual(1, len(self.problem_of(path, line)))
+
+    def test_what_is_allowed_is_not(self):
+        for path, line in [
+            ("src/method/b.cpp", '"method/a.hpp"'),
+            ("src/method/b.cpp", "<vector>"),
+            ("src/cache/b.cpp", '"cake/a.hpp"'),
+            ("src/cache/b.cpp", "<ggml-cpp.h>"),
+            ("src/model/b.cpp", '"text/a.hpp"'),
+            ("src/engine/b.cpp", '"method/a.hpp"'),
+            ("src/engine/b.cpp", '"cache/a.hpp"'),
+            ("src/engine/b.cpp", '"model/a.hpp"'),
+            ("src/cli/b.cpp", '"eval/a.hpp"'),
+            ("src/cli/b.cpp", '"cake/a.hpp"'),
+            ("src/cli/b.cpp", "<CLI/CLI.hpp>"),
+        ]:
+            with self.subTest(path=path, line=line):
+                self.assertEqual([], self.problem_of(path, line))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
