@@ -23,8 +23,8 @@ class MappedFile {
     ~MappedFile();
 
     std::span<const std::byte> bytes() const { return bytes_; }
-    /// Lets the pages go that are in memory; they come back from the file when they are read.
-    void drop_pages() const;
+    /// Lets a part of the file leave memory; it comes back when it is read.
+    void drop_pages(std::span<const std::byte> part) const;
 
   private:
     explicit MappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}

@@ -197,10 +197,11 @@ class Loader {
                 const auto data = file_.data(tensor);
                 ggml_backend_tensor_set(tensor, data.data(), 0, data.size());
                 weights_.n_copied += data.size();
+                // At once, so that no more than one tensor is in memory twice.
+                file_.mapping().drop_pages(data);
             }
             weights_.buffers.push_back(std::move(buffer));
         }
-        if (!by_type.empty()) file_.mapping().drop_pages();
         return {};
     }
 
