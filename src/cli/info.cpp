@@ -22,7 +22,7 @@ struct InfoFlags {
 };
 
 std::string as_text(const ModelInfo& m, uint64_t bytes_per_token) {
-    std::string out = std::format("{}\n", m.name);
+    std::string out = std::format("{}\n", printable(m.name));
     const auto line = [&](std::string_view what, const std::string& value) {
         out += std::format("  {:<14}{}\n", what, value);
     };

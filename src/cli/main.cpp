@@ -23,13 +23,24 @@ std::vector<std::string> arguments(int argc, char** argv) {
     return result;  // last first, as the parser takes them
 }
 
+std::string command_names(const CLI::App& app) {
+    std::string names;
+    for (const auto* command : app.get_subcommands({})) names += (names.empty() ? "" : ", ") + command->get_name();
+    return names;
+}
+
 int execute(int argc, char** argv) {
     CLI::App app{"cake runs large language models on long inputs in a fixed amount of memory.", "cake"};
     app.set_version_flag("--version", "cake 0.1.0");
     app.require_subcommand(1);
+    app.option_defaults()->take_last();  // as llama.cpp does
     std::function<int()> action;
     add_run(app, action);
     add_info(app, action);
+    if (argc > 1 && argv[1][0] != '-' && app.get_subcommand_no_throw(argv[1]) == nullptr) {
+        complain(std::format("\"{}\" is not a command; these are: {}", argv[1], command_names(app)));
+        return kWrongUsage;
+    }
     try {
         app.parse(arguments(argc, argv));
     } catch (const CLI::Success& success) {

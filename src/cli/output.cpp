@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -22,7 +23,13 @@ Result<void> write_output(std::string_view text) {
 }
 
 void complain(std::string_view message) {
-    std::fputs(std::format("cake: {}\n", message).c_str(), stderr);
+    std::fputs(std::format("cake: {}\n", printable(message)).c_str(), stderr);
+}
+
+std::string printable(std::string_view text) {
+    std::string line(text);
+    std::ranges::replace_if(line, [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
+    return line;
 }
 
 Result<std::string> read_input(const std::string& path) {

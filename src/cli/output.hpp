@@ -10,6 +10,9 @@ namespace cake::cli {
 /// Writes to standard output at once, and says what went wrong (a full disk, a closed pipe) instead of losing it.
 Result<void> write_output(std::string_view text);
 
+/// Text that may come from a file, fit for a line of a terminal: control characters become question marks.
+std::string printable(std::string_view text);
+
 /// One line to standard error: "cake: …".
 void complain(std::string_view message);
 

@@ -53,7 +53,7 @@ void KvFlags::add_to(CLI::App& app) {
                       ->group(kGroup);
     auto* share = app.add_option("--kv-ratio", ratio, "the same as a share of the prompt, like 0.05")
                       ->type_name("R")
-                      ->check(CLI::Range(0.0, 1.0))
+                      ->check(number_in(1e-9, 1))
                       ->group(kGroup);
     tokens->excludes(bytes)->excludes(share);
     bytes->excludes(share);
@@ -98,8 +98,8 @@ void KvFlags::add_to(CLI::App& app) {
 
 Result<SequenceOptions> KvFlags::sequence_options() const {
     SequenceOptions result = options;
-    if (!memory.empty()) {
-        const auto bytes = parse_size(memory);
+    if (memory) {
+        const auto bytes = parse_size(*memory);
         if (!bytes) return fail("--kv-memory: " + bytes.error().message);
         result.budget = KvBytes{*bytes};
     } else if (ratio > 0) {
@@ -108,6 +108,15 @@ Result<SequenceOptions> KvFlags::sequence_options() const {
         result.budget = TokensPerLayer{tokens_per_layer};
     }
     return result;
+}
+
+CLI::Validator number_in(double least, double most) {
+    const auto check = [=](const std::string& text) {
+        double number = 0;
+        const bool good = CLI::detail::lexical_cast(text, number) && number >= least && number <= most;
+        return good ? std::string() : std::format("\"{}\" is not a number from {} to {}", text, least, most);
+    };
+    return {check, ""};
 }
 
 Result<uint64_t> parse_size(const std::string& text) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <string>
 
 #include "cake/engine.hpp"
@@ -27,13 +28,16 @@ struct ModelFlags {
 struct KvFlags {
     SequenceOptions options;
     int64_t tokens_per_layer = 0;
-    std::string memory;
+    std::optional<std::string> memory;
     double ratio = 0;
 
     void add_to(CLI::App& app);
     /// The stated budget, 1024 tokens a layer where none is; an error where its size is not one.
     Result<SequenceOptions> sequence_options() const;
 };
+
+/// Refuses what is not a number from `least` to `most`; NaN, which comparisons let through, is none.
+CLI::Validator number_in(double least, double most);
 
 /// "2GiB", "500M", "1048576": bytes. K, M, G, T are powers of 1024, with or without iB.
 Result<uint64_t> parse_size(const std::string& text);

@@ -185,11 +185,10 @@ void add_run(CLI::App& app, std::function<int()>& action) {
 
     constexpr const char* kSampling = "How the next token is drawn";
     auto& s = flags->sampling;
-    const auto finite = [](double least, double most) { return CLI::Range(least, most); };
     run->add_option("-s,--seed", s.seed, "seed (default: a different one each time)")->type_name("N")->group(kSampling);
     run->add_option("--temp", s.temperature, "temperature; 0: always the likeliest")
         ->type_name("X")
-        ->check(finite(0, 1e6))
+        ->check(number_in(0, 1e6))
         ->capture_default_str()
         ->group(kSampling);
     run->add_option("--top-k", s.top_k, "only the K likeliest; 0: all")
@@ -199,12 +198,12 @@ void add_run(CLI::App& app, std::function<int()>& action) {
         ->group(kSampling);
     run->add_option("--top-p", s.top_p, "only the likeliest that make up P together; 1: all")
         ->type_name("P")
-        ->check(finite(0, 1))
+        ->check(number_in(0, 1))
         ->capture_default_str()
         ->group(kSampling);
     run->add_option("--min-p", s.min_p, "only those at least P times as likely as the likeliest; 0: all")
         ->type_name("P")
-        ->check(finite(0, 1))
+        ->check(number_in(0, 1))
         ->capture_default_str()
         ->group(kSampling);
     run->add_flag("--ignore-eos", flags->ignore_eos, "go on where the model would end");

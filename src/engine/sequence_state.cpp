@@ -95,6 +95,28 @@ Result<int64_t> budget_tokens(const SequenceState& state, int64_t n_prompt) {
     return tokens;
 }
 
+/// The place for the last queries of every layer.
+Result<void> open_ring(SequenceState& state) {
+    const auto n_layer = static_cast<size_t>(state.shape.n_layer);
+    auto* type = state.engine->compute.buffer_type();
+    const int64_t width = static_cast<int64_t>(state.hparams().head_dim_k) * state.hparams().n_head;
+    const size_t layer_bytes = GGML_PAD(ggml_row_size(GGML_TYPE_F32, width) * static_cast<size_t>(state.options.window),
+                                        ggml_backend_buft_get_alignment(type));
+    auto buffer = AccountedBuffer::allocate(state.accountant, MemoryUse::compute, type, layer_bytes * n_layer,
+                                            "the window's queries");
+    if (!buffer) return std::unexpected(buffer.error());
+    state.ring.buffer = std::move(*buffer);
+    state.ring.context.reset(
+        ggml_init({.mem_size = n_layer * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
+    auto* base = static_cast<std::byte*>(ggml_backend_buffer_get_base(state.ring.buffer.get()));
+    for (size_t i = 0; i < n_layer; i++) {
+        auto* tensor = ggml_new_tensor_2d(state.ring.context.get(), GGML_TYPE_F32, width, state.options.window);
+        ggml_backend_tensor_alloc(state.ring.buffer.get(), tensor, base + i * layer_bytes);
+        state.ring.layers.push_back(tensor);
+    }
+    return {};
+}
+
 }  // namespace
 
 std::vector<Named> policy_names() {
@@ -167,7 +189,6 @@ Result<void> open_store(SequenceState& state, int64_t n_prompt) {
         return fail(std::format("a budget of {} tokens a layer is not possible: at most {} is", *budget,
                                 std::numeric_limits<int32_t>::max() / 2));
     }
-    state.tokens_per_layer = *budget;
     if (state.evicts()) {
         const int64_t interval =
             state.options.evict_interval > 0 ? state.options.evict_interval : std::min<int64_t>(32, *budget / 16);
@@ -177,24 +198,8 @@ Result<void> open_store(SequenceState& state, int64_t n_prompt) {
     auto store = KvStore::create(state.accountant, type, shape, *budget);
     if (!store) return std::unexpected(store.error());
     state.store = std::move(*store);
-
-    if (!state.reads_attention()) return {};
-    const int64_t width = static_cast<int64_t>(state.hparams().head_dim_k) * state.hparams().n_head;
-    const size_t layer_bytes = GGML_PAD(ggml_row_size(GGML_TYPE_F32, width) * static_cast<size_t>(state.options.window),
-                                        ggml_backend_buft_get_alignment(type));
-    const auto n_layer = static_cast<size_t>(shape.n_layer);
-    auto buffer = AccountedBuffer::allocate(state.accountant, MemoryUse::compute, type, layer_bytes * n_layer,
-                                            "the window's queries");
-    if (!buffer) return std::unexpected(buffer.error());
-    state.ring.buffer = std::move(*buffer);
-    state.ring.context.reset(
-        ggml_init({.mem_size = n_layer * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
-    auto* base = static_cast<std::byte*>(ggml_backend_buffer_get_base(state.ring.buffer.get()));
-    for (size_t i = 0; i < n_layer; i++) {
-        auto* tensor = ggml_new_tensor_2d(state.ring.context.get(), GGML_TYPE_F32, width, state.options.window);
-        ggml_backend_tensor_alloc(state.ring.buffer.get(), tensor, base + i * layer_bytes);
-        state.ring.layers.push_back(tensor);
-    }
+    if (auto ring = state.reads_attention() ? open_ring(state) : Result<void>(); !ring) return ring;
+    state.tokens_per_layer = *budget;
     return {};
 }
 

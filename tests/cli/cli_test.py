@@ -1,0 +1,263 @@
+#!/usr/bin/env python3
+"""The program as a user meets it: what its flags do, what its JSON says, how it ends."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+from support.cake_process import MODELS, assert_refused, cake, command, environment, run  # noqa: E402
+
+N_LAYER, N_HEAD_KV, HEAD_DIM, TRAINED = 4, 2, 32, 2048
+SLOT_BYTES = 2 * N_HEAD_KV * HEAD_DIM * 2  # K and V of one token in one layer, in f16
+WORDS = " ".join("the rain in spain stays mainly in the plain and so does the train".split() * 40)
+
+
+def report(*arguments, **options):
+    result = run("--json", *arguments, **options)
+    assert result.returncode == 0, result.stderr.decode()
+    return json.loads(result.stdout)
+
+
+class Text(unittest.TestCase):
+    def test_the_same_text_however_the_prompt_comes(self):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(WORDS.encode())
+            file.flush()
+            results = [run("-p", WORDS, "-n", 8), run("-f", file.name, "-n", 8),
+                       run("-f", "-", "-n", 8, stdin=WORDS.encode())]
+        for result in results:
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(result.stdout, results[0].stdout)
+            self.assertEqual(result.stderr, b"")
+        self.assertGreater(len(results[0].stdout), 8)
+
+    def test_invalid_utf8_is_kept_as_bytes(self):
+        prompt = b"caf\xe9 \xff\xfe\x80 \xf0\x9f"
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(prompt)
+            file.flush()
+            result = report("-f", file.name, "-n", 2)
+        # <s>, then at least one token for each byte outside ASCII.
+        self.assertGreaterEqual(result["prompt_tokens"], 1 + sum(byte > 127 for byte in prompt))
+
+    def test_json_stays_valid_when_the_text_is_not_utf8(self):
+        result = run("-p", "the", "-n", 200, "--temp", 5, "--seed", 1, "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(json.loads(result.stdout)["generated_tokens"], 200)
+
+    def test_a_seed_repeats_and_another_differs(self):
+        def draw(seed):
+            return report("-p", "the", "-n", 30, "--temp", 1, "--seed", seed)["tokens"]
+
+        self.assertEqual(draw(5), draw(5))
+        self.assertNotEqual(draw(5), draw(6))
+
+    def test_threads_change_nothing(self):
+        self.assertEqual(report("-p", WORDS, "-n", 8)["tokens"], report("-p", WORDS, "-n", 8, "-t", 2)["tokens"])
+
+    def test_weights_as_they_lie_in_the_file_give_the_same_text(self):
+        repacked, mapped = (report("-p", WORDS, "-n", 8, *flags, model="q4_0") for flags in ((), ("--no-repack",)))
+        self.assertEqual(repacked["tokens"][:4], mapped["tokens"][:4])
+
+
+class Numbers(unittest.TestCase):
+    def test_fields(self):
+        result = report("-p", WORDS, "-n", 4)
+        self.assertEqual(set(result), {
+            "model", "policy", "prompt_tokens", "generated_tokens", "finish_reason", "prefill_seconds",
+            "prefill_tokens_per_second", "decode_tokens_per_second", "kv", "hidden_bytes_peak", "compute_bytes_peak",
+            "layers", "tokens", "text"})
+        self.assertEqual(set(result["kv"]), {"budget_tokens_per_layer", "bytes_budget", "bytes_layer", "bytes_peak",
+                                             "bytes_now", "bytes_full_cache"})
+        self.assertEqual([set(layer) for layer in result["layers"]],
+                         [{"layer", "dispersion", "shift", "preference", "budget", "kept"}] * N_LAYER)
+        self.assertEqual((result["generated_tokens"], len(result["tokens"])), (4, 4))
+        self.assertEqual(result["finish_reason"], "length")
+
+    def test_every_policy_stays_in_its_budget(self):
+        for policy in ("cake", "snapkv", "pyramidkv", "streaming-llm"):
+            for flags in ((), ("-ctk", "q8_0", "-ctv", "q8_0"), ("--evict-interval", 1), ("-b", 33)):
+                with self.subTest(policy=policy, flags=flags):
+                    result = report("-p", WORDS, "-n", 100, "--policy", policy, "--kv-budget", 96, *flags)
+                    kv, n_prompt = result["kv"], result["prompt_tokens"]
+                    self.assertGreater(n_prompt, 1000)
+                    self.assertLessEqual(kv["bytes_now"], kv["bytes_budget"])
+                    self.assertLessEqual(kv["bytes_peak"], kv["bytes_budget"] + kv["bytes_layer"])
+                    self.assertLessEqual(sum(layer["kept"] for layer in result["layers"]), 96 * N_LAYER)
+                    self.assertGreater(sum(layer["kept"] for layer in result["layers"]), 0.75 * 96 * N_LAYER)
+                    if not flags:
+                        self.assertEqual(kv["bytes_budget"], 96 * N_LAYER * SLOT_BYTES)
+                        self.assertEqual(kv["bytes_layer"], n_prompt * SLOT_BYTES)
+
+    def test_cake_gives_layers_what_their_preference_says(self):
+        layers = report("-p", WORDS, "-n", 0, "--policy", "cake", "--kv-budget", 96)["layers"]
+        by_preference = sorted(layers, key=lambda layer: layer["preference"])
+        budgets = [layer["budget"] for layer in by_preference]
+        self.assertEqual(budgets, sorted(budgets))
+        self.assertGreater(len(set(budgets)), 1)
+        for layer in layers:
+            self.assertAlmostEqual(layer["preference"] / (layer["dispersion"] * layer["shift"]), 1, places=4)
+
+    def test_full_keeps_everything(self):
+        result = report("-p", WORDS, "-n", 5, "--policy", "full")
+        self.assertEqual([layer["kept"] for layer in result["layers"]], [result["prompt_tokens"] + 4] * N_LAYER)
+
+    def test_a_short_prompt_is_kept_whole_by_every_policy(self):
+        whole = report("-p", "the rain in spain", "-n", 6, "--policy", "full")["tokens"]
+        for policy in ("cake", "snapkv", "pyramidkv", "streaming-llm"):
+            self.assertEqual(report("-p", "the rain in spain", "-n", 6, "--policy", policy)["tokens"], whole)
+
+    def test_the_three_ways_to_state_a_budget_agree(self):
+        n_prompt = report("-p", WORDS, "-n", 0)["prompt_tokens"]
+        memory = 128 * N_LAYER * SLOT_BYTES
+        for flags in (("--kv-budget", 128), ("--kv-memory", memory), ("--kv-memory", f"{memory // 1024}KiB"),
+                      ("--kv-ratio", 128.5 / n_prompt)):
+            with self.subTest(flags=flags):
+                result = report("-p", WORDS, "-n", 0, *flags)
+                self.assertEqual(result["kv"]["budget_tokens_per_layer"], 128)
+                self.assertEqual(result["kv"]["bytes_budget"], memory)
+
+    def test_scorer_and_allocator_combine(self):
+        for scorer in ("cake", "snapkv", "streaming-llm", "random"):
+            for allocator in ("uniform", "pyramid", "preference"):
+                result = report("-p", WORDS, "-n", 2, "--scorer", scorer, "--allocator", allocator, "--kv-budget", 96)
+                self.assertEqual(result["policy"], f"cake (scorer {scorer}, allocator {allocator})")
+
+    def test_max_prompt_cuts_and_n_0_only_reads(self):
+        result = report("-p", WORDS, "--max-prompt", 100, "-n", 0)
+        self.assertEqual((result["prompt_tokens"], result["generated_tokens"], result["text"]), (100, 0, ""))
+
+    def test_context_bounds_prompt_and_answer(self):
+        result = report("-p", "the rain", "-c", 40, "-n", -1)
+        self.assertEqual(result["prompt_tokens"] + result["generated_tokens"], 40)
+        assert_refused(self, run("-p", WORDS, "-c", 40), "40")
+
+    def test_beyond_the_trained_context_it_warns_and_goes_on(self):
+        result = run("-p", WORDS * 3, "-n", 2, "--kv-budget", 64, "--json")
+        self.assertEqual(result.returncode, 0)
+        self.assertGreater(json.loads(result.stdout)["prompt_tokens"], TRAINED)
+        self.assertRegex(result.stderr.decode(), r"\Acake: warning: [^\n]*2,048[^\n]*\n\Z")
+
+    def test_info(self):
+        result = cake("info", MODELS / "f32.gguf", "--json")
+        info = json.loads(result.stdout)
+        self.assertEqual((info["n_layer"], info["n_head_kv"], info["n_ctx_train"]), (N_LAYER, N_HEAD_KV, TRAINED))
+        self.assertEqual(info["kv_bytes_per_token"], N_LAYER * SLOT_BYTES)
+        self.assertIn("131,072 tokens", cake("info", "-m", MODELS / "f32.gguf").stdout.decode())
+
+
+class WrongUse(unittest.TestCase):
+    def test_prompts(self):
+        assert_refused(self, run("-p", ""), "the prompt is empty")
+        assert_refused(self, run("-f", "/dev/null"), "the prompt is empty")
+        assert_refused(self, run("-f", "-"), "the prompt is empty")
+        assert_refused(self, run("-f", "/none/such"), "/none/such: No such file or directory")
+        assert_refused(self, run("-f", "/tmp"), "is a folder")
+        assert_refused(self, run(), "-p TEXT", code=2)
+        assert_refused(self, run("-p", "a", "-f", "b"), code=2)
+
+    def test_budgets(self):
+        assert_refused(self, run("-p", "a", "--kv-budget", 0), "--kv-budget", code=2)
+        assert_refused(self, run("-p", "a", "--kv-budget", -5), "--kv-budget", code=2)
+        assert_refused(self, run("-p", "a", "--kv-budget", 31), "at least 32 tokens a layer")
+        assert_refused(self, run("-p", "a", "--kv-budget", 31, "--policy", "streaming-llm"), "at least 32")
+        assert_refused(self, run("-p", "a", "--kv-memory", "1KiB"), "1024 bytes", "at least 32 tokens a layer")
+        assert_refused(self, run("-p", "a", "--kv-budget", 10**15))
+        assert_refused(self, run("-p", "a", "--kv-budget", 10**9))
+        assert_refused(self, run("-p", "a", "--kv-budget", 2**63 - 1))
+        assert_refused(self, run("-p", "a", "--kv-budget", 2**70), code=2)
+        assert_refused(self, run("-p", "a", "--kv-memory", "4000GiB"))
+        assert_refused(self, run("-p", "a", "--policy", "full", "-c", 200_000_000))
+        assert_refused(self, run("-p", "a", "--kv-ratio", 1.5), "--kv-ratio", code=2)
+        assert_refused(self, run("-p", "a", "--kv-ratio", 0), "--kv-ratio", code=2)
+        for size in ("", "much", "-1GiB", "1XB", "nan", "inf", "0", "1e30"):
+            with self.subTest(size=size):
+                result = run("-p", "a", "--kv-memory", size)
+                assert_refused(self, result, "--kv-memory", code=result.returncode)
+                self.assertIn(result.returncode, (1, 2))
+        assert_refused(self, run("-p", "a", "--kv-budget", 64, "--kv-memory", "1MiB"), code=2)
+
+    def test_names(self):
+        for flag in ("--policy", "--scorer", "--allocator"):
+            assert_refused(self, run("-p", "a", flag, "best"), '"best"', "these are")
+        assert_refused(self, run("-p", "a", "-ctk", "q2_K"), '"q2_K"', "these are")
+        assert_refused(self, run("-p", "a", "--policy", "full", "--scorer", "cake"), "allocator")
+
+    def test_numbers(self):
+        for flags in (("--threads", 0), ("--threads", -1), ("--threads", 100000), ("--threads", "two"), ("--batch-size", 0), ("--predict", -2), ("--ctx-size", -1),
+                      ("--max-prompt", 0), ("--temp", -1), ("--temp", "nan"), ("--top-p", 2), ("--min-p", -0.5),
+                      ("--top-k", -3), ("--evict-interval", 0), ("--budget", 5), ("--window", "x")):
+            with self.subTest(flags=flags):
+                assert_refused(self, run("-p", "a", *flags), flags[0], code=2)
+        for flags in (("--window", 0), ("--window", 10**8), ("--gamma", "nan"), ("--gamma", -1), ("--tau1", 0),
+                      ("--tau2", "inf")):
+            with self.subTest(flags=flags):
+                result = run("-p", "a", *flags)
+                self.assertIn(result.returncode, (1, 2))
+                assert_refused(self, result, flags[0].strip("-"), code=result.returncode)
+
+    def test_commands(self):
+        assert_refused(self, cake(), code=2)
+        assert_refused(self, cake("walk"), "walk", code=2)
+        assert_refused(self, cake("run", "-p", "a"), "--model", code=2)
+        for arguments in (("--help",), ("run", "--help"), ("info", "--help"), ("--version",)):
+            result = cake(*arguments)
+            self.assertEqual((result.returncode, result.stderr), (0, b""))
+            self.assertIn(b"cake", result.stdout)
+
+    def test_the_last_of_a_repeated_flag_counts(self):
+        self.assertEqual(report("-p", "the", "-n", 9, "-n", 3)["generated_tokens"], 3)
+
+
+class Ends(unittest.TestCase):
+    def start(self, *arguments, **options):
+        return subprocess.Popen(command("run", "-m", MODELS / "f32.gguf", "-t", 1, "--temp", 0, "--ignore-eos", *arguments),
+                                stderr=subprocess.PIPE, env=environment(), **options)
+
+    def test_a_full_disk(self):
+        with open("/dev/full", "wb") as full:
+            for flags in ((), ("--json",)):
+                result = run("-p", "the rain", "-n", 4, *flags, stdout=full)
+                assert_refused(self, result, "standard output", "No space left")
+            assert_refused(self, cake("info", MODELS / "f32.gguf", stdout=full), "No space left")
+
+    def test_a_closed_pipe(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        result = run("-p", "the rain", "-n", 4, stdout=writer)
+        os.close(writer)
+        assert_refused(self, result, "Broken pipe")
+
+    def test_interrupt_while_generating_keeps_the_text(self):
+        process = self.start("-p", "the rain", "-n", "100000000", "--kv-budget", "64", stdout=subprocess.PIPE)
+        begin = process.stdout.read(20)
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, errors), (0, b""))
+        self.assertEqual(len(begin), 20)
+        self.assertTrue(rest.endswith(b"\n"))
+
+    def test_interrupt_while_reading(self):
+        process = self.start("-f", "-", "-n", "1", "--json", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process.stdin.write(b"the rain in spain " * 200_000)
+        process.stdin.close()
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        # communicate() would flush the pipe that is closed.
+        output, errors = process.stdout.read(), process.stderr.read()
+        self.assertEqual(process.wait(60), 130)
+        self.assertEqual(output, b"")
+        self.assertRegex(errors.decode().splitlines()[-1], r"\Acake: stopped")
+        process.stdout.close()
+        process.stderr.close()
+
+
+if __name__ == "__main__":
+    unittest.main()

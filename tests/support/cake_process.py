@@ -1,0 +1,47 @@
+"""Runs the built program for the tests and checks what every run owes: no signal, one sentence for an error."""
+
+import os
+import pathlib
+import resource
+import subprocess
+
+CAKE = os.environ["CAKE_BIN"]
+MODELS = pathlib.Path(os.environ["CAKE_TEST_MODELS"])
+SANITIZED = os.environ.get("CAKE_SANITIZED") == "1"
+MOST_BYTES = 2 << 30
+
+
+def limit_memory():
+    """Address sanitizers reserve terabytes of addresses and have their own limit (ASAN_OPTIONS below)."""
+    if not SANITIZED:
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+
+
+def environment():
+    asan = f"max_allocation_size_mb={MOST_BYTES >> 20}:allocator_may_return_null=1:detect_leaks=1"
+    return {**os.environ, "ASAN_OPTIONS": asan, "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
+
+
+def command(*arguments):
+    return [CAKE, *map(str, arguments)]
+
+
+def cake(*arguments, stdin=b"", stdout=subprocess.PIPE, timeout=300):
+    return subprocess.run(command(*arguments), input=stdin, stdout=stdout, stderr=subprocess.PIPE, timeout=timeout,
+                          env=environment(), preexec_fn=limit_memory, check=False)
+
+
+def run(*arguments, model="f32", **options):
+    """`cake run` on one of the suite's models, short, on one thread, always with the same result."""
+    path = MODELS / f"{model}.gguf"
+    return cake("run", "-m", path, "-t", 1, "--temp", 0, "--ignore-eos", *arguments, **options)
+
+
+def assert_refused(test, result, *words, code=1):
+    """Exit code, nothing on standard output, and one line on standard error that holds the words."""
+    text = result.stderr.decode("utf-8", "replace")
+    test.assertEqual(result.returncode, code, text)
+    test.assertIn(result.stdout, (b"", None))
+    test.assertRegex(text, r"\Acake: [^\n]+\n\Z")
+    for word in words:
+        test.assertIn(word, text)
