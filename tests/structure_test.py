@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Includes point to lower floors only, and the method knows nothing of the rest (DESIGN: Rooms)."""
+"""Includes point to lower floors only, and the method knows nothing of the rest (CONTRIBUTING.md, Rooms)."""
 
 import pathlib
 import re
@@ -43,7 +43,7 @@ def sources(folder):
 
 
 def problems(root):
-    """Every include that DESIGN forbids, as «file:line: what is wrong»."""
+    """Every include that CONTRIBUTING.md forbids, as «file:line: what is wrong»."""
     rooms = {p.name: p for p in (root / "src").iterdir() if p.is_dir()}
     for name in sorted(rooms.keys() - FLOORS.keys()):
         yield f"src/{name}: the room has no floor"

@@ -32,15 +32,14 @@ Result<KvStore> KvStore::create(Accountant& accountant, ggml_backend_buffer_type
     KvStore store;
     store.shape_ = shape;
     store.buffer_ = std::move(*buffer);
-    store.runs_.resize(static_cast<size_t>(shape.n_layer * shape.n_head_kv));
+    store.runs_.resize(static_cast<size_t>(shape.n_layer) * static_cast<size_t>(shape.n_head_kv));
     store.positions_.resize(static_cast<size_t>(n_slots));
     store.scores_.resize(static_cast<size_t>(n_slots));
     return store;
 }
 
 std::span<const Run> KvStore::runs(int32_t layer) const {
-    return std::span(runs_).subspan(static_cast<size_t>(layer * shape_.n_head_kv),
-                                    static_cast<size_t>(shape_.n_head_kv));
+    return std::span(runs_).subspan(index(layer, 0), static_cast<size_t>(shape_.n_head_kv));
 }
 
 std::span<const int32_t> KvStore::positions(int32_t layer, int32_t head) const {

@@ -52,10 +52,11 @@ class KvStore {
     void push(int32_t layer, int32_t position, float score);
 
   private:
-    Run& run(int32_t layer, int32_t head) { return runs_[static_cast<size_t>(layer * shape_.n_head_kv + head)]; }
-    const Run& run(int32_t layer, int32_t head) const {
-        return runs_[static_cast<size_t>(layer * shape_.n_head_kv + head)];
+    size_t index(int32_t layer, int32_t head) const {
+        return static_cast<size_t>(layer) * static_cast<size_t>(shape_.n_head_kv) + static_cast<size_t>(head);
     }
+    Run& run(int32_t layer, int32_t head) { return runs_[index(layer, head)]; }
+    const Run& run(int32_t layer, int32_t head) const { return runs_[index(layer, head)]; }
     void slide(Run& run, int64_t begin);
 
     KvShape shape_;

@@ -167,7 +167,7 @@ void add_run(CLI::App& app, std::function<int()>& action) {
     flags->model.add_to(*run);
     flags->prompt_given = run->add_option("-p,--prompt", flags->prompt, "the prompt")->type_name("TEXT");
     flags->file_given =
-        run->add_option("-f,--file", flags->file, "a file with the prompt; - for standard input")->type_name("FILE");
+        run->add_option("-f,--file,file", flags->file, "a file with the prompt; - for standard input")->type_name("FILE");
     flags->prompt_given->excludes(flags->file_given);
     run->add_option("--max-prompt", flags->max_prompt, "cut a longer prompt to its first tokens")
         ->type_name("TOKENS")

@@ -6,7 +6,7 @@
 
 namespace cake {
 
-/// What one layer's window attention says about the keys outside the window (METHOD: Attention Analyzer; paper,
+/// What one layer's window attention says about the keys outside the window (docs/how-it-works.md, Attention Analyzer; paper,
 /// section 4.1). `n_keys` counts the keys outside the window; nothing is renormalised after the window's own keys are
 /// left out.
 struct AttentionStats {

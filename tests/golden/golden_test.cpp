@@ -1,4 +1,4 @@
-// What the authors' own code makes of given queries and keys (DESIGN: How we know that it is right). The folder is
+// What the authors' own code makes of given queries and keys. The folder is
 // CAKE_GOLDEN_DIR, or this one.
 
 #include <ggml-cpp.h>
