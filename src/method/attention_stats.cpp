@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <limits>
 
 namespace cake {
 
@@ -68,7 +69,7 @@ std::vector<float> window_attention(std::span<const float> q, std::span<const fl
     std::vector<double> logits(n_total);
     for (size_t i = 0; i < n_queries; i++) {
         const size_t n_visible = n_total - n_queries + i + 1;
-        double largest = -INFINITY;
+        double largest = -std::numeric_limits<double>::infinity();
         for (size_t j = 0; j < n_visible; j++) {
             double dot = 0;
             for (size_t d = 0; d < dim; d++) dot += static_cast<double>(q[i * dim + d]) * k[j * dim + d];

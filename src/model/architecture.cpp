@@ -60,7 +60,7 @@ class KeyReader {
     void require(const char* key, uint32_t only, std::string_view why) {
         const auto value = file_.u32(prefix_ + key);
         if (!value) return note(value.error().message);
-        if (value->value_or(only) != only) {
+        if (value->has_value() && **value != only) {
             note(std::format("{}: the metadata value {}{} is {}: {}", file_.path(), prefix_, key, **value, why));
         }
     }

@@ -21,7 +21,7 @@ namespace cake {
 namespace {
 
 constexpr uint64_t kMostEntries = 1U << 20U;  // metadata keys, or tensors
-constexpr uint64_t kMostName = 64 * 1024;
+constexpr uint64_t kMostName = 1U << 16U;
 
 /// Reads forward through the file and never beyond its end.
 class Reader {
