@@ -166,8 +166,8 @@ void add_run(CLI::App& app, std::function<int()>& action) {
     auto* run = app.add_subcommand("run", "read a prompt, write what follows");
     flags->model.add_to(*run);
     flags->prompt_given = run->add_option("-p,--prompt", flags->prompt, "the prompt")->type_name("TEXT");
-    flags->file_given =
-        run->add_option("-f,--file,file", flags->file, "a file with the prompt; - for standard input")->type_name("FILE");
+    flags->file_given = run->add_option("-f,--file,file", flags->file, "a file with the prompt; - for standard input")
+                            ->type_name("FILE");
     flags->prompt_given->excludes(flags->file_given);
     run->add_option("--max-prompt", flags->max_prompt, "cut a longer prompt to its first tokens")
         ->type_name("TOKENS")

@@ -22,9 +22,9 @@ std::span<const Allocator> allocators();
 const Allocator* find_allocator(std::string_view name);
 
 /// Slices `total` tokens: layer l gets min(caps[l], lambda * weights[l]) rounded down, with the one lambda for which
-/// the unrounded sum is min(total, sum of caps) (docs/how-it-works.md, Cache Allocator). Layers of weight 0 share equally what the
-/// others cannot hold. The sum never exceeds `total`; at most one token a layer stays unused; no budget rises when a
-/// layer joins.
+/// the unrounded sum is min(total, sum of caps) (docs/how-it-works.md, Cache Allocator). Layers of weight 0 share
+/// equally what the others cannot hold. The sum never exceeds `total`; at most one token a layer stays unused; no
+/// budget rises when a layer joins.
 std::vector<int32_t> water_fill(int64_t total, std::span<const double> weights, std::span<const int32_t> caps);
 
 }  // namespace cake

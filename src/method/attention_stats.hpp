@@ -6,9 +6,9 @@
 
 namespace cake {
 
-/// What one layer's window attention says about the keys outside the window (docs/how-it-works.md, Attention Analyzer; paper,
-/// section 4.1). `n_keys` counts the keys outside the window; nothing is renormalised after the window's own keys are
-/// left out.
+/// What one layer's window attention says about the keys outside the window (docs/how-it-works.md, Attention Analyzer;
+/// paper, section 4.1). `n_keys` counts the keys outside the window; nothing is renormalised after the window's own
+/// keys are left out.
 struct AttentionStats {
     int32_t n_head = 0;
     int64_t n_keys = 0;
