@@ -3,6 +3,7 @@
 #include <chrono>
 #include <format>
 #include <memory>
+#include <optional>
 
 #include "cli/commands.hpp"
 #include "cli/interrupt.hpp"
@@ -18,16 +19,14 @@ namespace {
 struct RunFlags {
     ModelFlags model;
     KvFlags kv;
-    std::string prompt;
-    std::string file;
+    std::optional<std::string> prompt;
+    std::optional<std::string> file;
     int64_t max_prompt = 0;
     int64_t n_predict = -1;
     int64_t n_ctx = 0;
     SamplingOptions sampling;
     bool ignore_eos = false;
     bool json = false;
-    CLI::Option* prompt_given = nullptr;
-    CLI::Option* file_given = nullptr;
 };
 
 class Run {
@@ -49,7 +48,7 @@ class Run {
 
   private:
     Result<void> run() {
-        auto text = flags_.file_given->count() > 0 ? read_input(flags_.file) : Result<std::string>(flags_.prompt);
+        auto text = flags_.file ? read_input(*flags_.file) : Result<std::string>(*flags_.prompt);
         if (!text) return std::unexpected(text.error());
         auto options = flags_.kv.sequence_options();
         if (!options) return std::unexpected(options.error());
@@ -165,10 +164,9 @@ void add_run(CLI::App& app, std::function<int()>& action) {
     auto flags = std::make_shared<RunFlags>();
     auto* run = app.add_subcommand("run", "read a prompt, write what follows");
     flags->model.add_to(*run);
-    flags->prompt_given = run->add_option("-p,--prompt", flags->prompt, "the prompt")->type_name("TEXT");
-    flags->file_given = run->add_option("-f,--file,file", flags->file, "a file with the prompt; - for standard input")
-                            ->type_name("FILE");
-    flags->prompt_given->excludes(flags->file_given);
+    run->add_option("-p,--prompt", flags->prompt, "the prompt")->type_name("TEXT");
+    run->add_option("-f,--file", flags->file, "a file with the prompt; -, with or without -f, is standard input")
+        ->type_name("FILE");
     run->add_option("--max-prompt", flags->max_prompt, "cut a longer prompt to its first tokens")
         ->type_name("TOKENS")
         ->check(CLI::Range(1, 1 << 28));
@@ -209,10 +207,15 @@ void add_run(CLI::App& app, std::function<int()>& action) {
     run->add_flag("--ignore-eos", flags->ignore_eos, "go on where the model would end");
     run->add_flag("--json", flags->json, "print one JSON object with text, timings, memory and layers");
 
-    run->callback([flags, &action] {
-        if (flags->prompt_given->count() + flags->file_given->count() == 0) {
-            throw CLI::RequiredError("a prompt: -p TEXT, -f FILE, or -f - for standard input");
+    run->allow_extras();  // "-" has no flag of its own
+    run->callback([flags, run, &action] {
+        const auto extras = run->remaining();
+        const bool standard_input = extras == std::vector<std::string>{"-"};
+        if (!extras.empty() && !standard_input) throw CLI::ExtrasError(extras);
+        if (flags->prompt.has_value() + flags->file.has_value() + standard_input != 1) {
+            throw CLI::RequiredError("one prompt (-p TEXT, -f FILE, or - for standard input)");
         }
+        if (standard_input) flags->file = "-";
         action = [flags] { return Run(*flags).execute(); };
     });
 }

@@ -31,7 +31,7 @@ class Text(unittest.TestCase):
             file.write(WORDS.encode())
             file.flush()
             results = [run("-p", WORDS, "-n", 8), run("-f", file.name, "-n", 8),
-                       run("-f", "-", "-n", 8, stdin=WORDS.encode())]
+                       run("-f", "-", "-n", 8, stdin=WORDS.encode()), run("-", "-n", 8, stdin=WORDS.encode())]
         for result in results:
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertEqual(result.stdout, results[0].stdout)
@@ -161,6 +161,8 @@ class WrongUse(unittest.TestCase):
         assert_refused(self, run("-f", "/none/such"), "/none/such: No such file or directory")
         assert_refused(self, run("-f", "/tmp"), "is a folder")
         assert_refused(self, run(), "-p TEXT", code=2)
+        assert_refused(self, run("-p", "a", "-"), "-p TEXT", code=2)
+        assert_refused(self, run("a.txt"), "a.txt", code=2)
         assert_refused(self, run("-p", "a", "-f", "b"), code=2)
 
     def test_budgets(self):
