@@ -48,7 +48,7 @@ class Run {
 
   private:
     Result<void> run() {
-        auto text = flags_.file ? read_input(*flags_.file) : Result<std::string>(*flags_.prompt);
+        auto text = flags_.file ? read_input(*flags_.file) : Result<std::string>(flags_.prompt.value_or(""));
         if (!text) return std::unexpected(text.error());
         auto options = flags_.kv.sequence_options();
         if (!options) return std::unexpected(options.error());
