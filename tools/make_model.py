@@ -74,6 +74,10 @@ class Maker:
         w.add_value_length(o.head_dim)
         w.add_rope_dimension_count(o.head_dim)
         w.add_rope_freq_base(o.rope_freq_base)
+        if o.rope_scaling_factor:
+            w.add_rope_scaling_factor(o.rope_scaling_factor)
+        if o.rope_scale_linear:
+            w.add_float32("llama.rope.scale_linear", o.rope_scale_linear)
         w.add_layer_norm_rms_eps(1e-5)
         w.add_vocab_size(o.vocab)
         texts, scores, kinds = vocabulary(o.vocab)
@@ -132,6 +136,8 @@ def parse(arguments):
     parser.add_argument("--rope-freqs", action="store_true", help="with the rope_freqs tensor of Llama 3")
     parser.add_argument("--bias", action="store_true", help="with biases in the attention")
     parser.add_argument("--rope-freq-base", type=float, default=10000, metavar="X", help="(default 10000)")
+    parser.add_argument("--rope-scaling-factor", type=float, metavar="X", help="as files have it that name no scaling type")
+    parser.add_argument("--rope-scale-linear", type=float, metavar="X", help="as old files have it")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="(default 1)")
     parser.add_argument("--scale", type=float, default=1, metavar="X", help="factor on all matrices (default 1)")
     options = parser.parse_args(arguments)

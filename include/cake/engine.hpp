@@ -13,7 +13,7 @@ namespace cake {
 
 struct EngineOptions {
     int32_t threads = 0;    // 0: one for each core
-    int32_t n_batch = 512;  // tokens in a chunk of the prefill
+    int32_t n_batch = 512;  // tokens in a chunk of the prefill, 1 to 8,192
     bool repack = true;  // copy weights into a faster layout where there is one; false: leave them in the mapped file
 };
 
@@ -38,7 +38,7 @@ struct ModelInfo {
 
 struct EngineState;
 
-/// A loaded model. Sequences share it and keep it alive.
+/// A loaded model. Sequences share it and keep it alive; those on different threads take turns in computing.
 class Engine {
   public:
     static Result<Engine> load(const std::string& path, const EngineOptions& options = {});
@@ -52,6 +52,8 @@ class Engine {
     std::string piece(Token token) const;
 
     const ModelInfo& info() const;
+    /// What sequences share; opaque outside the library.
+    const std::shared_ptr<const EngineState>& state() const { return state_; }
     /// Bytes of K and V of one token in one layer.
     Result<uint64_t> kv_bytes_per_token_and_layer(const std::string& cache_type_k,
                                                   const std::string& cache_type_v) const;

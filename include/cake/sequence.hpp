@@ -19,11 +19,11 @@ using Token = int32_t;
 
 /// How a sequence decides what it keeps. `scorer` and `allocator`, where set, replace those of `policy`.
 struct SequenceOptions {
-    std::string policy = "cake";
-    Budget budget = TokensPerLayer{1024};
+    std::string policy = "cake";   // or "SCORER:ALLOCATOR"
+    std::optional<Budget> budget;  // not set: 1,024 tokens a layer; `full`, which keeps everything, takes none
     std::string scorer;
     std::string allocator;
-    int32_t window = 32;  // the last W tokens, whose queries judge the others, always stay
+    int32_t window = 32;  // 1 to 1,024: the last W tokens, whose queries judge the others, always stay
     float gamma = 200;    // weight of the variance in the `cake` scorer
     double tau1 = 1;      // exponents 1/tau1 of dispersion and 1/tau2 of shift in the preference
     double tau2 = 1;
@@ -72,9 +72,12 @@ struct MemoryReport {
     uint64_t compute_bytes_peak = 0;
 };
 
+/// Everything about the options that can be wrong whatever the model is: names, numbers, what excludes each other.
+Result<void> validate(const SequenceOptions& options);
+
 struct SequenceState;
 
-/// One text and its compressed cache. Not for several threads at once.
+/// One text and its compressed cache. One thread at a time may use it.
 class Sequence {
   public:
     explicit Sequence(std::unique_ptr<SequenceState> state);
@@ -100,7 +103,15 @@ class Sequence {
     MemoryReport memory() const;
 
   private:
+    friend Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token> tokens,
+                                      const AppendOptions& options);
     std::unique_ptr<SequenceState> state_;
 };
+
+/// Reads one text into several empty sequences, for comparing what they keep: each ends as if it had read the text
+/// alone, and the layers are computed once. All need the same engine, window and cache types. The layer in flight and
+/// the hidden states are counted in the memory of the first.
+Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token> tokens,
+                           const AppendOptions& options = {});
 
 }  // namespace cake

@@ -17,6 +17,32 @@ void Accountant::give(MemoryUse use, size_t n_bytes) {
     now_[index(use)] -= n_bytes;
 }
 
+AccountedBytes::AccountedBytes(Accountant& accountant, MemoryUse use, size_t n_bytes)
+    : accountant_(&accountant), use_(use), n_bytes_(n_bytes) {
+    accountant.take(use, n_bytes);
+}
+
+AccountedBytes::AccountedBytes(AccountedBytes&& other) noexcept
+    : accountant_(std::exchange(other.accountant_, nullptr)),
+      use_(other.use_),
+      n_bytes_(std::exchange(other.n_bytes_, 0)) {}
+
+AccountedBytes& AccountedBytes::operator=(AccountedBytes&& other) noexcept {
+    if (this != &other) {
+        release();
+        accountant_ = std::exchange(other.accountant_, nullptr);
+        use_ = other.use_;
+        n_bytes_ = std::exchange(other.n_bytes_, 0);
+    }
+    return *this;
+}
+
+void AccountedBytes::release() {
+    if (accountant_ != nullptr) accountant_->give(use_, n_bytes_);
+    accountant_ = nullptr;
+    n_bytes_ = 0;
+}
+
 Result<AccountedBuffer> AccountedBuffer::allocate(Accountant& accountant, MemoryUse use,
                                                   ggml_backend_buffer_type_t type, size_t n_bytes, const char* what) {
     // Memory is promised before it is there; a promise larger than the machine would end in a kill, so it is refused
@@ -35,35 +61,8 @@ Result<AccountedBuffer> AccountedBuffer::allocate(Accountant& accountant, Memory
         return fail(std::format("{} needs {} MiB of memory and the device {} has {} MiB: ask for less", what,
                                 n_bytes >> 20U, ggml_backend_buft_name(type), total_bytes >> 20U));
     }
-    result.accountant_ = &accountant;
-    result.use_ = use;
-    result.n_bytes_ = n_bytes;
-    accountant.take(use, n_bytes);
+    result.bytes_ = AccountedBytes(accountant, use, n_bytes);
     return result;
-}
-
-AccountedBuffer::AccountedBuffer(AccountedBuffer&& other) noexcept
-    : accountant_(std::exchange(other.accountant_, nullptr)),
-      use_(other.use_),
-      n_bytes_(std::exchange(other.n_bytes_, 0)),
-      buffer_(std::move(other.buffer_)) {}
-
-AccountedBuffer& AccountedBuffer::operator=(AccountedBuffer&& other) noexcept {
-    if (this != &other) {
-        release();
-        accountant_ = std::exchange(other.accountant_, nullptr);
-        use_ = other.use_;
-        n_bytes_ = std::exchange(other.n_bytes_, 0);
-        buffer_ = std::move(other.buffer_);
-    }
-    return *this;
-}
-
-void AccountedBuffer::release() {
-    if (accountant_ != nullptr) accountant_->give(use_, n_bytes_);
-    accountant_ = nullptr;
-    n_bytes_ = 0;
-    buffer_.reset();
 }
 
 }  // namespace cake

@@ -30,6 +30,27 @@ class Accountant {
     std::array<size_t, kUses> peak_{};
 };
 
+/// Counts bytes that live elsewhere, such as on the host, as long as it lives.
+class AccountedBytes {
+  public:
+    AccountedBytes() = default;
+    AccountedBytes(Accountant& accountant, MemoryUse use, size_t n_bytes);
+    AccountedBytes(AccountedBytes&& other) noexcept;
+    AccountedBytes& operator=(AccountedBytes&& other) noexcept;
+    AccountedBytes(const AccountedBytes&) = delete;
+    AccountedBytes& operator=(const AccountedBytes&) = delete;
+    ~AccountedBytes() { release(); }
+
+    size_t size_bytes() const { return n_bytes_; }
+
+  private:
+    void release();
+
+    Accountant* accountant_ = nullptr;
+    MemoryUse use_ = MemoryUse::kv;
+    size_t n_bytes_ = 0;
+};
+
 /// A backend buffer whose bytes are accounted for as long as it lives.
 class AccountedBuffer {
   public:
@@ -39,22 +60,12 @@ class AccountedBuffer {
     static Result<AccountedBuffer> allocate(Accountant& accountant, MemoryUse use, ggml_backend_buffer_type_t type,
                                             size_t n_bytes, const char* what);
 
-    AccountedBuffer(AccountedBuffer&& other) noexcept;
-    AccountedBuffer& operator=(AccountedBuffer&& other) noexcept;
-    AccountedBuffer(const AccountedBuffer&) = delete;
-    AccountedBuffer& operator=(const AccountedBuffer&) = delete;
-    ~AccountedBuffer() { release(); }
-
     ggml_backend_buffer_t get() const { return buffer_.get(); }
-    size_t size_bytes() const { return n_bytes_; }
+    size_t size_bytes() const { return bytes_.size_bytes(); }
 
   private:
-    void release();
-
-    Accountant* accountant_ = nullptr;
-    MemoryUse use_ = MemoryUse::kv;
-    size_t n_bytes_ = 0;
     ggml_backend_buffer_ptr buffer_;
+    AccountedBytes bytes_;
 };
 
 }  // namespace cake

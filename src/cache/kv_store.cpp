@@ -35,6 +35,8 @@ Result<KvStore> KvStore::create(Accountant& accountant, ggml_backend_buffer_type
     store.runs_.resize(static_cast<size_t>(shape.n_layer) * static_cast<size_t>(shape.n_head_kv));
     store.positions_.resize(static_cast<size_t>(n_slots));
     store.scores_.resize(static_cast<size_t>(n_slots));
+    store.slot_notes_ = AccountedBytes(accountant, MemoryUse::compute,
+                                       static_cast<size_t>(n_slots) * (sizeof(int32_t) + sizeof(float)));
     return store;
 }
 

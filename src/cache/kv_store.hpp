@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "cache/accountant.hpp"
 #include "cache/kv_buffer.hpp"
 
 namespace cake {
@@ -64,6 +65,7 @@ class KvStore {
     std::vector<Run> runs_;           // [n_head_kv, n_layer]
     std::vector<int32_t> positions_;  // [n_slots]
     std::vector<float> scores_;       // [n_slots]
+    AccountedBytes slot_notes_;       // positions and scores
 };
 
 }  // namespace cake

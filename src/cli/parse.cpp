@@ -26,7 +26,7 @@ void ModelFlags::add_to(CLI::App& app) {
         ->check(CLI::Range(1, 512));
     app.add_option("-b,--batch-size", options.n_batch, "tokens that the prompt is read in at a time")
         ->type_name("N")
-        ->check(CLI::Range(1, 65536))
+        ->check(CLI::Range(1, 8192))
         ->capture_default_str();
     app.add_flag("--no-repack", no_repack, "compute on the weights as they lie in the file: less memory, slower");
 }
@@ -39,7 +39,7 @@ EngineOptions ModelFlags::engine_options() const {
 
 void KvFlags::add_to(CLI::App& app) {
     constexpr const char* kGroup = "What is kept";
-    app.add_option("--policy", options.policy, "who decides what is kept: " + list(policy_names()))
+    app.add_option("--policy", options.policy, "who decides what is kept: " + list(policy_names()) + "; or SCORER:ALLOCATOR")
         ->type_name("NAME")
         ->capture_default_str()
         ->group(kGroup);
@@ -82,7 +82,7 @@ void KvFlags::add_to(CLI::App& app) {
         ->capture_default_str()
         ->group(kGroup);
     app.add_option("--evict-interval", options.evict_interval,
-                   "tokens generated between evictions (default: a sixteenth of the budget, at most 32)")
+                   "tokens generated between evictions (default: a sixteenth of the budget beside the window, at most 32)")
         ->type_name("N")
         ->check(CLI::Range(1, 1 << 30))
         ->group(kGroup);
@@ -96,17 +96,18 @@ void KvFlags::add_to(CLI::App& app) {
         ->group(kGroup);
 }
 
-Result<SequenceOptions> KvFlags::sequence_options() const {
+SequenceOptions KvFlags::sequence_options() const {
     SequenceOptions result = options;
     if (memory) {
         const auto bytes = parse_size(*memory);
-        if (!bytes) return fail("--kv-memory: " + bytes.error().message);
+        if (!bytes) throw CLI::ValidationError("--kv-memory", bytes.error().message);
         result.budget = KvBytes{*bytes};
     } else if (ratio > 0) {
         result.budget = KvRatio{ratio};
     } else if (tokens_per_layer > 0) {
         result.budget = TokensPerLayer{tokens_per_layer};
     }
+    if (auto valid = validate(result); !valid) throw CLI::ValidationError(valid.error().message);
     return result;
 }
 

@@ -32,8 +32,8 @@ struct KvFlags {
     double ratio = 0;
 
     void add_to(CLI::App& app);
-    /// The stated budget, 1024 tokens a layer where none is; an error where its size is not one.
-    Result<SequenceOptions> sequence_options() const;
+    /// Names, numbers and the stated budget, checked; what is wrong with them is wrong usage.
+    SequenceOptions sequence_options() const;
 };
 
 /// Refuses what is not a number from `least` to `most`; NaN, which comparisons let through, is none.

@@ -19,6 +19,7 @@ namespace {
 struct RunFlags {
     ModelFlags model;
     KvFlags kv;
+    SequenceOptions options;  // what kv says
     std::optional<std::string> prompt;
     std::optional<std::string> file;
     int64_t max_prompt = 0;
@@ -31,7 +32,7 @@ struct RunFlags {
 
 class Run {
   public:
-    explicit Run(const RunFlags& flags) : flags_(flags) {}
+    explicit Run(const RunFlags& flags) : flags_(flags), options_(flags.options) {}
 
     int execute() {
         catch_interrupts();
@@ -50,17 +51,15 @@ class Run {
     Result<void> run() {
         auto text = flags_.file ? read_input(*flags_.file) : Result<std::string>(flags_.prompt.value_or(""));
         if (!text) return std::unexpected(text.error());
-        auto options = flags_.kv.sequence_options();
-        if (!options) return std::unexpected(options.error());
         auto engine = Engine::load(flags_.model.path, flags_.model.engine_options());
         if (!engine) return std::unexpected(engine.error());
         auto tokens = prompt_tokens(*engine, *text);
         if (!tokens) return std::unexpected(tokens.error());
-        set_context(*options, *engine, static_cast<int64_t>(tokens->size()));
-        auto sequence = engine->sequence(*options);
+        set_context(options_, *engine, static_cast<int64_t>(tokens->size()));
+        auto sequence = engine->sequence(options_);
         if (!sequence) return std::unexpected(sequence.error());
         warn_beyond_training(*engine, static_cast<int64_t>(tokens->size()));
-        report_.policy = policy_name(*options);
+        report_.policy = policy_name(options_);
         if (auto read = read_prompt(*sequence, *tokens); !read) return read;
         if (auto generated = generate(*engine, *sequence); !generated) return generated;
         return finish(*engine, *sequence);
@@ -154,6 +153,7 @@ class Run {
     }
 
     const RunFlags& flags_;
+    SequenceOptions options_;
     RunReport report_;
     int64_t n_predict_ = -1;
 };
@@ -183,7 +183,12 @@ void add_run(CLI::App& app, std::function<int()>& action) {
 
     constexpr const char* kSampling = "How the next token is drawn";
     auto& s = flags->sampling;
-    run->add_option("-s,--seed", s.seed, "seed (default: a different one each time)")->type_name("N")->group(kSampling);
+    run->add_option_function<int64_t>(
+           "-s,--seed", [&s](int64_t seed) { s.seed = static_cast<uint32_t>(seed); },
+           "seed; -1, the default: a different one each time")
+        ->type_name("N")
+        ->check(CLI::Range(int64_t{-1}, int64_t{0xFFFFFFFF}))
+        ->group(kSampling);
     run->add_option("--temp", s.temperature, "temperature; 0: always the likeliest")
         ->type_name("X")
         ->check(number_in(0, 1e6))
@@ -216,6 +221,7 @@ void add_run(CLI::App& app, std::function<int()>& action) {
             throw CLI::RequiredError("one prompt (-p TEXT, -f FILE, or - for standard input)");
         }
         if (standard_input) flags->file = "-";
+        flags->options = flags->kv.sequence_options();
         action = [flags] { return Run(*flags).execute(); };
     });
 }

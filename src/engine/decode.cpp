@@ -107,17 +107,18 @@ class Decode {
 
 }  // namespace
 
+Result<void> check_room(const SequenceState& state, int64_t n_more) {
+    if (state.evicts() || state.n_tokens + n_more <= state.tokens_per_layer) return {};
+    return fail(std::format("the context of {} tokens is full: a larger one (-c), or a policy that evicts, goes on",
+                            state.tokens_per_layer));
+}
+
 Result<void> decode(SequenceState& state, Token token) {
     if (!state.decode_runner)
         state.decode_runner = std::make_unique<GraphRunner>(state.engine->compute, state.accountant);
     for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
         const Run& run = state.store.runs(layer).front();
         if (run.length < run.capacity) continue;
-        if (!state.evicts()) {
-            return fail(
-                std::format("the context of {} tokens is full: a larger one (-c), or a policy that evicts, goes on",
-                            state.tokens_per_layer));
-        }
         GraphRunner analysis(state.engine->compute, state.accountant);
         if (auto evicted = evict_decoded(analysis, state, layer); !evicted) return evicted;
     }

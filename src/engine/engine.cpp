@@ -59,8 +59,9 @@ Result<Engine> Engine::load(const std::string& path, const EngineOptions& option
     if (options.threads < 0 || options.threads > kMostThreads) {
         return fail(std::format("{} threads are not possible: 1 to {} are", options.threads, kMostThreads));
     }
-    if (options.n_batch < 1 || options.n_batch > 65536) {
-        return fail(std::format("a batch of {} tokens is not possible: 1 to 65536 are", options.n_batch));
+    constexpr int32_t kMostBatch = 8192;  // a chunk's mask has as many rows of the text's length
+    if (options.n_batch < 1 || options.n_batch > kMostBatch) {
+        return fail(std::format("a batch of {} tokens is not possible: 1 to {} are", options.n_batch, kMostBatch));
     }
     auto file = GgufFile::open(path);
     if (!file) return std::unexpected(file.error());

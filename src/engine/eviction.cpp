@@ -16,21 +16,6 @@ namespace {
 /// Window tokens stay whatever the others score.
 constexpr float kAlways = std::numeric_limits<float>::infinity();
 
-/// Counts what lives on the host as long as this does.
-class HostBytes {
-  public:
-    HostBytes(Accountant& accountant, size_t n_bytes) : accountant_(accountant), n_bytes_(n_bytes) {
-        accountant_.take(MemoryUse::compute, n_bytes_);
-    }
-    ~HostBytes() { accountant_.give(MemoryUse::compute, n_bytes_); }
-    HostBytes(const HostBytes&) = delete;
-    HostBytes& operator=(const HostBytes&) = delete;
-
-  private:
-    Accountant& accountant_;
-    size_t n_bytes_;
-};
-
 /// Statistics, scores and one head's attention, as the host holds them while a layer is scored.
 size_t scoring_bytes(const Hparams& h, int64_t n_total, size_t n_queries) {
     return static_cast<size_t>(n_total) * sizeof(float) *
@@ -74,12 +59,11 @@ SegmentEviction::SegmentEviction(SequenceState& state, int64_t n_segment) : stat
 int64_t SegmentEviction::total_tokens(int32_t layer) const {
     const int64_t n_layer = state_.shape.n_layer;
     const int64_t window = state_.options.window;
-    // What later layers still hold of earlier segments is in the store too.
-    int64_t room = state_.store.capacity_tokens() - n_layer * state_.slack;
-    int64_t total = room - n_layer * window;
+    const int64_t capacity = state_.store.capacity_tokens();
+    // What later layers still hold of earlier segments, the slack of decoding included, is in the store too.
+    int64_t room = capacity - (layer + 1) * window;
     for (int32_t later = layer + 1; later < n_layer; later++) room -= state_.store.length(later);
-    total = std::min(total, room - (layer + 1) * window);
-    return std::max<int64_t>(total, 0);
+    return std::max<int64_t>(std::min(room, capacity - n_layer * (state_.slack + window)), 0);
 }
 
 void SegmentEviction::arrange(int32_t layer, int32_t n_joining) {
@@ -89,9 +73,8 @@ void SegmentEviction::arrange(int32_t layer, int32_t n_joining) {
     state_.store.arrange(capacities);
 }
 
-Result<void> SegmentEviction::join(GraphRunner& runner, int32_t layer, const KvBuffer& flight,
-                                   std::vector<int64_t> head_begin, std::vector<int32_t> visible,
-                                   const std::vector<std::vector<int32_t>>& positions) {
+void SegmentEviction::join(int32_t layer, const KvBuffer& flight, std::span<const int64_t> head_begin,
+                           const std::vector<std::vector<int32_t>>& positions, const AttentionStats* stats) {
     auto& store = state_.store;
     const auto& h = state_.hparams();
     auto& report = state_.layers[static_cast<size_t>(layer)];
@@ -103,28 +86,14 @@ Result<void> SegmentEviction::join(GraphRunner& runner, int32_t layer, const KvB
             const auto i = static_cast<size_t>(head);
             store.load(layer, head, flight, head_begin[i], all_of(n_total), positions[i], scores);
         }
-        return {};
+        return;
     }
 
     const auto window = static_cast<int32_t>(std::min<int64_t>(state_.options.window, n_total));
     const int64_t n_keys = n_total - window;
-    const HostBytes held(state_.accountant, scoring_bytes(h, n_total, visible.size()));
-    std::optional<AttentionStats> stats;
-    if (state_.reads_attention()) {
-        const auto dispersion = state_.allocator->reads_attention ? Dispersion::sum : Dispersion::skip;
-        auto analysed = analyze_window(runner, h,
-                                       {.queries = state_.ring.layers[static_cast<size_t>(layer)],
-                                        .visible = std::move(visible),
-                                        .k = flight.k(),
-                                        .head_begin = head_begin,
-                                        .n_total = n_total,
-                                        .n_keys = n_keys},
-                                       dispersion);
-        if (!analysed) return std::unexpected(analysed.error());
-        stats = std::move(*analysed);
-    }
+    const AccountedBytes held(state_.accountant, MemoryUse::compute, scoring_bytes(h, n_total, static_cast<size_t>(window)));
     double preferred = 0;
-    if (stats && state_.allocator->reads_attention) {
+    if (stats != nullptr && state_.allocator->reads_attention) {
         preferred = preference(stats->dispersion, stats->shift, state_.options.tau1, state_.options.tau2);
         report = {.dispersion = stats->dispersion, .shift = stats->shift, .preference = preferred};
     }
@@ -137,7 +106,7 @@ Result<void> SegmentEviction::join(GraphRunner& runner, int32_t layer, const KvB
 
     std::vector<int32_t> flat;
     for (const auto& head : positions) flat.insert(flat.end(), head.begin(), head.begin() + n_keys);
-    auto scores = score_layer(state_, layer, n_keys, flat, stats ? &*stats : nullptr);
+    const auto scores = score_layer(state_, layer, n_keys, flat, stats);
     for (int32_t head = 0; head < h.n_head_kv; head++) {
         const auto i = static_cast<size_t>(head);
         std::vector<float> head_scores(scores.begin() + head * n_keys, scores.begin() + (head + 1) * n_keys);
@@ -151,7 +120,6 @@ Result<void> SegmentEviction::join(GraphRunner& runner, int32_t layer, const KvB
         }
         store.load(layer, head, flight, head_begin[i], kept, kept_positions, kept_scores);
     }
-    return {};
 }
 
 void SegmentEviction::make_room_for_decoding() {
@@ -182,7 +150,7 @@ Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t la
 
     std::optional<AttentionStats> stats;
     const auto n_queries = static_cast<size_t>(state.ring.n_filled);
-    const HostBytes held(state.accountant, scoring_bytes(h, n_total, n_queries));
+    const AccountedBytes held(state.accountant, MemoryUse::compute, scoring_bytes(h, n_total, n_queries));
     if (state.scorer->reads_attention) {
         WindowInput input{.queries = state.ring.layers[static_cast<size_t>(layer)],
                           .visible = std::vector<int32_t>(n_queries),

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engine/graph.hpp"
 #include "engine/sequence_state.hpp"
+#include "method/attention_stats.hpp"
 #include "method/cascade.hpp"
 
 namespace cake {
@@ -15,10 +17,13 @@ class SegmentEviction {
   public:
     SegmentEviction(SequenceState& state, int64_t n_segment);
 
+    /// Whether join() has to be given the layer's statistics.
+    bool reads_attention() const { return !fits_ && state_.reads_attention(); }
+
     /// Layer `layer` in flight, with tokens of KV head h from slot `head_begin[h]` and at `positions[h]`, moves into
-    /// the store. `visible`: how many tokens each query of the ring sees.
-    Result<void> join(GraphRunner& runner, int32_t layer, const KvBuffer& flight, std::vector<int64_t> head_begin,
-                      std::vector<int32_t> visible, const std::vector<std::vector<int32_t>>& positions);
+    /// the store. `stats`: of its keys outside the window; null where nothing reads attention.
+    void join(int32_t layer, const KvBuffer& flight, std::span<const int64_t> head_begin,
+              const std::vector<std::vector<int32_t>>& positions, const AttentionStats* stats);
 
     /// After the last layer: each gets the room that it decodes into.
     void make_room_for_decoding();

@@ -39,10 +39,7 @@ Result<void> GraphRunner::allocate(Graph& graph) {
 }
 
 Result<void> GraphRunner::compute(Graph& graph) {
-    if (ggml_backend_graph_compute(compute_.backend(), graph.get()) != GGML_STATUS_SUCCESS) {
-        return fail("the device failed to compute a graph");
-    }
-    return {};
+    return compute_.run(graph.get());
 }
 
 }  // namespace cake

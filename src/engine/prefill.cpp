@@ -3,32 +3,36 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 
 #include "engine/eviction.hpp"
 #include "engine/graph.hpp"
+#include "engine/window_analysis.hpp"
+#include "method/allocator.hpp"
 #include "model/layer_graph.hpp"
 
 namespace cake {
 
 namespace {
 
-/// Hidden states are kept in half precision where they would take more than this in single.
-constexpr size_t kMostHiddenF32Bytes = size_t{64} << 20U;
 constexpr size_t kNodesPerLayer = 64;
+constexpr size_t kNodesPerRing = 4;
 constexpr int64_t kLogitsPerGraph = 64;
 
 class Prefill {
   public:
-    Prefill(SequenceState& state, std::span<const Token> tokens, const AppendOptions& options)
-        : state_(state),
-          h_(state.hparams()),
+    Prefill(std::span<SequenceState* const> states, std::span<const Token> tokens, const AppendOptions& options)
+        : states_(states),
+          state_(*states.front()),
+          h_(state_.hparams()),
           options_(options),
           tokens_(tokens),
           n_segment_(static_cast<int64_t>(tokens.size())),
-          n_window_(std::min<int64_t>(state.options.window, n_segment_)),
+          n_window_(std::min<int64_t>(state_.options.window, n_segment_)),
           first_output_(options.all_logits ? 0 : n_segment_ - 1),
-          runner_(state.engine->compute, state.accountant),
-          eviction_(state, n_segment_) {}
+          runner_(state_.engine->compute, state_.accountant) {
+        for (SequenceState* state : states) evictions_.emplace_back(*state, n_segment_);
+    }
 
     Result<void> run() {
         if (auto allocated = allocate(); !allocated) return allocated;
@@ -41,11 +45,15 @@ class Prefill {
             }
             if (auto stored = store_layer(layer); !stored) return stored;
         }
-        state_.n_tokens += n_segment_;
-        state_.ring.n_filled = static_cast<int32_t>(n_window_);
-        state_.ring.next = static_cast<int32_t>(n_window_ % state_.options.window);
-        eviction_.make_room_for_decoding();
-        return compute_logits();
+        if (auto computed = compute_logits(); !computed) return computed;
+        for (SequenceState* state : states_) {
+            state->n_tokens += n_segment_;
+            state->ring.n_filled = static_cast<int32_t>(n_window_);
+            state->ring.next = static_cast<int32_t>(n_window_ % state->options.window);
+            if (state != &state_) state->logits = state_.logits;
+        }
+        for (auto& eviction : evictions_) eviction.make_room_for_decoding();
+        return {};
     }
 
   private:
@@ -63,7 +71,8 @@ class Prefill {
         state_.layer_bytes = std::max<uint64_t>(state_.layer_bytes, flight_.size_bytes());
 
         const auto n_hidden = static_cast<size_t>(n_segment_) * static_cast<size_t>(h_.n_embd);
-        const ggml_type hidden_type = n_hidden * sizeof(float) > kMostHiddenF32Bytes ? GGML_TYPE_F16 : GGML_TYPE_F32;
+        const bool large = n_hidden * sizeof(float) > state_.most_hidden_f32_bytes;
+        const ggml_type hidden_type = large ? GGML_TYPE_F16 : GGML_TYPE_F32;
         auto hidden = AccountedBuffer::allocate(state_.accountant, MemoryUse::hidden, type,
                                                 n_hidden * ggml_type_size(hidden_type), "the text's hidden states");
         if (!hidden) return std::unexpected(hidden.error());
@@ -141,7 +150,7 @@ class Prefill {
         const int64_t query_begin = std::min(std::max(begin, first_query), end);
         const int64_t output_begin = last ? std::min(std::max(begin, first_output_), end) : begin;
 
-        Graph graph(kNodesPerLayer);
+        Graph graph(kNodesPerLayer + kNodesPerRing * states_.size());
         const LayerGraph nodes = layer_graph(graph);
         const auto suffix = [&](ggml_tensor* x, int64_t from) {
             return from == begin ? x
@@ -178,16 +187,19 @@ class Prefill {
         return runner_.compute(graph);
     }
 
-    /// Copies the queries of those tokens of [begin, end) that belong to the window into the layer's ring.
+    /// Copies the queries of those tokens of [begin, end) that belong to the window into the layer's rings.
     void store_window_queries(Graph& graph, int32_t layer, ggml_tensor* query, int64_t begin, int64_t end) {
         const int64_t from = std::max(begin, n_segment_ - n_window_);
-        if (!state_.reads_attention() || from >= end) return;
-        ggml_tensor* ring = state_.ring.layers[static_cast<size_t>(layer)];
-        ggml_tensor* rows = ggml_view_2d(graph.context(), query, ring->ne[0], end - from, query->nb[2],
-                                         static_cast<size_t>(from - begin) * query->nb[2]);
-        ggml_tensor* to = ggml_view_2d(graph.context(), ring, ring->ne[0], end - from, ring->nb[1],
-                                       static_cast<size_t>(from - (n_segment_ - n_window_)) * ring->nb[1]);
-        graph.add(ggml_cpy(graph.context(), rows, to));
+        if (from >= end) return;
+        for (const SequenceState* state : states_) {
+            if (!state->reads_attention()) continue;
+            ggml_tensor* ring = state->ring.layers[static_cast<size_t>(layer)];
+            ggml_tensor* rows = ggml_view_2d(graph.context(), query, ring->ne[0], end - from, query->nb[2],
+                                             static_cast<size_t>(from - begin) * query->nb[2]);
+            ggml_tensor* to = ggml_view_2d(graph.context(), ring, ring->ne[0], end - from, ring->nb[1],
+                                           static_cast<size_t>(from - (n_segment_ - n_window_)) * ring->nb[1]);
+            graph.add(ggml_cpy(graph.context(), rows, to));
+        }
     }
 
     /// Sets an input to consecutive numbers.
@@ -211,9 +223,36 @@ class Prefill {
     Result<void> store_layer(int32_t layer) {
         std::vector<int64_t> head_begin;
         for (int32_t head = 0; head < h_.n_head_kv; head++) head_begin.push_back(head * n_row_);
+        auto stats = analyze(layer, head_begin);
+        if (!stats) return std::unexpected(stats.error());
+        for (auto& eviction : evictions_)
+            eviction.join(layer, flight_, head_begin, positions_, *stats ? &**stats : nullptr);
+        return {};
+    }
+
+    /// The layer's window attention, where a policy reads it: once for all sequences.
+    Result<std::optional<AttentionStats>> analyze(int32_t layer, const std::vector<int64_t>& head_begin) {
+        const SequenceState* reader = nullptr;
+        auto dispersion = Dispersion::skip;
+        for (size_t i = 0; i < states_.size(); i++) {
+            if (!evictions_[i].reads_attention()) continue;
+            reader = states_[i];
+            if (reader->allocator->reads_attention) dispersion = Dispersion::sum;
+        }
+        if (reader == nullptr) return std::nullopt;
+        const int64_t n_total = n_kept_ + n_segment_;
         std::vector<int32_t> visible;
-        for (int64_t i = n_window_; i-- > 0;) visible.push_back(static_cast<int32_t>(n_kept_ + n_segment_ - i));
-        return eviction_.join(runner_, layer, flight_, std::move(head_begin), std::move(visible), positions_);
+        for (int64_t i = n_window_; i-- > 0;) visible.push_back(static_cast<int32_t>(n_total - i));
+        auto stats = analyze_window(runner_, h_,
+                                    {.queries = reader->ring.layers[static_cast<size_t>(layer)],
+                                     .visible = std::move(visible),
+                                     .k = flight_.k(),
+                                     .head_begin = head_begin,
+                                     .n_total = n_total,
+                                     .n_keys = n_total - std::min<int64_t>(reader->options.window, n_total)},
+                                    dispersion);
+        if (!stats) return std::unexpected(stats.error());
+        return std::move(*stats);
     }
 
     bool report_progress(int32_t layer, int64_t begin) const {
@@ -239,7 +278,8 @@ class Prefill {
         return {};
     }
 
-    SequenceState& state_;
+    std::span<SequenceState* const> states_;
+    SequenceState& state_;  // the first of them
     const Hparams& h_;
     const AppendOptions& options_;
     std::span<const Token> tokens_;
@@ -247,7 +287,7 @@ class Prefill {
     int64_t n_window_;
     int64_t first_output_;
     GraphRunner runner_;
-    SegmentEviction eviction_;
+    std::vector<SegmentEviction> evictions_;  // by state
 
     KvBuffer flight_;                              // one layer, [kept | segment] for each KV head
     int64_t n_row_ = 0;                            // tokens that a KV head has room for there
@@ -260,8 +300,9 @@ class Prefill {
 
 }  // namespace
 
-Result<void> prefill(SequenceState& state, std::span<const Token> tokens, const AppendOptions& options) {
-    return Prefill(state, tokens, options).run();
+Result<void> prefill(std::span<SequenceState* const> states, std::span<const Token> tokens,
+                     const AppendOptions& options) {
+    return Prefill(states, tokens, options).run();
 }
 
 }  // namespace cake

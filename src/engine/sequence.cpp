@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <format>
+#include <new>
 
 #include "engine/decode.hpp"
 #include "engine/prefill.hpp"
@@ -31,6 +32,50 @@ Result<void> check_segment(const SequenceState& state, std::span<const Token> to
     return {};
 }
 
+/// Does something that leaves the states unusable where it ends halfway; memory that runs out is an error like any other.
+template <typename Work>
+Result<void> guarded(std::span<SequenceState* const> states, Work work) {
+    for (SequenceState* state : states) state->broken = true;
+    Result<void> done;
+    try {
+        done = work();
+    } catch (const std::bad_alloc&) {
+        done = fail("memory ran out: a smaller budget, batch (-b) or text needs less");
+    }
+    for (SequenceState* state : states) state->broken = !done.has_value();
+    return done;
+}
+
+/// Computes one token. What it changes before it fails cannot be taken back.
+Result<void> decode_state(SequenceState& state, Token token) {
+    if (auto room = check_room(state, 1); !room) return room;
+    SequenceState* const only = &state;
+    return guarded({&only, 1}, [&] { return cake::decode(state, token); });
+}
+
+/// The token that generate() gave last has not been read yet: nothing had asked for its successor.
+Result<void> read_pending(SequenceState& state) {
+    if (!state.pending) return {};
+    const Token token = *state.pending;
+    if (auto checked = check_segment(state, {&token, 1}); !checked) return checked;
+    if (auto read = decode_state(state, token); !read) return read;
+    state.pending.reset();
+    return {};
+}
+
+Result<void> append_states(std::span<SequenceState* const> states, std::span<const Token> tokens,
+                           const AppendOptions& options) {
+    const auto n_segment = static_cast<int64_t>(tokens.size());
+    for (SequenceState* state : states) {
+        if (auto checked = check_segment(*state, tokens); !checked) return checked;
+        if (state->tokens_per_layer == 0) {
+            if (auto opened = open_store(*state, n_segment); !opened) return opened;
+        }
+        if (auto room = check_room(*state, n_segment); !room) return room;
+    }
+    return guarded(states, [&] { return prefill(states, tokens, options); });
+}
+
 }  // namespace
 
 Sequence::Sequence(std::unique_ptr<SequenceState> state) : state_(std::move(state)) {}
@@ -39,24 +84,32 @@ Sequence& Sequence::operator=(Sequence&&) noexcept = default;
 Sequence::~Sequence() = default;
 
 Result<void> Sequence::append(std::span<const Token> tokens, const AppendOptions& options) {
-    if (auto checked = check_segment(*state_, tokens); !checked) return checked;
-    if (state_->tokens_per_layer == 0) {
-        if (auto opened = open_store(*state_, static_cast<int64_t>(tokens.size())); !opened) return opened;
+    if (auto read = read_pending(*state_); !read) return read;
+    SequenceState* const state = state_.get();
+    return append_states({&state, 1}, tokens, options);
+}
+
+Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token> tokens, const AppendOptions& options) {
+    if (sequences.empty()) return fail("there is no sequence to append to");
+    const auto& first = *sequences.front().state_;
+    std::vector<SequenceState*> states;
+    for (auto& sequence : sequences) {
+        auto& s = *sequence.state_;
+        if (s.n_tokens > 0) return fail("a text can be appended to several sequences only where all of them are empty");
+        if (s.engine != first.engine || s.options.window != first.options.window ||
+            s.shape.type_k != first.shape.type_k || s.shape.type_v != first.shape.type_v) {
+            return fail("sequences that read a text together need the same engine, window and cache types");
+        }
+        states.push_back(&s);
     }
-    if (!state_->evicts() && state_->n_tokens + static_cast<int64_t>(tokens.size()) > state_->tokens_per_layer) {
-        return fail(std::format("the context of {} tokens is full: a larger one (-c), or a policy that evicts, goes on",
-                                state_->tokens_per_layer));
-    }
-    state_->broken = true;
-    auto done = prefill(*state_, tokens, options);
-    state_->broken = !done.has_value();
-    return done;
+    return append_states(states, tokens, options);
 }
 
 Result<void> Sequence::decode(Token token) {
     if (state_->tokens_per_layer == 0) return append({&token, 1});
     if (auto checked = check_segment(*state_, {&token, 1}); !checked) return checked;
-    return cake::decode(*state_, token);
+    if (auto read = read_pending(*state_); !read) return read;
+    return decode_state(*state_, token);
 }
 
 std::generator<Token> Sequence::generate(GenerateOptions options) {
@@ -66,6 +119,11 @@ std::generator<Token> Sequence::generate(GenerateOptions options) {
     for (int64_t i = 0; options.max_tokens < 0 || i < options.max_tokens; i++) {
         if (options.cancelled && options.cancelled()) {
             state.finish_reason = FinishReason::cancelled;
+            co_return;
+        }
+        if (auto read = read_pending(state); !read) {
+            state.finish_reason = FinishReason::failed;
+            state.error = read.error();
             co_return;
         }
         const auto n_vocab = static_cast<size_t>(state.hparams().n_vocab);
@@ -79,14 +137,8 @@ std::generator<Token> Sequence::generate(GenerateOptions options) {
             state.finish_reason = FinishReason::end_of_generation;
             co_return;
         }
+        state.pending = token;
         co_yield token;
-        // The last token's successor is not asked for.
-        if (options.max_tokens >= 0 && i + 1 == options.max_tokens) co_return;
-        if (auto decoded = decode(token); !decoded) {
-            state.finish_reason = FinishReason::failed;
-            state.error = decoded.error();
-            co_return;
-        }
     }
 }
 

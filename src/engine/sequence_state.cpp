@@ -26,40 +26,67 @@ std::vector<Named> named(const Table& table) {
     return result;
 }
 
-Result<void> resolve_policy(SequenceState& state) {
-    const auto& o = state.options;
-    const Policy* policy = find_policy(o.policy);
-    if (policy == nullptr)
-        return fail(std::format("there is no policy \"{}\"; these are: {}", o.policy, names_of(policies())));
-    state.scorer = policy->scorer;
-    state.allocator = policy->allocator;
-    if (!o.scorer.empty()) {
-        state.scorer = find_scorer(o.scorer);
-        if (state.scorer == nullptr)
-            return fail(std::format("there is no scorer \"{}\"; these are: {}", o.scorer, names_of(scorers())));
-    }
-    if (!o.allocator.empty()) {
-        state.allocator = find_allocator(o.allocator);
-        if (state.allocator == nullptr) {
-            return fail(
-                std::format("there is no allocator \"{}\"; these are: {}", o.allocator, names_of(allocators())));
+Result<ggml_type> cache_type(const std::string& name) {
+    constexpr ggml_type kTypes[] = {GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_F32, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0};
+    const auto* type = std::ranges::find_if(kTypes, [&](ggml_type t) { return name == ggml_type_name(t); });
+    if (type == std::end(kTypes))
+        return fail(std::format("there is no cache type \"{}\"; these are: f16, bf16, f32, q8_0, q4_0", name));
+    return *type;
+}
+
+Result<Policy> resolve_policy(const SequenceOptions& o) {
+    Policy result{.name = o.policy, .summary = {}, .scorer = nullptr, .allocator = nullptr};
+    // "SCORER:ALLOCATOR" names the halves; --scorer and --allocator replace them.
+    const auto colon = o.policy.find(':');
+    std::string scorer = o.scorer;
+    std::string allocator = o.allocator;
+    if (colon != std::string::npos) {
+        if (scorer.empty()) scorer = o.policy.substr(0, colon);
+        if (allocator.empty()) allocator = o.policy.substr(colon + 1);
+    } else {
+        const Policy* policy = find_policy(o.policy);
+        if (policy == nullptr) {
+            return fail(std::format("there is no policy \"{}\"; these are: {}; and SCORER:ALLOCATOR, of the scorers {} "
+                                    "and the allocators {}",
+                                    o.policy, names_of(policies()), names_of(scorers()), names_of(allocators())));
         }
+        result.scorer = policy->scorer;
+        result.allocator = policy->allocator;
     }
-    if ((state.scorer == nullptr) != (state.allocator == nullptr)) {
+    if (!scorer.empty()) {
+        result.scorer = find_scorer(scorer);
+        if (result.scorer == nullptr)
+            return fail(std::format("there is no scorer \"{}\"; these are: {}", scorer, names_of(scorers())));
+    }
+    if (!allocator.empty()) {
+        result.allocator = find_allocator(allocator);
+        if (result.allocator == nullptr)
+            return fail(std::format("there is no allocator \"{}\"; these are: {}", allocator, names_of(allocators())));
+    }
+    if ((result.scorer == nullptr) != (result.allocator == nullptr)) {
         return fail(
             std::format("the policy {} evicts nothing: name both a scorer and an allocator to change that", o.policy));
     }
-    return {};
+    if (result.scorer == nullptr && o.budget.has_value()) {
+        return fail(std::format("the policy {} keeps everything and takes no budget: leave the budget out, and bound the "
+                                "context instead (-c)",
+                                o.policy));
+    }
+    return result;
 }
 
 Result<void> check_numbers(const SequenceOptions& o) {
-    if (o.window < 1 || o.window > 65536)
-        return fail(std::format("a window of {} tokens is not possible: 1 to 65536 are", o.window));
+    constexpr int32_t kMostWindow = 1024;
+    if (o.window < 1 || o.window > kMostWindow)
+        return fail(std::format("a window of {} tokens is not possible: 1 to {} are", o.window, kMostWindow));
     if (!std::isfinite(o.gamma) || o.gamma < 0) return fail("gamma must be a number of at least 0");
     const auto positive = [](double x) { return std::isfinite(x) && x > 0; };
     if (!positive(o.tau1) || !positive(o.tau2)) return fail("tau1 and tau2 must be positive numbers");
     if (o.evict_interval < 0) return fail("the evict interval must be at least 1 token (or 0 for the default)");
     if (o.max_tokens < 0) return fail("the context must be at least 1 token (or 0 for no limit)");
+    const auto* ratio = o.budget ? std::get_if<KvRatio>(&*o.budget) : nullptr;
+    if (ratio != nullptr && (!(ratio->ratio > 0) || ratio->ratio > 1))
+        return fail(std::format("a K/V ratio of {} is not possible: above 0 to 1 is", ratio->ratio));
     return {};
 }
 
@@ -71,20 +98,19 @@ Result<int64_t> budget_tokens(const SequenceState& state, int64_t n_prompt) {
         const int64_t limit = state.options.max_tokens;
         return limit > 0 ? limit : std::max<int64_t>(n_prompt, state.hparams().n_ctx_train);
     }
+    const Budget budget = state.options.budget.value_or(TokensPerLayer{});
     int64_t tokens = 0;
     std::string stated;
-    if (const auto* per_layer = std::get_if<TokensPerLayer>(&state.options.budget)) {
+    if (const auto* per_layer = std::get_if<TokensPerLayer>(&budget)) {
         tokens = per_layer->tokens;
         stated = std::format("{} tokens a layer", tokens);
-    } else if (const auto* bytes = std::get_if<KvBytes>(&state.options.budget)) {
+    } else if (const auto* bytes = std::get_if<KvBytes>(&budget)) {
         tokens = static_cast<int64_t>(bytes->bytes / (n_layer * state.shape.token_bytes()));
         stated = std::format("{} bytes", bytes->bytes);
     } else {
-        const double ratio = std::get<KvRatio>(state.options.budget).ratio;
-        if (!(ratio > 0) || ratio > 1)
-            return fail(std::format("a K/V ratio of {} is not possible: above 0 to 1 is", ratio));
-        tokens = static_cast<int64_t>(ratio * static_cast<double>(n_prompt));
-        stated = std::format("{} of {} tokens", ratio, n_prompt);
+        // A share of a short prompt may be less than the window, which always stays.
+        const double share = std::get<KvRatio>(budget).ratio * static_cast<double>(n_prompt);
+        tokens = std::max(static_cast<int64_t>(share), window);
     }
     if (tokens < window) {
         return fail(std::format(
@@ -93,6 +119,17 @@ Result<int64_t> budget_tokens(const SequenceState& state, int64_t n_prompt) {
             stated, window, n_layer, window, static_cast<uint64_t>(window) * n_layer * state.shape.token_bytes()));
     }
     return tokens;
+}
+
+/// Tokens that a layer may gain between two evictions: the interval, which has to leave something to be won by score.
+Result<int32_t> decode_slack(int32_t interval, int64_t free_tokens) {
+    const int64_t most = std::max<int64_t>(1, free_tokens / 2);
+    if (interval > most) {
+        return fail(std::format("an evict interval of {} tokens takes more than half of what the budget leaves beside the "
+                                "window: at most {} is possible, or a larger budget",
+                                interval, most));
+    }
+    return static_cast<int32_t>(interval > 0 ? interval : std::clamp<int64_t>(free_tokens / 16, 1, 32));
 }
 
 /// The place for the last queries of every layer.
@@ -129,16 +166,23 @@ std::vector<Named> allocator_names() {
     return named(allocators());
 }
 
+Result<void> validate(const SequenceOptions& options) {
+    if (auto checked = check_numbers(options); !checked) return checked;
+    for (const auto& name : {options.cache_type_k, options.cache_type_v}) {
+        if (const auto type = cache_type(name); !type) return std::unexpected(type.error());
+    }
+    if (const auto policy = resolve_policy(options); !policy) return std::unexpected(policy.error());
+    return {};
+}
+
 bool SequenceState::reads_attention() const {
     return evicts() && (scorer->reads_attention || allocator->reads_attention);
 }
 
 Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k, const std::string& type_v) {
-    constexpr ggml_type kTypes[] = {GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_F32, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0};
     const auto parse = [&](const std::string& name, int32_t head_dim) -> Result<ggml_type> {
-        const auto* type = std::ranges::find_if(kTypes, [&](ggml_type t) { return name == ggml_type_name(t); });
-        if (type == std::end(kTypes))
-            return fail(std::format("there is no cache type \"{}\"; these are: f16, bf16, f32, q8_0, q4_0", name));
+        const auto type = cache_type(name);
+        if (!type) return type;
         if (head_dim % ggml_blck_size(*type) != 0) {
             return fail(std::format(
                 "the cache type {} needs heads of a multiple of {} values and this model's have {}; f16 works", name,
@@ -163,40 +207,49 @@ Result<std::unique_ptr<SequenceState>> make_sequence_state(std::shared_ptr<const
     auto state = std::make_unique<SequenceState>();
     state->engine = std::move(engine);
     state->options = options;
-    if (auto resolved = resolve_policy(*state); !resolved) return std::unexpected(resolved.error());
     if (auto checked = check_numbers(options); !checked) return std::unexpected(checked.error());
+    const auto policy = resolve_policy(options);
+    if (!policy) return std::unexpected(policy.error());
+    state->scorer = policy->scorer;
+    state->allocator = policy->allocator;
     auto shape = make_kv_shape(state->hparams(), options.cache_type_k, options.cache_type_v);
     if (!shape) return std::unexpected(shape.error());
     state->shape = *shape;
     state->layers.resize(static_cast<size_t>(shape->n_layer));
-    // Ratios wait for the prompt; every other budget that cannot work is refused before a long text is read.
-    if (!std::holds_alternative<KvRatio>(options.budget)) {
-        if (auto budget = budget_tokens(*state, 1); !budget) return std::unexpected(budget.error());
-    }
+    // A budget that cannot work is refused before a long text is read.
+    if (auto budget = budget_tokens(*state, 1); !budget) return std::unexpected(budget.error());
     return state;
 }
 
 Result<void> open_store(SequenceState& state, int64_t n_prompt) {
     const auto budget = budget_tokens(state, n_prompt);
     if (!budget) return std::unexpected(budget.error());
+    // Positions, lengths and slots are counted in 32 bits.
+    constexpr int64_t kMostTokens = std::numeric_limits<int32_t>::max() / 2;
     const auto& shape = state.shape;
     const uint64_t bytes_per_token = static_cast<uint64_t>(shape.n_layer) * shape.token_bytes();
-    if (static_cast<uint64_t>(*budget) > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / bytes_per_token) {
-        return fail(std::format("a budget of {} tokens a layer is larger than any memory: ask for less", *budget));
-    }
-    // Positions, lengths and slots are counted in 32 bits.
-    if (*budget > std::numeric_limits<int32_t>::max() / 2) {
-        return fail(std::format("a budget of {} tokens a layer is not possible: at most {} is", *budget,
-                                std::numeric_limits<int32_t>::max() / 2));
+    const bool too_many_bytes =
+        static_cast<uint64_t>(*budget) > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / bytes_per_token;
+    if (*budget > kMostTokens || too_many_bytes) {
+        return state.evicts() ? fail(std::format("a budget of {} tokens a layer is larger than any memory: ask for less",
+                                                 *budget))
+                              : fail(std::format("a full cache of {} tokens is larger than any memory: bound the "
+                                                 "context (-c), or take a policy that evicts",
+                                                 *budget));
     }
     if (state.evicts()) {
-        const int64_t interval =
-            state.options.evict_interval > 0 ? state.options.evict_interval : std::min<int64_t>(32, *budget / 16);
-        state.slack = static_cast<int32_t>(std::max<int64_t>(1, std::min(interval, *budget - state.options.window)));
+        const auto slack = decode_slack(state.options.evict_interval, *budget - state.options.window);
+        if (!slack) return std::unexpected(slack.error());
+        state.slack = *slack;
     }
     auto* type = state.engine->compute.buffer_type();
     auto store = KvStore::create(state.accountant, type, shape, *budget);
-    if (!store) return std::unexpected(store.error());
+    if (!store) {
+        return state.evicts() ? std::unexpected(store.error())
+                              : fail(std::format("a full cache of {} tokens: {}; bound the context (-c), or take a policy "
+                                                 "that evicts",
+                                                 *budget, store.error().message));
+    }
     state.store = std::move(*store);
     if (auto ring = state.reads_attention() ? open_ring(state) : Result<void>(); !ring) return ring;
     state.tokens_per_layer = *budget;

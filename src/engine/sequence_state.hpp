@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -40,6 +41,9 @@ struct SequenceState {
     int64_t tokens_per_layer = 0;  // the stated budget; 0 until the first append, since it may depend on the prompt
     int32_t slack = 0;             // tokens that a layer may gain between two evictions
 
+    /// Hidden states of a segment are kept in half precision where they would take more than this in single.
+    size_t most_hidden_f32_bytes = size_t{64} << 20U;
+
     std::unique_ptr<GraphRunner> decode_runner;
 
     int64_t n_tokens = 0;
@@ -48,7 +52,8 @@ struct SequenceState {
     uint64_t layer_bytes = 0;
     FinishReason finish_reason = FinishReason::length;
     Error error;
-    bool broken = false;  // an append or decode ended halfway
+    std::optional<Token> pending;  // was generated, and is read before anything else
+    bool broken = false;           // an append or decode ended halfway
 
     const Hparams& hparams() const { return engine->hparams; }
     bool evicts() const { return scorer != nullptr; }

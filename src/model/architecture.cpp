@@ -68,11 +68,18 @@ class KeyReader {
     float rope_freq_scale() {
         const auto type = file_.string(prefix_ + "rope.scaling.type");
         if (!type) return note(type.error().message), 1.0F;
-        const std::string kind = type->value_or("none");
-        if (kind == "none") {
-            return file_.has(prefix_ + "rope.scale_linear") ? 1 / positive("rope.scale_linear", 1) : 1.0F;
+        const float attention_factor = positive("rope.scaling.attn_factor", 1);
+        if (attention_factor != 1) {
+            note(std::format("{}: the metadata value {}rope.scaling.attn_factor is {}: only 1 is supported",
+                             file_.path(), prefix_, attention_factor));
         }
-        if (kind == "linear") return 1 / positive("rope.scaling.factor", 1);
+        // As llama.cpp does: without a type the factor is linear's, under its new name or its old one.
+        const std::string kind = type->value_or("linear");
+        if (kind == "none") return 1;
+        if (kind == "linear") {
+            const bool renamed = file_.has(prefix_ + "rope.scaling.factor");
+            return 1 / positive(renamed ? "rope.scaling.factor" : "rope.scale_linear", 1);
+        }
         note(std::format(
             "{}: the metadata value {}rope.scaling.type is \"{}\"; none and linear are supported, and Llama 3's "
             "rope_freqs tensor",

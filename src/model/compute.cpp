@@ -44,6 +44,13 @@ Result<Compute> Compute::create(int32_t n_threads) {
     return compute;
 }
 
+Result<void> Compute::run(ggml_cgraph* graph) const {
+    const std::scoped_lock lock(*turn_);
+    if (ggml_backend_graph_compute(backend_.get(), graph) != GGML_STATUS_SUCCESS)
+        return fail("the device failed to compute a graph");
+    return {};
+}
+
 std::vector<ggml_backend_buffer_type_t> Compute::repacked_buffer_types() const {
     std::vector<ggml_backend_buffer_type_t> types;
     auto* list =

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "cake/error.hpp"
@@ -17,7 +18,9 @@ class Compute {
     /// `n_threads` at least 1. Backends are loaded at run time; fails where none for the CPU is installed.
     static Result<Compute> create(int32_t n_threads);
 
-    ggml_backend_t backend() const { return backend_.get(); }
+    /// Computes an allocated graph. Threads that share the device take turns.
+    Result<void> run(ggml_cgraph* graph) const;
+
     ggml_backend_dev_t device() const { return device_; }
     ggml_backend_buffer_type_t buffer_type() const { return ggml_backend_dev_buffer_type(device_); }
     /// Layouts that weights can be repacked into, best first.
@@ -32,6 +35,7 @@ class Compute {
     int32_t n_threads_ = 1;
     Threadpool threadpool_;  // outlives the backend that uses it
     ggml_backend_ptr backend_;
+    std::unique_ptr<std::mutex> turn_ = std::make_unique<std::mutex>();
 };
 
 }  // namespace cake

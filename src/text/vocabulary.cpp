@@ -41,10 +41,11 @@ Result<void> check_vocabulary(const gguf_context* metadata) {
         return fail("tokenizer.ggml.tokens must be an array of strings, one for each token");
 
     const int64_t id = gguf_find_key(metadata, "tokenizer.ggml.tokens");
-    std::unordered_set<std::string_view> seen;
+    std::unordered_set<std::string> seen;
     for (int64_t i = 0; i < n_tokens; i++) {
-        const std::string_view text = gguf_get_arr_str(metadata, id, static_cast<size_t>(i));
-        if (!text.empty() && !seen.insert(text).second) {
+        std::string text = gguf_get_arr_str(metadata, id, static_cast<size_t>(i));
+        if (text.empty()) text = std::format("[EMPTY_{}]", i);  // libllama's name for it
+        if (!seen.insert(std::move(text)).second) {
             return fail(std::format("tokenizer.ggml.tokens holds the token {} twice", i));
         }
     }
@@ -84,6 +85,11 @@ Result<Vocabulary> Vocabulary::load(const std::string& path, const gguf_context*
     if (!result.model_)
         return fail(path + ": libllama cannot read its vocabulary; the tokenizer's metadata are damaged or too new");
     result.vocab_ = llama_model_get_vocab(result.model_.get());
+    // libllama asserts both only when it tokenizes.
+    if (llama_vocab_get_add_bos(result.vocab_) && llama_vocab_bos(result.vocab_) == LLAMA_TOKEN_NULL)
+        return fail(path + ": the vocabulary puts a first token before every text and does not say which it is");
+    if (llama_vocab_get_add_eos(result.vocab_) && llama_vocab_eos(result.vocab_) == LLAMA_TOKEN_NULL)
+        return fail(path + ": the vocabulary puts a last token behind every text and does not say which it is");
     return result;
 }
 

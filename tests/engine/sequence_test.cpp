@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <future>
 #include <stdexcept>
 
 #include "cake/engine.hpp"
@@ -102,6 +103,96 @@ TEST(Append, ABudgetThatHoldsThePromptEvictsNothing) {
     append(sequence, tokens);
     EXPECT_EQ(logits(reference), logits(sequence));
     for (const auto& layer : sequence.layers()) EXPECT_EQ(layer.kept, 128);
+}
+
+TEST(Append, SeveralSequencesReadATextAsEachDoesAlone) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 500);
+    const std::vector<SequenceOptions> options = {
+        {.policy = "streaming-llm", .budget = TokensPerLayer{64}}, {.policy = "full", .max_tokens = 600},
+        {.policy = "cake", .budget = TokensPerLayer{96}},          {.policy = "cake", .budget = TokensPerLayer{64}},
+        {.policy = "cake:uniform", .budget = TokensPerLayer{96}},  {.policy = "pyramidkv", .budget = TokensPerLayer{600}}};
+    std::vector<Sequence> together;
+    for (const auto& o : options) together.push_back(start(engine, o));
+    const auto read = append_to_all(together, tokens);
+    ASSERT_TRUE(read) << read.error().message;
+    for (size_t i = 0; i < options.size(); i++) {
+        SCOPED_TRACE(i);
+        auto alone = start(engine, options[i]);
+        append(alone, tokens);
+        EXPECT_EQ(together[i].n_tokens(), 500);
+        EXPECT_EQ(logits(together[i]), logits(alone));
+        for (int n = 0; n < 40; n++) {
+            ASSERT_TRUE(alone.decode(tokens[static_cast<size_t>(n)]));
+            ASSERT_TRUE(together[i].decode(tokens[static_cast<size_t>(n)]));
+        }
+        EXPECT_EQ(logits(together[i]), logits(alone));
+        for (size_t layer = 0; layer < alone.layers().size(); layer++) {
+            EXPECT_EQ(together[i].layers()[layer].kept, alone.layers()[layer].kept);
+            EXPECT_EQ(together[i].layers()[layer].preference.has_value(), alone.layers()[layer].preference.has_value());
+        }
+    }
+    EXPECT_FALSE(append_to_all(together, tokens)) << "they are not empty any more";
+    EXPECT_FALSE(append_to_all({}, tokens));
+    std::vector<Sequence> unlike;
+    unlike.push_back(start(engine, {.window = 16}));
+    unlike.push_back(start(engine, {.window = 17}));
+    EXPECT_FALSE(append_to_all(unlike, tokens));
+}
+
+TEST(Append, TurnsAfterDecodingUseTheWholeBudgetInEveryLayer) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 1000);
+    auto sequence = start(engine, {.policy = "snapkv", .budget = TokensPerLayer{256}, .evict_interval = 16});
+    append(sequence, tokens);
+    for (int turn = 0; turn < 6; turn++) {
+        for (int i = 0; i < 16; i++) ASSERT_TRUE(sequence.decode(tokens[static_cast<size_t>(i)]));
+        append(sequence, std::span(tokens).first(100));
+        for (const auto& layer : sequence.layers()) EXPECT_GE(layer.kept, 256 - 16 - 1);
+    }
+}
+
+TEST(Generate, InPartsIsAtOnceAndATurnReadsTheLastTokenToo) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 60);
+    const auto generate = [](Sequence& sequence, int64_t n) {
+        std::vector<Token> result;
+        for (const Token t : sequence.generate({.max_tokens = n, .ignore_eos = true, .sampling = {.temperature = 0}}))
+            result.push_back(t);
+        return result;
+    };
+    auto at_once = start(engine, full(200));
+    append(at_once, tokens);
+    const auto whole = generate(at_once, 10);
+    auto in_parts = start(engine, full(200));
+    append(in_parts, tokens);
+    auto parts = generate(in_parts, 5);
+    parts.append_range(generate(in_parts, 5));
+    EXPECT_EQ(parts, whole);
+
+    append(in_parts, std::span(tokens).first(7));
+    auto read = tokens;
+    read.append_range(whole);
+    read.append_range(std::span(tokens).first(7));
+    EXPECT_EQ(in_parts.n_tokens(), static_cast<int64_t>(read.size()));
+    auto reference = start(engine, full(200));
+    append(reference, read);
+    EXPECT_LT(mean_kl(reference.logits(), in_parts.logits(), reference.logits().size()), 1e-6);
+}
+
+TEST(Engine, SequencesOnSeveralThreadsGiveWhatTheyGiveAlone) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 300);
+    const auto work = [&] {
+        auto sequence = start(engine, {.budget = TokensPerLayer{64}});
+        append(sequence, tokens);
+        for (int i = 0; i < 20; i++) EXPECT_TRUE(sequence.decode(tokens[static_cast<size_t>(i)]));
+        return logits(sequence);
+    };
+    const auto alone = work();
+    std::vector<std::future<std::vector<float>>> threads;
+    for (int i = 0; i < 3; i++) threads.push_back(std::async(std::launch::async, work));
+    for (auto& thread : threads) EXPECT_EQ(thread.get(), alone);
 }
 
 struct Kept {
@@ -233,6 +324,25 @@ TEST(Budget, MeansTheSameInTokensBytesAndShare) {
     }
 }
 
+TEST(Budget, AShareOfAShortPromptIsAtLeastTheWindow) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 40);
+    auto sequence = start(engine, {.budget = KvRatio{0.05}});
+    append(sequence, tokens);
+    EXPECT_EQ(sequence.memory().budget_tokens_per_layer, 32);
+}
+
+TEST(Budget, AnIntervalThatLeavesNothingToBeWonIsRefused) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 40);
+    auto good = start(engine, {.budget = TokensPerLayer{256}, .evict_interval = 112});
+    append(good, tokens);
+    auto bad = start(engine, {.budget = TokensPerLayer{256}, .evict_interval = 113});
+    const auto read = bad.append(tokens);
+    ASSERT_FALSE(read);
+    EXPECT_NE(read.error().message.find("at most 112"), std::string::npos) << read.error().message;
+}
+
 TEST(Options, WrongOnesAreRefusedByName) {
     const auto engine = load("f32");
     const auto refused = [&](const SequenceOptions& options, const std::string& part) {
@@ -244,7 +354,11 @@ TEST(Options, WrongOnesAreRefusedByName) {
     refused({.scorer = "nosuch"}, "streaming-llm");
     refused({.allocator = "nosuch"}, "pyramid");
     refused({.policy = "full", .scorer = "cake"}, "allocator");
+    refused({.policy = "cake:nosuch"}, "pyramid");
+    refused({.policy = "nosuch:uniform"}, "snapkv");
+    refused({.policy = "full", .budget = TokensPerLayer{64}}, "keeps everything");
     refused({.window = 0}, "window");
+    refused({.window = 1025}, "1024");
     refused({.gamma = -1}, "gamma");
     refused({.tau1 = 0}, "tau1");
     refused({.cache_type_k = "q3"}, "q8_0");

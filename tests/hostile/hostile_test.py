@@ -204,6 +204,9 @@ class WrongModel(HostileFile):
                                                                 "llama.attention.head_count_kv": (gguf.U32, 3)}),
                            "not a multiple of attention.head_count_kv")
 
+    def test_a_scaling_of_attention_that_is_not_built(self):
+        self.refuse_metadata("llama.rope.scaling.attn_factor", (gguf.F32, 3.0), "attn_factor")
+
     def test_numbers_that_are_none(self):
         for key in ("attention.layer_norm_rms_epsilon", "rope.freq_base"):
             for value in (float("nan"), float("inf"), -1.0, 0.0):
@@ -256,6 +259,35 @@ class WrongVocabulary(HostileFile):
             model.metadata["tokenizer.ggml.tokens"][2][5] = "<0x00>"
 
         self.refuse_change(change, "twice")
+
+    def test_an_empty_token_and_one_of_the_name_that_libllama_gives_it(self):
+        def change(model):
+            texts = model.metadata["tokenizer.ggml.tokens"][2]
+            texts[265], texts[266] = "", "[EMPTY_265]"
+
+        self.refuse_change(change, "twice")
+
+    def test_first_and_last_tokens_that_are_none(self):
+        def byte_pairs(model, key):
+            letters = ["a", "b", "ab", "c"]  # too few for libllama's default numbers
+            model.metadata["tokenizer.ggml.model"] = (gguf.STRING, "gpt2")
+            model.metadata["tokenizer.ggml.tokens"] = (gguf.ARRAY, gguf.STRING, letters)
+            model.metadata["tokenizer.ggml.merges"] = (gguf.ARRAY, gguf.STRING, ["a b"])
+            model.metadata[f"tokenizer.ggml.add_{key}_token"] = (gguf.BOOL, True)
+            for name in ("scores", "token_type", "bos_token_id", "eos_token_id", "unknown_token_id"):
+                del model.metadata[f"tokenizer.ggml.{name}"]
+
+        for key in ("bos", "eos"):
+            with self.subTest(key=key):
+                self.refuse_change(lambda model: byte_pairs(model, key))
+
+    def test_a_vocabulary_of_one_token(self):
+        def change(model):
+            for key, value in {"tokens": "x", "scores": 0.0, "token_type": 1}.items():
+                kind = model.metadata[f"tokenizer.ggml.{key}"][1]
+                model.metadata[f"tokenizer.ggml.{key}"] = (gguf.ARRAY, kind, [value])
+
+        self.refuse_change(change)
 
     def test_more_tokens_than_embeddings(self):
         self.refuse_change(lambda model: model.metadata["tokenizer.ggml.tokens"][2].append("more"))

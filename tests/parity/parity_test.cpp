@@ -10,6 +10,7 @@
 #include <string>
 
 #include "cake/engine.hpp"
+#include "engine/sequence_state.hpp"
 #include "support/llama_reference.hpp"
 #include "support/test_models.hpp"
 
@@ -56,8 +57,26 @@ INSTANTIATE_TEST_SUITE_P(WeightTypes, Parity,
                          testing::Values(Case{"f32", 1e-4}, Case{"f16", 1e-4}, Case{"q8_0", 1e-4}, Case{"q4_0", 1e-3}),
                          [](const auto& info) { return info.param.model; });
 INSTANTIATE_TEST_SUITE_P(Variants, Parity,
-                         testing::Values(Case{"tied", 1e-4}, Case{"rope_freqs", 1e-4}, Case{"bias", 1e-4}),
+                         testing::Values(Case{"tied", 1e-4}, Case{"rope_freqs", 1e-4}, Case{"bias", 1e-4},
+                                         Case{"rope_scaled", 1e-4}, Case{"rope_scaled_old", 1e-4}),
                          [](const auto& info) { return info.param.model; });
+
+TEST(HalfPrecision, HiddenStatesOfALongTextGiveLlamaCppsLogits) {
+    const std::string path = model_path("f32");
+    auto engine = Engine::load(path, {.threads = 2});
+    ASSERT_TRUE(engine) << engine.error().message;
+    const auto tokens = test::sample_tokens(*engine, 300);
+    const auto reference = llama_logits(path, tokens);
+    for (const size_t most_f32_bytes : {size_t{1} << 40U, size_t{0}}) {
+        auto state = make_sequence_state(engine->state(), {.policy = "full", .max_tokens = 300});
+        ASSERT_TRUE(state) << state.error().message;
+        (*state)->most_hidden_f32_bytes = most_f32_bytes;
+        Sequence sequence(std::move(*state));
+        ASSERT_TRUE(sequence.append(tokens, {.progress = {}, .all_logits = true}));
+        EXPECT_EQ(sequence.memory().hidden_bytes_peak, tokens.size() * 128 * (most_f32_bytes == 0 ? 2 : 4));
+        EXPECT_LT(mean_kl(reference, sequence.logits(), static_cast<size_t>(engine->info().n_vocab)), 1e-4);
+    }
+}
 
 TEST(Eviction, WhatIsLeftAnswersAsLlamaCppDoesWithTheSameTokensDropped) {
     const std::string path = model_path("f32");
