@@ -19,6 +19,7 @@ FLOORS = {
 NARROWER = {
     "method": set(),
     "model": {"kernels", "text", "cake"},
+    "eval": {"cake"},
     "cli": {"eval", "server", "cake"},
 }
 

@@ -36,6 +36,7 @@ int execute(int argc, char** argv) {
     app.option_defaults()->take_last();  // as llama.cpp does
     std::function<int()> action;
     add_run(app, action);
+    add_eval(app, action);
     add_info(app, action);
     if (argc > 1 && argv[1][0] != '-' && app.get_subcommand_no_throw(argv[1]) == nullptr) {
         complain(std::format("\"{}\" is not a command; these are: {}", argv[1], command_names(app)));
@@ -46,7 +47,9 @@ int execute(int argc, char** argv) {
     } catch (const CLI::Success& success) {
         return app.exit(success);
     } catch (const CLI::ParseError& error) {
-        complain(std::format("{} (cake --help, or cake run --help, lists what there is)", error.what()));
+        const auto* command = argc > 1 ? app.get_subcommand_no_throw(argv[1]) : nullptr;
+        complain(std::format("{} (cake {}--help lists what there is)", error.what(),
+                             command != nullptr ? command->get_name() + " " : ""));
         return kWrongUsage;
     }
     return action();

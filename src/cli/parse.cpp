@@ -11,6 +11,8 @@ namespace cake::cli {
 
 namespace {
 
+constexpr const char* kGroup = "What is kept";
+
 std::string list(const std::vector<Named>& entries) {
     std::string text;
     for (const auto& entry : entries) text += (text.empty() ? "" : ", ") + entry.name;
@@ -38,8 +40,8 @@ EngineOptions ModelFlags::engine_options() const {
 }
 
 void KvFlags::add_to(CLI::App& app) {
-    constexpr const char* kGroup = "What is kept";
-    app.add_option("--policy", options.policy, "who decides what is kept: " + list(policy_names()) + "; or SCORER:ALLOCATOR")
+    app.add_option("--policy", options.policy,
+                   "who decides what is kept: " + list(policy_names()) + "; or SCORER:ALLOCATOR")
         ->type_name("NAME")
         ->capture_default_str()
         ->group(kGroup);
@@ -65,6 +67,10 @@ void KvFlags::add_to(CLI::App& app) {
                    "how many each layer keeps, instead of the policy's: " + list(allocator_names()))
         ->type_name("NAME")
         ->group(kGroup);
+    add_method_to(app);
+}
+
+void KvFlags::add_method_to(CLI::App& app) {
     app.add_option("--window", options.window, "the last tokens, which always stay and judge the others")
         ->type_name("W")
         ->capture_default_str()
@@ -81,8 +87,9 @@ void KvFlags::add_to(CLI::App& app) {
         ->type_name("X")
         ->capture_default_str()
         ->group(kGroup);
-    app.add_option("--evict-interval", options.evict_interval,
-                   "tokens generated between evictions (default: a sixteenth of the budget beside the window, at most 32)")
+    app.add_option(
+           "--evict-interval", options.evict_interval,
+           "tokens generated between evictions (default: a sixteenth of the budget beside the window, at most 32)")
         ->type_name("N")
         ->check(CLI::Range(1, 1 << 30))
         ->group(kGroup);

@@ -32,6 +32,8 @@ struct KvFlags {
     double ratio = 0;
 
     void add_to(CLI::App& app);
+    /// All but policy and budget.
+    void add_method_to(CLI::App& app);
     /// Names, numbers and the stated budget, checked; what is wrong with them is wrong usage.
     SequenceOptions sequence_options() const;
 };

@@ -11,6 +11,14 @@ namespace cake::cli {
 ProgressBar::ProgressBar(std::string what) : what_(std::move(what)), terminal_(::isatty(STDERR_FILENO) == 1) {}
 
 void ProgressBar::update(int64_t done, int64_t total) {
+    show(done, total, true);
+}
+
+void ProgressBar::update_count(int64_t done, int64_t total) {
+    show(done, total, false);
+}
+
+void ProgressBar::show(int64_t done, int64_t total, bool tokens) {
     using std::chrono::duration;
     const auto now = Clock::now();
     if (!terminal_ || total <= 0 || (shown_ && now - last_ < std::chrono::milliseconds(100))) return;
@@ -25,8 +33,9 @@ void ProgressBar::update(int64_t done, int64_t total) {
                                    std::string(static_cast<size_t>(kWidth - full), '.'), share * 100);
     if (done > 0) {
         const auto left = static_cast<int64_t>(seconds * (1 - share) / std::max(share, 1e-9));
-        line +=
-            std::format("  {:.0f} tokens/s  {}:{:02} left", static_cast<double>(done) / seconds, left / 60, left % 60);
+        line += tokens ? std::format("  {:.0f} tokens/s", static_cast<double>(done) / seconds)
+                       : std::format("  {} of {}", done, total);
+        line += std::format("  {}:{:02} left", left / 60, left % 60);
     }
     std::fputs((line + "\x1b[K").c_str(), stderr);
 }

@@ -6,7 +6,7 @@
 
 namespace cake::cli {
 
-/// A bar on a terminal's standard error: share done, tokens per second, time left. Silent where that is no terminal.
+/// A bar on a terminal's standard error: share done, how fast, time left. Silent where that is no terminal.
 class ProgressBar {
   public:
     explicit ProgressBar(std::string what);
@@ -14,10 +14,15 @@ class ProgressBar {
     ProgressBar(const ProgressBar&) = delete;
     ProgressBar& operator=(const ProgressBar&) = delete;
 
+    /// Tokens, with their number a second.
     void update(int64_t done, int64_t total);
+    /// Pieces of work, with their number.
+    void update_count(int64_t done, int64_t total);
     void clear();
 
   private:
+    void show(int64_t done, int64_t total, bool tokens);
+
     using Clock = std::chrono::steady_clock;
     std::string what_;
     bool terminal_;

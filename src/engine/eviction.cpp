@@ -91,7 +91,8 @@ void SegmentEviction::join(int32_t layer, const KvBuffer& flight, std::span<cons
 
     const auto window = static_cast<int32_t>(std::min<int64_t>(state_.options.window, n_total));
     const int64_t n_keys = n_total - window;
-    const AccountedBytes held(state_.accountant, MemoryUse::compute, scoring_bytes(h, n_total, static_cast<size_t>(window)));
+    const AccountedBytes held(state_.accountant, MemoryUse::compute,
+                              scoring_bytes(h, n_total, static_cast<size_t>(window)));
     double preferred = 0;
     if (stats != nullptr && state_.allocator->reads_attention) {
         preferred = preference(stats->dispersion, stats->shift, state_.options.tau1, state_.options.tau2);

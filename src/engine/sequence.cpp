@@ -32,7 +32,8 @@ Result<void> check_segment(const SequenceState& state, std::span<const Token> to
     return {};
 }
 
-/// Does something that leaves the states unusable where it ends halfway; memory that runs out is an error like any other.
+/// Does something that leaves the states unusable where it ends halfway; memory that runs out is an error like any
+/// other.
 template <typename Work>
 Result<void> guarded(std::span<SequenceState* const> states, Work work) {
     for (SequenceState* state : states) state->broken = true;

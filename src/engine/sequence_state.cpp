@@ -46,9 +46,10 @@ Result<Policy> resolve_policy(const SequenceOptions& o) {
     } else {
         const Policy* policy = find_policy(o.policy);
         if (policy == nullptr) {
-            return fail(std::format("there is no policy \"{}\"; these are: {}; and SCORER:ALLOCATOR, of the scorers {} "
-                                    "and the allocators {}",
-                                    o.policy, names_of(policies()), names_of(scorers()), names_of(allocators())));
+            return fail(
+                std::format("there is no policy \"{}\"; these are: {}; and SCORER:ALLOCATOR, of the scorers {} "
+                            "and the allocators {}",
+                            o.policy, names_of(policies()), names_of(scorers()), names_of(allocators())));
         }
         result.scorer = policy->scorer;
         result.allocator = policy->allocator;
@@ -68,9 +69,10 @@ Result<Policy> resolve_policy(const SequenceOptions& o) {
             std::format("the policy {} evicts nothing: name both a scorer and an allocator to change that", o.policy));
     }
     if (result.scorer == nullptr && o.budget.has_value()) {
-        return fail(std::format("the policy {} keeps everything and takes no budget: leave the budget out, and bound the "
-                                "context instead (-c)",
-                                o.policy));
+        return fail(
+            std::format("the policy {} keeps everything and takes no budget: leave the budget out, and bound the "
+                        "context instead (-c)",
+                        o.policy));
     }
     return result;
 }
@@ -125,9 +127,10 @@ Result<int64_t> budget_tokens(const SequenceState& state, int64_t n_prompt) {
 Result<int32_t> decode_slack(int32_t interval, int64_t free_tokens) {
     const int64_t most = std::max<int64_t>(1, free_tokens / 2);
     if (interval > most) {
-        return fail(std::format("an evict interval of {} tokens takes more than half of what the budget leaves beside the "
-                                "window: at most {} is possible, or a larger budget",
-                                interval, most));
+        return fail(
+            std::format("an evict interval of {} tokens takes more than half of what the budget leaves beside the "
+                        "window: at most {} is possible, or a larger budget",
+                        interval, most));
     }
     return static_cast<int32_t>(interval > 0 ? interval : std::clamp<int64_t>(free_tokens / 16, 1, 32));
 }
@@ -231,11 +234,11 @@ Result<void> open_store(SequenceState& state, int64_t n_prompt) {
     const bool too_many_bytes =
         static_cast<uint64_t>(*budget) > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / bytes_per_token;
     if (*budget > kMostTokens || too_many_bytes) {
-        return state.evicts() ? fail(std::format("a budget of {} tokens a layer is larger than any memory: ask for less",
-                                                 *budget))
-                              : fail(std::format("a full cache of {} tokens is larger than any memory: bound the "
-                                                 "context (-c), or take a policy that evicts",
-                                                 *budget));
+        return state.evicts()
+                   ? fail(std::format("a budget of {} tokens a layer is larger than any memory: ask for less", *budget))
+                   : fail(std::format("a full cache of {} tokens is larger than any memory: bound the "
+                                      "context (-c), or take a policy that evicts",
+                                      *budget));
     }
     if (state.evicts()) {
         const auto slack = decode_slack(state.options.evict_interval, *budget - state.options.window);
@@ -245,10 +248,11 @@ Result<void> open_store(SequenceState& state, int64_t n_prompt) {
     auto* type = state.engine->compute.buffer_type();
     auto store = KvStore::create(state.accountant, type, shape, *budget);
     if (!store) {
-        return state.evicts() ? std::unexpected(store.error())
-                              : fail(std::format("a full cache of {} tokens: {}; bound the context (-c), or take a policy "
-                                                 "that evicts",
-                                                 *budget, store.error().message));
+        return state.evicts()
+                   ? std::unexpected(store.error())
+                   : fail(std::format("a full cache of {} tokens: {}; bound the context (-c), or take a policy "
+                                      "that evicts",
+                                      *budget, store.error().message));
     }
     state.store = std::move(*store);
     if (auto ring = state.reads_attention() ? open_ring(state) : Result<void>(); !ring) return ring;

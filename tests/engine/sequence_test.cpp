@@ -108,10 +108,12 @@ TEST(Append, ABudgetThatHoldsThePromptEvictsNothing) {
 TEST(Append, SeveralSequencesReadATextAsEachDoesAlone) {
     const auto engine = load("f32", 64);
     const auto tokens = test::sample_tokens(engine, 500);
-    const std::vector<SequenceOptions> options = {
-        {.policy = "streaming-llm", .budget = TokensPerLayer{64}}, {.policy = "full", .max_tokens = 600},
-        {.policy = "cake", .budget = TokensPerLayer{96}},          {.policy = "cake", .budget = TokensPerLayer{64}},
-        {.policy = "cake:uniform", .budget = TokensPerLayer{96}},  {.policy = "pyramidkv", .budget = TokensPerLayer{600}}};
+    const std::vector<SequenceOptions> options = {{.policy = "streaming-llm", .budget = TokensPerLayer{64}},
+                                                  {.policy = "full", .max_tokens = 600},
+                                                  {.policy = "cake", .budget = TokensPerLayer{96}},
+                                                  {.policy = "cake", .budget = TokensPerLayer{64}},
+                                                  {.policy = "cake:uniform", .budget = TokensPerLayer{96}},
+                                                  {.policy = "pyramidkv", .budget = TokensPerLayer{600}}};
     std::vector<Sequence> together;
     for (const auto& o : options) together.push_back(start(engine, o));
     const auto read = append_to_all(together, tokens);

@@ -1,0 +1,298 @@
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <format>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.hpp"
+#include "cli/interrupt.hpp"
+#include "cli/output.hpp"
+#include "cli/parse.hpp"
+#include "cli/progress.hpp"
+#include "eval/fidelity.hpp"
+#include "eval/plot.hpp"
+#include "eval/runner.hpp"
+#include "eval/task.hpp"
+
+namespace cake::cli {
+
+namespace {
+
+constexpr const char* kFidelity = "fidelity";
+constexpr std::string_view kBundledModel = "cake-mini";  // what its general.name begins with
+
+struct EvalFlags {
+    std::string task;
+    ModelFlags model;
+    KvFlags kv;
+    std::vector<std::string> policies = {"full", "snapkv", "cake"};
+    std::vector<int64_t> budgets = {128, 512};
+    std::vector<int64_t> lengths;
+    std::vector<double> depths = {0, 25, 50, 75, 100};
+    int32_t n_samples = 20;
+    int64_t n_continuation = 256;
+    uint64_t seed = 1;
+    std::string wording = "auto";
+    std::string filler = "generated";
+    std::vector<std::string> data;
+    int64_t max_prompt = 0;
+    bool keep_going = false;
+    std::string format = "table";
+    std::string plot;
+    std::string plot_kind = "auto";
+    std::string answers;
+
+    std::vector<eval::Setting> settings;  // what policies and budgets make
+};
+
+std::string task_names() {
+    std::string names;
+    for (const auto& task : eval::tasks()) names += std::string(task.name) + ", ";
+    return names + kFidelity;
+}
+
+std::string task_list() {
+    std::string text = "tasks:\n";
+    for (const auto& task : eval::tasks()) text += std::format("  {:<14}{}\n", task.name, task.summary);
+    return text + std::format("  {:<14}{}\n", kFidelity,
+                              "how near the next-token distributions on a text (--data) stay to the full cache's");
+}
+
+/// A policy without a budget is another line of the table; the first reason that one cannot work is wrong usage.
+std::vector<eval::Setting> checked_settings(const EvalFlags& flags) {
+    auto settings = eval::all_settings(flags.policies, flags.budgets, flags.kv.options);
+    for (const auto& setting : settings) {
+        if (auto valid = validate(setting.options); !valid)
+            throw CLI::ValidationError(setting.policy + ": " + valid.error().message);
+        if (setting.budget > 0 && setting.budget < setting.options.window) {
+            throw CLI::ValidationError(
+                std::format("a budget of {} tokens a layer cannot hold the window of {}: take a "
+                            "larger budget or a smaller --window",
+                            setting.budget, setting.options.window));
+        }
+    }
+    return settings;
+}
+
+class Eval {
+  public:
+    explicit Eval(const EvalFlags& flags) : flags_(flags), task_(eval::find_task(flags.task)) {}
+
+    int execute() {
+        catch_interrupts();
+        if (auto done = run(); !done) {
+            complain(done.error().message);
+            return kFailed;
+        }
+        return interrupted() ? kInterrupted : kDone;
+    }
+
+  private:
+    Result<void> run() {
+        if (!flags_.plot.empty()) {
+            if (auto there = eval::check_plotter(); !there) return there;
+        }
+        auto engine = Engine::load(flags_.model.path, flags_.model.engine_options());
+        if (!engine) return std::unexpected(engine.error());
+        bar_.emplace(flags_.task);
+        auto rows = task_ != nullptr ? ask(*engine) : compare(*engine);
+        bar_.reset();
+        if (!rows) return std::unexpected(rows.error());
+        if (n_cut_ > 0) {
+            complain(std::format("note: {} prompts were longer than {} tokens and lost their middle (--max-prompt)",
+                                 n_cut_, max_prompt(*engine)));
+        }
+        if (interrupted()) complain("stopped: these are the results until then");
+        return show(*rows, *engine);
+    }
+
+    std::vector<int64_t> lengths(const Engine& engine) const {
+        if (!flags_.lengths.empty()) return flags_.lengths;
+        const int64_t trained = engine.info().n_ctx_train;
+        std::vector<int64_t> result = {1024, 2048, 4096};
+        std::erase_if(result, [&](int64_t n) { return n > trained; });
+        return result.empty() ? std::vector{trained} : result;
+    }
+
+    int64_t max_prompt(const Engine& engine) const {
+        return flags_.max_prompt > 0 ? flags_.max_prompt : engine.info().n_ctx_train;
+    }
+
+    eval::Wording wording(const Engine& engine) const {
+        const bool bundled =
+            flags_.wording == "auto" ? engine.info().name.starts_with(kBundledModel) : flags_.wording == "bundled";
+        return bundled ? eval::Wording::bundled : eval::Wording::published;
+    }
+
+    bool go_on(size_t n_done, size_t n_all) {
+        bar_->update_count(static_cast<int64_t>(n_done), static_cast<int64_t>(n_all));
+        return !interrupted();
+    }
+
+    Result<std::vector<eval::Row>> ask(const Engine& engine) {
+        eval::TaskInput input{.lengths = lengths(engine),
+                              .depths = {},
+                              .n_samples = flags_.n_samples,
+                              .seed = flags_.seed,
+                              .wording = wording(engine),
+                              .filler = flags_.filler,
+                              .data = flags_.data,
+                              .keep_going = flags_.keep_going,
+                              .count =
+                                  [&](std::string_view text) {
+                                      const auto tokens = engine.tokenize(text);
+                                      return tokens ? static_cast<int64_t>(tokens->size()) : 0;
+                                  },
+                              .warn = [](const std::string& message) { complain("warning: " + message); }};
+        for (const double percent : flags_.depths) input.depths.push_back(percent / 100);
+        const auto samples = task_->make_samples(input);
+        if (!samples) return std::unexpected(samples.error());
+
+        std::ofstream answers;
+        if (!flags_.answers.empty()) {
+            answers.open(flags_.answers);
+            if (!answers) return fail(std::format("{}: {}", flags_.answers, std::strerror(errno)));
+        }
+        const bool made = flags_.data.empty();
+        auto rows = eval::run_samples(
+            engine, *samples, flags_.settings,
+            {.max_prompt = made ? 0 : max_prompt(engine),
+             .progress = [this](size_t n_done, size_t n_all) { return go_on(n_done, n_all); },
+             .on_cut = [this] { n_cut_++; },
+             .on_answer =
+                 [&](const eval::Sample& sample, const eval::Setting& setting, const std::string& text, double score) {
+                     if (answers.is_open()) write_answer(answers, sample, setting, text, score);
+                 }});
+        answers.flush();
+        if (!flags_.answers.empty() && !answers) return fail(flags_.answers + ": could not be written in full");
+        return rows;
+    }
+
+    static void write_answer(std::ofstream& out, const eval::Sample& sample, const eval::Setting& setting,
+                             const std::string& text, double score) {
+        nlohmann::ordered_json line = {{"policy", setting.policy}, {"budget", setting.budget}};
+        if (!sample.subtasks.empty()) line["subtask"] = sample.subtasks.front();
+        if (sample.length_tokens > 0) line["length"] = sample.length_tokens;
+        if (sample.depth >= 0) line["depth"] = sample.depth;
+        line["answers"] = sample.answers;
+        line["prediction"] = text;
+        line["score"] = score;
+        out << line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n';
+    }
+
+    Result<std::vector<eval::Row>> compare(const Engine& engine) {
+        std::vector<eval::FidelityInput> texts;
+        for (const auto& path : flags_.data) {
+            auto text = read_input(path);
+            if (!text) return std::unexpected(text.error());
+            for (const int64_t length : lengths(engine)) {
+                texts.push_back({.name = std::filesystem::path(path).stem().string(),
+                                 .text = *text,
+                                 .n_prompt = length,
+                                 .n_continuation = flags_.n_continuation,
+                                 .n_samples = flags_.n_samples});
+            }
+        }
+        return eval::fidelity(engine, texts, flags_.settings,
+                              [this](size_t n_done, size_t n_all) { return go_on(n_done, n_all); });
+    }
+
+    Result<void> show(const std::vector<eval::Row>& rows, const Engine& engine) const {
+        if (rows.empty()) return {};
+        const auto text = flags_.format == "json"  ? eval::to_json(rows, flags_.task, engine.info().path)
+                          : flags_.format == "csv" ? eval::to_csv(rows)
+                                                   : eval::to_table(rows);
+        if (auto written = write_output(text); !written || flags_.plot.empty()) return written;
+        const auto title = std::format("{}: {}", engine.info().name, flags_.task);
+        const bool map = flags_.plot_kind == "auto" ? task_ != nullptr && task_->by_depth : flags_.plot_kind == "map";
+        return eval::draw_svg(map ? eval::heat_map(rows, title) : eval::line_plot(rows, title), flags_.plot);
+    }
+
+    const EvalFlags& flags_;
+    const eval::Task* task_;  // null: fidelity
+    std::optional<ProgressBar> bar_;
+    size_t n_cut_ = 0;
+};
+
+void check_task(const EvalFlags& flags) {
+    const auto* task = eval::find_task(flags.task);
+    if (task == nullptr && flags.task != kFidelity)
+        throw CLI::ValidationError(std::format("there is no task \"{}\"; these are: {}", flags.task, task_names()));
+    if ((task == nullptr || task->needs_data) && flags.data.empty())
+        throw CLI::RequiredError(std::format("--data, the files that {} reads,", flags.task));
+    if (flags.plot_kind == "map" && (task == nullptr || !task->by_depth))
+        throw CLI::ValidationError("--plot-kind map needs depths, which only niah has: use lines");
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, std::function<int()>& action) {
+    auto flags = std::make_shared<EvalFlags>();
+    auto* command = app.add_subcommand("eval", "measure what eviction costs: retrieval, benchmarks, fidelity");
+    command->footer(task_list());
+    command->add_option("task", flags->task, "what is measured (below)")->type_name("TASK")->required();
+    flags->model.add_to(*command);
+    const auto many = [&](const char* name, auto& values, const char* what, const char* type) {
+        return command->add_option(name, values, what)
+            ->type_name(type)
+            ->delimiter(',')
+            ->allow_extra_args(false)
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    };
+    many("--policy", flags->policies, "policies to compare, as cake run has them (default: full,snapkv,cake)",
+         "NAME,…");
+    many("--kv-budget", flags->budgets, "tokens that a layer keeps on average (default: 128,512)", "TOKENS,…")
+        ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+    many("--lengths", flags->lengths,
+         "tokens of a text (default: those of 1024, 2048 and 4096 that the model was trained for)", "TOKENS,…")
+        ->check(CLI::Range(int64_t{1}, int64_t{1} << 28));
+    many("--depths", flags->depths, "where niah hides the fact, in percent (default: 0,25,50,75,100)", "PERCENT,…")
+        ->check(number_in(0, 100));
+    command->add_option("--samples", flags->n_samples, "for each length and depth; of each file; passages of each text")
+        ->type_name("N")
+        ->check(CLI::Range(1, 1 << 24))
+        ->capture_default_str();
+    command->add_option("--continuation", flags->n_continuation, "tokens that fidelity compares behind each passage")
+        ->type_name("N")
+        ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
+        ->capture_default_str();
+    command->add_option("--seed", flags->seed, "of the samples")->type_name("N")->capture_default_str();
+    command
+        ->add_option("--wording", flags->wording,
+                     "of facts and questions: the bundled model's or the published benchmarks'; auto: by the model")
+        ->check(CLI::IsMember({"auto", "bundled", "published"}))
+        ->capture_default_str();
+    command
+        ->add_option("--filler", flags->filler, "what facts are hidden in: generated, repeated, or the path of a text")
+        ->type_name("NAME|FILE")
+        ->capture_default_str();
+    many("--data", flags->data, "files of the task, or folders of them", "FILE,…");
+    command
+        ->add_option("--max-prompt", flags->max_prompt,
+                     "longer prompts of files lose their middle (default: the trained context)")
+        ->type_name("TOKENS")
+        ->check(CLI::Range(1, 1 << 28));
+    command->add_flag("--keep-going", flags->keep_going, "pass over malformed lines of files");
+    command->add_option("-o,--output", flags->format, "table, json or csv")
+        ->check(CLI::IsMember({"table", "json", "csv"}))
+        ->capture_default_str();
+    command->add_option("--plot", flags->plot, "draw the results to this file, as SVG")->type_name("FILE");
+    command
+        ->add_option("--plot-kind", flags->plot_kind,
+                     "lines by budget, or a map by length and depth; auto: a map for niah")
+        ->check(CLI::IsMember({"auto", "lines", "map"}))
+        ->capture_default_str();
+    command->add_option("--answers", flags->answers, "write every answer to this file, a JSON object a line")
+        ->type_name("FILE");
+    flags->kv.add_method_to(*command);
+    command->callback([flags, &action] {
+        check_task(*flags);
+        flags->settings = checked_settings(*flags);
+        action = [flags] { return Eval(*flags).execute(); };
+    });
+}
+
+}  // namespace cake::cli

@@ -1,0 +1,83 @@
+#include "eval/jsonl.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <format>
+#include <fstream>
+
+namespace cake::eval {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The files, and those of the folders that end in .jsonl, in the order of their names.
+Result<std::vector<std::string>> files_of(const std::vector<std::string>& paths) {
+    std::vector<std::string> files;
+    for (const auto& path : paths) {
+        std::error_code error;
+        if (!fs::is_directory(path, error)) {
+            files.push_back(path);
+            continue;
+        }
+        const size_t before = files.size();
+        for (const auto& entry : fs::directory_iterator(path, error)) {
+            if (entry.path().extension() == ".jsonl") files.push_back(entry.path().string());
+        }
+        if (error) return fail(std::format("{}: {}", path, error.message()));
+        if (files.size() == before) return fail(std::format("{}: holds no file that ends in .jsonl", path));
+        std::sort(files.begin() + static_cast<ptrdiff_t>(before), files.end());
+    }
+    return files;
+}
+
+}  // namespace
+
+Result<std::vector<Sample>> read_samples(
+    const TaskInput& input, const std::function<Result<Sample>(const nlohmann::json&, const std::string& file)>& make) {
+    const auto files = files_of(input.data);
+    if (!files) return std::unexpected(files.error());
+    std::vector<Sample> samples;
+    for (const auto& file : *files) {
+        std::ifstream stream(file);
+        if (!stream) return fail(std::format("{}: {}", file, std::strerror(errno)));
+        int32_t n_read = 0;
+        std::string line;
+        for (int64_t number = 1; n_read < input.n_samples && std::getline(stream, line); number++) {
+            if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+            const auto object = nlohmann::json::parse(line, nullptr, false);
+            auto sample = object.is_object() ? make(object, file) : fail("this is not a JSON object");
+            if (sample) {
+                samples.push_back(std::move(*sample));
+                n_read++;
+                continue;
+            }
+            const auto message = std::format("{}:{}: {}", file, number, sample.error().message);
+            if (!input.keep_going) return fail(message + "; --keep-going passes over such lines");
+            input.warn(message + "; passed over");
+        }
+        if (stream.bad()) return fail(std::format("{}: {}", file, std::strerror(errno)));
+    }
+    if (samples.empty()) return fail("the files hold no sample");
+    return samples;
+}
+
+Result<std::string> string_field(const nlohmann::json& object, const char* name) {
+    const auto found = object.find(name);
+    if (found == object.end()) return fail(std::format("the field \"{}\" is missing", name));
+    if (found->is_string()) return found->get<std::string>();
+    if (found->is_number_integer()) return found->dump();
+    return fail(std::format("the field \"{}\" is not a text", name));
+}
+
+Result<std::vector<std::string>> strings_field(const nlohmann::json& object, const char* name) {
+    const auto found = object.find(name);
+    if (found == object.end()) return fail(std::format("the field \"{}\" is missing", name));
+    if (!found->is_array() || !std::ranges::all_of(*found, [](const auto& x) { return x.is_string(); }))
+        return fail(std::format("the field \"{}\" is not a list of texts", name));
+    return found->get<std::vector<std::string>>();
+}
+
+}  // namespace cake::eval

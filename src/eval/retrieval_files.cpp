@@ -1,0 +1,59 @@
+// Tasks of one kind of file each: kv-retrieval (lost-in-the-middle, arXiv 2307.03172) and longeval (LongChat).
+
+#include <format>
+
+#include "eval/jsonl.hpp"
+#include "eval/metrics.hpp"
+#include "eval/task.hpp"
+
+namespace cake::eval {
+
+namespace {
+
+Result<std::string> json_data(const nlohmann::json& object) {
+    const auto records = object.find("ordered_kv_records");
+    if (records == object.end() || !records->is_array()) return fail("the field \"ordered_kv_records\" is not a list");
+    std::string text;
+    for (const auto& record : *records) {
+        if (!record.is_array() || record.size() != 2 || !record[0].is_string() || !record[1].is_string())
+            return fail("a record of \"ordered_kv_records\" is not a pair of texts");
+        text += (text.empty() ? "{" : ",\n ") + record[0].dump() + ": " + record[1].dump();
+    }
+    return text + "}";
+}
+
+Result<Sample> kv_sample(const nlohmann::json& object) {
+    const auto data = json_data(object);
+    if (!data) return std::unexpected(data.error());
+    const auto key = string_field(object, "key");
+    if (!key) return std::unexpected(key.error());
+    auto value = string_field(object, "value");
+    if (!value) return std::unexpected(value.error());
+    return Sample{.prompt = std::format("Extract the value corresponding to the specified key in the JSON object "
+                                        "below.\n\nJSON data:\n{}\n\nKey: \"{}\"\nCorresponding value:",
+                                        *data, *key),
+                  .answers = {std::move(*value)},
+                  .metric = contains_all,
+                  .max_tokens = 100};
+}
+
+Result<Sample> lines_sample(const nlohmann::json& object) {
+    auto prompt = string_field(object, "prompt");
+    if (!prompt) return std::unexpected(prompt.error());
+    auto number = string_field(object, "expected_number");
+    if (!number) return std::unexpected(number.error());
+    return Sample{
+        .prompt = std::move(*prompt), .answers = {std::move(*number)}, .metric = contains_all, .max_tokens = 50};
+}
+
+}  // namespace
+
+Result<std::vector<Sample>> kv_retrieval_samples(const TaskInput& input) {
+    return read_samples(input, [](const auto& object, const auto&) { return kv_sample(object); });
+}
+
+Result<std::vector<Sample>> longeval_samples(const TaskInput& input) {
+    return read_samples(input, [](const auto& object, const auto&) { return lines_sample(object); });
+}
+
+}  // namespace cake::eval

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace cake::eval {
+
+struct Sample;
+
+/// How good a prediction is, 0 to 1.
+using Metric = double (*)(std::string_view prediction, const Sample& sample);
+
+/// One prompt, and what counts as its answer.
+struct Sample {
+    std::vector<std::string> subtasks;  // rows that it counts in: "multikey", "multi_news", …; none: there is one only
+    std::string prompt;
+    std::vector<std::string> answers;  // what they mean (any of them, all of them) is the metric's
+    std::vector<std::string> classes;  // of a classification
+    Metric metric = nullptr;
+    int32_t max_tokens = 32;       // of the answer
+    bool first_line_only = false;  // what follows the answer's first line does not count
+    int64_t length_tokens = 0;     // what the prompt was made to fill; 0: as it came
+    double depth = -1;             // where the needle is, 0 to 1; -1: nowhere in particular
+};
+
+}  // namespace cake::eval

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cake/error.hpp"
+#include "eval/haystack.hpp"
+#include "eval/sample.hpp"
+
+namespace cake::eval {
+
+/// What a task's samples are made from.
+struct TaskInput {
+    std::vector<int64_t> lengths;  // tokens of a prompt
+    std::vector<double> depths;    // 0 to 1
+    int32_t n_samples = 20;        // for each length and depth, or of each file
+    uint64_t seed = 1;
+    Wording wording = Wording::bundled;
+    std::string filler = "generated";  // "repeated", "generated", or the path of a text
+    std::vector<std::string> data;     // files, or folders of them
+    bool keep_going = false;           // pass over malformed lines
+    CountTokens count;
+    std::function<void(const std::string&)> warn;
+};
+
+/// A row of the table of tasks.
+struct Task {
+    std::string_view name;
+    std::string_view summary;
+    bool by_depth;    // its samples are made for each of the depths
+    bool needs_data;  // reads files that the user has
+    Result<std::vector<Sample>> (*make_samples)(const TaskInput& input);
+};
+
+/// `fidelity` is none of them: it has no answers (fidelity.hpp).
+std::span<const Task> tasks();
+const Task* find_task(std::string_view name);
+
+// One file each.
+Result<std::vector<Sample>> niah_samples(const TaskInput& input);
+Result<std::vector<Sample>> needlebench_samples(const TaskInput& input);
+Result<std::vector<Sample>> ruler_samples(const TaskInput& input);
+Result<std::vector<Sample>> kv_retrieval_samples(const TaskInput& input);
+Result<std::vector<Sample>> longeval_samples(const TaskInput& input);
+Result<std::vector<Sample>> longbench_samples(const TaskInput& input);
+Result<std::vector<Sample>> longbench_v2_samples(const TaskInput& input);
+
+}  // namespace cake::eval

@@ -1,0 +1,132 @@
+#include "eval/runner.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <stdexcept>
+
+#include "eval/fidelity.hpp"
+#include "eval/metrics.hpp"
+#include "support/test_models.hpp"
+
+namespace cake::eval {
+namespace {
+
+Engine load() {
+    auto engine = Engine::load(test::model_path("f32"), {.threads = 2});
+    if (!engine) throw std::runtime_error(engine.error().message);
+    return std::move(*engine);
+}
+
+constexpr const char* kText = "the rain in spain stays mainly in the plain and so does the slow train of the old king ";
+
+std::string long_text(int n) {
+    std::string text;
+    for (int i = 0; i < n; i++) text += kText + std::to_string(i * i);
+    return text;
+}
+
+std::vector<Setting> settings() {
+    const std::vector<std::string> policies = {"full", "streaming-llm", "cake"};
+    const std::vector<int64_t> budgets = {48, 96};
+    return all_settings(policies, budgets, {});
+}
+
+TEST(Settings, HaveEveryBudgetAndTheFullCacheOnce) {
+    const auto all = settings();
+    ASSERT_EQ(all.size(), 5U);
+    EXPECT_EQ(all[0].policy, "full");
+    EXPECT_FALSE(all[0].options.budget.has_value());
+    EXPECT_EQ(all[4].policy, "cake");
+    EXPECT_EQ(all[4].budget, 96);
+}
+
+TEST(RunSamples, AsksEachSampleUnderEachSettingAsARunOfItsOwnWould) {
+    const auto engine = load();
+    std::vector<Sample> samples;
+    for (int i = 4; i < 7; i++) {
+        samples.push_back({.subtasks = {"a", i == 4 ? "four" : "more"},
+                           .prompt = long_text(i),
+                           .answers = {"e"},
+                           .metric = contains_all,
+                           .max_tokens = 12,
+                           .depth = i == 4 ? 0.0 : 1.0});
+    }
+    size_t n_answers = 0;
+    const auto all = settings();
+    const auto rows = run_samples(
+        engine, samples, all,
+        {.progress = {},
+         .on_cut = {},
+         .on_answer = [&](const Sample& sample, const Setting& setting, const std::string& text, double score) {
+             n_answers++;
+             auto options = setting.options;
+             if (setting.budget == 0) options.max_tokens = 2000;
+             auto alone = engine.sequence(options);
+             ASSERT_TRUE(alone);
+             ASSERT_TRUE(alone->append(*engine.tokenize(sample.prompt)));
+             std::string expected;
+             for (const Token t : alone->generate({.max_tokens = 12, .sampling = {.temperature = 0}}))
+                 expected += engine.piece(t);
+             EXPECT_EQ(text, expected);
+             EXPECT_EQ(score, contains_all(text, sample));
+         }});
+    ASSERT_TRUE(rows) << rows.error().message;
+    EXPECT_EQ(n_answers, samples.size() * all.size());
+    // Of each setting: a, a at depth 0, four, four at 0, a at 1, more, more at 1.
+    EXPECT_EQ(rows->size(), all.size() * 7);
+    EXPECT_EQ((*rows)[0].subtask, "a");
+    EXPECT_EQ((*rows)[0].n_samples, 3U);
+    EXPECT_EQ((*rows)[0].depth, -1);
+}
+
+TEST(RunSamples, StopsWhereItIsToldAndGivesWhatItHas) {
+    const auto engine = load();
+    const std::vector<Sample> samples(
+        5, {.prompt = long_text(3), .answers = {"x"}, .metric = contains_all, .max_tokens = 2});
+    const auto rows =
+        run_samples(engine, samples, settings(),
+                    {.progress = [](size_t n_done, size_t) { return n_done < 2; }, .on_cut = {}, .on_answer = {}});
+    ASSERT_TRUE(rows) << rows.error().message;
+    for (const auto& row : *rows) EXPECT_EQ(row.n_samples, 2U);
+}
+
+TEST(RunSamples, CutsTheMiddleOfALongPrompt) {
+    const auto engine = load();
+    const std::vector<Sample> samples(
+        1, {.prompt = long_text(9), .answers = {"x"}, .metric = contains_all, .max_tokens = 2});
+    int n_cut = 0;
+    const auto rows = run_samples(engine, samples, settings(),
+                                  {.max_prompt = 100, .progress = {}, .on_cut = [&] { n_cut++; }, .on_answer = {}});
+    ASSERT_TRUE(rows) << rows.error().message;
+    EXPECT_EQ(n_cut, 1);
+}
+
+TEST(Fidelity, IsPerfectWhereNothingIsDroppedAndFallsWithTheBudget) {
+    const auto engine = load();
+    const std::vector<FidelityInput> texts = {
+        {.name = "rain", .text = long_text(60), .n_prompt = 300, .n_continuation = 40, .n_samples = 3}};
+    const std::vector<std::string> policies = {"streaming-llm"};
+    const std::vector<int64_t> budgets = {40, 200, 1000};
+    const auto rows = fidelity(engine, texts, all_settings(policies, budgets, {}), {});
+    ASSERT_TRUE(rows) << rows.error().message;
+    ASSERT_EQ(rows->size(), 3U);
+    const auto figure = [&](size_t row, size_t i) { return (*rows)[row].figures[i].value; };
+    EXPECT_GT(figure(0, 0), figure(1, 0));
+    EXPECT_GT(figure(1, 0), 1e-6);
+    EXPECT_LT(figure(0, 1), 1);
+    // KL, agreement and ratio of the perplexities with nothing dropped.
+    EXPECT_NEAR(figure(2, 0), 0, 1e-9);
+    EXPECT_EQ(figure(2, 1), 1);
+    EXPECT_NEAR(figure(2, 2), 1, 1e-9);
+    EXPECT_EQ((*rows)[0].n_samples, 3U);
+
+    const std::vector<FidelityInput> too_short = {
+        {.name = "rain", .text = "the rain", .n_prompt = 300, .n_continuation = 40}};
+    const auto refused = fidelity(engine, too_short, settings(), {});
+    ASSERT_FALSE(refused);
+    EXPECT_TRUE(refused.error().message.starts_with("rain: has "));
+}
+
+}  // namespace
+}  // namespace cake::eval
