@@ -159,6 +159,86 @@ class Numbers(unittest.TestCase):
         self.assertIn("131,072 tokens", cake("info", "-m", MODELS / "f32.gguf").stdout.decode())
 
 
+class Evaluation(unittest.TestCase):
+    FLAGS = ("-m", MODELS / "f32.gguf", "-t", 1, "--policy", "full,cake", "--policy", "snapkv:preference", "--kv-budget", "48,96")
+
+    def test_every_made_task_gives_a_row_for_each_setting(self):
+        for task, n_rows in {"niah": 1, "needlebench": 3, "ruler": 5}.items():
+            result = cake("eval", task, *self.FLAGS, "--lengths", 600, "--depths", "0,50", "--samples", 1, "-o", "json")
+            self.assertEqual((result.returncode, result.stderr), (0, b""))
+            rows = [row for row in json.loads(result.stdout)["rows"] if "depth" not in row]
+            self.assertEqual(len(rows), 5 * n_rows)
+            self.assertEqual({(row["policy"], row["budget"]) for row in rows},
+                             {("full", 0), ("cake", 48), ("cake", 96), ("snapkv:preference", 48), ("snapkv:preference", 96)})
+            for row in rows:
+                low, high = row["score_interval"]
+                self.assertTrue(0 <= low <= row["score"] <= high <= 1, row)
+
+    def test_answers_are_written_and_a_seed_repeats_them(self):
+        def answers(seed):
+            with tempfile.TemporaryDirectory() as folder:
+                path = pathlib.Path(folder) / "answers.jsonl"
+                result = cake("eval", "niah", *self.FLAGS, "--lengths", 300, "--depths", 50, "--samples", 2, "--seed", seed,
+                              "--answers", path, "--plot", pathlib.Path(folder) / "niah.svg")
+                self.assertEqual((result.returncode, result.stderr), (0, b""))
+                self.assertIn(b"</svg>", (pathlib.Path(folder) / "niah.svg").read_bytes())
+                return [json.loads(line) for line in path.read_text().splitlines()]
+
+        first = answers(1)
+        self.assertEqual(len(first), 2 * 5)
+        self.assertEqual(set(first[0]), {"policy", "budget", "subtask", "length", "depth", "answers", "prediction", "score"})
+        self.assertEqual(first, answers(1))
+        self.assertNotEqual([a["answers"] for a in first], [a["answers"] for a in answers(2)])
+
+    def test_fidelity_of_a_text(self):
+        with tempfile.NamedTemporaryFile(suffix=".txt") as file:
+            file.write((WORDS * 3).encode())
+            file.flush()
+            result = cake("eval", "fidelity", *self.FLAGS, "--data", file.name, "--lengths", 200, "--continuation", 20,
+                          "--samples", 2, "-o", "csv")
+            self.assertEqual((result.returncode, result.stderr), (0, b""))
+            header, *lines = result.stdout.decode().splitlines()
+            self.assertTrue(header.startswith("policy,budget,subtask,length,depth,samples,kl,kl_low,kl_high,top1,"))
+            self.assertEqual(len(lines), 4)
+            assert_refused(self, cake("eval", "fidelity", *self.FLAGS, "--data", file.name, "--lengths", 10**6), "tokens")
+
+    def test_wrong_use(self):
+        model = ("-m", MODELS / "f32.gguf")
+        for arguments, word in {
+            ("nosuch", *model): "longbench-v2",
+            ("longeval", *model): "--data",
+            ("fidelity", *model): "--data",
+            ("niah", *model, "--policy", "caek"): "pyramidkv",
+            ("niah", *model, "--kv-budget", "8"): "--window",
+            ("niah", *model, "--kv-budget", "0"): "--kv-budget",
+            ("niah", *model, "--depths", "101"): "--depths",
+            ("niah", *model, "--lengths", "ten"): "--lengths",
+            ("niah", *model, "--samples", "0"): "--samples",
+            ("niah", *model, "-o", "xml"): "xml",
+            ("ruler", *model, "--plot-kind", "map"): "lines",
+            ("niah",): "--model",
+            (): "task",
+        }.items():
+            with self.subTest(arguments=arguments):
+                assert_refused(self, cake("eval", *arguments), word, code=2)
+        flags = (*self.FLAGS, "--samples", 1)
+        assert_refused(self, cake("eval", "niah", *flags, "--lengths", 30), "too few")
+        assert_refused(self, cake("eval", "niah", *flags, "--filler", "/none"), "/none")
+        assert_refused(self, cake("eval", "longeval", *flags, "--data", "/none.jsonl"), "/none.jsonl")
+        assert_refused(self, cake("eval", "niah", *flags, "--lengths", 300, "--answers", "/none/a"), "/none/a")
+
+    def test_an_interrupt_gives_the_results_until_then(self):
+        process = subprocess.Popen(command("eval", "niah", *self.FLAGS, "--samples", 100000, "--lengths", 300, "-o", "csv",
+                                           "--depths", 50, "--answers", "/dev/stderr"),
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+        process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130)
+        self.assertIn(b"cake: stopped", errors)
+        self.assertGreaterEqual(int(output.splitlines()[1].split(b",")[5]), 1)
+
+
 class WrongUse(unittest.TestCase):
     def test_prompts(self):
         assert_refused(self, run("-p", ""), "the prompt is empty")
