@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,8 +47,13 @@ class Engine {
 
     Result<Sequence> sequence(const SequenceOptions& options = {}) const;
 
-    /// With the tokens that the model puts around a text.
-    Result<std::vector<Token>> tokenize(std::string_view text) const;
+    /// `special`: with the tokens that the model puts around a text, and those that are written out in it.
+    Result<std::vector<Token>> tokenize(std::string_view text, bool special = true) const;
+    /// The token that stands before every text, where the model was trained so.
+    std::optional<Token> first_token() const;
+    /// What a user says, in the model's chat template, up to where the answer begins; an error where there is none that
+    /// libllama knows.
+    Result<std::string> chat_prompt(const std::string& message) const;
     /// The bytes of a token; a character may be spread over several tokens.
     std::string piece(Token token) const;
 

@@ -61,6 +61,15 @@ std::string task_list() {
                               "how near the next-token distributions on a text (--data) stay to the full cache's");
 }
 
+template <typename T>
+void drop_repeated(std::vector<T>& values) {
+    std::vector<T> seen;
+    for (const auto& value : values) {
+        if (!std::ranges::contains(seen, value)) seen.push_back(value);
+    }
+    values = std::move(seen);
+}
+
 /// A policy without a budget is another line of the table; the first reason that one cannot work is wrong usage.
 std::vector<eval::Setting> checked_settings(const EvalFlags& flags) {
     auto settings = eval::all_settings(flags.policies, flags.budgets, flags.kv.options);
@@ -97,16 +106,19 @@ class Eval {
         }
         auto engine = Engine::load(flags_.model.path, flags_.model.engine_options());
         if (!engine) return std::unexpected(engine.error());
-        bar_.emplace(flags_.task);
-        auto rows = task_ != nullptr ? ask(*engine) : compare(*engine);
+        bar_ = std::make_unique<ProgressBar>(flags_.task);
+        const auto outcome = task_ != nullptr ? ask(*engine) : compare(*engine);
         bar_.reset();
-        if (!rows) return std::unexpected(rows.error());
         if (n_cut_ > 0) {
-            complain(std::format("note: {} prompts were longer than {} tokens and lost their middle (--max-prompt)",
-                                 n_cut_, max_prompt(*engine)));
+            complain(
+                std::format("note: {} prompts were longer than {} tokens with their answers and lost their middle "
+                            "(--max-prompt)",
+                            n_cut_, max_context(*engine)));
         }
         if (interrupted()) complain("stopped: these are the results until then");
-        return show(*rows, *engine);
+        if (auto shown = show(outcome.rows, *engine); !shown) return shown;
+        if (outcome.error) return std::unexpected(*outcome.error);
+        return {};
     }
 
     std::vector<int64_t> lengths(const Engine& engine) const {
@@ -117,7 +129,7 @@ class Eval {
         return result.empty() ? std::vector{trained} : result;
     }
 
-    int64_t max_prompt(const Engine& engine) const {
+    int64_t max_context(const Engine& engine) const {
         return flags_.max_prompt > 0 ? flags_.max_prompt : engine.info().n_ctx_train;
     }
 
@@ -132,34 +144,53 @@ class Eval {
         return !interrupted();
     }
 
-    Result<std::vector<eval::Row>> ask(const Engine& engine) {
+    static eval::TokenCounter counter(const Engine& engine) {
+        const auto count = [&engine](std::string_view text) {
+            const auto tokens = engine.tokenize(text, false);
+            return tokens ? static_cast<int64_t>(tokens->size()) : 0;
+        };
+        const auto around = engine.chat_prompt("");
+        return {.count = count, .n_first = engine.first_token() ? 1 : 0, .n_template = around ? count(*around) : 0};
+    }
+
+    Result<eval::TaskInput> task_input(const Engine& engine) {
         eval::TaskInput input{.lengths = lengths(engine),
                               .depths = {},
                               .n_samples = flags_.n_samples,
                               .seed = flags_.seed,
                               .wording = wording(engine),
                               .filler = flags_.filler,
+                              .filler_text = {},
                               .data = flags_.data,
                               .keep_going = flags_.keep_going,
-                              .count =
-                                  [&](std::string_view text) {
-                                      const auto tokens = engine.tokenize(text);
-                                      return tokens ? static_cast<int64_t>(tokens->size()) : 0;
-                                  },
-                              .warn = [](const std::string& message) { complain("warning: " + message); }};
+                              .counter = counter(engine),
+                              .warn = [](const std::string& message) { complain("warning: " + message); },
+                              .progress = [](size_t) { return !interrupted(); }};
         for (const double percent : flags_.depths) input.depths.push_back(percent / 100);
-        const auto samples = task_->make_samples(input);
-        if (!samples) return std::unexpected(samples.error());
+        if (flags_.filler != "generated" && flags_.filler != "repeated") {
+            auto text = read_input(flags_.filler);
+            if (!text) return fail("--filler is generated, repeated, or the path of a text; " + text.error().message);
+            input.filler = "text";
+            input.filler_text = std::move(*text);
+        }
+        return input;
+    }
 
+    eval::Outcome ask(const Engine& engine) {
+        const auto input = task_input(engine);
+        if (!input) return {.rows = {}, .error = input.error()};
+        const auto samples = task_->make_samples(*input);
+        if (!samples) return {.rows = {}, .error = samples.error()};
         std::ofstream answers;
         if (!flags_.answers.empty()) {
             answers.open(flags_.answers);
-            if (!answers) return fail(std::format("{}: {}", flags_.answers, std::strerror(errno)));
+            if (!answers)
+                return {.rows = {}, .error = Error{std::format("{}: {}", flags_.answers, std::strerror(errno))}};
         }
-        const bool made = flags_.data.empty();
-        auto rows = eval::run_samples(
+        auto outcome = eval::run_samples(
             engine, *samples, flags_.settings,
-            {.max_prompt = made ? 0 : max_prompt(engine),
+            {.max_context = flags_.data.empty() ? 0 : max_context(engine),
+             .average = task_->averages,
              .progress = [this](size_t n_done, size_t n_all) { return go_on(n_done, n_all); },
              .on_cut = [this] { n_cut_++; },
              .on_answer =
@@ -167,8 +198,9 @@ class Eval {
                      if (answers.is_open()) write_answer(answers, sample, setting, text, score);
                  }});
         answers.flush();
-        if (!flags_.answers.empty() && !answers) return fail(flags_.answers + ": could not be written in full");
-        return rows;
+        if (!flags_.answers.empty() && !answers && !outcome.error)
+            outcome.error = Error{flags_.answers + ": could not be written in full"};
+        return outcome;
     }
 
     static void write_answer(std::ofstream& out, const eval::Sample& sample, const eval::Setting& setting,
@@ -183,11 +215,11 @@ class Eval {
         out << line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n';
     }
 
-    Result<std::vector<eval::Row>> compare(const Engine& engine) {
+    eval::Outcome compare(const Engine& engine) {
         std::vector<eval::FidelityInput> texts;
         for (const auto& path : flags_.data) {
             auto text = read_input(path);
-            if (!text) return std::unexpected(text.error());
+            if (!text) return {.rows = {}, .error = text.error()};
             for (const int64_t length : lengths(engine)) {
                 texts.push_back({.name = std::filesystem::path(path).stem().string(),
                                  .text = *text,
@@ -213,16 +245,31 @@ class Eval {
 
     const EvalFlags& flags_;
     const eval::Task* task_;  // null: fidelity
-    std::optional<ProgressBar> bar_;
+    std::unique_ptr<ProgressBar> bar_;
     size_t n_cut_ = 0;
 };
 
-void check_task(const EvalFlags& flags) {
+/// A flag that would say nothing to the task is refused rather than passed over.
+void check_task(const EvalFlags& flags, const CLI::App& command) {
     const auto* task = eval::find_task(flags.task);
     if (task == nullptr && flags.task != kFidelity)
         throw CLI::ValidationError(std::format("there is no task \"{}\"; these are: {}", flags.task, task_names()));
-    if ((task == nullptr || task->needs_data) && flags.data.empty())
+    const bool reads_files = task == nullptr || task->data == eval::Data::required || !flags.data.empty();
+    if (reads_files && flags.data.empty())
         throw CLI::RequiredError(std::format("--data, the files that {} reads,", flags.task));
+    const auto only = [&](const char* flag, bool used, const char* by) {
+        if (command.count(flag) > 0 && !used)
+            throw CLI::ValidationError(std::format("{} means nothing to {}: it is for {}", flag, flags.task, by));
+    };
+    const bool made = task != nullptr && !reads_files;
+    only("--data", task == nullptr || task->data != eval::Data::none, "tasks that read files");
+    only("--depths", task != nullptr && task->by_depth, "niah");
+    only("--lengths", made || task == nullptr, "fidelity and tasks that make their texts");
+    only("--filler", made, "tasks that make their texts");
+    only("--wording", made, "tasks that make their texts");
+    only("--continuation", task == nullptr, "fidelity");
+    only("--answers", task != nullptr, "tasks that have answers");
+    only("--max-prompt", task != nullptr && reads_files, "tasks that read files");
     if (flags.plot_kind == "map" && (task == nullptr || !task->by_depth))
         throw CLI::ValidationError("--plot-kind map needs depths, which only niah has: use lines");
 }
@@ -271,8 +318,9 @@ void add_eval(CLI::App& app, std::function<int()>& action) {
         ->capture_default_str();
     many("--data", flags->data, "files of the task, or folders of them", "FILE,…");
     command
-        ->add_option("--max-prompt", flags->max_prompt,
-                     "longer prompts of files lose their middle (default: the trained context)")
+        ->add_option(
+            "--max-prompt", flags->max_prompt,
+            "a prompt of a file that is longer with its answer loses its middle (default: the trained context)")
         ->type_name("TOKENS")
         ->check(CLI::Range(1, 1 << 28));
     command->add_flag("--keep-going", flags->keep_going, "pass over malformed lines of files");
@@ -288,8 +336,13 @@ void add_eval(CLI::App& app, std::function<int()>& action) {
     command->add_option("--answers", flags->answers, "write every answer to this file, a JSON object a line")
         ->type_name("FILE");
     flags->kv.add_method_to(*command);
-    command->callback([flags, &action] {
-        check_task(*flags);
+    command->callback([flags, command, &action] {
+        check_task(*flags, *command);
+        drop_repeated(flags->policies);
+        drop_repeated(flags->budgets);
+        drop_repeated(flags->lengths);
+        drop_repeated(flags->depths);
+        flags->kv.options.seed = flags->seed;
         flags->settings = checked_settings(*flags);
         action = [flags] { return Eval(*flags).execute(); };
     });

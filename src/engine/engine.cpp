@@ -92,8 +92,16 @@ Result<Sequence> Engine::sequence(const SequenceOptions& options) const {
     return Sequence(std::move(*state));
 }
 
-Result<std::vector<Token>> Engine::tokenize(std::string_view text) const {
-    return state_->vocabulary.tokenize(text);
+Result<std::vector<Token>> Engine::tokenize(std::string_view text, bool special) const {
+    return state_->vocabulary.tokenize(text, special);
+}
+
+std::optional<Token> Engine::first_token() const {
+    return state_->vocabulary.first_token();
+}
+
+Result<std::string> Engine::chat_prompt(const std::string& message) const {
+    return state_->vocabulary.chat_prompt(message);
 }
 
 std::string Engine::piece(Token token) const {

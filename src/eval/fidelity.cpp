@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <format>
+#include <vector>
 
 namespace cake::eval {
 
@@ -38,93 +39,125 @@ struct Series {
     std::vector<double> kl, agreement, surprise;  // surprise: by how many nats a token the truth is less likely
 
     void add(const Sums& sums, const Sums& full, double n) {
-        kl.push_back(sums.kl / n);
+        kl.push_back(std::max(sums.kl / n, 0.0));  // rounding can make nothing a little less
         agreement.push_back(sums.agreement / n);
         surprise.push_back((full.log_likelihood - sums.log_likelihood) / n);
     }
 
     std::vector<Figure> figures() const {
-        const auto of_surprise = normal_confidence(surprise);
-        return {{.name = "kl", .value = mean(kl), .interval = normal_confidence(kl)},
-                {.name = "top1", .value = mean(agreement), .interval = normal_confidence(agreement)},
-                {.name = "ppl_ratio",
-                 .value = std::exp(mean(surprise)),
-                 .interval = Interval{std::exp(of_surprise.low), std::exp(of_surprise.high)}}};
+        auto of_kl = student_confidence(kl);
+        if (of_kl) of_kl->low = std::max(of_kl->low, 0.0);
+        auto of_ratio = student_confidence(surprise);
+        if (of_ratio) *of_ratio = {std::exp(of_ratio->low), std::exp(of_ratio->high)};
+        return {{.name = "kl", .value = mean(kl), .interval = of_kl},
+                {.name = "top1", .value = mean(agreement), .interval = confidence(agreement)},
+                {.name = "ppl_ratio", .value = std::exp(mean(surprise)), .interval = of_ratio}};
     }
 };
 
-/// Reads `prompt` under all settings, the first of which is the full cache, then the continuation token by token.
-Result<std::vector<Sums>> compare(const Engine& engine, std::span<const Setting> settings,
-                                  std::span<const Token> prompt, std::span<const Token> continuation,
-                                  const ProgressFunction& go_on) {
-    auto sequences = read_for_all(engine, settings, prompt, static_cast<int64_t>(continuation.size()), go_on);
-    if (!sequences) return std::unexpected(sequences.error());
-    std::vector<Sums> sums(settings.size());
-    for (size_t t = 0; t < continuation.size(); t++) {
-        const auto full = log_softmax(sequences->front().logits());
-        for (size_t s = 0; s < settings.size(); s++) {
-            auto& sequence = (*sequences)[s];
-            sums[s].add(full, log_softmax(sequence.logits()), continuation[t]);
-            if (t + 1 == continuation.size()) continue;
-            if (auto decoded = sequence.decode(continuation[t]); !decoded) return std::unexpected(decoded.error());
-        }
+class Comparison {
+  public:
+    Comparison(const Engine& engine, std::span<const Setting> settings, const CountProgress& progress)
+        : engine_(engine), progress_(progress) {
+        SequenceOptions full = settings.empty() ? SequenceOptions{} : settings.front().options;
+        full.policy = "full";
+        full.budget.reset();
+        settings_.push_back({.policy = "full", .budget = 0, .options = full});
+        std::ranges::copy_if(settings, std::back_inserter(settings_), [](const Setting& s) { return s.budget > 0; });
     }
-    return sums;
-}
 
-}  // namespace
+    Outcome run(std::span<const FidelityInput> texts) {
+        for (const auto& text : texts) n_all_ += static_cast<size_t>(text.n_samples);
+        Outcome outcome;
+        for (const auto& text : texts) {
+            if (auto compared = compare(text, outcome.rows); !compared && !stopped_) outcome.error = compared.error();
+            if (stopped_ || outcome.error) break;
+        }
+        return outcome;
+    }
 
-Result<std::vector<Row>> fidelity(const Engine& engine, std::span<const FidelityInput> texts,
-                                  std::span<const Setting> settings,
-                                  const std::function<bool(size_t n_done, size_t n_passages)>& progress) {
-    std::vector<Setting> with_full(settings.begin(), settings.end());
-    SequenceOptions common = settings.empty() ? SequenceOptions{} : settings.front().options;
-    common.policy = "full";
-    common.budget.reset();
-    with_full.insert(with_full.begin(), {.policy = "full", .budget = 0, .options = common});
+  private:
+    bool go_on() {
+        stopped_ = stopped_ || (progress_ && !progress_(n_done_, n_all_));
+        return !stopped_;
+    }
 
-    size_t n_passages = 0;
-    for (const auto& text : texts) n_passages += static_cast<size_t>(text.n_samples);
-    std::vector<Row> rows;
-    size_t n_done = 0;
-    bool stopped = false;
-    const auto go_on = [&](int64_t, int64_t) {
-        stopped = stopped || (progress && !progress(n_done, n_passages));
-        return !stopped;
-    };
-    for (const auto& input : texts) {
-        const auto tokens = engine.tokenize(input.text);
+    Result<void> compare(const FidelityInput& input, std::vector<Row>& rows) {
+        const auto tokens = engine_.tokenize(input.text, false);
         if (!tokens) return fail(input.name + ": " + tokens.error().message);
-        const int64_t n_needed = input.n_prompt + input.n_continuation;
+        const auto first = engine_.first_token();
+        const int64_t n_read = input.n_prompt - (first ? 1 : 0);  // of the text
+        const int64_t n_needed = n_read + input.n_continuation + 1;
         const auto n_tokens = static_cast<int64_t>(tokens->size());
-        if (n_tokens < n_needed) {
+        if (n_read < 1 || n_tokens < n_needed) {
             return fail(
-                std::format("{}: has {} tokens and {} are to be read and {} compared: take a longer text or fewer",
+                std::format("{}: has {} tokens, and {} are to be read and {} compared: take a longer text or "
+                            "fewer",
                             input.name, n_tokens, input.n_prompt, input.n_continuation));
         }
-        std::vector<Series> series(with_full.size());
-        for (int32_t i = 0; i < input.n_samples && go_on(0, 0); i++) {
-            const int64_t begin = input.n_samples > 1 ? (n_tokens - n_needed) * i / (input.n_samples - 1) : 0;
+        const int64_t n_passages = std::min<int64_t>(input.n_samples, n_tokens / n_needed);
+        n_all_ -= static_cast<size_t>(input.n_samples - n_passages);
+        std::vector<Series> series(settings_.size());
+        Result<void> result;
+        for (int64_t i = 0; i < n_passages && go_on(); i++) {
+            const int64_t begin = n_passages > 1 ? (n_tokens - n_needed) * i / (n_passages - 1) : 0;
             const auto passage = std::span(*tokens).subspan(static_cast<size_t>(begin), static_cast<size_t>(n_needed));
-            const auto n_prompt = static_cast<size_t>(input.n_prompt);
-            const auto sums = compare(engine, with_full, passage.first(n_prompt), passage.subspan(n_prompt), go_on);
-            if (stopped) break;
-            if (!sums) return std::unexpected(sums.error());
-            for (size_t s = 0; s < with_full.size(); s++)
+            std::vector<Token> prompt;
+            if (first) prompt.push_back(*first);
+            prompt.append_range(passage.first(static_cast<size_t>(n_read)));
+            const auto sums = follow(prompt, passage.subspan(static_cast<size_t>(n_read)));
+            if (stopped_) break;
+            if (!sums) {
+                result = std::unexpected(sums.error());
+                break;
+            }
+            for (size_t s = 0; s < settings_.size(); s++)
                 series[s].add((*sums)[s], sums->front(), static_cast<double>(input.n_continuation));
-            n_done++;
+            n_done_++;
         }
-        for (size_t s = 1; s < with_full.size() && !series[s].kl.empty(); s++) {
-            rows.push_back({.policy = with_full[s].policy,
-                            .budget = with_full[s].budget,
+        for (size_t s = 1; s < settings_.size() && !series[s].kl.empty(); s++) {
+            rows.push_back({.policy = settings_[s].policy,
+                            .budget = settings_[s].budget,
                             .subtask = input.name,
                             .length_tokens = input.n_prompt,
                             .n_samples = series[s].kl.size(),
                             .figures = series[s].figures()});
         }
-        if (stopped) break;
+        return result;
     }
-    return rows;
+
+    /// Reads the prompt under every setting, then the continuation token by token.
+    Result<std::vector<Sums>> follow(std::span<const Token> prompt, std::span<const Token> continuation) {
+        auto sequences = read_for_all(engine_, settings_, prompt, static_cast<int64_t>(continuation.size()), n_done_,
+                                      [this](int64_t, int64_t) { return go_on(); });
+        if (!sequences) return std::unexpected(sequences.error());
+        std::vector<Sums> sums(settings_.size());
+        for (size_t t = 0; t + 1 < continuation.size() && go_on(); t++) {
+            std::vector<double> full;
+            for (size_t s = 0; s < settings_.size(); s++) {
+                auto& sequence = (*sequences)[s];
+                if (auto decoded = sequence.decode(continuation[t]); !decoded) return std::unexpected(decoded.error());
+                const auto distribution = log_softmax(sequence.logits());
+                if (s == 0) full = distribution;
+                sums[s].add(full, distribution, continuation[t + 1]);
+            }
+        }
+        return sums;
+    }
+
+    const Engine& engine_;
+    std::vector<Setting> settings_;  // the first is the full cache
+    const CountProgress& progress_;
+    size_t n_done_ = 0;
+    size_t n_all_ = 0;
+    bool stopped_ = false;
+};
+
+}  // namespace
+
+Outcome fidelity(const Engine& engine, std::span<const FidelityInput> texts, std::span<const Setting> settings,
+                 const CountProgress& progress) {
+    return Comparison(engine, settings, progress).run(texts);
 }
 
 }  // namespace cake::eval

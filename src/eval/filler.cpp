@@ -95,23 +95,27 @@ Filler text_filler(const std::vector<std::string>& sentences, Random& random) {
 }
 
 std::vector<std::string> split_sentences(std::string_view text) {
+    constexpr size_t kMostBytes = 300;
     std::vector<std::string> sentences(1);
-    const auto end = [&] {
-        if (!sentences.back().empty()) sentences.emplace_back();
-    };
-    for (size_t i = 0; i < text.size(); i++) {
-        const char c = text[i];
+    for (const char c : text) {
         const bool space = c == ' ' || c == '\n' || c == '\r' || c == '\t';
+        const bool begins_character = (static_cast<unsigned char>(c) & 0xC0U) != 0x80U;
         auto& sentence = sentences.back();
-        if (space && !sentence.empty() && std::string_view(".!?").contains(sentence.back())) {
-            end();
-        } else if (space && !sentence.empty() && sentence.back() != ' ') {
-            sentence += ' ';
-        } else if (!space) {
-            sentence += c;
+        const bool ended = space && !sentence.empty() && std::string_view(".!?").contains(sentence.back());
+        const bool too_long =
+            sentence.size() >= kMostBytes && (space || (sentence.size() >= 2 * kMostBytes && begins_character));
+        if (ended || too_long) sentences.emplace_back();
+        auto& current = sentences.back();
+        if (!space) {
+            current += c;
+        } else if (!current.empty() && current.back() != ' ') {
+            current += ' ';
         }
     }
-    if (sentences.back().empty()) sentences.pop_back();
+    for (auto& sentence : sentences) {
+        while (sentence.ends_with(' ')) sentence.pop_back();
+    }
+    std::erase(sentences, "");
     return sentences;
 }
 

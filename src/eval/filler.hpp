@@ -25,7 +25,8 @@ Filler generated_filler(Random& random);
 /// The sentences of a text, from a random one on, and around again.
 Filler text_filler(const std::vector<std::string>& sentences, Random& random);
 
-/// Cuts a text at the ends of its sentences; line breaks become spaces.
+/// Cuts a text at the ends of its sentences, and one of more than 300 bytes where it can be; white space becomes one
+/// space.
 std::vector<std::string> split_sentences(std::string_view text);
 
 }  // namespace cake::eval

@@ -1,6 +1,7 @@
 #include "eval/haystack.hpp"
 
 #include <algorithm>
+#include <format>
 
 #include "eval/metrics.hpp"
 
@@ -15,6 +16,21 @@ struct Placed {
 
 double uniform(Random& random) {
     return static_cast<double>(random() >> 11U) * 0x1p-53;
+}
+
+std::vector<Placed> place_needles(const Puzzle& puzzle, double depth, Random& random) {
+    std::vector<double> places;
+    for (size_t i = 0; i < puzzle.needles.size(); i++) places.push_back(uniform(random));
+    // The needles that are asked for keep their order, and so do the others.
+    const auto asked_end = places.begin() + static_cast<ptrdiff_t>(puzzle.n_asked);
+    std::ranges::sort(places.begin(), asked_end);
+    std::ranges::sort(asked_end, places.end());
+    if (depth >= 0 && puzzle.n_asked == 1) places.front() = depth;
+    std::vector<Placed> needles;
+    for (size_t i = 0; i < puzzle.needles.size(); i++)
+        needles.push_back({.place = places[i], .sentence = puzzle.needles[i]});
+    std::ranges::stable_sort(needles, {}, &Placed::place);
+    return needles;
 }
 
 std::string compose(const Puzzle& puzzle, const std::vector<std::string>& hay, const std::vector<Placed>& needles) {
@@ -34,40 +50,41 @@ std::string compose(const Puzzle& puzzle, const std::vector<std::string>& hay, c
 
 }  // namespace
 
-Sample bury(const Puzzle& puzzle, const Filler& filler, int64_t n_tokens, double depth, Random& random,
-            const CountTokens& count) {
-    std::vector<double> places;
-    for (size_t i = 0; i < puzzle.needles.size(); i++) places.push_back(uniform(random));
-    // The needles that are asked for keep their order, and so do the others.
-    const auto asked_end = places.begin() + static_cast<ptrdiff_t>(puzzle.n_asked);
-    std::ranges::sort(places.begin(), asked_end);
-    std::ranges::sort(asked_end, places.end());
-    if (depth >= 0 && puzzle.n_asked == 1) places.front() = depth;
-
-    std::vector<Placed> needles;
-    int64_t n_used = count(puzzle.before) + count(puzzle.question);
-    for (size_t i = 0; i < puzzle.needles.size(); i++) {
-        needles.push_back({.place = places[i], .sentence = puzzle.needles[i]});
-        n_used += count(" " + puzzle.needles[i]);
-    }
-    std::ranges::stable_sort(needles, {}, &Placed::place);
-
+Result<Sample> bury(const Puzzle& puzzle, const Filler& filler, int64_t n_tokens, double depth, Random& random,
+                    const TokenCounter& counter) {
+    const auto needles = place_needles(puzzle, depth, random);
+    const int64_t room = n_tokens - puzzle.max_tokens - counter.n_first - counter.count(puzzle.answer_begin) -
+                         (puzzle.chat ? counter.n_template : 0);
     std::vector<std::string> hay;
-    while (n_used < n_tokens) {
-        hay.push_back(filler());
-        n_used += std::max<int64_t>(count(" " + hay.back()), 1);
+    std::string prompt = compose(puzzle, hay, needles);
+    if (counter.count(prompt) > room) {
+        return fail(
+            std::format("{} tokens are too few for what has to be hidden and asked: take a larger length", n_tokens));
     }
-    Sample sample{.prompt = compose(puzzle, hay, needles),
+    // Sentences are estimated alone and the whole is measured, until not one more would fit.
+    for (int64_t left = room - counter.count(prompt); left > 0;) {
+        const size_t before = hay.size();
+        for (int64_t used = 0; used < left;) {
+            hay.push_back(filler());
+            used += std::max<int64_t>(counter.count(" " + hay.back()), 1);
+        }
+        prompt = compose(puzzle, hay, needles);
+        bool full = hay.size() == before + 1;
+        for (left = room - counter.count(prompt); left < 0; left = room - counter.count(prompt)) {
+            hay.pop_back();
+            prompt = compose(puzzle, hay, needles);
+            full = true;
+        }
+        if (full) break;
+    }
+    return Sample{.prompt = std::move(prompt),
+                  .answer_begin = puzzle.answer_begin,
+                  .chat = puzzle.chat,
                   .answers = puzzle.answers,
                   .metric = contains_all,
                   .max_tokens = puzzle.max_tokens,
                   .length_tokens = n_tokens,
                   .depth = depth};
-    while (!hay.empty() && count(sample.prompt) > n_tokens) {
-        hay.pop_back();
-        sample.prompt = compose(puzzle, hay, needles);
-    }
-    return sample;
 }
 
 }  // namespace cake::eval

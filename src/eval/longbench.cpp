@@ -18,8 +18,8 @@ namespace {
 struct Dataset {
     std::string_view name;
     std::string_view before, between, after;
-    int32_t max_tokens;
     Metric metric;
+    int32_t max_tokens;
     bool first_line_only = false;
 };
 
@@ -38,7 +38,7 @@ constexpr Dataset kDatasets[] = {
      "\n\nNow, answer the question based on the story as concisely as you can, using a single phrase if possible. Do "
      "not "
      "provide any explanation.\n\nQuestion: ",
-     "\n\nAnswer:", 128, qa_f1},
+     "\n\nAnswer:", qa_f1, 128},
     {"qasper",
      "You are given a scientific article and a question. Answer the question as concisely as you can, using a single "
      "phrase or sentence if possible. If the question cannot be answered based on the information in the article, "
@@ -51,36 +51,36 @@ constexpr Dataset kDatasets[] = {
      "possible. If the question cannot be answered based on the information in the article, write \"unanswerable\". If "
      "the question is a yes/no question, answer \"yes\", \"no\", or \"unanswerable\". Do not provide any "
      "explanation.\n\nQuestion: ",
-     "\n\nAnswer:", 128, qa_f1},
+     "\n\nAnswer:", qa_f1, 128},
     {"multifieldqa_en", "Read the following text and answer briefly.\n\n",
      "\n\nNow, answer the following question based on the above text, only give me the answer and do not output any "
      "other "
      "words.\n\nQuestion: ",
-     "\nAnswer:", 64, qa_f1},
+     "\nAnswer:", qa_f1, 64},
     {"multifieldqa_zh", "阅读以下文字并用中文简短回答：\n\n",
-     "\n\n现在请基于上面的文章回答下面的问题，只告诉我答案，不要输出任何其他字词。\n\n问题：", "\n回答：", 64,
-     qa_f1_zh},
-    {"hotpotqa", kPassagesBefore, kPassagesBetween, "\nAnswer:", 32, qa_f1},
-    {"2wikimqa", kPassagesBefore, kPassagesBetween, "\nAnswer:", 32, qa_f1},
-    {"musique", kPassagesBefore, kPassagesBetween, "\nAnswer:", 32, qa_f1},
+     "\n\n现在请基于上面的文章回答下面的问题，只告诉我答案，不要输出任何其他字词。\n\n问题：", "\n回答：", qa_f1_zh,
+     64},
+    {"hotpotqa", kPassagesBefore, kPassagesBetween, "\nAnswer:", qa_f1, 32},
+    {"2wikimqa", kPassagesBefore, kPassagesBetween, "\nAnswer:", qa_f1, 32},
+    {"musique", kPassagesBefore, kPassagesBetween, "\nAnswer:", qa_f1, 32},
     {"gov_report",
      "You are given a report by a government agency. Write a one-page summary of the report.\n\nReport:\n",
-     "\n\nNow, write a one-page summary of the report.\n\nSummary:", "", 512, rouge_l},
+     "\n\nNow, write a one-page summary of the report.\n\nSummary:", "", rouge_l, 512},
     {"qmsum",
      "You are given a meeting transcript and a query containing a question or instruction. Answer the query in one or "
      "more sentences.\n\nTranscript:\n",
      "\n\nNow, answer the query based on the above meeting transcript in one or more sentences.\n\nQuery: ",
-     "\nAnswer:", 512, rouge_l},
+     "\nAnswer:", rouge_l, 512},
     {"multi_news", "You are given several news passages. Write a one-page summary of all news. \n\nNews:\n",
-     "\n\nNow, write a one-page summary of all the news.\n\nSummary:", "", 512, rouge_l},
-    {"trec", "Please determine the type of the question below. Here are some examples of questions.\n\n", "\n", "", 64,
-     classification, true},
+     "\n\nNow, write a one-page summary of all the news.\n\nSummary:", "", rouge_l, 512},
+    {"trec", "Please determine the type of the question below. Here are some examples of questions.\n\n", "\n", "",
+     classification, 64, true},
     {"triviaqa",
      "Answer the question based on the given passage. Only give me the answer and do not output any other words. The "
      "following are some examples.\n\n",
-     "\n\n", "", 32, qa_f1, true},
+     "\n\n", "", qa_f1, 32, true},
     {"samsum", "Summarize the dialogue into a few short sentences. The following are some examples.\n\n", "\n\n", "",
-     128, rouge_l, true},
+     rouge_l, 128, true},
     {"passage_count",
      "There are some paragraphs below sourced from Wikipedia. Some of them may be duplicates. Please carefully read "
      "these "
@@ -89,7 +89,7 @@ constexpr Dataset kDatasets[] = {
      "non-repeating paragraphs are there in total?\n\n",
      "\n\nPlease enter the final count of unique paragraphs after removing duplicates. The output format should only "
      "contain the number, such as 1, 2, 3, and so on.\n\nThe final answer is: ",
-     "", 32, number_share},
+     "", number_share, 32},
     {"passage_retrieval_en",
      "Here are 30 paragraphs from Wikipedia, along with an abstract. Please determine which paragraph the abstract is "
      "from.\n\n",
@@ -97,12 +97,12 @@ constexpr Dataset kDatasets[] = {
      "\n\nPlease enter the number of the paragraph that the abstract is from. The answer format must be like "
      "\"Paragraph "
      "1\", \"Paragraph 2\", etc.\n\nThe answer is: ",
-     32, number_share},
+     number_share, 32},
     {"passage_retrieval_zh", "以下是若干段落文字，以及其中一个段落的摘要。请确定给定的摘要出自哪一段。\n\n",
-     "\n\n下面是一个摘要\n\n", "\n\n请输入摘要所属段落的编号。答案格式必须是\"段落1\"，\"段落2\"等格式\n\n答案是：", 32,
-     number_share},
-    {"lcc", "Please complete the code given below. \n", "Next line of code:\n", "", 64, code_similarity},
-    {"repobench-p", "Please complete the code given below. \n", "", "Next line of code:\n", 64, code_similarity},
+     "\n\n下面是一个摘要\n\n", "\n\n请输入摘要所属段落的编号。答案格式必须是\"段落1\"，\"段落2\"等格式\n\n答案是：",
+     number_share, 32},
+    {"lcc", "Please complete the code given below. \n", "Next line of code:\n", "", code_similarity, 64},
+    {"repobench-p", "Please complete the code given below. \n", "", "Next line of code:\n", code_similarity, 64},
 };
 
 /// Datasets whose prompt has no place for "input": what stands in it is not to be seen.
@@ -131,7 +131,10 @@ Result<Sample> longbench_sample(const nlohmann::json& object) {
     if (!input) return std::unexpected(input.error());
     auto answers = strings_field(object, "answers");
     if (!answers) return std::unexpected(answers.error());
+    // As LongBench does: few-shot examples and code are continued, everything else is a message.
+    constexpr std::string_view kContinued[] = {"trec", "triviaqa", "samsum", "lcc", "repobench-p"};
     Sample sample{.subtasks = {std::string(dataset->name)},
+                  .chat = !std::ranges::contains(kContinued, dataset->name),
                   .answers = std::move(*answers),
                   .metric = dataset->metric,
                   .max_tokens = dataset->max_tokens,
@@ -165,6 +168,7 @@ Result<Sample> longbench_v2_sample(const nlohmann::json& object) {
                               "{}\nChoices:\n(A) {}\n(B) {}\n(C) {}\n(D) {}\n\nFormat your response as follows: "
                               "\"The correct answer is (insert answer here)\".",
                               context, question, a, b, c, d),
+        .chat = true,
         .answers = {answer},
         .metric = answer_letter,
         .max_tokens = 128};

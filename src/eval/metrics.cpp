@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <ranges>
+#include <regex>
 #include <string>
 #include <vector>
 
@@ -75,10 +76,10 @@ std::vector<std::string> answer_characters(std::string_view text) {
     static constexpr std::string_view kPunctuation =
         "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、〃《》「」『』【】〔〕〖〗〘〙〚〛〜"
         "〝〞〟〰–—‘’‛“”„‟…‧﹏";
-    static const auto kMarks = characters(kPunctuation);
+    static const auto marks = characters(kPunctuation);
     auto result = characters(lower(text));
     std::erase_if(result, [](const std::string& c) {
-        return is_space(c.front()) || is_punctuation(c.front()) || std::ranges::contains(kMarks, c);
+        return is_space(c.front()) || is_punctuation(c.front()) || std::ranges::contains(marks, c);
     });
     return result;
 }
@@ -134,12 +135,16 @@ std::vector<std::string> numbers_in(std::string_view text) {
     return numbers;
 }
 
-double standard_error(std::span<const double> values, double center) {
-    if (values.size() < 2) return 0;
-    double sum = 0;
-    for (const double v : values) sum += (v - center) * (v - center);
-    const auto n = static_cast<double>(values.size());
-    return std::sqrt(sum / (n - 1) / n);
+/// 97.5 % of Student's distribution lie below: exact for 1 and 2 degrees of freedom, beyond by Cornish and Fisher's
+/// expansion (Abramowitz and Stegun 26.7.5), within 1 %.
+double student_quantile(double degrees) {
+    if (degrees < 1.5) return 12.7062;
+    if (degrees < 2.5) return 4.30265;
+    const double z2 = kZ * kZ;
+    const double g1 = (z2 + 1) / 4;
+    const double g2 = ((5 * z2 + 16) * z2 + 3) / 96;
+    const double g3 = (((3 * z2 + 19) * z2 + 17) * z2 - 15) / 384;
+    return kZ * (1 + g1 / degrees + g2 / (degrees * degrees) + g3 / (degrees * degrees * degrees));
 }
 
 }  // namespace
@@ -149,6 +154,16 @@ double contains_all(std::string_view prediction, const Sample& sample) {
     const std::string text = lower(prediction);
     const auto n = std::ranges::count_if(sample.answers, [&](const auto& a) { return text.contains(lower(a)); });
     return static_cast<double>(n) / static_cast<double>(sample.answers.size());
+}
+
+double contains_any(std::string_view prediction, const Sample& sample) {
+    const std::string text = lower(prediction);
+    return std::ranges::any_of(sample.answers, [&](const auto& a) { return text.contains(lower(a)); }) ? 1 : 0;
+}
+
+double last_number(std::string_view prediction, const Sample& sample) {
+    const auto numbers = numbers_in(prediction);
+    return !numbers.empty() && std::ranges::contains(sample.answers, numbers.back()) ? 1 : 0;
 }
 
 double qa_f1(std::string_view prediction, const Sample& sample) {
@@ -190,32 +205,29 @@ double number_share(std::string_view prediction, const Sample& sample) {
 }
 
 double code_similarity(std::string_view prediction, const Sample& sample) {
+    prediction.remove_prefix(std::min(prediction.find_first_not_of('\n'), prediction.size()));
     std::string_view line;
     for (const auto part : std::views::split(prediction, '\n')) {
         const std::string_view candidate(part);
-        if (candidate.empty() && line.empty()) continue;
         if (candidate.contains('`') || candidate.contains('#') || candidate.contains("//")) continue;
         line = candidate;
         break;
     }
+    const auto predicted = characters(line);
     return best(sample, [&](const std::string& answer) {
-        const size_t n = line.size() + answer.size();
-        return n == 0 ? 1.0
-                      : 2.0 * static_cast<double>(longest_common_subsequence(line, std::string_view(answer))) /
-                            static_cast<double>(n);
+        const auto truth = characters(answer);
+        return f1(longest_common_subsequence(predicted, truth), predicted.size(), truth.size());
     });
 }
 
 double answer_letter(std::string_view prediction, const Sample& sample) {
     std::string text(prediction);
     std::erase(text, '*');
-    for (const std::string_view lead : {"The correct answer is (", "The correct answer is "}) {
-        const auto at = text.find(lead);
-        if (at == std::string::npos || at + lead.size() >= text.size()) continue;
-        const char letter = text[at + lead.size()];
-        if (letter >= 'A' && letter <= 'D')
-            return best(sample,
-                        [&](const std::string& answer) { return answer == std::string(1, letter) ? 1.0 : 0.0; });
+    static const std::regex patterns[] = {std::regex(R"(The correct answer is \(([A-D])\))"),
+                                          std::regex("The correct answer is ([A-D])")};
+    for (const auto& pattern : patterns) {
+        if (std::smatch match; std::regex_search(text, match, pattern))
+            return std::ranges::contains(sample.answers, match[1].str()) ? 1 : 0;
     }
     return 0;
 }
@@ -226,23 +238,29 @@ double mean(std::span<const double> values) {
     return values.empty() ? 0 : sum / static_cast<double>(values.size());
 }
 
-Interval confidence(std::span<const double> scores) {
-    if (scores.empty()) return {0, 1};
-    const double p = mean(scores);
+std::optional<Interval> confidence(std::span<const double> scores) {
+    if (scores.empty()) return std::nullopt;
     if (!std::ranges::all_of(scores, [](double s) { return s == 0 || s == 1; })) {
-        const auto [low, high] = normal_confidence(scores);
-        return {std::max(low, 0.0), std::min(high, 1.0)};
+        auto interval = student_confidence(scores);
+        if (interval) *interval = {std::max(interval->low, 0.0), std::min(interval->high, 1.0)};
+        return interval;
     }
+    const double p = mean(scores);
     const auto n = static_cast<double>(scores.size());
     const double center = (p + kZ * kZ / (2 * n)) / (1 + kZ * kZ / n);
     const double half = kZ / (1 + kZ * kZ / n) * std::sqrt(p * (1 - p) / n + kZ * kZ / (4 * n * n));
-    return {std::max(center - half, 0.0), std::min(center + half, 1.0)};
+    return Interval{std::max(center - half, 0.0), std::min(center + half, 1.0)};
 }
 
-Interval normal_confidence(std::span<const double> values) {
+std::optional<Interval> student_confidence(std::span<const double> values) {
+    if (values.size() < 2 || std::ranges::adjacent_find(values, std::not_equal_to{}) == values.end())
+        return std::nullopt;
     const double center = mean(values);
-    const double half = kZ * standard_error(values, center);
-    return {center - half, center + half};
+    double sum = 0;
+    for (const double v : values) sum += (v - center) * (v - center);
+    const auto n = static_cast<double>(values.size());
+    const double half = student_quantile(n - 1) * std::sqrt(sum / (n - 1) / n);
+    return Interval{center - half, center + half};
 }
 
 }  // namespace cake::eval

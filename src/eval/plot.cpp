@@ -1,13 +1,15 @@
 #include "eval/plot.hpp"
 
+#include <spawn.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
+#include <cerrno>
 #include <cstdio>
-#include <cstdlib>
-#include <filesystem>
+#include <cstring>
 #include <format>
+#include <memory>
 #include <vector>
 
 namespace cake::eval {
@@ -17,6 +19,7 @@ namespace {
 // Okabe and Ito's colours, which people tell apart whatever their eyes are.
 constexpr const char* kColours[] = {"#0072B2", "#D55E00", "#009E73", "#CC79A7",
                                     "#E69F00", "#56B4E9", "#000000", "#7F7F7F"};
+constexpr double kLeastKl = 1e-6;
 constexpr int kPanelWidth = 360;
 constexpr int kPanelHeight = 300;
 
@@ -76,8 +79,11 @@ std::string panel(std::span<const Row> rows, const std::string& name, std::span<
             const Interval interval = f.interval.value_or(Interval{f.value, f.value});
             figure = f.name;
             any = true;
+            // A logarithmic axis has no 0.
+            const double floor = f.name == "kl" ? kLeastKl : -1e300;
             const auto point = [&](int64_t x) {
-                block += std::format("{} {} {} {}\n", x, f.value, interval.low, interval.high);
+                block += std::format("{} {} {} {}\n", x, std::max(f.value, floor), std::max(interval.low, floor),
+                                     std::max(interval.high, floor));
             };
             if (row.budget > 0) {
                 point(row.budget);
@@ -119,6 +125,41 @@ std::string legend(std::span<const Row> rows, std::span<const std::string> polic
            "yrange "
            "[0:1]\nset key center center vertical Left reverse samplen 3 spacing 1.4\nplot " +
            plots + "\n";
+}
+
+struct CloseFile {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+};
+using File = std::unique_ptr<std::FILE, CloseFile>;
+
+/// Runs gnuplot on the commands; what it draws goes to `svg`, where one is. The path of the picture never reaches it.
+Result<void> run_gnuplot(const std::string& commands, std::FILE* svg) {
+    const File script(std::tmpfile());
+    const File complaints(std::tmpfile());
+    if (!script || !complaints) return fail(std::format("no temporary file can be made: {}", std::strerror(errno)));
+    if (std::fwrite(commands.data(), 1, commands.size(), script.get()) != commands.size() ||
+        std::fflush(script.get()) != 0 || std::fseek(script.get(), 0, SEEK_SET) != 0) {
+        return fail(std::format("a temporary file cannot be written: {}", std::strerror(errno)));
+    }
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, ::fileno(script.get()), STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, ::fileno(svg != nullptr ? svg : complaints.get()), STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, ::fileno(complaints.get()), STDERR_FILENO);
+    char name[] = "gnuplot";
+    char* const arguments[] = {name, nullptr};
+    pid_t process = 0;
+    const int error = ::posix_spawnp(&process, name, &actions, nullptr, arguments, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    if (error != 0) return fail(std::format("gnuplot cannot be started: {}", std::strerror(error)));
+    int status = 0;
+    while (::waitpid(process, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (status == 0) return {};
+    std::string said(300, '\0');
+    std::rewind(complaints.get());
+    said.resize(std::fread(said.data(), 1, said.size(), complaints.get()));
+    return fail("gnuplot could not draw it: " + said);
 }
 
 }  // namespace
@@ -187,26 +228,20 @@ std::string heat_map(std::span<const Row> rows, const std::string& title) {
 }
 
 Result<void> check_plotter() {
-    if (std::system("command -v gnuplot >/dev/null 2>&1") == 0) return {};
-    return fail("--plot draws with gnuplot, which is not installed: install gnuplot-nox, or use -o csv");
+    const auto there = run_gnuplot("", nullptr);
+    return there ? Result<void>()
+                 : fail("--plot draws with gnuplot, which is not installed: install gnuplot-nox, or use -o csv");
 }
 
 Result<void> draw_svg(const std::string& commands, const std::string& path) {
     const std::string unfinished = path + ".new";
-    std::FILE* pipe = ::popen("gnuplot >/dev/null 2>&1", "w");
-    if (pipe == nullptr) return fail("gnuplot cannot be started");
-    const std::string text = std::format("set output {}\n{}set output\n", quoted(unfinished), commands);
-    const bool written = std::fwrite(text.data(), 1, text.size(), pipe) == text.size();
-    const int status = ::pclose(pipe);
-    std::error_code error;
-    if (written && status == 0 && std::filesystem::file_size(unfinished, error) > 0 && !error)
-        std::filesystem::rename(unfinished, path, error);
-    else
-        error = std::make_error_code(std::errc::io_error);
-    if (!error) return {};
-    std::error_code ignored;
-    std::filesystem::remove(unfinished, ignored);
-    return fail(std::format("{}: the picture could not be drawn: is its folder there, and may it be written?", path));
+    const File svg(std::fopen(unfinished.c_str(), "wb"));
+    if (!svg) return fail(std::format("{}: {}", path, std::strerror(errno)));
+    auto drawn = run_gnuplot(commands, svg.get());
+    if (drawn && std::rename(unfinished.c_str(), path.c_str()) == 0) return {};
+    if (drawn) drawn = fail(std::strerror(errno));
+    std::remove(unfinished.c_str());
+    return fail(std::format("{}: {}", path, drawn.error().message));
 }
 
 }  // namespace cake::eval

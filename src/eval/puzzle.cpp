@@ -34,8 +34,6 @@ class Draw {
         });
     }
 
-    Random& random() { return random_; }
-
   private:
     template <typename Make>
     std::string unique(Make make) {
@@ -50,57 +48,64 @@ class Draw {
     std::vector<std::string> drawn_;
 };
 
-std::string ask(const std::string& question) {
-    return std::format("\nUSER: {}\nASSISTANT:", question);
+/// In the bundled model's words, which are those of its chat template.
+void ask_bundled(Puzzle& puzzle, const std::string& question, int32_t max_tokens = 16) {
+    puzzle.question = std::format("\nUSER: {}\n", question);
+    puzzle.answer_begin = "ASSISTANT:";
+    puzzle.max_tokens = max_tokens;
 }
 
-std::string joined(const std::vector<std::string>& words) {
-    std::string text;
-    for (const auto& word : words) text += (text.empty() ? "" : " ") + word;
-    return text;
+void ask_published(Puzzle& puzzle, std::string_view before, const std::string& question,
+                   const std::string& answer_begin, int32_t max_tokens) {
+    puzzle.before = before;
+    puzzle.question = "\n" + question;
+    puzzle.answer_begin = " " + answer_begin;
+    puzzle.max_tokens = max_tokens;
+    puzzle.chat = true;
 }
 
-constexpr std::string_view kRulerBefore =
+constexpr std::string_view kNumbersHidden =
     "Some special magic numbers are hidden within the following text. Make sure to memorize it. I will quiz you about "
     "the numbers afterwards.\n";
+constexpr int32_t kRulerNiahTokens = 128;
 
-std::string ruler_needle(const std::string& key, const std::string& value) {
-    return std::format("One of the special magic numbers for {} is: {}.", key, value);
-}
-
-std::string ruler_question_for_all(const std::string& key) {
-    return std::format(
-        "\nWhat are all the special magic numbers for {0} mentioned in the provided text? The special magic "
-        "numbers for {0} mentioned in the provided text are",
-        key);
+std::string fact(Wording wording, const std::string& key, const std::string& value) {
+    return wording == Wording::bundled ? std::format("The code of the {} is {}.", key, value)
+                                       : std::format("One of the special magic numbers for {} is: {}.", key, value);
 }
 
 /// One fact and others of the same form.
 Puzzle look_up(Wording wording, Random& random, size_t n_keys) {
     Draw draw(wording, random);
     Puzzle puzzle;
-    std::string asked;
+    std::vector<std::string> keys;
     for (size_t i = 0; i < n_keys; i++) {
-        const std::string key = draw.key();
+        keys.push_back(draw.key());
         const std::string value = draw.value();
-        puzzle.needles.push_back(wording == Wording::bundled ? std::format("The code of the {} is {}.", key, value)
-                                                             : ruler_needle(key, value));
-        if (i > 0) continue;
-        asked = key;
-        puzzle.answers = {value};
+        puzzle.needles.push_back(fact(wording, keys.back(), value));
+        if (i == 0) puzzle.answers = {value};
     }
     if (wording == Wording::bundled) {
-        puzzle.question = ask(std::format("What is the code of the {}?", asked));
+        ask_bundled(puzzle, std::format("What is the code of the {}?", keys.front()));
     } else {
-        puzzle.before = kRulerBefore;
-        puzzle.question = std::format(
-            "\nWhat is the special magic number for {0} mentioned in the provided text? The special magic number for "
-            "{0} "
-            "mentioned in the provided text is",
-            asked);
-        puzzle.max_tokens = 128;
+        ask_published(
+            puzzle, kNumbersHidden,
+            std::format("What is the special magic number for {} mentioned in the provided text?", keys.front()),
+            std::format("The special magic number for {} mentioned in the provided text is", keys.front()),
+            kRulerNiahTokens);
     }
     return puzzle;
+}
+
+std::string capitals(std::string text) {
+    std::ranges::transform(text, text.begin(), [](char c) { return static_cast<char>(c - 'a' + 'A'); });
+    return text;
+}
+
+std::string joined(const std::vector<std::string>& words) {
+    std::string text;
+    for (const auto& word : words) text += (text.empty() ? "" : " ") + word;
+    return text;
 }
 
 }  // namespace
@@ -122,15 +127,15 @@ Puzzle multivalue(Wording wording, Random& random, int64_t /*n_tokens*/) {
         puzzle.answers.push_back(draw.value());
         puzzle.needles.push_back(wording == Wording::bundled
                                      ? std::format("One code of the {} is {}.", key, puzzle.answers.back())
-                                     : ruler_needle(key, puzzle.answers.back()));
+                                     : fact(wording, key, puzzle.answers.back()));
     }
     if (wording == Wording::bundled) {
-        puzzle.question = ask(std::format("What is every code of the {}?", key));
-        puzzle.max_tokens = 32;
+        ask_bundled(puzzle, std::format("What is every code of the {}?", key), 32);
     } else {
-        puzzle.before = kRulerBefore;
-        puzzle.question = ruler_question_for_all(key);
-        puzzle.max_tokens = 128;
+        ask_published(puzzle, kNumbersHidden,
+                      std::format("What are all the special magic numbers for {} mentioned in the provided text?", key),
+                      std::format("The special magic numbers for {} mentioned in the provided text are", key),
+                      kRulerNiahTokens);
     }
     return puzzle;
 }
@@ -141,35 +146,29 @@ Puzzle tracking(Wording wording, Random& random, int64_t /*n_tokens*/) {
     Puzzle puzzle{.n_asked = kNames};
     // The second chain distracts.
     for (int chain = 0; chain < 2; chain++) {
-        const std::string value = wording == Wording::bundled ? draw.value() : draw.value().substr(0, 5);
+        const bool bundled = wording == Wording::bundled;
+        const std::string value = bundled ? draw.value() : draw.value().substr(0, 5);
         std::vector<std::string> names;
         for (size_t i = 0; i < kNames; i++) {
-            std::string name = draw.noun();
-            if (wording == Wording::published)
-                std::ranges::transform(name, name.begin(), [](char c) { return static_cast<char>(c - 'a' + 'A'); });
-            if (wording == Wording::bundled) {
-                puzzle.needles.push_back(i == 0
-                                             ? std::format("The value of {} is {}.", name, value)
-                                             : std::format("The value of {} is the value of {}.", name, names.back()));
-            } else {
-                puzzle.needles.push_back(i == 0 ? std::format("VAR {} = {}.", name, value)
-                                                : std::format("VAR {} = VAR {}.", name, names.back()));
-            }
-            names.push_back(std::move(name));
+            const std::string name = bundled ? draw.noun() : capitals(draw.noun());
+            const std::string source = i == 0 ? value : (bundled ? "the value of " : "VAR ") + names.back();
+            puzzle.needles.push_back(bundled ? std::format("The value of {} is {}.", name, source)
+                                             : std::format("VAR {} = {}.", name, source));
+            names.push_back(name);
         }
         if (chain > 0) continue;
-        if (wording == Wording::bundled) {
-            puzzle.question = ask(std::format("What is the value of {}?", names.back()));
+        if (bundled) {
+            ask_bundled(puzzle, std::format("What is the value of {}?", names.back()));
             puzzle.answers = {value};
         } else {
-            puzzle.before = "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n";
-            puzzle.question = std::format(
-                "\nQuestion: Find all variables that are assigned the value {} in the text above. Answer: According to "
-                "the "
-                "chain(s) of variable assignment in the text above, {} variables are assigned the value {}, they are: ",
-                value, kNames, value);
+            ask_published(
+                puzzle, "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n",
+                std::format("Question: Find all variables that are assigned the value {} in the text above.", value),
+                std::format("Answer: According to the chain(s) of variable assignment in the text above, {} variables "
+                            "are assigned the value {}, they are: ",
+                            kNames, value),
+                30);
             puzzle.answers = names;
-            puzzle.max_tokens = 30;
         }
     }
     return puzzle;
@@ -184,19 +183,17 @@ Puzzle frequent(Wording wording, Random& random, int64_t /*n_tokens*/) {
     std::vector<std::string> listed(kMost, most);
     for (size_t i = 0; i < kOthers; i++) listed.insert(listed.end(), 1 + i % 2, draw.noun());
     std::ranges::shuffle(listed, random);
-    Puzzle puzzle{.answers = {most}};
+    Puzzle puzzle;
+    puzzle.answers = {most};
     puzzle.needles = {std::format("Words of the {}: {}.", topic, joined(listed))};
     if (wording == Wording::bundled) {
-        puzzle.question = ask(std::format("Which word is the most frequent of the {}?", topic));
+        ask_bundled(puzzle, std::format("Which word is the most frequent of the {}?", topic));
     } else {
-        puzzle.before =
-            "A list of words is hidden within the following text. Some words appear more often than others. "
-            "Memorize the one that appears most often.\n";
-        puzzle.question = std::format(
-            "\nQuestion: What is the most common word in the words of the {}? Answer: The word that appears most often "
-            "is",
-            topic);
-        puzzle.max_tokens = 20;
+        ask_published(puzzle,
+                      "A list of words is hidden within the following text. Some words appear more often than others. "
+                      "Memorize the one that appears most often.\n",
+                      std::format("Question: What is the most common word in the words of the {}?", topic),
+                      "Answer: The word that appears most often is", 20);
     }
     return puzzle;
 }
@@ -204,32 +201,25 @@ Puzzle frequent(Wording wording, Random& random, int64_t /*n_tokens*/) {
 Puzzle reasoning(Wording wording, Random& random, int64_t n_tokens) {
     Draw draw(wording, random);
     Puzzle puzzle{.n_asked = 2};
-    const auto pair = [&] {
+    std::vector<std::string> asked;
+    const auto n_pairs = static_cast<size_t>(std::clamp<int64_t>(n_tokens / 512, 1, 100)) + 1;
+    for (size_t i = 0; i < n_pairs; i++) {
         const std::string first = draw.key();
         const std::string second = draw.key();
         const std::string value = draw.value();
-        if (wording == Wording::bundled) {
-            puzzle.needles.push_back(std::format("The friend of the {} is the {}.", first, second));
-            puzzle.needles.push_back(std::format("The code of the {} is {}.", second, value));
-        } else {
-            puzzle.needles.push_back(std::format("The keeper of {} is {}.", first, second));
-            puzzle.needles.push_back(ruler_needle(second, value));
-        }
-        return std::pair{first, value};
-    };
-    const auto [asked, value] = pair();
-    const auto n_others = static_cast<size_t>(std::clamp<int64_t>(n_tokens / 512, 1, 100));
-    for (size_t i = 0; i < n_others; i++) pair();
-    puzzle.answers = {value};
+        puzzle.needles.push_back(wording == Wording::bundled
+                                     ? std::format("The friend of the {} is the {}.", first, second)
+                                     : std::format("The keeper of {} is {}.", first, second));
+        puzzle.needles.push_back(fact(wording, second, value));
+        asked.push_back(first);
+        if (i == 0) puzzle.answers = {value};
+    }
     if (wording == Wording::bundled) {
-        puzzle.question = ask(std::format("What is the code of the friend of the {}?", asked));
+        ask_bundled(puzzle, std::format("What is the code of the friend of the {}?", asked.front()));
     } else {
-        puzzle.before = kRulerBefore;
-        puzzle.question = std::format(
-            "\nWhat is the special magic number for the keeper of {0}? The special magic number for the keeper of {0} "
-            "is",
-            asked);
-        puzzle.max_tokens = 128;
+        ask_published(puzzle, kNumbersHidden,
+                      std::format("What is the special magic number for the keeper of {}?", asked.front()),
+                      std::format("The special magic number for the keeper of {} is", asked.front()), kRulerNiahTokens);
     }
     return puzzle;
 }

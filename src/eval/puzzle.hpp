@@ -10,17 +10,19 @@
 namespace cake::eval {
 
 /// How facts and questions are put: in the words of the bundled model's training, or in those of the published
-/// benchmarks (RULER, arXiv 2404.06654; NeedleBench, arXiv 2407.11963), which models for instructions follow.
+/// benchmarks (RULER, arXiv 2404.06654), for models that follow instructions.
 enum class Wording { bundled, published };
 
 /// Facts to hide in a text, and what is asked of them.
 struct Puzzle {
     std::string before;                // what stands before the text
     std::vector<std::string> needles;  // in the order in which they have to stand
-    size_t n_asked = 1;                // the first so many are asked for; the others are of the same form and distract
-    std::string question;              // up to where the answer begins
+    size_t n_asked = 1;                // the first so many are asked for; the others, of the same form, distract
+    std::string question;
+    std::string answer_begin;          // what the answer is led into with
     std::vector<std::string> answers;  // all of them
-    int32_t max_tokens = 16;
+    int32_t max_tokens = 16;           // of the answer
+    bool chat = false;                 // a model's chat template goes around text and question
 };
 
 /// Each kind makes a puzzle for a text of `n_tokens`.

@@ -35,17 +35,21 @@ std::string csv_field(const std::string& text) {
 }  // namespace
 
 std::string to_table(const std::vector<Row>& rows) {
-    std::vector<std::vector<std::string>> cells(1, {"policy", "budget"});
     const auto any = [&](auto has) { return std::ranges::any_of(rows, has); };
     const bool subtasks = any([](const Row& r) { return !r.subtask.empty(); });
     const bool lengths = any([](const Row& r) { return r.length_tokens > 0; });
+    std::vector<double> depths;
+    for (const auto& row : rows) {
+        if (row.depth >= 0 && !std::ranges::contains(depths, row.depth)) depths.push_back(row.depth);
+    }
+    std::vector<std::vector<std::string>> cells(1, {"policy", "budget"});
     if (subtasks) cells[0].emplace_back("subtask");
     if (lengths) cells[0].emplace_back("length");
     cells[0].emplace_back("samples");
     if (!rows.empty()) {
-        for (const auto& figure : rows.front().figures)
-            cells[0].push_back(figure.name + (figure.interval ? " (95 %)" : ""));
+        for (const auto& figure : rows.front().figures) cells[0].push_back(figure.name + " (95 %)");
     }
+    for (const double depth : depths) cells[0].push_back(std::format("at {:.0f}%", depth * 100));
     for (const auto& row : rows) {
         if (row.depth >= 0) continue;
         auto& line = cells.emplace_back(std::vector<std::string>{row.policy, shown_budget(row)});
@@ -53,6 +57,13 @@ std::string to_table(const std::vector<Row>& rows) {
         if (lengths) line.push_back(std::to_string(row.length_tokens));
         line.push_back(std::to_string(row.n_samples));
         for (const auto& figure : row.figures) line.push_back(shown(figure));
+        for (const double depth : depths) {
+            const auto found = std::ranges::find_if(rows, [&](const Row& r) {
+                return r.depth == depth && r.policy == row.policy && r.budget == row.budget &&
+                       r.subtask == row.subtask && r.length_tokens == row.length_tokens;
+            });
+            line.push_back(found == rows.end() ? "" : std::format("{:.2f}", found->figures.front().value));
+        }
     }
 
     std::vector<size_t> widths(cells[0].size(), 0);
@@ -75,8 +86,7 @@ std::string to_csv(const std::vector<Row>& rows) {
     std::string text = "policy,budget,subtask,length,depth,samples";
     if (!rows.empty()) {
         for (const auto& figure : rows.front().figures) {
-            text += "," + figure.name;
-            if (figure.interval) text += std::format(",{0}_low,{0}_high", figure.name);
+            text += std::format(",{0},{0}_low,{0}_high", figure.name);
         }
     }
     text += "\n";
@@ -86,7 +96,7 @@ std::string to_csv(const std::vector<Row>& rows) {
                         row.length_tokens, row.depth < 0 ? std::string() : std::format("{}", row.depth), row.n_samples);
         for (const auto& figure : row.figures) {
             text += std::format(",{}", figure.value);
-            if (figure.interval) text += std::format(",{},{}", figure.interval->low, figure.interval->high);
+            text += figure.interval ? std::format(",{},{}", figure.interval->low, figure.interval->high) : ",,";
         }
         text += "\n";
     }

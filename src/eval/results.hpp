@@ -13,7 +13,7 @@ namespace cake::eval {
 struct Figure {
     std::string name;  // "accuracy", "kl", …
     double value = 0;
-    std::optional<Interval> interval;
+    std::optional<Interval> interval;  // none where it cannot be known
 };
 
 /// What one policy and budget reached on one kind of sample.
@@ -27,7 +27,8 @@ struct Row {
     std::vector<Figure> figures;  // the same for all rows; the first is the one that is plotted
 };
 
-/// For reading: without the rows of single depths, and without columns that say nothing.
+/// For reading: a row for each policy, budget, subtask and length, with the first figure of every depth beside it, and
+/// without columns that say nothing.
 std::string to_table(const std::vector<Row>& rows);
 std::string to_csv(const std::vector<Row>& rows);
 std::string to_json(const std::vector<Row>& rows, const std::string& task, const std::string& model);

@@ -1,5 +1,6 @@
 // Tasks of one kind of file each: kv-retrieval (lost-in-the-middle, arXiv 2307.03172) and longeval (LongChat).
 
+#include <filesystem>
 #include <format>
 
 #include "eval/jsonl.hpp"
@@ -42,18 +43,28 @@ Result<Sample> lines_sample(const nlohmann::json& object) {
     if (!prompt) return std::unexpected(prompt.error());
     auto number = string_field(object, "expected_number");
     if (!number) return std::unexpected(number.error());
-    return Sample{
-        .prompt = std::move(*prompt), .answers = {std::move(*number)}, .metric = contains_all, .max_tokens = 50};
+    return Sample{.prompt = std::move(*prompt),
+                  .chat = true,
+                  .answers = {std::move(*number)},
+                  .metric = last_number,
+                  .max_tokens = 50};
+}
+
+/// Files differ in how much has to be searched, so each has a row.
+Result<Sample> in_row_of(const std::string& file, Result<Sample> sample) {
+    if (sample) sample->subtasks = {std::filesystem::path(file).stem().string()};
+    return sample;
 }
 
 }  // namespace
 
 Result<std::vector<Sample>> kv_retrieval_samples(const TaskInput& input) {
-    return read_samples(input, [](const auto& object, const auto&) { return kv_sample(object); });
+    return read_samples(input, [](const auto& object, const auto& file) { return in_row_of(file, kv_sample(object)); });
 }
 
 Result<std::vector<Sample>> longeval_samples(const TaskInput& input) {
-    return read_samples(input, [](const auto& object, const auto&) { return lines_sample(object); });
+    return read_samples(input,
+                        [](const auto& object, const auto& file) { return in_row_of(file, lines_sample(object)); });
 }
 
 }  // namespace cake::eval

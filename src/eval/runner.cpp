@@ -1,6 +1,7 @@
 #include "eval/runner.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <tuple>
 
@@ -23,29 +24,145 @@ std::vector<Cell> cells_of(const Sample& sample) {
     return cells;
 }
 
-/// Shortens a prompt to `most` tokens, where that is no 0: instructions and question stand at its ends.
+/// Shortens a prompt to `most` tokens: instructions and question stand at its ends.
 bool cut_middle(std::vector<Token>& tokens, int64_t most) {
     const auto n = static_cast<int64_t>(tokens.size());
-    if (most == 0 || n <= most) return false;
+    if (n <= most) return false;
     const auto begin = tokens.begin() + most / 2;
     tokens.erase(begin, begin + (n - most));
     return true;
 }
 
-/// The answer: up to the limit, the end of generation, or what the sample says.
-Result<std::string> answer(const Engine& engine, Sequence& sequence, const Sample& sample) {
-    std::string text;
-    for (const Token token : sequence.generate({.max_tokens = sample.max_tokens, .sampling = {.temperature = 0}})) {
-        text += engine.piece(token);
-        if (sample.first_line_only && text.find_first_not_of('\n') != std::string::npos && text.ends_with('\n')) break;
+class Runner {
+  public:
+    Runner(const Engine& engine, std::span<const Sample> samples, std::span<const Setting> settings,
+           const RunnerOptions& options)
+        : engine_(engine), samples_(samples), settings_(settings), options_(options) {}
+
+    Outcome run() {
+        Outcome outcome;
+        for (n_done_ = 0; n_done_ < samples_.size() && go_on(); n_done_++) {
+            const auto scores = ask(samples_[n_done_]);
+            if (stopped_) break;
+            if (!scores) {
+                outcome.error = scores.error();
+                break;
+            }
+            count(samples_[n_done_], *scores);
+        }
+        for (size_t s = 0; s < settings_.size(); s++) add_rows(s, outcome.rows);
+        return outcome;
     }
-    if (sequence.finish_reason() == FinishReason::failed) return std::unexpected(sequence.error());
-    if (sample.first_line_only) {
-        text.erase(0, std::min(text.find_first_not_of('\n'), text.size()));
-        text.erase(std::min(text.find('\n'), text.size()));
+
+  private:
+    bool go_on() {
+        stopped_ = stopped_ || (options_.progress && !options_.progress(n_done_, samples_.size()));
+        return !stopped_;
     }
-    return text;
-}
+
+    Result<std::vector<Token>> prompt_tokens(const Sample& sample) {
+        std::string text = sample.prompt;
+        if (sample.chat) text = engine_.chat_prompt(text).value_or(text);
+        auto tokens = engine_.tokenize(text + sample.answer_begin);
+        if (!tokens) return tokens;
+        const int64_t most = std::max<int64_t>(options_.max_context - sample.max_tokens, options_.max_context / 2);
+        if (most > 0 && cut_middle(*tokens, most) && options_.on_cut) options_.on_cut();
+        return tokens;
+    }
+
+    /// One score for each setting.
+    Result<std::vector<double>> ask(const Sample& sample) {
+        const auto tokens = prompt_tokens(sample);
+        if (!tokens) return std::unexpected(tokens.error());
+        auto sequences = read_for_all(engine_, settings_, *tokens, sample.max_tokens, n_done_,
+                                      [&](int64_t, int64_t) { return go_on(); });
+        if (!sequences) return std::unexpected(sequences.error());
+        std::vector<double> scores;
+        for (size_t s = 0; s < settings_.size(); s++) {
+            const auto prediction = answer((*sequences)[s], sample);
+            if (!prediction) return std::unexpected(prediction.error());
+            scores.push_back(sample.metric(*prediction, sample));
+            if (options_.on_answer && !stopped_) options_.on_answer(sample, settings_[s], *prediction, scores.back());
+        }
+        return scores;
+    }
+
+    /// Up to the limit, the end of generation, or what the sample says.
+    Result<std::string> answer(Sequence& sequence, const Sample& sample) {
+        std::string text;
+        for (const Token token :
+             sequence.generate({.max_tokens = sample.max_tokens, .sampling = {.temperature = 0}, .cancelled = [&] {
+                                    return !go_on();
+                                }})) {
+            text += engine_.piece(token);
+            const bool begun = text.find_first_not_of('\n') != std::string::npos;
+            if (sample.first_line_only && begun && text.ends_with('\n')) break;
+        }
+        if (sequence.finish_reason() == FinishReason::failed) return std::unexpected(sequence.error());
+        if (sample.first_line_only) {
+            text.erase(0, std::min(text.find_first_not_of('\n'), text.size()));
+            text.erase(std::min(text.find('\n'), text.size()));
+        }
+        return text;
+    }
+
+    void count(const Sample& sample, const std::vector<double>& scores) {
+        for (const auto& cell : cells_of(sample)) {
+            if (!std::ranges::contains(cells_, cell)) cells_.push_back(cell);
+            for (size_t s = 0; s < scores.size(); s++) scores_[{cell, s}].push_back(scores[s]);
+        }
+    }
+
+    void add_rows(size_t setting, std::vector<Row>& rows) {
+        std::map<int64_t, std::vector<Row>> pooled;  // by length, of all subtasks
+        for (const auto& cell : cells_) {
+            const auto& values = scores_[{cell, setting}];
+            rows.push_back({.policy = settings_[setting].policy,
+                            .budget = settings_[setting].budget,
+                            .subtask = std::get<0>(cell),
+                            .length_tokens = std::get<1>(cell),
+                            .depth = std::get<2>(cell),
+                            .n_samples = values.size(),
+                            .figures = {{.name = "score", .value = mean(values), .interval = confidence(values)}}});
+            if (rows.back().depth == kAllDepths) pooled[rows.back().length_tokens].push_back(rows.back());
+        }
+        if (!options_.average) return;
+        for (const auto& [length, parts] : pooled) {
+            if (parts.size() > 1) rows.push_back(average(parts));
+        }
+    }
+
+    /// The mean over subtasks, each of the same weight; its interval is that of independent parts.
+    static Row average(const std::vector<Row>& parts) {
+        Row row = parts.front();
+        row.subtask = "average";
+        row.n_samples = 0;
+        double value = 0;
+        double square = 0;
+        for (const auto& part : parts) {
+            const Figure& figure = part.figures.front();
+            const auto n = static_cast<double>(parts.size());
+            const Interval interval = figure.interval.value_or(Interval{figure.value, figure.value});
+            value += figure.value / n;
+            square += std::pow((interval.high - interval.low) / 2 / n, 2);
+            row.n_samples += part.n_samples;
+        }
+        const double half = std::sqrt(square);
+        row.figures = {{.name = "score",
+                        .value = value,
+                        .interval = Interval{std::max(value - half, 0.0), std::min(value + half, 1.0)}}};
+        return row;
+    }
+
+    const Engine& engine_;
+    std::span<const Sample> samples_;
+    std::span<const Setting> settings_;
+    const RunnerOptions& options_;
+    size_t n_done_ = 0;
+    bool stopped_ = false;
+    std::vector<Cell> cells_;  // in the order of the samples
+    std::map<std::pair<Cell, size_t>, std::vector<double>> scores_;
+};
 
 }  // namespace
 
@@ -69,11 +186,13 @@ std::vector<Setting> all_settings(std::span<const std::string> policies, std::sp
 }
 
 Result<std::vector<Sequence>> read_for_all(const Engine& engine, std::span<const Setting> settings,
-                                           std::span<const Token> tokens, int64_t max_more_tokens,
+                                           std::span<const Token> tokens, int64_t max_more_tokens, size_t number,
                                            const ProgressFunction& progress) {
+    constexpr uint64_t kStride = 0x9E3779B97F4A7C15;
     std::vector<Sequence> sequences;
     for (const auto& setting : settings) {
         SequenceOptions options = setting.options;
+        options.seed += kStride * number;
         if (setting.budget == 0) options.max_tokens = static_cast<int64_t>(tokens.size()) + max_more_tokens;
         auto sequence = engine.sequence(options);
         if (!sequence) return fail(setting.policy + ": " + sequence.error().message);
@@ -84,48 +203,9 @@ Result<std::vector<Sequence>> read_for_all(const Engine& engine, std::span<const
     return sequences;
 }
 
-Result<std::vector<Row>> run_samples(const Engine& engine, std::span<const Sample> samples,
-                                     std::span<const Setting> settings, const RunnerOptions& options) {
-    std::vector<Cell> cells;  // in the order of the samples
-    std::map<std::pair<Cell, size_t>, std::vector<double>> scores;
-    const auto go_on = [&](size_t n_done) { return !options.progress || options.progress(n_done, samples.size()); };
-    for (size_t i = 0; i < samples.size() && go_on(i); i++) {
-        const Sample& sample = samples[i];
-        auto tokens = engine.tokenize(sample.prompt);
-        if (!tokens) return std::unexpected(tokens.error());
-        if (cut_middle(*tokens, options.max_prompt) && options.on_cut) options.on_cut();
-        bool stopped = false;
-        auto sequences = read_for_all(engine, settings, *tokens, sample.max_tokens, [&](int64_t, int64_t) {
-            stopped = !go_on(i);
-            return !stopped;
-        });
-        if (stopped) break;
-        if (!sequences) return std::unexpected(sequences.error());
-        for (const auto& cell : cells_of(sample)) {
-            if (!std::ranges::contains(cells, cell)) cells.push_back(cell);
-        }
-        for (size_t s = 0; s < settings.size(); s++) {
-            const auto prediction = answer(engine, (*sequences)[s], sample);
-            if (!prediction) return std::unexpected(prediction.error());
-            const double score = sample.metric(*prediction, sample);
-            for (const auto& cell : cells_of(sample)) scores[{cell, s}].push_back(score);
-            if (options.on_answer) options.on_answer(sample, settings[s], *prediction, score);
-        }
-    }
-    std::vector<Row> rows;
-    for (size_t s = 0; s < settings.size(); s++) {
-        for (const auto& cell : cells) {
-            const auto& values = scores[{cell, s}];
-            rows.push_back({.policy = settings[s].policy,
-                            .budget = settings[s].budget,
-                            .subtask = std::get<0>(cell),
-                            .length_tokens = std::get<1>(cell),
-                            .depth = std::get<2>(cell),
-                            .n_samples = values.size(),
-                            .figures = {{.name = "score", .value = mean(values), .interval = confidence(values)}}});
-        }
-    }
-    return rows;
+Outcome run_samples(const Engine& engine, std::span<const Sample> samples, std::span<const Setting> settings,
+                    const RunnerOptions& options) {
+    return Runner(engine, samples, settings, options).run();
 }
 
 }  // namespace cake::eval

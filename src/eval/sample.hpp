@@ -16,6 +16,8 @@ using Metric = double (*)(std::string_view prediction, const Sample& sample);
 struct Sample {
     std::vector<std::string> subtasks;  // rows that it counts in: "multikey", "multi_news", …; none: there is one only
     std::string prompt;
+    std::string answer_begin;          // what the answer is led into with, behind the prompt and a chat template's end
+    bool chat = false;                 // put into the model's chat template, where it has one
     std::vector<std::string> answers;  // what they mean (any of them, all of them) is the metric's
     std::vector<std::string> classes;  // of a classification
     Metric metric = nullptr;

@@ -1,11 +1,8 @@
 // Tasks whose texts are made here: niah, needlebench, ruler.
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
+#include <filesystem>
 #include <format>
-#include <fstream>
-#include <iterator>
 
 #include "eval/jsonl.hpp"
 #include "eval/metrics.hpp"
@@ -20,33 +17,6 @@ struct Kind {
     MakePuzzle make;
 };
 
-/// Makes the hay: of a text that the user named, where one is.
-class Fillers {
-  public:
-    static Result<Fillers> open(const std::string& name) {
-        Fillers fillers;
-        fillers.name_ = name;
-        if (name == "repeated" || name == "generated") return fillers;
-        std::ifstream stream(name, std::ios::binary);
-        if (!stream)
-            return fail(std::format("the filler {}: {}; \"repeated\", \"generated\" and a text's path are possible",
-                                    name, std::strerror(errno)));
-        const std::string text{std::istreambuf_iterator<char>(stream), {}};
-        fillers.sentences_ = split_sentences(text);
-        if (fillers.sentences_.empty()) return fail(std::format("the filler {}: holds no sentence", name));
-        return fillers;
-    }
-
-    Filler start(Random& random) const {
-        if (name_ == "repeated") return repeated_filler();
-        return name_ == "generated" ? generated_filler(random) : text_filler(sentences_, random);
-    }
-
-  private:
-    std::string name_;
-    std::vector<std::string> sentences_;
-};
-
 /// Every sample has a seed of its own, so that asking for more samples, lengths or depths changes none of the others.
 Random seeded(uint64_t seed, std::string_view kind, int64_t length, double depth, int32_t number) {
     std::vector<uint32_t> parts(kind.begin(), kind.end());
@@ -59,24 +29,25 @@ Random seeded(uint64_t seed, std::string_view kind, int64_t length, double depth
     return Random(sequence);
 }
 
-Result<std::vector<Sample>> hide(const TaskInput& input, std::span<const Kind> kinds, std::span<const double> depths) {
-    const auto fillers = Fillers::open(input.filler);
-    if (!fillers) return std::unexpected(fillers.error());
+Result<std::vector<Sample>> hide(const TaskInput& input, std::string_view task, std::span<const Kind> kinds,
+                                 std::span<const double> depths) {
+    const auto sentences = split_sentences(input.filler_text);
+    if (input.filler == "text" && sentences.empty()) return fail("the filler's text holds no sentence");
     std::vector<Sample> samples;
     for (const auto& [name, make] : kinds) {
         for (const int64_t length : input.lengths) {
             for (const double depth : depths) {
                 for (int32_t i = 0; i < input.n_samples; i++) {
-                    auto random = seeded(input.seed, name, length, depth, i);
+                    if (input.progress && !input.progress(samples.size())) return samples;
+                    auto random = seeded(input.seed, std::format("{} {}", task, name), length, depth, i);
                     const Puzzle puzzle = make(input.wording, random, length);
-                    samples.push_back(bury(puzzle, fillers->start(random), length, depth, random, input.count));
-                    samples.back().subtasks = {std::string(name)};
-                    if (input.count(samples.back().prompt) > length) {
-                        return fail(
-                            std::format("{} tokens are too few for what has to be hidden ({}): ask for a larger "
-                                        "length",
-                                        length, name));
-                    }
+                    const auto filler = input.filler == "repeated"    ? repeated_filler()
+                                        : input.filler == "generated" ? generated_filler(random)
+                                                                      : text_filler(sentences, random);
+                    auto sample = bury(puzzle, filler, length, depth, random, input.counter);
+                    if (!sample) return fail(std::format("{}: {}", name, sample.error().message));
+                    sample->subtasks = {std::string(name)};
+                    samples.push_back(std::move(*sample));
                 }
             }
         }
@@ -86,16 +57,38 @@ Result<std::vector<Sample>> hide(const TaskInput& input, std::span<const Kind> k
 
 constexpr double kAnywhere[] = {-1};
 
+/// RULER's own tasks, by a part of their names: how long answers are, and what counts.
+struct RulerTask {
+    std::string_view part;
+    int32_t max_tokens;
+    Metric metric;
+};
+constexpr RulerTask kRulerTasks[] = {{"vt", 30, contains_all},
+                                     {"cwe", 120, contains_all},
+                                     {"fwe", 50, contains_all},
+                                     {"qa_", 32, contains_any},
+                                     {"", 128, contains_all}};  // niah
+
+const RulerTask& ruler_task(std::string_view name) {
+    return *std::ranges::find_if(kRulerTasks, [&](const RulerTask& task) { return name.contains(task.part); });
+}
+
+/// RULER writes TASK/validation.jsonl; others keep a file for each task.
+std::string ruler_name(const std::string& file) {
+    const std::filesystem::path path(file);
+    return path.stem() == "validation" ? path.parent_path().filename().string() : path.stem().string();
+}
+
 }  // namespace
 
 Result<std::vector<Sample>> niah_samples(const TaskInput& input) {
     constexpr Kind kKinds[] = {{"single", single}};
-    return hide(input, kKinds, input.depths);
+    return hide(input, "niah", kKinds, input.depths);
 }
 
 Result<std::vector<Sample>> needlebench_samples(const TaskInput& input) {
     constexpr Kind kKinds[] = {{"single", single}, {"multi", multivalue}, {"reasoning", reasoning}};
-    return hide(input, kKinds, kAnywhere);
+    return hide(input, "needlebench", kKinds, kAnywhere);
 }
 
 Result<std::vector<Sample>> ruler_samples(const TaskInput& input) {
@@ -104,14 +97,19 @@ Result<std::vector<Sample>> ruler_samples(const TaskInput& input) {
                                {"multivalue", multivalue},
                                {"tracking", tracking},
                                {"frequent", frequent}};
-    if (input.data.empty()) return hide(input, kKinds, kAnywhere);
-    return read_samples(input, [](const nlohmann::json& object, const std::string&) -> Result<Sample> {
+    if (input.data.empty()) return hide(input, "ruler", kKinds, kAnywhere);
+    return read_samples(input, [](const nlohmann::json& object, const std::string& file) -> Result<Sample> {
         auto prompt = string_field(object, "input");
         if (!prompt) return std::unexpected(prompt.error());
         auto answers = strings_field(object, "outputs");
         if (!answers) return std::unexpected(answers.error());
-        return Sample{
-            .prompt = std::move(*prompt), .answers = std::move(*answers), .metric = contains_all, .max_tokens = 128};
+        const auto name = ruler_name(file);
+        const auto& [part, max_tokens, metric] = ruler_task(name);
+        return Sample{.subtasks = {name},
+                      .prompt = std::move(*prompt),
+                      .answers = std::move(*answers),
+                      .metric = metric,
+                      .max_tokens = max_tokens};
     });
 }
 

@@ -20,19 +20,25 @@ struct TaskInput {
     int32_t n_samples = 20;        // for each length and depth, or of each file
     uint64_t seed = 1;
     Wording wording = Wording::bundled;
-    std::string filler = "generated";  // "repeated", "generated", or the path of a text
+    std::string filler = "generated";  // "repeated", "generated" or "text"
+    std::string filler_text;           // for "text"
     std::vector<std::string> data;     // files, or folders of them
     bool keep_going = false;           // pass over malformed lines
-    CountTokens count;
+    TokenCounter counter;
     std::function<void(const std::string&)> warn;
+    std::function<bool(size_t n_done)> progress;  // told while texts are made; false stops
 };
+
+/// Files of samples: a task that takes none makes its texts.
+enum class Data { none, optional, required };
 
 /// A row of the table of tasks.
 struct Task {
     std::string_view name;
     std::string_view summary;
-    bool by_depth;    // its samples are made for each of the depths
-    bool needs_data;  // reads files that the user has
+    bool by_depth;  // its samples are made for each of the depths
+    Data data;      // whether it reads files that the user has
+    bool averages;  // an average over its subtasks means something
     Result<std::vector<Sample>> (*make_samples)(const TaskInput& input);
 };
 

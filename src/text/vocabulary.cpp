@@ -122,6 +122,29 @@ Result<std::vector<int32_t>> Vocabulary::tokenize(std::string_view text, bool sp
     return tokens;
 }
 
+std::optional<int32_t> Vocabulary::first_token() const {
+    if (!llama_vocab_get_add_bos(vocab_)) return std::nullopt;
+    return llama_vocab_bos(vocab_);
+}
+
+Result<std::string> Vocabulary::chat_prompt(const std::string& message) const {
+    const char* chat_template = llama_model_chat_template(model_.get(), nullptr);
+    if (chat_template == nullptr) return fail("the model has no chat template");
+    const llama_chat_message user{.role = "user", .content = message.c_str()};
+    std::string text(message.size() + 256, '\0');
+    const auto apply = [&] {
+        return llama_chat_apply_template(chat_template, &user, 1, true, text.data(), static_cast<int32_t>(text.size()));
+    };
+    int32_t n = apply();
+    if (n > static_cast<int32_t>(text.size())) {
+        text.resize(static_cast<size_t>(n));
+        n = apply();
+    }
+    if (n < 0) return fail("the model's chat template is none of those that libllama knows");
+    text.resize(static_cast<size_t>(n));
+    return text;
+}
+
 std::string Vocabulary::piece(int32_t token) const {
     std::string text(64, '\0');
     try {

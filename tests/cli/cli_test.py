@@ -163,8 +163,9 @@ class Evaluation(unittest.TestCase):
     FLAGS = ("-m", MODELS / "f32.gguf", "-t", 1, "--policy", "full,cake", "--policy", "snapkv:preference", "--kv-budget", "48,96")
 
     def test_every_made_task_gives_a_row_for_each_setting(self):
-        for task, n_rows in {"niah": 1, "needlebench": 3, "ruler": 5}.items():
-            result = cake("eval", task, *self.FLAGS, "--lengths", 600, "--depths", "0,50", "--samples", 1, "-o", "json")
+        for task, n_rows in {"niah": 1, "needlebench": 4, "ruler": 6}.items():  # with the average
+            depths = ("--depths", "0,50") if task == "niah" else ()
+            result = cake("eval", task, *self.FLAGS, "--lengths", 900, *depths, "--samples", 1, "-o", "json")
             self.assertEqual((result.returncode, result.stderr), (0, b""))
             rows = [row for row in json.loads(result.stdout)["rows"] if "depth" not in row]
             self.assertEqual(len(rows), 5 * n_rows)
@@ -202,6 +203,12 @@ class Evaluation(unittest.TestCase):
             self.assertEqual(len(lines), 4)
             assert_refused(self, cake("eval", "fidelity", *self.FLAGS, "--data", file.name, "--lengths", 10**6), "tokens")
 
+    def test_a_value_that_is_named_twice_counts_once(self):
+        result = cake("eval", "niah", *self.FLAGS, "--lengths", "300,300", "--depths", "50,50", "--kv-budget", "48",
+                      "--samples", 1, "-o", "csv")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(len(result.stdout.splitlines()), 1 + 5 * 2)
+
     def test_wrong_use(self):
         model = ("-m", MODELS / "f32.gguf")
         for arguments, word in {
@@ -216,6 +223,9 @@ class Evaluation(unittest.TestCase):
             ("niah", *model, "--samples", "0"): "--samples",
             ("niah", *model, "-o", "xml"): "xml",
             ("ruler", *model, "--plot-kind", "map"): "lines",
+            ("ruler", *model, "--depths", "50"): "--depths",
+            ("niah", *model, "--data", "/none"): "--data",
+            ("longeval", *model, "--data", "/none", "--filler", "repeated"): "--filler",
             ("niah",): "--model",
             (): "task",
         }.items():
@@ -223,6 +233,7 @@ class Evaluation(unittest.TestCase):
                 assert_refused(self, cake("eval", *arguments), word, code=2)
         flags = (*self.FLAGS, "--samples", 1)
         assert_refused(self, cake("eval", "niah", *flags, "--lengths", 30), "too few")
+        assert_refused(self, cake("eval", "niah", *flags, "--filler", "/tmp"), "is a folder")
         assert_refused(self, cake("eval", "niah", *flags, "--filler", "/none"), "/none")
         assert_refused(self, cake("eval", "longeval", *flags, "--data", "/none.jsonl"), "/none.jsonl")
         assert_refused(self, cake("eval", "niah", *flags, "--lengths", 300, "--answers", "/none/a"), "/none/a")

@@ -24,6 +24,11 @@ int64_t count_words(std::string_view text) {
     return n;
 }
 
+/// As most models count: each text alone has a token before it, which is not there in the middle of another.
+TokenCounter counter() {
+    return {.count = count_words, .n_first = 1, .n_template = 9};
+}
+
 constexpr MakePuzzle kPuzzles[] = {single, multikey, multivalue, tracking, frequent, reasoning};
 
 TEST(Bury, FillsTheLengthAndKeepsEveryNeedleInOrder) {
@@ -32,32 +37,47 @@ TEST(Bury, FillsTheLengthAndKeepsEveryNeedleInOrder) {
             for (uint64_t seed = 1; seed <= 20; seed++) {
                 SCOPED_TRACE(seed);
                 Random random(seed);
-                const Puzzle puzzle = make(wording, random, 600);
-                const auto sample = bury(puzzle, generated_filler(random), 600, -1, random, count_words);
-                EXPECT_LE(count_words(sample.prompt), 600);
-                EXPECT_GT(count_words(sample.prompt), 600 - 30);
-                EXPECT_TRUE(sample.prompt.starts_with(puzzle.before));
-                EXPECT_TRUE(sample.prompt.ends_with(puzzle.question));
-                EXPECT_EQ(sample.answers, puzzle.answers);
+                const Puzzle puzzle = make(wording, random, 800);
+                const auto sample = bury(puzzle, generated_filler(random), 800, -1, random, counter());
+                ASSERT_TRUE(sample) << sample.error().message;
+                const int64_t n_tokens = 1 + count_words(sample->prompt) + count_words(sample->answer_begin) +
+                                         sample->max_tokens + (sample->chat ? 9 : 0);
+                EXPECT_LE(n_tokens, 800);
+                EXPECT_GT(n_tokens, 800 - 25) << "a sentence is shorter";
+                EXPECT_TRUE(sample->prompt.starts_with(puzzle.before));
+                EXPECT_TRUE(sample->prompt.ends_with(puzzle.question));
+                EXPECT_EQ(sample->answers, puzzle.answers);
                 size_t at = 0;
                 for (size_t i = 0; i < puzzle.n_asked; i++) {
-                    const auto found = sample.prompt.find(puzzle.needles[i], at);
-                    ASSERT_NE(found, std::string::npos) << puzzle.needles[i] << "\n" << sample.prompt;
+                    const auto found = sample->prompt.find(puzzle.needles[i], at);
+                    ASSERT_NE(found, std::string::npos) << puzzle.needles[i] << "\n" << sample->prompt;
                     at = found + 1;
                 }
-                for (const auto& needle : puzzle.needles) EXPECT_NE(sample.prompt.find(needle), std::string::npos);
+                for (const auto& needle : puzzle.needles) EXPECT_NE(sample->prompt.find(needle), std::string::npos);
             }
         }
     }
+}
+
+TEST(Bury, FillsWithTextsThatHaveNoSentences) {
+    std::string code;
+    for (int i = 0; i < 3000; i++) code += "x" + std::to_string(i) + (i % 9 == 8 ? "\n" : " ");
+    const auto sentences = split_sentences(code);
+    Random random(1);
+    const auto sample =
+        bury(single(Wording::bundled, random, 1000), text_filler(sentences, random), 1000, 0.5, random, counter());
+    ASSERT_TRUE(sample) << sample.error().message;
+    EXPECT_GT(count_words(sample->prompt), 900);
 }
 
 TEST(Bury, PutsTheNeedleAtItsDepth) {
     Random random(3);
     const Puzzle puzzle = single(Wording::bundled, random, 1000);
     for (const double depth : {0.0, 0.25, 0.5, 0.75, 1.0}) {
-        const auto sample = bury(puzzle, repeated_filler(), 1000, depth, random, count_words);
-        const auto text = sample.prompt.size() - puzzle.question.size() - puzzle.needles[0].size();
-        const auto at = static_cast<double>(sample.prompt.find(puzzle.needles[0])) / static_cast<double>(text);
+        const auto sample = bury(puzzle, repeated_filler(), 1000, depth, random, counter());
+        ASSERT_TRUE(sample);
+        const auto text = sample->prompt.size() - puzzle.question.size() - puzzle.needles[0].size();
+        const auto at = static_cast<double>(sample->prompt.find(puzzle.needles[0])) / static_cast<double>(text);
         EXPECT_NEAR(at, depth, 0.01);
     }
 }
@@ -107,7 +127,12 @@ TEST(Puzzle, ValuesOfTheBundledWordingAreThoseThatTrainingLeftOut) {
 }
 
 TaskInput input(std::vector<int64_t> lengths, int32_t n_samples) {
-    return {.lengths = std::move(lengths), .depths = {0, 1}, .n_samples = n_samples, .count = count_words, .warn = {}};
+    return {.lengths = std::move(lengths),
+            .depths = {0, 1},
+            .n_samples = n_samples,
+            .counter = counter(),
+            .warn = {},
+            .progress = {}};
 }
 
 TEST(Samples, AreTheSameForASeedHoweverManyAreMade) {
@@ -134,6 +159,11 @@ TEST(Samples, RefuseALengthThatCannotHoldTheFacts) {
 TEST(Filler, SentencesOfATextAreCutAtTheirEnds) {
     EXPECT_EQ(split_sentences("One two.\nThree\n four!  Five? six"),
               (std::vector<std::string>{"One two.", "Three four!", "Five?", "six"}));
+    for (const auto& part : split_sentences(std::string(5000, 'x') + " " + std::string(5000, 'y')))
+        EXPECT_LE(part.size(), 600U);
+    std::string words;
+    for (int i = 0; i < 500; i++) words += "word ";
+    EXPECT_GT(split_sentences(words).size(), 6U);
     EXPECT_TRUE(split_sentences(" \n ").empty());
 }
 

@@ -11,24 +11,24 @@ namespace {
 class Files : public testing::Test {
   protected:
     void SetUp() override {
-        folder_ = std::filesystem::path(testing::TempDir()) / "jsonl_test";
-        std::filesystem::create_directories(folder_);
+        folder = std::filesystem::path(testing::TempDir()) / "jsonl_test";
+        std::filesystem::create_directories(folder);
     }
-    void TearDown() override { std::filesystem::remove_all(folder_); }
+    void TearDown() override { std::filesystem::remove_all(folder); }
 
     std::string write(const std::string& name, const std::string& text) {
-        std::ofstream(folder_ / name) << text;
-        return (folder_ / name).string();
+        std::ofstream(folder / name) << text;
+        return (folder / name).string();
     }
 
     TaskInput input(std::vector<std::string> data) {
-        return {.n_samples = 100, .data = std::move(data), .count = {}, .warn = [this](const std::string& message) {
-                    warnings_.push_back(message);
+        return {.n_samples = 100, .data = std::move(data), .counter = {}, .warn = [this](const std::string& message) {
+                    warnings.push_back(message);
                 }};
     }
 
-    std::filesystem::path folder_;
-    std::vector<std::string> warnings_;
+    std::filesystem::path folder;
+    std::vector<std::string> warnings;
 };
 
 constexpr const char* kLine = R"({"prompt": "line a: <12>. What is in line a?", "expected_number": 12})";
@@ -47,9 +47,9 @@ TEST_F(Files, AMalformedLineIsNamedByFileAndLine) {
         const auto samples = longeval_samples(going_on);
         ASSERT_TRUE(samples);
         EXPECT_EQ(samples->size(), 2U);
-        ASSERT_EQ(warnings_.size(), 1U);
-        EXPECT_TRUE(warnings_[0].starts_with(path + ":3: "));
-        warnings_.clear();
+        ASSERT_EQ(warnings.size(), 1U);
+        EXPECT_TRUE(warnings[0].starts_with(path + ":3: "));
+        warnings.clear();
     }
 }
 
@@ -57,7 +57,7 @@ TEST_F(Files, AFolderIsItsJsonlFilesInOrder) {
     write("b.jsonl", kLine);
     write("a.jsonl", R"({"prompt": "first", "expected_number": "7"})");
     write("notes.txt", "no sample");
-    const auto samples = longeval_samples(input({folder_.string()}));
+    const auto samples = longeval_samples(input({folder.string()}));
     ASSERT_TRUE(samples) << samples.error().message;
     ASSERT_EQ(samples->size(), 2U);
     EXPECT_EQ((*samples)[0].prompt, "first");
@@ -65,8 +65,8 @@ TEST_F(Files, AFolderIsItsJsonlFilesInOrder) {
 }
 
 TEST_F(Files, WhatIsNotThereOrEmptyIsSaid) {
-    EXPECT_FALSE(longeval_samples(input({(folder_ / "none.jsonl").string()})));
-    EXPECT_FALSE(longeval_samples(input({folder_.string()})));
+    EXPECT_FALSE(longeval_samples(input({(folder / "none.jsonl").string()})));
+    EXPECT_FALSE(longeval_samples(input({folder.string()})));
     EXPECT_FALSE(longeval_samples(input({write("empty.jsonl", "\n")})));
 }
 

@@ -18,6 +18,18 @@ TEST(ContainsAll, IsTheShareOfTheAnswersThatStandThere) {
     EXPECT_EQ(contains_all("", answers({"x"})), 0);
 }
 
+TEST(ContainsAny, IsWhetherOneAnswerStandsThere) {
+    EXPECT_EQ(contains_any("it was Paris", answers({"London", "paris"})), 1);
+    EXPECT_EQ(contains_any("it was Rome", answers({"London", "paris"})), 0);
+}
+
+TEST(LastNumber, IsComparedInWhole) {
+    EXPECT_EQ(last_number("line 7 holds <1234>", answers({"1234"})), 1);
+    EXPECT_EQ(last_number("91234", answers({"1234"})), 0) << "a part of a number is none";
+    EXPECT_EQ(last_number("1234, or 99", answers({"1234"})), 0);
+    EXPECT_EQ(last_number("none", answers({"1234"})), 0);
+}
+
 TEST(QaF1, CountsWordsWithoutCasePunctuationAndArticles) {
     // predicted: big red dog (3), true: red dog runs fast (4), common: 2. P = 2/3, R = 1/2.
     EXPECT_NEAR(qa_f1("The big, red dog!", answers({"a red dog runs fast"})), 4.0 / 7, 1e-12);
@@ -62,6 +74,8 @@ TEST(CodeSimilarity, ComparesTheFirstLineOfCode) {
     // "abcd" and "abxd": 3 in common of 8 characters.
     EXPECT_NEAR(code_similarity("abcd", answers({"abxd"})), 0.75, 1e-12);
     EXPECT_EQ(code_similarity("```\n", answers({"x"})), 0);
+    EXPECT_EQ(code_similarity("# a comment\n\nreturn x;", answers({"return x;"})), 0) << "the first line left is empty";
+    EXPECT_NEAR(code_similarity("äb", answers({"äc"})), 0.5, 1e-12) << "characters, not bytes";
 }
 
 TEST(AnswerLetter, ReadsTheLetterThatTheAnswerNames) {
@@ -70,24 +84,46 @@ TEST(AnswerLetter, ReadsTheLetterThatTheAnswerNames) {
     EXPECT_EQ(answer_letter("The correct answer is (C)", answers({"B"})), 0);
     EXPECT_EQ(answer_letter("B", answers({"B"})), 0);
     EXPECT_EQ(answer_letter("The correct answer is (", answers({"B"})), 0);
+    EXPECT_EQ(answer_letter("The correct answer is (insert answer here). The correct answer is (B)", answers({"B"})),
+              1);
+    EXPECT_EQ(answer_letter("The correct answer is C. The correct answer is (B)", answers({"B"})), 1);
 }
 
 TEST(Confidence, IsWilsonsForRightAndWrong) {
     // 8 of 10: Wilson's 95 % interval is 0.490 to 0.943 (Brown, Cai and DasGupta 2001).
-    const auto [low, high] = confidence(std::vector<double>{1, 1, 1, 1, 1, 1, 1, 1, 0, 0});
-    EXPECT_NEAR(low, 0.4902, 1e-4);
-    EXPECT_NEAR(high, 0.9433, 1e-4);
+    const auto interval = confidence(std::vector<double>{1, 1, 1, 1, 1, 1, 1, 1, 0, 0});
+    ASSERT_TRUE(interval.has_value());
+    EXPECT_NEAR(interval->low, 0.4902, 1e-4);
+    EXPECT_NEAR(interval->high, 0.9433, 1e-4);
     const auto all = confidence(std::vector<double>(10, 1.0));
-    EXPECT_NEAR(all.low, 0.7225, 1e-4);
-    EXPECT_NEAR(all.high, 1, 1e-12);
+    ASSERT_TRUE(all.has_value());
+    EXPECT_NEAR(all->low, 0.7225, 1e-4);
+    EXPECT_NEAR(all->high, 1, 1e-12);
 }
 
-TEST(Confidence, IsTheNormalDistributionsForShares) {
-    // Mean 0.5, standard deviation 0.5 sqrt(4/3) / 2 …: values 0, 0.5, 0.5, 1.
-    const std::vector<double> scores = {0, 0.5, 0.5, 1};
-    const double half = 1.959964 * std::sqrt(0.5 / 3 / 4);
-    EXPECT_NEAR(confidence(scores).low, 0.5 - half, 1e-9);
-    EXPECT_NEAR(confidence(scores).high, 0.5 + half, 1e-9);
+TEST(Confidence, IsStudentsForShares) {
+    // Mean 0.5, variance 0.5/3; Student's 97.5 % quantile with 3 degrees of freedom is 3.182.
+    const std::vector<double> scores = {0.1, 0.5, 0.5, 0.9};
+    const double half = 3.182446 * std::sqrt(0.32 / 3 / 4);
+    const auto interval = student_confidence(scores);
+    ASSERT_TRUE(interval.has_value());
+    EXPECT_NEAR(interval->low, 0.5 - half, 0.01 * half);
+    EXPECT_NEAR(interval->high, 0.5 + half, 0.01 * half);
+    EXPECT_EQ(confidence(scores)->low, 0) << "a score is never below 0";
+    // 2 values, 1 degree of freedom: 12.706.
+    EXPECT_NEAR(student_confidence(std::vector<double>{1, 3})->high, 2 + 12.7062, 1e-9);
+    // 30 degrees of freedom: 2.042.
+    std::vector<double> many(31, 0.0);
+    many[0] = 31;
+    const double deviation = std::sqrt((30.0 * 30 + 30) / 30 / 31);
+    EXPECT_NEAR(student_confidence(many)->high, 1 + 2.0423 * deviation, 0.001 * deviation);
+}
+
+TEST(Confidence, IsNotKnownFromOneValueOrFromEqualShares) {
+    EXPECT_FALSE(student_confidence(std::vector<double>{0.3}).has_value());
+    EXPECT_FALSE(student_confidence(std::vector<double>{0.3, 0.3}).has_value());
+    EXPECT_FALSE(confidence(std::vector<double>{0.75, 0.75}).has_value());
+    EXPECT_FALSE(confidence({}).has_value());
 }
 
 }  // namespace

@@ -25,12 +25,12 @@ std::vector<Row> rows() {
     return {row("full", 0, -1, 0.9), row("full", 0, 0.5, 0.8), row("cake", 64, -1, 0.75), row("cake", 64, 0.5, 0.5)};
 }
 
-TEST(Table, ShowsWhatIsTakenOverAllDepths) {
+TEST(Table, HasDepthsBesideWhatIsTakenOverAllOfThem) {
     EXPECT_EQ(to_table(rows()),
-              "| policy | budget | subtask | length | samples | score (95 %)        |\n"
-              "| ------ | ------ | ------- | ------ | ------- | ------------------- |\n"
-              "| full   | all    | a, \"b\"  | 512    | 7       | 0.900 (0.800–1.000) |\n"
-              "| cake   | 64     | a, \"b\"  | 512    | 7       | 0.750 (0.650–0.850) |\n");
+              "| policy | budget | subtask | length | samples | score (95 %)        | at 50% |\n"
+              "| ------ | ------ | ------- | ------ | ------- | ------------------- | ------ |\n"
+              "| full   | all    | a, \"b\"  | 512    | 7       | 0.900 (0.800–1.000) | 0.80   |\n"
+              "| cake   | 64     | a, \"b\"  | 512    | 7       | 0.750 (0.650–0.850) | 0.50   |\n");
 }
 
 TEST(Csv, QuotesWhatHasToBe) {
@@ -51,9 +51,20 @@ TEST(Json, HoldsEveryRow) {
     EXPECT_EQ(object["rows"][2]["score"], 0.75);
 }
 
+TEST(Plot, HasAPlaceForNothingLostOnALogarithmicAxis) {
+    if (!check_plotter()) GTEST_SKIP() << "gnuplot is not installed";
+    auto zero = rows();
+    for (auto& row : zero) row.figures = {{.name = "kl", .value = 0, .interval = std::nullopt}};
+    const std::string path = testing::TempDir() + "/zero.svg";
+    const auto drawn = draw_svg(line_plot(zero, "zero"), path);
+    EXPECT_TRUE(drawn) << drawn.error().message;
+    std::filesystem::remove(path);
+}
+
 TEST(Plot, DrawsSvgInWholeOrNotAtAll) {
     if (!check_plotter()) GTEST_SKIP() << "gnuplot is not installed";
-    const std::string path = testing::TempDir() + "/it's a plot.svg";
+    // A path is never a command.
+    const std::string path = testing::TempDir() + "/|it's a plot; #.svg";
     for (const auto& commands : {line_plot(rows(), "it's"), heat_map(rows(), "100 % 'of' it")}) {
         const auto drawn = draw_svg(commands, path);
         ASSERT_TRUE(drawn) << drawn.error().message << "\n" << commands;

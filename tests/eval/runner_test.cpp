@@ -54,7 +54,7 @@ TEST(RunSamples, AsksEachSampleUnderEachSettingAsARunOfItsOwnWould) {
     }
     size_t n_answers = 0;
     const auto all = settings();
-    const auto rows = run_samples(
+    const auto outcome = run_samples(
         engine, samples, all,
         {.progress = {},
          .on_cut = {},
@@ -71,24 +71,26 @@ TEST(RunSamples, AsksEachSampleUnderEachSettingAsARunOfItsOwnWould) {
              EXPECT_EQ(text, expected);
              EXPECT_EQ(score, contains_all(text, sample));
          }});
-    ASSERT_TRUE(rows) << rows.error().message;
+    ASSERT_FALSE(outcome.error) << outcome.error->message;
+    const auto& rows = outcome.rows;
     EXPECT_EQ(n_answers, samples.size() * all.size());
     // Of each setting: a, a at depth 0, four, four at 0, a at 1, more, more at 1.
-    EXPECT_EQ(rows->size(), all.size() * 7);
-    EXPECT_EQ((*rows)[0].subtask, "a");
-    EXPECT_EQ((*rows)[0].n_samples, 3U);
-    EXPECT_EQ((*rows)[0].depth, -1);
+    EXPECT_EQ(rows.size(), all.size() * 7);
+    EXPECT_EQ(rows[0].subtask, "a");
+    EXPECT_EQ(rows[0].n_samples, 3U);
+    EXPECT_EQ(rows[0].depth, -1);
 }
 
 TEST(RunSamples, StopsWhereItIsToldAndGivesWhatItHas) {
     const auto engine = load();
     const std::vector<Sample> samples(
         5, {.prompt = long_text(3), .answers = {"x"}, .metric = contains_all, .max_tokens = 2});
-    const auto rows =
+    const auto outcome =
         run_samples(engine, samples, settings(),
                     {.progress = [](size_t n_done, size_t) { return n_done < 2; }, .on_cut = {}, .on_answer = {}});
-    ASSERT_TRUE(rows) << rows.error().message;
-    for (const auto& row : *rows) EXPECT_EQ(row.n_samples, 2U);
+    ASSERT_FALSE(outcome.error) << outcome.error->message;
+    const auto& rows = outcome.rows;
+    for (const auto& row : rows) EXPECT_EQ(row.n_samples, 2U);
 }
 
 TEST(RunSamples, CutsTheMiddleOfALongPrompt) {
@@ -96,10 +98,55 @@ TEST(RunSamples, CutsTheMiddleOfALongPrompt) {
     const std::vector<Sample> samples(
         1, {.prompt = long_text(9), .answers = {"x"}, .metric = contains_all, .max_tokens = 2});
     int n_cut = 0;
-    const auto rows = run_samples(engine, samples, settings(),
-                                  {.max_prompt = 100, .progress = {}, .on_cut = [&] { n_cut++; }, .on_answer = {}});
-    ASSERT_TRUE(rows) << rows.error().message;
+    const auto outcome = run_samples(engine, samples, settings(),
+                                     {.max_context = 100, .progress = {}, .on_cut = [&] { n_cut++; }, .on_answer = {}});
+    ASSERT_FALSE(outcome.error) << outcome.error->message;
+    const auto& rows = outcome.rows;
     EXPECT_EQ(n_cut, 1);
+}
+
+TEST(RunSamples, AveragesOverSubtasksAndKeepsWhatCameBeforeAnError) {
+    const auto engine = load();
+    const auto sample = [](std::string subtask, Metric metric) {
+        return Sample{.subtasks = {std::move(subtask)},
+                      .prompt = long_text(2),
+                      .answers = {"x"},
+                      .metric = metric,
+                      .max_tokens = 2};
+    };
+    const Metric right = [](std::string_view, const Sample&) { return 1.0; };
+    const Metric wrong = [](std::string_view, const Sample&) { return 0.0; };
+    std::vector<Sample> samples = {sample("a", right), sample("a", right), sample("a", right), sample("b", wrong)};
+    const auto good =
+        run_samples(engine, samples, settings(), {.average = true, .progress = {}, .on_cut = {}, .on_answer = {}});
+    ASSERT_FALSE(good.error);
+    ASSERT_EQ(good.rows.size(), 3 * settings().size());
+    EXPECT_EQ(good.rows[2].subtask, "average");
+    EXPECT_EQ(good.rows[2].figures[0].value, 0.5) << "each subtask counts the same";
+    EXPECT_EQ(good.rows[2].n_samples, 4U);
+
+    // A text beyond the context of one setting.
+    samples[3].prompt = long_text(40);
+    auto bounded = settings();
+    bounded[4].options.max_tokens = 500;
+    const auto bad = run_samples(engine, samples, bounded, {.progress = {}, .on_cut = {}, .on_answer = {}});
+    ASSERT_TRUE(bad.error.has_value());
+    EXPECT_NE(bad.error->message.find("500"), std::string::npos) << bad.error->message;
+    ASSERT_EQ(bad.rows.size(), settings().size());
+    EXPECT_EQ(bad.rows[0].n_samples, 3U);
+}
+
+TEST(Fidelity, KeepsPassagesApart) {
+    const auto engine = load();
+    const auto n = static_cast<int64_t>(engine.tokenize(long_text(10), false)->size());
+    const std::vector<FidelityInput> texts = {
+        {.name = "rain", .text = long_text(10), .n_prompt = n / 3, .n_continuation = 10, .n_samples = 50}};
+    const std::vector<std::string> policies = {"full", "streaming-llm"};
+    const std::vector<int64_t> budgets = {40};
+    const auto outcome = fidelity(engine, texts, all_settings(policies, budgets, {}), {});
+    ASSERT_FALSE(outcome.error) << outcome.error->message;
+    ASSERT_EQ(outcome.rows.size(), 1U) << "the full cache is what the others are compared with";
+    EXPECT_EQ(outcome.rows[0].n_samples, 2U);
 }
 
 TEST(Fidelity, IsPerfectWhereNothingIsDroppedAndFallsWithTheBudget) {
@@ -108,24 +155,26 @@ TEST(Fidelity, IsPerfectWhereNothingIsDroppedAndFallsWithTheBudget) {
         {.name = "rain", .text = long_text(60), .n_prompt = 300, .n_continuation = 40, .n_samples = 3}};
     const std::vector<std::string> policies = {"streaming-llm"};
     const std::vector<int64_t> budgets = {40, 200, 1000};
-    const auto rows = fidelity(engine, texts, all_settings(policies, budgets, {}), {});
-    ASSERT_TRUE(rows) << rows.error().message;
-    ASSERT_EQ(rows->size(), 3U);
-    const auto figure = [&](size_t row, size_t i) { return (*rows)[row].figures[i].value; };
+    const auto outcome = fidelity(engine, texts, all_settings(policies, budgets, {}), {});
+    ASSERT_FALSE(outcome.error) << outcome.error->message;
+    const auto& rows = outcome.rows;
+    ASSERT_EQ(rows.size(), 3U);
+    const auto figure = [&](size_t row, size_t i) { return rows[row].figures[i].value; };
     EXPECT_GT(figure(0, 0), figure(1, 0));
     EXPECT_GT(figure(1, 0), 1e-6);
     EXPECT_LT(figure(0, 1), 1);
     // KL, agreement and ratio of the perplexities with nothing dropped.
+    EXPECT_EQ(rows[0].subtask, "rain");
     EXPECT_NEAR(figure(2, 0), 0, 1e-9);
     EXPECT_EQ(figure(2, 1), 1);
     EXPECT_NEAR(figure(2, 2), 1, 1e-9);
-    EXPECT_EQ((*rows)[0].n_samples, 3U);
+    EXPECT_EQ(rows[0].n_samples, 3U);
 
     const std::vector<FidelityInput> too_short = {
         {.name = "rain", .text = "the rain", .n_prompt = 300, .n_continuation = 40}};
     const auto refused = fidelity(engine, too_short, settings(), {});
-    ASSERT_FALSE(refused);
-    EXPECT_TRUE(refused.error().message.starts_with("rain: has "));
+    ASSERT_TRUE(refused.error.has_value());
+    EXPECT_TRUE(refused.error->message.starts_with("rain: has "));
 }
 
 }  // namespace
