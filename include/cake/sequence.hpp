@@ -25,7 +25,9 @@ struct SequenceOptions {
     std::string allocator;
     int32_t window = 32;  // 1 to 1,024: the last W tokens, whose queries judge the others, always stay
     float gamma = 200;    // weight of the variance in the `cake` scorer
-    double tau1 = 1;      // exponents 1/tau1 of dispersion and 1/tau2 of shift in the preference
+    int32_t pool_kernel =
+        0;            // neighbouring tokens that share scores, odd; 0: as published, 5 for cake and 7 for snapkv
+    double tau1 = 1;  // exponents 1/tau1 of dispersion and 1/tau2 of shift in the preference
     double tau2 = 1;
     int32_t evict_interval = 0;  // tokens decoded between evictions; 0: a sixteenth of the budget, at most 32
     std::string cache_type_k = "f16";

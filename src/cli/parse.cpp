@@ -79,6 +79,11 @@ void KvFlags::add_method_to(CLI::App& app) {
         ->type_name("X")
         ->capture_default_str()
         ->group(kGroup);
+    app.add_option(
+           "--pool-kernel", options.pool_kernel,
+           "neighbouring tokens that share their scores, an odd number (default: the scorer's own, cake 5, snapkv 7)")
+        ->type_name("N")
+        ->group(kGroup);
     app.add_option("--tau1", options.tau1, "the preference takes dispersion to the power 1/tau1")
         ->type_name("X")
         ->capture_default_str()

@@ -32,6 +32,7 @@ std::vector<float> score_layer(const SequenceState& state, int32_t layer, int64_
                                 .positions = positions,
                                 .stats = stats,
                                 .gamma = state.options.gamma,
+                                .pool_kernel = state.options.pool_kernel,
                                 .seed = state.options.seed});
 }
 

@@ -82,6 +82,13 @@ Result<void> check_numbers(const SequenceOptions& o) {
     if (o.window < 1 || o.window > kMostWindow)
         return fail(std::format("a window of {} tokens is not possible: 1 to {} are", o.window, kMostWindow));
     if (!std::isfinite(o.gamma) || o.gamma < 0) return fail("gamma must be a number of at least 0");
+    constexpr int32_t kMostPooled = 127;
+    if (o.pool_kernel < 0 || o.pool_kernel > kMostPooled || (o.pool_kernel > 0 && o.pool_kernel % 2 == 0)) {
+        return fail(
+            std::format("a pooling kernel of {} keys is not possible: odd numbers to {} are (or 0 for the "
+                        "scorer's own)",
+                        o.pool_kernel, kMostPooled));
+    }
     const auto positive = [](double x) { return std::isfinite(x) && x > 0; };
     if (!positive(o.tau1) || !positive(o.tau2)) return fail("tau1 and tau2 must be positive numbers");
     if (o.evict_interval < 0) return fail("the evict interval must be at least 1 token (or 0 for the default)");

@@ -157,8 +157,8 @@ Result<void> run_gnuplot(const std::string& commands, std::FILE* svg) {
     }
     if (status == 0) return {};
     std::string said(300, '\0');
-    std::rewind(complaints.get());
-    said.resize(std::fread(said.data(), 1, said.size(), complaints.get()));
+    const bool told = std::fseek(complaints.get(), 0, SEEK_SET) == 0;
+    said.resize(told ? std::fread(said.data(), 1, said.size(), complaints.get()) : 0);
     return fail("gnuplot could not draw it: " + said);
 }
 

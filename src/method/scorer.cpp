@@ -52,12 +52,16 @@ std::vector<float> score_heads(const ScorerInput& input, Indicator indicator, Po
     return scores;
 }
 
+int64_t kernel(const ScorerInput& input, int64_t published) {
+    return input.pool_kernel > 0 ? input.pool_kernel : published;
+}
+
 /// Mean plus gamma times variance, average-pooled by 5 (CAKE's eviction indicator; paper, eq. 10).
 std::vector<float> cake_score(const ScorerInput& input) {
     const auto& stats = *input.stats;
     return score_heads(
         input, [&](size_t i) { return stats.mean[i] + input.gamma * stats.variance[i]; },
-        [](std::span<const float> in, std::span<float> out) { average_pool(in, out, 5); });
+        [&](std::span<const float> in, std::span<float> out) { average_pool(in, out, kernel(input, 5)); });
 }
 
 /// The window's attention, max-pooled by 7 (SnapKV).
@@ -65,7 +69,7 @@ std::vector<float> snapkv_score(const ScorerInput& input) {
     const auto& stats = *input.stats;
     return score_heads(
         input, [&](size_t i) { return stats.mean[i]; },
-        [](std::span<const float> in, std::span<float> out) { max_pool(in, out, 7); });
+        [&](std::span<const float> in, std::span<float> out) { max_pool(in, out, kernel(input, 7)); });
 }
 
 /// The first four tokens of the text, then the most recent ones (StreamingLLM).

@@ -18,6 +18,8 @@ struct ScorerInput {
     std::span<const int32_t> positions;     // [n_keys, n_head_kv] position of each key in the text
     const AttentionStats* stats = nullptr;  // null where the scorer does not read attention
     float gamma = 200;
+    int32_t pool_kernel =
+        0;  // neighbouring keys that share their scores, an odd number; 0: as the scorer was published
     uint64_t seed = 0;
 };
 

@@ -16,6 +16,7 @@ from support.cake_process import MODELS, assert_refused, cake, command, environm
 
 N_LAYER, N_HEAD_KV, HEAD_DIM, TRAINED = 4, 2, 32, 2048
 SLOT_BYTES = 2 * N_HEAD_KV * HEAD_DIM * 2  # K and V of one token in one layer, in f16
+BUNDLED = pathlib.Path(__file__).parents[2] / "models/cake-mini.gguf"
 WORDS = " ".join("the rain in spain stays mainly in the plain and so does the train".split() * 40)
 
 
@@ -202,6 +203,26 @@ class Evaluation(unittest.TestCase):
             self.assertTrue(header.startswith("policy,budget,subtask,length,depth,samples,kl,kl_low,kl_high,top1,"))
             self.assertEqual(len(lines), 4)
             assert_refused(self, cake("eval", "fidelity", *self.FLAGS, "--data", file.name, "--lengths", 10**6), "tokens")
+
+    def test_the_files_of_the_benchmarks(self):
+        shared = os.environ.get("CAKE_SHARED")
+        if not shared:
+            self.skipTest("CAKE_SHARED does not name a folder with data/ (longbench_v1, longeval, …)")
+        data = pathlib.Path(shared) / "data"
+        flags = ("-m", BUNDLED, "--policy", "full,cake", "--kv-budget", 128, "--samples", 1, "-o", "json")
+        for task, folder, subtasks in (
+                ("longbench", "longbench_v1", {"multi_news", "multifieldqa_zh", "passage_retrieval_zh", "average"}),
+                ("longbench-v2", "longbench_v2", {"all", "hard", "short"}),
+                ("longeval", "longeval", {f"{n}_lines" for n in (200, 400, 600, 900, 1350)}),
+                ("kv-retrieval", "kv_retrieval", {f"kv-retrieval-{n}_keys" for n in (75, 140)}),
+                ("ruler", "ruler", {"4096_niah_multikey_3"})):
+            with self.subTest(task=task):
+                result = cake("eval", task, *flags, "--data", data / folder)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                rows = json.loads(result.stdout)["rows"]
+                self.assertEqual({row["subtask"] for row in rows}, subtasks)
+                self.assertEqual({row["policy"] for row in rows}, {"full", "cake"})
+                self.assertTrue(all(0 <= row["score"] <= 1 for row in rows), rows)
 
     def test_a_value_that_is_named_twice_counts_once(self):
         result = cake("eval", "niah", *self.FLAGS, "--lengths", "300,300", "--depths", "50,50", "--kv-budget", "48",

@@ -362,6 +362,8 @@ TEST(Options, WrongOnesAreRefusedByName) {
     refused({.window = 0}, "window");
     refused({.window = 1025}, "1024");
     refused({.gamma = -1}, "gamma");
+    refused({.pool_kernel = 4}, "odd");
+    refused({.pool_kernel = -1}, "pooling");
     refused({.tau1 = 0}, "tau1");
     refused({.cache_type_k = "q3"}, "q8_0");
     refused({.budget = TokensPerLayer{0}}, "at least 32");

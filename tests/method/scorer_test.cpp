@@ -67,6 +67,17 @@ TEST(SnapKvScorer, TakesTheLargestMeanOfSevenKeysAndIgnoresTheVariance) {
     expect_near(score_attention("snapkv", stats, 1, 200), {9, 9, 9, 9, 0, 1, 1, 1, 1});
 }
 
+TEST(Scorers, PoolOverAsManyKeysAsTheyAreTold) {
+    AttentionStats stats(1, 7);
+    stats.mean = {0, 0, 0, 3, 0, 0, 0};
+    const auto pooled = [&](std::string_view name, int32_t kernel) {
+        return score(name, {.n_head = 1, .n_head_kv = 1, .n_keys = 7, .stats = &stats, .pool_kernel = kernel});
+    };
+    expect_near(pooled("cake", 1), {0, 0, 0, 3, 0, 0, 0});
+    expect_near(pooled("cake", 3), {0, 0, 1, 1, 1, 0, 0});
+    expect_near(pooled("snapkv", 5), {0, 3, 3, 3, 3, 3, 0});
+}
+
 TEST(StreamingScorer, KeepsTheFirstFourAndTheMostRecent) {
     const auto positions = up_to(10);
     const auto scores = score("streaming-llm", {.n_head = 1, .n_head_kv = 1, .n_keys = 10, .positions = positions});
