@@ -31,9 +31,10 @@ def draw_log(axes, log):
               if before is None or (entry["stage"], entry["n"]) != (before["stage"], before["n"])]
     for t, name in begins:
         axes.axvline(t, color="#bbbbbb", lw=0.6)
-        axes.text(t, axes.get_ylim()[1] * 0.99, f" {name}", rotation=90, va="top", ha="left", fontsize=7, color="#555555")
+        axes.text(t, axes.get_ylim()[1] * 0.99, f" {name}", rotation=90, va="top", ha="left", fontsize=6, color="#555555")
     lines = axes.get_lines()[:2] + right.get_lines()
-    axes.legend(lines, [line.get_label() for line in lines], loc="center right", fontsize=8)
+    axes.legend(lines, [line.get_label() for line in lines], loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3,
+                frameon=False, fontsize=8)
 
 
 def draw_retrieval(axes, rows):
@@ -41,7 +42,7 @@ def draw_retrieval(axes, rows):
     depths = sorted({float(row["depth"]) for row in rows})
     scores = [[next(float(r["score"]) for r in rows if int(r["length"]) == n and float(r["depth"]) == d) for n in lengths]
               for d in depths]
-    axes.imshow(scores, vmin=0, vmax=1, cmap="RdYlBu", aspect="auto")
+    axes.imshow(scores, vmin=0, vmax=1, cmap="Greens", alpha=0.55, aspect="auto")
     for y, line in enumerate(scores):
         for x, score in enumerate(line):
             axes.text(x, y, f"{score:.2f}", ha="center", va="center", fontsize=8)

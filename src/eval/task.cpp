@@ -7,16 +7,16 @@ namespace cake::eval {
 namespace {
 
 constexpr Task kTasks[] = {
-    {"niah", "one fact hidden in a text, by length and depth", true, Data::none, false, niah_samples},
-    {"needlebench", "single retrieval, multi retrieval, and reasoning over two facts", false, Data::none, true,
-     needlebench_samples},
-    {"ruler", "single, multikey, multivalue, tracking, frequent; or RULER's own files (--data)", false, Data::optional,
-     true, ruler_samples},
-    {"kv-retrieval", "a value of a large JSON object; files of lost-in-the-middle", false, Data::required, false,
-     kv_retrieval_samples},
-    {"longeval", "a number of a long list of lines; LongEval's files", false, Data::required, false, longeval_samples},
-    {"longbench", "LongBench v1: a file for each of its datasets", false, Data::required, true, longbench_samples},
-    {"longbench-v2", "LongBench v2: multiple choice", false, Data::required, false, longbench_v2_samples},
+    {"niah", "one fact hidden in a text, by length and depth", niah_samples, Data::none, true, false},
+    {"needlebench", "single retrieval, multi retrieval, and reasoning over two facts", needlebench_samples, Data::none,
+     false, true},
+    {"ruler", "single, multikey, multivalue, tracking, frequent; or RULER's own files (--data)", ruler_samples,
+     Data::optional, false, true},
+    {"kv-retrieval", "a value of a large JSON object; files of lost-in-the-middle", kv_retrieval_samples,
+     Data::required, false, false},
+    {"longeval", "a number of a long list of lines; LongEval's files", longeval_samples, Data::required, false, false},
+    {"longbench", "LongBench v1: a file for each of its datasets", longbench_samples, Data::required, false, true},
+    {"longbench-v2", "LongBench v2: multiple choice", longbench_v2_samples, Data::required, false, false},
 };
 
 }  // namespace

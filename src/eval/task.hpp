@@ -36,10 +36,10 @@ enum class Data { none, optional, required };
 struct Task {
     std::string_view name;
     std::string_view summary;
-    bool by_depth;  // its samples are made for each of the depths
-    Data data;      // whether it reads files that the user has
-    bool averages;  // an average over its subtasks means something
     Result<std::vector<Sample>> (*make_samples)(const TaskInput& input);
+    Data data;      // whether it reads files that the user has
+    bool by_depth;  // its samples are made for each of the depths
+    bool averages;  // an average over its subtasks means something
 };
 
 /// `fidelity` is none of them: it has no answers (fidelity.hpp).

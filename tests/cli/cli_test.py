@@ -180,7 +180,7 @@ class Evaluation(unittest.TestCase):
         def answers(seed):
             with tempfile.TemporaryDirectory() as folder:
                 path = pathlib.Path(folder) / "answers.jsonl"
-                result = cake("eval", "niah", *self.FLAGS, "--lengths", 300, "--depths", 50, "--samples", 2, "--seed", seed,
+                result = cake("eval", "niah", *self.FLAGS, "--lengths", 600, "--depths", 50, "--samples", 2, "--seed", seed,
                               "--answers", path, "--plot", pathlib.Path(folder) / "niah.svg")
                 self.assertEqual((result.returncode, result.stderr), (0, b""))
                 self.assertIn(b"</svg>", (pathlib.Path(folder) / "niah.svg").read_bytes())
@@ -225,7 +225,7 @@ class Evaluation(unittest.TestCase):
                 self.assertTrue(all(0 <= row["score"] <= 1 for row in rows), rows)
 
     def test_a_value_that_is_named_twice_counts_once(self):
-        result = cake("eval", "niah", *self.FLAGS, "--lengths", "300,300", "--depths", "50,50", "--kv-budget", "48",
+        result = cake("eval", "niah", *self.FLAGS, "--lengths", "600,600", "--depths", "50,50", "--kv-budget", "48",
                       "--samples", 1, "-o", "csv")
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(len(result.stdout.splitlines()), 1 + 5 * 2)
@@ -257,10 +257,10 @@ class Evaluation(unittest.TestCase):
         assert_refused(self, cake("eval", "niah", *flags, "--filler", "/tmp"), "is a folder")
         assert_refused(self, cake("eval", "niah", *flags, "--filler", "/none"), "/none")
         assert_refused(self, cake("eval", "longeval", *flags, "--data", "/none.jsonl"), "/none.jsonl")
-        assert_refused(self, cake("eval", "niah", *flags, "--lengths", 300, "--answers", "/none/a"), "/none/a")
+        assert_refused(self, cake("eval", "niah", *flags, "--lengths", 600, "--answers", "/none/a"), "/none/a")
 
     def test_an_interrupt_gives_the_results_until_then(self):
-        process = subprocess.Popen(command("eval", "niah", *self.FLAGS, "--samples", 100000, "--lengths", 300, "-o", "csv",
+        process = subprocess.Popen(command("eval", "niah", *self.FLAGS, "--samples", 100000, "--lengths", 600, "-o", "csv",
                                            "--depths", 50, "--answers", "/dev/stderr"),
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
         process.stderr.readline()
