@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <numeric>
 
 namespace cake {
 
@@ -35,8 +36,9 @@ Result<KvStore> KvStore::create(Accountant& accountant, ggml_backend_buffer_type
     store.runs_.resize(static_cast<size_t>(shape.n_layer) * static_cast<size_t>(shape.n_head_kv));
     store.positions_.resize(static_cast<size_t>(n_slots));
     store.scores_.resize(static_cast<size_t>(n_slots));
+    store.sums_.resize(static_cast<size_t>(n_slots));
     store.slot_notes_ = AccountedBytes(accountant, MemoryUse::compute,
-                                       static_cast<size_t>(n_slots) * (sizeof(int32_t) + sizeof(float)));
+                                       static_cast<size_t>(n_slots) * (sizeof(int32_t) + 2 * sizeof(float)));
     return store;
 }
 
@@ -44,19 +46,35 @@ std::span<const Run> KvStore::runs(int32_t layer) const {
     return std::span(runs_).subspan(index(layer, 0), static_cast<size_t>(shape_.n_head_kv));
 }
 
-std::span<const int32_t> KvStore::positions(int32_t layer, int32_t head) const {
-    const Run& r = run(layer, head);
-    return std::span(positions_).subspan(static_cast<size_t>(r.begin), static_cast<size_t>(r.length));
+int64_t KvStore::n_held(int32_t layer) const {
+    int64_t n = 0;
+    for (const Run& r : runs(layer)) n += r.length;
+    return n;
 }
 
-std::span<const float> KvStore::scores(int32_t layer, int32_t head) const {
+template <typename T>
+std::span<T> KvStore::notes(std::vector<T>& values, int32_t layer, int32_t head) {
     const Run& r = run(layer, head);
-    return std::span(scores_).subspan(static_cast<size_t>(r.begin), static_cast<size_t>(r.length));
+    return std::span(values).subspan(static_cast<size_t>(r.begin), static_cast<size_t>(r.length));
 }
 
+std::span<int32_t> KvStore::positions(int32_t layer, int32_t head) {
+    return notes(positions_, layer, head);
+}
 std::span<float> KvStore::scores(int32_t layer, int32_t head) {
-    const Run& r = run(layer, head);
-    return std::span(scores_).subspan(static_cast<size_t>(r.begin), static_cast<size_t>(r.length));
+    return notes(scores_, layer, head);
+}
+std::span<float> KvStore::sums(int32_t layer, int32_t head) {
+    return notes(sums_, layer, head);
+}
+std::span<const int32_t> KvStore::positions(int32_t layer, int32_t head) const {
+    return const_cast<KvStore*>(this)->positions(layer, head);
+}
+std::span<const float> KvStore::scores(int32_t layer, int32_t head) const {
+    return const_cast<KvStore*>(this)->scores(layer, head);
+}
+std::span<const float> KvStore::sums(int32_t layer, int32_t head) const {
+    return const_cast<KvStore*>(this)->sums(layer, head);
 }
 
 size_t KvStore::bytes_used() const {
@@ -73,6 +91,7 @@ void KvStore::keep(int32_t layer, int32_t head, std::span<const int32_t> kept) {
     for (const int32_t index : kept) {
         positions_[to] = positions_[static_cast<size_t>(r.begin + index)];
         scores_[to] = scores_[static_cast<size_t>(r.begin + index)];
+        sums_[to] = sums_[static_cast<size_t>(r.begin + index)];
         to++;
     }
     r.length = static_cast<int32_t>(kept.size());
@@ -92,48 +111,56 @@ void KvStore::slide(Run& r, int64_t begin) {
     };
     copy(positions_);
     copy(scores_);
+    copy(sums_);
     r.begin = begin;
 }
 
-void KvStore::arrange(std::span<const int32_t> capacities) {
-    assert(capacities.size() == static_cast<size_t>(shape_.n_layer));
+void KvStore::arrange_runs(std::span<Run> runs, std::span<const int32_t> capacities, int64_t begin, int64_t end) {
     // First everything down, then everything up to its place, so that no run is slid over another.
-    int64_t packed = 0;
-    for (Run& r : runs_) {
-        slide(r, packed);
-        packed += r.length;
+    for (Run& r : runs) {
+        slide(r, begin);
+        begin += r.length;
     }
-    int64_t end = 0;
-    for (const int32_t capacity : capacities) end += static_cast<int64_t>(capacity) * shape_.n_head_kv;
-    assert(end <= buffer_.n_slots() && "a store never holds more than its budget");
-    for (size_t i = runs_.size(); i-- > 0;) {
-        Run& r = runs_[i];
-        r.capacity = capacities[i / static_cast<size_t>(shape_.n_head_kv)];
+    for (size_t i = runs.size(); i-- > 0;) {
+        Run& r = runs[i];
+        r.capacity = capacities[i];
         assert(r.capacity >= r.length);
         end -= r.capacity;
         slide(r, end);
     }
 }
 
-void KvStore::load(int32_t layer, int32_t head, const KvBuffer& from, int64_t base, std::span<const int32_t> kept,
-                   std::span<const int32_t> positions, std::span<const float> scores) {
+void KvStore::arrange(std::span<const int32_t> capacities) {
+    assert(capacities.size() == runs_.size());
+    const auto end = std::accumulate(capacities.begin(), capacities.end(), int64_t{0});
+    assert(end <= buffer_.n_slots() && "a store never holds more than its budget");
+    arrange_runs(runs_, capacities, 0, end);
+}
+
+void KvStore::arrange_layer(int32_t layer, std::span<const int32_t> capacities) {
+    const auto layer_runs = std::span(runs_).subspan(index(layer, 0), static_cast<size_t>(shape_.n_head_kv));
+    const int64_t begin = layer_runs.front().begin;
+    const int64_t end = layer_runs.back().begin + layer_runs.back().capacity;
+    assert(std::accumulate(capacities.begin(), capacities.end(), begin) == end);
+    arrange_runs(layer_runs, capacities, begin, end);
+}
+
+void KvStore::load(int32_t layer, int32_t head, const KvBuffer& from, int64_t base, std::span<const int32_t> kept) {
     Run& r = run(layer, head);
     const auto n = static_cast<int32_t>(kept.size());
-    assert(r.length + n <= r.capacity && positions.size() == kept.size() && scores.size() == kept.size());
-    const int64_t to = r.begin + r.length;
-    move_slots(from, buffer_, gather(kept, base, to));
-    std::ranges::copy(positions, positions_.begin() + to);
-    std::ranges::copy(scores, scores_.begin() + to);
+    assert(r.length + n <= r.capacity);
+    move_slots(from, buffer_, gather(kept, base, r.begin + r.length));
     r.length += n;
 }
 
-void KvStore::push(int32_t layer, int32_t position, float score) {
+void KvStore::push(int32_t layer, int32_t position) {
     for (int32_t head = 0; head < shape_.n_head_kv; head++) {
         Run& r = run(layer, head);
         assert(r.length < r.capacity);
         const auto slot = static_cast<size_t>(r.begin + r.length);
         positions_[slot] = position;
-        scores_[slot] = score;
+        scores_[slot] = 0;
+        sums_[slot] = 0;
         r.length++;
     }
 }

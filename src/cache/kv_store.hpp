@@ -16,8 +16,9 @@ struct Run {
     int32_t capacity = 0;
 };
 
-/// One sequence's compressed cache: a fixed number of slots, allocated once, ragged by layer. It stores and never
-/// decides. Beside K and V each slot has the token's position in the text and the score it was last given.
+/// One sequence's compressed cache: a fixed number of slots, allocated once, ragged by layer and KV head. It stores and
+/// never decides. Beside K and V each slot has the token's position in the text, the score it was last given, and the
+/// attention that it got in all.
 class KvStore {
   public:
     KvStore() = default;
@@ -30,10 +31,16 @@ class KvStore {
     int64_t capacity_tokens() const { return buffer_.n_slots() / shape_.n_head_kv; }
 
     std::span<const Run> runs(int32_t layer) const;  // one for each KV head
-    int32_t length(int32_t layer) const { return runs(layer).front().length; }
+    /// Slots that hold a token, of all KV heads.
+    int64_t n_held(int32_t layer) const;
+    /// Tokens that a KV head holds on average, rounded up.
+    int64_t tokens_held(int32_t layer) const { return (n_held(layer) + shape_.n_head_kv - 1) / shape_.n_head_kv; }
     std::span<const int32_t> positions(int32_t layer, int32_t head) const;
+    std::span<int32_t> positions(int32_t layer, int32_t head);
     std::span<const float> scores(int32_t layer, int32_t head) const;
     std::span<float> scores(int32_t layer, int32_t head);
+    std::span<const float> sums(int32_t layer, int32_t head) const;
+    std::span<float> sums(int32_t layer, int32_t head);
 
     /// Bytes of the slots that are occupied.
     size_t bytes_used() const;
@@ -42,15 +49,18 @@ class KvStore {
     /// Drops all tokens of a run but those at `kept`, ascending indices into it; the run stays where it is.
     void keep(int32_t layer, int32_t head, std::span<const int32_t> kept);
 
-    /// Gives every layer room for `capacities[layer]` tokens, at least as many as it holds, and slides the runs there.
+    /// Gives every run room for `capacities`, [n_head_kv, n_layer], tokens, at least as many as it holds, and slides
+    /// the runs there.
     void arrange(std::span<const int32_t> capacities);
+    /// The same within one layer, [n_head_kv], whose room as a whole stays what it is.
+    void arrange_layer(int32_t layer, std::span<const int32_t> capacities);
 
-    /// Appends tokens to a run from a buffer of the same shape, where token i lies at slot `base + kept[i]`.
-    void load(int32_t layer, int32_t head, const KvBuffer& from, int64_t base, std::span<const int32_t> kept,
-              std::span<const int32_t> positions, std::span<const float> scores);
+    /// Appends tokens to a run from a buffer of the same shape, where token i lies at slot `base + kept[i]`. What is
+    /// known of them is left to the caller.
+    void load(int32_t layer, int32_t head, const KvBuffer& from, int64_t base, std::span<const int32_t> kept);
 
     /// Makes the next slot of every run of the layer the token at `position`; the caller writes its K and V there.
-    void push(int32_t layer, int32_t position, float score);
+    void push(int32_t layer, int32_t position);
 
   private:
     size_t index(int32_t layer, int32_t head) const {
@@ -58,14 +68,18 @@ class KvStore {
     }
     Run& run(int32_t layer, int32_t head) { return runs_[index(layer, head)]; }
     const Run& run(int32_t layer, int32_t head) const { return runs_[index(layer, head)]; }
+    template <typename T>
+    std::span<T> notes(std::vector<T>& values, int32_t layer, int32_t head);
     void slide(Run& run, int64_t begin);
+    void arrange_runs(std::span<Run> runs, std::span<const int32_t> capacities, int64_t begin, int64_t end);
 
     KvShape shape_;
     KvBuffer buffer_;
     std::vector<Run> runs_;           // [n_head_kv, n_layer]
     std::vector<int32_t> positions_;  // [n_slots]
     std::vector<float> scores_;       // [n_slots]
-    AccountedBytes slot_notes_;       // positions and scores
+    std::vector<float> sums_;         // [n_slots]
+    AccountedBytes slot_notes_;       // of these three
 };
 
 }  // namespace cake

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <format>
 
+#include "engine/attention.hpp"
 #include "engine/eviction.hpp"
 #include "engine/graph.hpp"
 #include "model/layer_graph.hpp"
@@ -11,7 +12,12 @@ namespace cake {
 
 namespace {
 
-constexpr size_t kNodesPerLayer = 48;
+/// KV heads that hold unequally many tokens are attended to one by one.
+size_t nodes_per_layer(const Hparams& h) {
+    constexpr size_t kNodes = 48;
+    constexpr size_t kNodesPerHead = 8;
+    return kNodes + kNodesPerHead * static_cast<size_t>(h.n_head_kv);
+}
 
 class Decode {
   public:
@@ -19,7 +25,7 @@ class Decode {
         : state_(state),
           h_(state.hparams()),
           runner_(*state.decode_runner),
-          graph_(kNodesPerLayer * (static_cast<size_t>(h_.n_layer) + 2)),
+          graph_(nodes_per_layer(h_) * (static_cast<size_t>(h_.n_layer) + 2)),
           nodes_(graph_.context(), h_, state.engine->weights) {}
 
     Result<void> run(Token token) {
@@ -43,19 +49,18 @@ class Decode {
     void place(int32_t position) {
         for (int32_t layer = 0; layer < h_.n_layer; layer++) {
             for (const Run& run : state_.store.runs(layer)) slot_numbers_.push_back(run.begin + run.length);
-            state_.store.push(layer, position, 0);
+            state_.store.push(layer, position);
+            state_.n_unread[static_cast<size_t>(layer)]++;
         }
-        auto& ring = state_.ring;
-        ring_number_ = ring.next;
-        ring.next = (ring.next + 1) % state_.options.window;
-        ring.n_filled = std::min(ring.n_filled + 1, state_.options.window);
+        ring_number_ = state_.ring.next;
+        state_.ring.push(1);
     }
 
     void build() {
         token_ = graph_.input(GGML_TYPE_I32, 1);
         position_ = graph_.input(GGML_TYPE_I32, 1);
         slots_ = graph_.input(GGML_TYPE_I64, h_.n_head_kv, h_.n_layer);
-        if (state_.reads_attention()) ring_row_ = graph_.input(GGML_TYPE_I64, 1);
+        if (state_.reads_queries()) ring_row_ = graph_.input(GGML_TYPE_I64, 1);
         ggml_tensor* hidden = nodes_.embed(token_);
         for (int32_t layer = 0; layer < h_.n_layer; layer++) hidden = build_layer(layer, hidden);
         logits_ = graph_.output(nodes_.logits(hidden));
@@ -73,22 +78,14 @@ class Decode {
             ggml_tensor* flat = ggml_reshape_2d(context, query, query->ne[0] * query->ne[1], 1);
             graph_.add(ggml_set_rows(context, state_.ring.layers[static_cast<size_t>(layer)], flat, ring_row_));
         }
-        ggml_tensor* attention =
-            nodes_.attend(query, layer_view(buffer.k(), layer), layer_view(buffer.v(), layer), nullptr);
-        return nodes_.finish(layer, hidden, attention);
+        std::vector<HeadSlots> heads;
+        for (const Run& run : state_.store.runs(layer)) heads.emplace_back(run.begin, run.length);
+        return nodes_.finish(layer, hidden, attend(graph_, nodes_, query, buffer, heads, {}));
     }
 
     void write_slots(ggml_tensor* rows, ggml_tensor* values, ggml_tensor* slots) {
         ggml_tensor* flat = ggml_reshape_2d(graph_.context(), values, values->ne[0], h_.n_head_kv);
         graph_.add(ggml_set_rows(graph_.context(), rows, flat, slots));
-    }
-
-    /// All tokens of one layer: [head_dim, n_kv, n_head_kv].
-    ggml_tensor* layer_view(ggml_tensor* rows, int32_t layer) {
-        const Run& run = state_.store.runs(layer).front();
-        return ggml_view_3d(graph_.context(), rows, rows->ne[0], run.length, h_.n_head_kv, rows->nb[1],
-                            static_cast<size_t>(run.capacity) * rows->nb[1],
-                            static_cast<size_t>(run.begin) * rows->nb[1]);
     }
 
     SequenceState& state_;
@@ -116,11 +113,16 @@ Result<void> check_room(const SequenceState& state, int64_t n_more) {
 Result<void> decode(SequenceState& state, Token token) {
     if (!state.decode_runner)
         state.decode_runner = std::make_unique<GraphRunner>(state.engine->compute, state.accountant);
+    GraphRunner analysis(state.engine->compute, state.accountant);
     for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
-        const Run& run = state.store.runs(layer).front();
-        if (run.length < run.capacity) continue;
-        GraphRunner analysis(state.engine->compute, state.accountant);
-        if (auto evicted = evict_decoded(analysis, state, layer); !evicted) return evicted;
+        const auto full = [](const Run& run) { return run.length == run.capacity; };
+        Result<void> done;
+        if (std::ranges::any_of(state.store.runs(layer), full)) {
+            done = evict_decoded(analysis, state, layer);
+        } else if (state.n_unread[static_cast<size_t>(layer)] == state.options.window) {
+            done = add_decoded_attention(analysis, state, layer);  // before the ring forgets the oldest
+        }
+        if (!done) return done;
     }
     return Decode(state).run(token);
 }

@@ -3,58 +3,46 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <optional>
+#include <utility>
 
-#include "engine/window_analysis.hpp"
 #include "method/allocator.hpp"
 #include "method/preference.hpp"
-#include "method/scorer.hpp"
+#include "method/selection.hpp"
 
 namespace cake {
 
 namespace {
 
-/// Window tokens stay whatever the others score.
-constexpr float kAlways = std::numeric_limits<float>::infinity();
-
-/// Statistics, scores and one head's attention, as the host holds them while a layer is scored.
-size_t scoring_bytes(const Hparams& h, int64_t n_total, size_t n_queries) {
-    return static_cast<size_t>(n_total) * sizeof(float) *
-           (2 * static_cast<size_t>(h.n_head) + 2 * n_queries + static_cast<size_t>(h.n_head_kv));
+/// What stays of a layer whose tokens have these scores.
+std::vector<std::vector<int32_t>> select(const SequenceState& state, std::span<const std::vector<float>> scores,
+                                         int32_t n_keep) {
+    const std::vector<std::span<const float>> views(scores.begin(), scores.end());
+    return select_heads(views, n_keep, state.options.window, state.allocator->heads);
 }
 
-/// Scores of the keys outside the window, by KV head.
-std::vector<float> score_layer(const SequenceState& state, int32_t layer, int64_t n_keys,
-                               std::span<const int32_t> positions, const AttentionStats* stats) {
-    return state.scorer->score({.layer = layer,
-                                .n_head = state.hparams().n_head,
-                                .n_head_kv = state.hparams().n_head_kv,
-                                .n_keys = n_keys,
-                                .positions = positions,
-                                .stats = stats,
-                                .gamma = state.options.gamma,
-                                .pool_kernel = state.options.pool_kernel,
-                                .seed = state.options.seed});
+void shrink(SequenceState& state, int32_t layer, int32_t n_keep) {
+    auto& store = state.store;
+    if (store.tokens_held(layer) <= n_keep) return;
+    std::vector<std::span<const float>> scores;
+    for (int32_t head = 0; head < state.shape.n_head_kv; head++)
+        scores.push_back(std::as_const(store).scores(layer, head));
+    const auto kept = select_heads(scores, n_keep, state.options.window, state.allocator->heads);
+    for (size_t head = 0; head < kept.size(); head++) store.keep(layer, static_cast<int32_t>(head), kept[head]);
 }
 
-std::vector<int32_t> all_of(int64_t n) {
-    std::vector<int32_t> indices(static_cast<size_t>(n));
-    std::iota(indices.begin(), indices.end(), 0);
-    return indices;
-}
-
-void shrink(KvStore& store, int32_t layer, int32_t n_keep) {
-    if (store.length(layer) <= n_keep) return;
-    for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
-        store.keep(layer, head, select_top(store.scores(layer, head), n_keep));
-    }
+std::vector<HeadSlots> held_slots(const KvStore& store, int32_t layer) {
+    std::vector<HeadSlots> slots;
+    for (const Run& run : store.runs(layer)) slots.emplace_back(run.begin, run.length);
+    return slots;
 }
 
 }  // namespace
 
 SegmentEviction::SegmentEviction(SequenceState& state, int64_t n_segment) : state_(state) {
-    int64_t n_total = 0;
-    for (int32_t layer = 0; layer < state.shape.n_layer; layer++) n_total += state.store.length(layer) + n_segment;
-    fits_ = n_total <= state.store.capacity_tokens();
+    int64_t n_slots = state.shape.n_layer * state.shape.n_head_kv * n_segment;
+    for (int32_t layer = 0; layer < state.shape.n_layer; layer++) n_slots += state.store.n_held(layer);
+    fits_ = n_slots <= state.store.buffer().n_slots();
 }
 
 int64_t SegmentEviction::total_tokens(int32_t layer) const {
@@ -63,125 +51,144 @@ int64_t SegmentEviction::total_tokens(int32_t layer) const {
     const int64_t capacity = state_.store.capacity_tokens();
     // What later layers still hold of earlier segments, the slack of decoding included, is in the store too.
     int64_t room = capacity - (layer + 1) * window;
-    for (int32_t later = layer + 1; later < n_layer; later++) room -= state_.store.length(later);
+    for (int32_t later = layer + 1; later < n_layer; later++) room -= state_.store.tokens_held(later);
     return std::max<int64_t>(std::min(room, capacity - n_layer * (state_.slack + window)), 0);
 }
 
-void SegmentEviction::arrange(int32_t layer, int32_t n_joining) {
-    std::vector<int32_t> capacities;
-    for (int32_t l = 0; l < state_.shape.n_layer; l++)
-        capacities.push_back(l == layer ? n_joining : state_.store.length(l));
-    state_.store.arrange(capacities);
-}
-
-void SegmentEviction::join(int32_t layer, const KvBuffer& flight, std::span<const int64_t> head_begin,
-                           const std::vector<std::vector<int32_t>>& positions, const AttentionStats* stats) {
-    auto& store = state_.store;
-    const auto& h = state_.hparams();
-    auto& report = state_.layers[static_cast<size_t>(layer)];
-    const auto n_total = static_cast<int64_t>(positions.front().size());
-    if (fits_) {
-        arrange(layer, static_cast<int32_t>(n_total));
-        const std::vector<float> scores(static_cast<size_t>(n_total), kAlways);
-        for (int32_t head = 0; head < h.n_head_kv; head++) {
-            const auto i = static_cast<size_t>(head);
-            store.load(layer, head, flight, head_begin[i], all_of(n_total), positions[i], scores);
-        }
-        return;
-    }
-
-    const auto window = static_cast<int32_t>(std::min<int64_t>(state_.options.window, n_total));
-    const int64_t n_keys = n_total - window;
-    const AccountedBytes held(state_.accountant, MemoryUse::compute,
-                              scoring_bytes(h, n_total, static_cast<size_t>(window)));
+/// The budgets of the layers so far, beside their windows.
+std::span<const int32_t> SegmentEviction::slice(int32_t layer, int64_t n_keys, const AttentionStats* stats) {
     double preferred = 0;
-    if (stats != nullptr && state_.allocator->reads_attention) {
+    auto& report = state_.layers[static_cast<size_t>(layer)];
+    report = {};
+    if (stats != nullptr && (state_.allocator->reads_attention || state_.options.analyse)) {
         preferred = preference(stats->dispersion, stats->shift, state_.options.tau1, state_.options.tau2);
         report = {.dispersion = stats->dispersion, .shift = stats->shift, .preference = preferred};
     }
-    const double weight = state_.allocator->weight(layer, h.n_layer, preferred);
+    const double weight = state_.allocator->weight(layer, state_.shape.n_layer, preferred);
     const auto budgets = cascade_.join(weight, static_cast<int32_t>(n_keys), total_tokens(layer));
+    state_.stages.emplace_back(budgets.begin(), budgets.end());
+    return budgets;
+}
 
-    for (int32_t earlier = 0; earlier < layer; earlier++)
-        shrink(store, earlier, budgets[static_cast<size_t>(earlier)] + state_.options.window);
-    arrange(layer, budgets.back() + window);
-
-    std::vector<int32_t> flat;
-    for (const auto& head : positions) flat.insert(flat.end(), head.begin(), head.begin() + n_keys);
-    const auto scores = score_layer(state_, layer, n_keys, flat, stats);
-    for (int32_t head = 0; head < h.n_head_kv; head++) {
-        const auto i = static_cast<size_t>(head);
-        std::vector<float> head_scores(scores.begin() + head * n_keys, scores.begin() + (head + 1) * n_keys);
-        head_scores.resize(static_cast<size_t>(n_total), kAlways);
-        const auto kept = select_top(head_scores, budgets.back() + window);
-        std::vector<int32_t> kept_positions;
-        std::vector<float> kept_scores;
-        for (const int32_t index : kept) {
-            kept_positions.push_back(positions[i][static_cast<size_t>(index)]);
-            kept_scores.push_back(head_scores[static_cast<size_t>(index)]);
+void SegmentEviction::move_in(int32_t layer, const LayerKeys& keys, std::span<const std::vector<int32_t>> kept,
+                              std::span<const std::vector<float>> scores) {
+    auto& store = state_.store;
+    const auto n_head_kv = static_cast<size_t>(state_.shape.n_head_kv);
+    std::vector<int32_t> capacities;
+    for (int32_t l = 0; l < state_.shape.n_layer; l++) {
+        for (size_t head = 0; head < n_head_kv; head++) {
+            capacities.push_back(l == layer ? static_cast<int32_t>(kept[head].size()) : store.runs(l)[head].length);
         }
-        store.load(layer, head, flight, head_begin[i], kept, kept_positions, kept_scores);
     }
+    store.arrange(capacities);
+    for (size_t i = 0; i < n_head_kv; i++) {
+        const auto head = static_cast<int32_t>(i);
+        store.load(layer, head, keys.buffer, keys.slots[i].begin, kept[i]);
+        const auto pick = [&](std::span<const int32_t> indices, const auto& from, const auto& to) {
+            std::ranges::transform(indices, to.begin(),
+                                   [&](int32_t index) { return from[static_cast<size_t>(index)]; });
+        };
+        pick(kept[i], keys.positions[i], store.positions(layer, head));
+        pick(kept[i], scores[i], store.scores(layer, head));
+        pick(kept[i], keys.sums[i], store.sums(layer, head));
+    }
+}
+
+Result<void> SegmentEviction::join(int32_t layer, const LayerKeys& keys) {
+    int64_t n_slots = 0;
+    for (const auto& head : keys.slots) n_slots += head.length;
+    if (fits_) {
+        std::vector<std::vector<int32_t>> kept;
+        std::vector<std::vector<float>> scores;
+        for (const auto& head : keys.slots) {
+            scores.emplace_back(static_cast<size_t>(head.length), std::numeric_limits<float>::infinity());
+            auto& all = kept.emplace_back(scores.back().size());
+            std::iota(all.begin(), all.end(), 0);
+        }
+        move_in(layer, keys, kept, scores);
+        return {};
+    }
+    const AccountedBytes held(state_.accountant, MemoryUse::compute, scoring_bytes(state_, n_slots));
+    const auto budgets = slice(layer, n_slots / state_.shape.n_head_kv - keys.window, keys.stats);
+    for (int32_t earlier = 0; earlier < layer; earlier++)
+        shrink(state_, earlier, budgets[static_cast<size_t>(earlier)] + state_.options.window);
+    const auto scores = score_layer(state_, layer, keys);
+    if (!scores) return std::unexpected(scores.error());
+    move_in(layer, keys, select(state_, *scores, budgets.back() + keys.window), *scores);
+    return {};
 }
 
 void SegmentEviction::make_room_for_decoding() {
     auto& store = state_.store;
     const int32_t n_layer = state_.shape.n_layer;
-    int64_t left = store.capacity_tokens() - static_cast<int64_t>(n_layer) * state_.slack;
-    for (int32_t layer = 0; layer < n_layer; layer++) left -= store.length(layer);
+    const int64_t n_runs = static_cast<int64_t>(n_layer) * state_.shape.n_head_kv;
+    int64_t left = store.buffer().n_slots() - n_runs * state_.slack;
+    for (int32_t layer = 0; layer < n_layer; layer++) left -= store.n_held(layer);
     // What the prompt left free is shared equally; where it filled even the slack, that comes back at the first
     // eviction.
-    const int64_t share = left >= 0 ? left / n_layer : -((-left + n_layer - 1) / n_layer);
+    const int64_t share = left >= 0 ? left / n_runs : -((-left + n_runs - 1) / n_runs);
 
     std::vector<int32_t> capacities;
     for (int32_t layer = 0; layer < n_layer; layer++) {
-        auto& report = state_.layers[static_cast<size_t>(layer)];
-        report.budget = store.length(layer) + share;
-        capacities.push_back(static_cast<int32_t>(report.budget) + state_.slack);
+        state_.layers[static_cast<size_t>(layer)].budget = store.tokens_held(layer) + share;
+        for (const Run& run : store.runs(layer))
+            capacities.push_back(run.length + static_cast<int32_t>(share) + state_.slack);
     }
     store.arrange(capacities);
 }
 
+Result<void> add_decoded_attention(GraphRunner& runner, SequenceState& state, int32_t layer) {
+    auto& unread = state.n_unread[static_cast<size_t>(layer)];
+    if (!state.sums_attention() || unread == 0) return {};
+    const auto slots = held_slots(state.store, layer);
+    const auto age = state.ring.ages();
+    const int32_t n_group = state.hparams().n_head / state.hparams().n_head_kv;
+    auto done = for_each_attention(runner, state.hparams(),
+                                   {.queries = state.ring.layers[static_cast<size_t>(layer)],
+                                    .unseen = age,
+                                    .k = state.store.buffer().k(),
+                                    .heads = slots},
+                                   [&](int32_t head, std::span<const float> attention) {
+                                       add_to_sums(state.store.sums(layer, head / n_group), attention, n_group,
+                                                   [&](size_t query) { return age[query] < unread; });
+                                   });
+    if (done) unread = 0;
+    return done;
+}
+
 Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t layer) {
     auto& store = state.store;
-    const auto& h = state.hparams();
     const auto n_keep = static_cast<int32_t>(state.layers[static_cast<size_t>(layer)].budget);
-    const int32_t n_total = store.length(layer);
-    const int32_t window = std::min({state.options.window, n_keep, n_total});
-    const int32_t n_keys = n_total - window;
+    const int32_t n_head_kv = state.shape.n_head_kv;
+    if (auto added = add_decoded_attention(runner, state, layer); !added) return added;
 
+    LayerKeys keys{.buffer = store.buffer(), .slots = held_slots(store, layer), .positions = {}, .sums = {}};
+    const auto shortest = std::ranges::min(keys.slots, {}, &HeadSlots::length).length;
+    keys.window = static_cast<int32_t>(std::min<int64_t>({state.options.window, n_keep, shortest}));
+    for (int32_t head = 0; head < n_head_kv; head++) {
+        keys.positions.push_back(store.positions(layer, head));
+        keys.sums.push_back(store.sums(layer, head));
+    }
+    const AccountedBytes held(state.accountant, MemoryUse::compute, scoring_bytes(state, store.n_held(layer)));
     std::optional<AttentionStats> stats;
-    const auto n_queries = static_cast<size_t>(state.ring.n_filled);
-    const AccountedBytes held(state.accountant, MemoryUse::compute, scoring_bytes(h, n_total, n_queries));
-    if (state.scorer->reads_attention) {
-        WindowInput input{.queries = state.ring.layers[static_cast<size_t>(layer)],
-                          .visible = std::vector<int32_t>(n_queries),
-                          .k = store.buffer().k(),
-                          .head_begin = {},
-                          .n_total = n_total,
-                          .n_keys = n_keys};
-        // The row before `next` holds the newest query, which sees everything.
-        for (int32_t age = 0; age < state.ring.n_filled; age++) {
-            const int32_t row = (state.ring.next - 1 - age + 2 * state.options.window) % state.options.window;
-            input.visible[static_cast<size_t>(row)] = n_total - age;
-        }
-        for (const Run& run : store.runs(layer)) input.head_begin.push_back(run.begin);
-        auto analysed = analyze_window(runner, h, input, Dispersion::skip);
+    if (state.scorer->reads.window) {
+        auto analysed = analyse_window(runner, state, layer, keys, Dispersion::skip);
         if (!analysed) return std::unexpected(analysed.error());
         stats = std::move(*analysed);
+        keys.stats = &*stats;
     }
-    std::vector<int32_t> positions;
-    for (int32_t head = 0; head < h.n_head_kv; head++) {
-        const auto all = store.positions(layer, head);
-        positions.insert(positions.end(), all.begin(), all.begin() + n_keys);
+    const auto scores = score_layer(state, layer, keys);
+    if (!scores) return std::unexpected(scores.error());
+    for (int32_t head = 0; head < n_head_kv; head++)
+        std::ranges::copy((*scores)[static_cast<size_t>(head)], store.scores(layer, head).begin());
+    const auto kept = select(state, *scores, n_keep);
+    std::vector<int32_t> capacities;
+    for (int32_t head = 0; head < n_head_kv; head++) {
+        const auto i = static_cast<size_t>(head);
+        store.keep(layer, head, kept[i]);
+        capacities.push_back(static_cast<int32_t>(kept[i].size()) + state.slack);
     }
-    const auto scores = score_layer(state, layer, n_keys, positions, stats ? &*stats : nullptr);
-    for (int32_t head = 0; head < h.n_head_kv; head++) {
-        const auto to = store.scores(layer, head);
-        std::copy_n(scores.begin() + static_cast<ptrdiff_t>(head) * n_keys, n_keys, to.begin());
-        std::fill(to.begin() + n_keys, to.end(), kAlways);
-    }
-    shrink(store, layer, n_keep);
+    if (state.allocator->heads == HeadSplit::adaptive) store.arrange_layer(layer, capacities);
     return {};
 }
 

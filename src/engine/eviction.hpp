@@ -4,9 +4,8 @@
 #include <span>
 #include <vector>
 
-#include "engine/graph.hpp"
+#include "engine/scoring.hpp"
 #include "engine/sequence_state.hpp"
-#include "method/attention_stats.hpp"
 #include "method/cascade.hpp"
 
 namespace cake {
@@ -18,19 +17,19 @@ class SegmentEviction {
     SegmentEviction(SequenceState& state, int64_t n_segment);
 
     /// Whether join() has to be given the layer's statistics.
-    bool reads_attention() const { return !fits_ && state_.reads_attention(); }
+    bool reads_window() const { return !fits_ && state_.reads_window(); }
 
-    /// Layer `layer` in flight, with tokens of KV head h from slot `head_begin[h]` and at `positions[h]`, moves into
-    /// the store. `stats`: of its keys outside the window; null where nothing reads attention.
-    void join(int32_t layer, const KvBuffer& flight, std::span<const int64_t> head_begin,
-              const std::vector<std::vector<int32_t>>& positions, const AttentionStats* stats);
+    /// Layer `layer`, in flight, moves into the store.
+    Result<void> join(int32_t layer, const LayerKeys& keys);
 
     /// After the last layer: each gets the room that it decodes into.
     void make_room_for_decoding();
 
   private:
     int64_t total_tokens(int32_t layer) const;
-    void arrange(int32_t layer, int32_t n_joining);
+    std::span<const int32_t> slice(int32_t layer, int64_t n_keys, const AttentionStats* stats);
+    void move_in(int32_t layer, const LayerKeys& keys, std::span<const std::vector<int32_t>> kept,
+                 std::span<const std::vector<float>> scores);
 
     SequenceState& state_;
     bool fits_;  // everything does, so nothing is scored or dropped
@@ -39,5 +38,8 @@ class SegmentEviction {
 
 /// Decoding: scores a layer again with the queries in the ring and drops all but what it may keep.
 Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t layer);
+
+/// Counts the attention of those decoded queries in the ring that the sums of the layer do not hold yet.
+Result<void> add_decoded_attention(GraphRunner& runner, SequenceState& state, int32_t layer);
 
 }  // namespace cake

@@ -38,6 +38,7 @@ class GraphRunner {
 
     Result<void> allocate(Graph& graph);
     Result<void> compute(Graph& graph);
+    Accountant& accountant() const { return accountant_; }
 
   private:
     const Compute& compute_;

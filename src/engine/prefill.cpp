@@ -5,9 +5,11 @@
 #include <numeric>
 #include <optional>
 
+#include "engine/attention.hpp"
 #include "engine/eviction.hpp"
 #include "engine/graph.hpp"
-#include "engine/window_analysis.hpp"
+#include "engine/layer_in_flight.hpp"
+#include "engine/scoring.hpp"
 #include "method/allocator.hpp"
 #include "model/layer_graph.hpp"
 
@@ -16,6 +18,7 @@ namespace cake {
 namespace {
 
 constexpr size_t kNodesPerLayer = 64;
+constexpr size_t kNodesPerHead = 8;
 constexpr size_t kNodesPerRing = 4;
 constexpr int64_t kLogitsPerGraph = 64;
 
@@ -30,15 +33,25 @@ class Prefill {
           n_segment_(static_cast<int64_t>(tokens.size())),
           n_window_(std::min<int64_t>(state_.options.window, n_segment_)),
           first_output_(options.all_logits ? 0 : n_segment_ - 1),
-          runner_(state_.engine->compute, state_.accountant) {
-        for (SequenceState* state : states) evictions_.emplace_back(*state, n_segment_);
+          runner_(state_.engine->compute, state_.accountant),
+          analysis_(state_.engine->compute, state_.accountant),
+          sums_attention_(std::ranges::any_of(states, &SequenceState::sums_attention)) {
+        for (SequenceState* state : states) {
+            evictions_.emplace_back(*state, n_segment_);
+            state->stages.clear();
+        }
     }
 
     Result<void> run() {
         if (auto allocated = allocate(); !allocated) return allocated;
         if (auto embedded = embed(); !embedded) return embedded;
         for (int32_t layer = 0; layer < h_.n_layer; layer++) {
-            take_kept(layer);
+            if (auto added = add_decoded_attention(analysis_, state_, layer); !added) return added;
+        }
+        first_row_ = state_.ring.next;
+        for (SequenceState* state : states_) state->ring.push(n_window_);
+        for (int32_t layer = 0; layer < h_.n_layer; layer++) {
+            flight_.take(state_.store, layer, static_cast<int32_t>(state_.n_tokens));
             for (int64_t begin = 0; begin < n_segment_; begin += n_batch()) {
                 if (auto chunk = run_chunk(layer, begin, std::min(begin + n_batch(), n_segment_)); !chunk) return chunk;
                 if (!report_progress(layer, begin)) return fail("cancelled");
@@ -48,8 +61,7 @@ class Prefill {
         if (auto computed = compute_logits(); !computed) return computed;
         for (SequenceState* state : states_) {
             state->n_tokens += n_segment_;
-            state->ring.n_filled = static_cast<int32_t>(n_window_);
-            state->ring.next = static_cast<int32_t>(n_window_ % state->options.window);
+            std::ranges::fill(state->n_unread, 0);
             if (state != &state_) state->logits = state_.logits;
         }
         for (auto& eviction : evictions_) eviction.make_room_for_decoding();
@@ -60,15 +72,11 @@ class Prefill {
     int64_t n_batch() const { return state_.engine->options.n_batch; }
 
     Result<void> allocate() {
-        for (int32_t layer = 0; layer < h_.n_layer; layer++) {
-            n_row_ = std::max(n_row_, state_.store.length(layer) + n_segment_);
-        }
         auto* type = state_.engine->compute.buffer_type();
-        auto flight = KvBuffer::allocate(state_.accountant, type, state_.shape, n_row_ * h_.n_head_kv,
-                                         "one layer's K and V of the text");
+        auto flight = LayerInFlight::allocate(state_.accountant, type, state_.store, n_segment_);
         if (!flight) return std::unexpected(flight.error());
         flight_ = std::move(*flight);
-        state_.layer_bytes = std::max<uint64_t>(state_.layer_bytes, flight_.size_bytes());
+        state_.layer_bytes = std::max<uint64_t>(state_.layer_bytes, flight_.buffer().size_bytes());
 
         const auto n_hidden = static_cast<size_t>(n_segment_) * static_cast<size_t>(h_.n_embd);
         const bool large = n_hidden * sizeof(float) > state_.most_hidden_f32_bytes;
@@ -77,9 +85,23 @@ class Prefill {
                                                 n_hidden * ggml_type_size(hidden_type), "the text's hidden states");
         if (!hidden) return std::unexpected(hidden.error());
         hidden_buffer_ = std::move(*hidden);
-        context_.reset(ggml_init({.mem_size = ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
+        context_.reset(ggml_init({.mem_size = 2 * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
         hidden_ = ggml_new_tensor_2d(context_.get(), hidden_type, h_.n_embd, n_segment_);
         ggml_backend_tensor_alloc(hidden_buffer_.get(), hidden_, ggml_backend_buffer_get_base(hidden_buffer_.get()));
+        return sums_attention_ ? allocate_chunk_queries() : Result<void>();
+    }
+
+    /// Where the queries of a chunk outlive its graph.
+    Result<void> allocate_chunk_queries() {
+        chunk_queries_ = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, int64_t{h_.head_dim_k} * h_.n_head,
+                                            std::min(n_batch(), n_segment_));
+        auto buffer =
+            AccountedBuffer::allocate(state_.accountant, MemoryUse::compute, state_.engine->compute.buffer_type(),
+                                      ggml_nbytes(chunk_queries_), "the queries of a batch");
+        if (!buffer) return std::unexpected(buffer.error());
+        chunk_buffer_ = std::move(*buffer);
+        ggml_backend_tensor_alloc(chunk_buffer_.get(), chunk_queries_,
+                                  ggml_backend_buffer_get_base(chunk_buffer_.get()));
         return {};
     }
 
@@ -113,44 +135,16 @@ class Prefill {
         return {};
     }
 
-    /// Moves what the layer kept of earlier segments to the front of the layer in flight.
-    void take_kept(int32_t layer) {
-        auto& store = state_.store;
-        n_kept_ = store.length(layer);
-        positions_.assign(static_cast<size_t>(h_.n_head_kv), {});
-        for (int32_t head = 0; head < h_.n_head_kv; head++) {
-            auto& positions = positions_[static_cast<size_t>(head)];
-            positions.assign_range(store.positions(layer, head));
-            positions.resize(static_cast<size_t>(n_kept_ + n_segment_));
-            std::iota(positions.begin() + n_kept_, positions.end(), static_cast<int32_t>(state_.n_tokens));
-            const auto run = store.runs(layer)[static_cast<size_t>(head)];
-            const SlotMove move{.from = run.begin, .to = head * n_row_, .length = run.length};
-            move_slots(store.buffer(), flight_, {&move, 1});
-            store.keep(layer, head, {});
-        }
-    }
-
-    /// A view of the layer in flight: its first `n_tokens` tokens of all KV heads.
-    ggml_tensor* flight_view(Graph& graph, ggml_tensor* rows, int64_t n_tokens) const {
-        return ggml_view_3d(graph.context(), rows, rows->ne[0], n_tokens, h_.n_head_kv, rows->nb[1],
-                            static_cast<size_t>(n_row_) * rows->nb[1], 0);
-    }
-
-    /// Puts a chunk's K or V, [head_dim, n_head_kv, n], into the rows `slots` of every KV head.
-    void store_in_flight(Graph& graph, ggml_tensor* values, ggml_tensor* rows, ggml_tensor* slots) const {
-        ggml_tensor* by_head = ggml_permute(graph.context(), values, 0, 2, 1, 3);
-        graph.add(ggml_set_rows(graph.context(), flight_view(graph, rows, n_row_), by_head, slots));
-    }
-
     /// Tokens [begin, end) of the segment through one layer. In the last layer only K and V of all tokens are needed,
     /// queries for the window and the outputs, and the rest for the outputs.
     Result<void> run_chunk(int32_t layer, int64_t begin, int64_t end) {
         const bool last = layer == h_.n_layer - 1;
-        const int64_t first_query = last ? std::min(first_output_, n_segment_ - n_window_) : 0;
+        const int64_t first_query = last && !sums_attention_ ? std::min(first_output_, n_segment_ - n_window_) : 0;
         const int64_t query_begin = std::min(std::max(begin, first_query), end);
         const int64_t output_begin = last ? std::min(std::max(begin, first_output_), end) : begin;
 
-        Graph graph(kNodesPerLayer + kNodesPerRing * states_.size());
+        Graph graph(kNodesPerLayer + kNodesPerRing * states_.size() +
+                    kNodesPerHead * static_cast<size_t>(h_.n_head_kv));
         const LayerGraph nodes = layer_graph(graph);
         const auto suffix = [&](ggml_tensor* x, int64_t from) {
             return from == begin ? x
@@ -161,45 +155,91 @@ class Prefill {
         ggml_tensor* input = nodes.attention_input(layer, hidden);
         ggml_tensor* positions = graph.input(GGML_TYPE_I32, end - begin);
         ggml_tensor* slots = graph.input(GGML_TYPE_I64, end - begin);
-        store_in_flight(graph, nodes.key(layer, input, positions), flight_.k(), slots);
-        store_in_flight(graph, nodes.value(layer, input), flight_.v(), slots);
+        graph.add(flight_.put(graph, nodes.key(layer, input, positions), flight_.buffer().k(), slots));
+        graph.add(flight_.put(graph, nodes.value(layer, input), flight_.buffer().v(), slots));
 
-        ggml_tensor* mask = nullptr;
+        std::vector<ggml_tensor*> masks;
+        ggml_tensor* ring_rows = nullptr;
         if (query_begin < end) {
             ggml_tensor* query_positions = ggml_view_1d(graph.context(), positions, end - query_begin,
                                                         static_cast<size_t>(query_begin - begin) * sizeof(int32_t));
             ggml_tensor* query = nodes.query(layer, suffix(input, query_begin), query_positions);
-            store_window_queries(graph, layer, query, query_begin, end);
+            ring_rows = store_window_queries(graph, layer, query, query_begin, end);
+            if (sums_attention_) {
+                ggml_tensor* to = ggml_view_3d(graph.context(), chunk_queries_, query->ne[0], query->ne[1], end - begin,
+                                               query->nb[1], query->nb[2], 0);
+                graph.add(ggml_cpy(graph.context(), query, to));
+            }
             if (output_begin < end) {
-                mask = graph.input(GGML_TYPE_F16, n_kept_ + end, end - output_begin);
+                const auto seen = flight_.slots(n_segment_ - end);
+                for (const auto& head : seen) {
+                    masks.push_back(graph.input(GGML_TYPE_F16, head.length, end - output_begin));
+                    if (is_even(seen)) break;
+                }
                 ggml_tensor* out_query =
                     ggml_view_3d(graph.context(), query, query->ne[0], query->ne[1], end - output_begin, query->nb[1],
                                  query->nb[2], static_cast<size_t>(output_begin - query_begin) * query->nb[2]);
-                ggml_tensor* attention = nodes.attend(out_query, flight_view(graph, flight_.k(), n_kept_ + end),
-                                                      flight_view(graph, flight_.v(), n_kept_ + end), mask);
+                ggml_tensor* attention = attend(graph, nodes, out_query, flight_.buffer(), seen, masks);
                 write_hidden(graph, nodes.finish(layer, suffix(hidden, output_begin), attention), output_begin, end);
             }
         }
         if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
         set_numbers<int32_t>(positions, state_.n_tokens + begin);
-        set_numbers<int64_t>(slots, n_kept_ + begin);
-        if (mask != nullptr) set_causal_mask(mask, output_begin);
-        return runner_.compute(graph);
+        set_numbers<int64_t>(slots, flight_.segment_begin() + begin);
+        if (ring_rows != nullptr) set_ring_rows(ring_rows, end);
+        for (ggml_tensor* mask : masks) set_causal_mask(mask);
+        if (auto computed = runner_.compute(graph); !computed || !sums_attention_) return computed;
+        return sum_attention(begin, end);
     }
 
-    /// Copies the queries of those tokens of [begin, end) that belong to the window into the layer's rings.
-    void store_window_queries(Graph& graph, int32_t layer, ggml_tensor* query, int64_t begin, int64_t end) {
-        const int64_t from = std::max(begin, n_segment_ - n_window_);
-        if (from >= end) return;
-        for (const SequenceState* state : states_) {
-            if (!state->reads_attention()) continue;
-            ggml_tensor* ring = state->ring.layers[static_cast<size_t>(layer)];
-            ggml_tensor* rows = ggml_view_2d(graph.context(), query, ring->ne[0], end - from, query->nb[2],
-                                             static_cast<size_t>(from - begin) * query->nb[2]);
-            ggml_tensor* to = ggml_view_2d(graph.context(), ring, ring->ne[0], end - from, ring->nb[1],
-                                           static_cast<size_t>(from - (n_segment_ - n_window_)) * ring->nb[1]);
-            graph.add(ggml_cpy(graph.context(), rows, to));
+    /// Adds the attention of the queries [begin, end) to the sums, so many at a time that their weights stay small.
+    Result<void> sum_attention(int64_t begin, int64_t end) {
+        constexpr int64_t kMostWeights = int64_t{1} << 22;
+        const auto slots = flight_.slots(n_segment_ - end);
+        const int64_t step =
+            std::max<int64_t>(1, kMostWeights / std::ranges::max(slots, {}, &HeadSlots::length).length);
+        const int32_t n_group = h_.n_head / h_.n_head_kv;
+        for (int64_t from = begin; from < end; from += step) {
+            std::vector<int64_t> unseen;
+            for (int64_t i = from; i < std::min(from + step, end); i++) unseen.push_back(end - 1 - i);
+            auto done = for_each_attention(analysis_, h_,
+                                           {.queries = chunk_queries_,
+                                            .first_query = from - begin,
+                                            .unseen = std::move(unseen),
+                                            .k = flight_.buffer().k(),
+                                            .heads = slots},
+                                           [&](int32_t head, std::span<const float> attention) {
+                                               const auto i = static_cast<size_t>(head / n_group);
+                                               const auto n_keys = static_cast<size_t>(slots[i].length);
+                                               add_to_sums(std::span(flight_.sums()[i]).first(n_keys), attention,
+                                                           n_group, [](size_t) { return true; });
+                                           });
+            if (!done) return done;
         }
+        return {};
+    }
+
+    /// Copies the queries of those tokens of [begin, end) that belong to the window into the layer's rings. The input
+    /// that says in which rows; null where there are none.
+    ggml_tensor* store_window_queries(Graph& graph, int32_t layer, ggml_tensor* query, int64_t begin, int64_t end) {
+        const int64_t from = std::max(begin, n_segment_ - n_window_);
+        if (from >= end || std::ranges::none_of(states_, &SequenceState::reads_queries)) return nullptr;
+        ggml_tensor* at = graph.input(GGML_TYPE_I64, end - from);
+        ggml_tensor* rows = ggml_view_2d(graph.context(), query, query->ne[0] * query->ne[1], end - from, query->nb[2],
+                                         static_cast<size_t>(from - begin) * query->nb[2]);
+        for (const SequenceState* state : states_) {
+            if (!state->reads_queries()) continue;
+            graph.add(ggml_set_rows(graph.context(), state->ring.layers[static_cast<size_t>(layer)], rows, at));
+        }
+        return at;
+    }
+
+    /// The rows of the last queries before `end`, as many as the input holds.
+    void set_ring_rows(ggml_tensor* at, int64_t end) const {
+        std::vector<int64_t> numbers;
+        const int64_t in_window = end - at->ne[0] - (n_segment_ - n_window_);
+        for (int64_t i = 0; i < at->ne[0]; i++) numbers.push_back((first_row_ + in_window + i) % state_.options.window);
+        set_input<int64_t>(at, numbers);
     }
 
     /// Sets an input to consecutive numbers.
@@ -210,47 +250,39 @@ class Prefill {
         set_input<T>(input, numbers);
     }
 
-    /// Token i of the segment sees all that was kept and the segment up to itself.
-    void set_causal_mask(ggml_tensor* mask, int64_t first) const {
+    /// The last of the mask's queries sees all of its keys, each one before it a key less.
+    static void set_causal_mask(ggml_tensor* mask) {
         std::vector<ggml_fp16_t> row(static_cast<size_t>(mask->ne[0]), ggml_fp32_to_fp16(-INFINITY));
-        std::fill_n(row.begin(), n_kept_ + first, ggml_fp32_to_fp16(0.0F));
+        const int64_t n_before = mask->ne[0] - mask->ne[1];
+        std::fill_n(row.begin(), n_before, ggml_fp32_to_fp16(0.0F));
         for (int64_t i = 0; i < mask->ne[1]; i++) {
-            row[static_cast<size_t>(n_kept_ + first + i)] = ggml_fp32_to_fp16(0.0F);
+            row[static_cast<size_t>(n_before + i)] = ggml_fp32_to_fp16(0.0F);
             ggml_backend_tensor_set(mask, row.data(), static_cast<size_t>(i) * mask->nb[1], mask->nb[1]);
         }
     }
 
     Result<void> store_layer(int32_t layer) {
-        std::vector<int64_t> head_begin;
-        for (int32_t head = 0; head < h_.n_head_kv; head++) head_begin.push_back(head * n_row_);
-        auto stats = analyze(layer, head_begin);
+        auto keys = flight_.keys(state_.options.window);
+        auto stats = analyse(layer, keys);
         if (!stats) return std::unexpected(stats.error());
-        for (auto& eviction : evictions_)
-            eviction.join(layer, flight_, head_begin, positions_, *stats ? &**stats : nullptr);
+        keys.stats = *stats ? &**stats : nullptr;
+        for (auto& eviction : evictions_) {
+            if (auto joined = eviction.join(layer, keys); !joined) return joined;
+        }
         return {};
     }
 
     /// The layer's window attention, where a policy reads it: once for all sequences.
-    Result<std::optional<AttentionStats>> analyze(int32_t layer, const std::vector<int64_t>& head_begin) {
+    Result<std::optional<AttentionStats>> analyse(int32_t layer, const LayerKeys& keys) {
         const SequenceState* reader = nullptr;
         auto dispersion = Dispersion::skip;
         for (size_t i = 0; i < states_.size(); i++) {
-            if (!evictions_[i].reads_attention()) continue;
+            if (!evictions_[i].reads_window()) continue;
             reader = states_[i];
-            if (reader->allocator->reads_attention) dispersion = Dispersion::sum;
+            if (reader->allocator->reads_attention || reader->options.analyse) dispersion = Dispersion::sum;
         }
         if (reader == nullptr) return std::nullopt;
-        const int64_t n_total = n_kept_ + n_segment_;
-        std::vector<int32_t> visible;
-        for (int64_t i = n_window_; i-- > 0;) visible.push_back(static_cast<int32_t>(n_total - i));
-        auto stats = analyze_window(runner_, h_,
-                                    {.queries = reader->ring.layers[static_cast<size_t>(layer)],
-                                     .visible = std::move(visible),
-                                     .k = flight_.k(),
-                                     .head_begin = head_begin,
-                                     .n_total = n_total,
-                                     .n_keys = n_total - std::min<int64_t>(reader->options.window, n_total)},
-                                    dispersion);
+        auto stats = analyse_window(analysis_, *reader, layer, keys, dispersion);
         if (!stats) return std::unexpected(stats.error());
         return std::move(*stats);
     }
@@ -286,16 +318,18 @@ class Prefill {
     int64_t n_segment_;
     int64_t n_window_;
     int64_t first_output_;
+    int32_t first_row_ = 0;  // of the ring, where the window's first query goes
     GraphRunner runner_;
+    GraphRunner analysis_;
+    bool sums_attention_;
     std::vector<SegmentEviction> evictions_;  // by state
 
-    KvBuffer flight_;                              // one layer, [kept | segment] for each KV head
-    int64_t n_row_ = 0;                            // tokens that a KV head has room for there
-    int64_t n_kept_ = 0;                           // tokens of the current layer that earlier segments left
-    std::vector<std::vector<int32_t>> positions_;  // by KV head, of the tokens in flight
+    LayerInFlight flight_;
     AccountedBuffer hidden_buffer_;
     ggml_context_ptr context_;
     ggml_tensor* hidden_ = nullptr;  // [n_embd, n_segment]
+    AccountedBuffer chunk_buffer_;
+    ggml_tensor* chunk_queries_ = nullptr;  // f32 [head_dim_k * n_head, n_batch]
 };
 
 }  // namespace

@@ -159,7 +159,8 @@ int64_t Sequence::n_tokens() const {
 std::vector<LayerReport> Sequence::layers() const {
     auto layers = state_->layers;
     if (state_->tokens_per_layer == 0) return layers;
-    for (int32_t i = 0; i < state_->shape.n_layer; i++) layers[static_cast<size_t>(i)].kept = state_->store.length(i);
+    for (int32_t i = 0; i < state_->shape.n_layer; i++)
+        layers[static_cast<size_t>(i)].kept = state_->store.tokens_held(i);
     return layers;
 }
 

@@ -12,18 +12,15 @@ namespace cake {
 
 namespace {
 
-template <typename Table>
-std::string names_of(const Table& table) {
+std::string names_of(const std::vector<Named>& table) {
     std::string names;
-    for (const auto& entry : table) names += (names.empty() ? "" : ", ") + std::string(entry.name);
+    for (const auto& entry : table) names += (names.empty() ? "" : ", ") + entry.name;
     return names;
 }
 
-template <typename Table>
-std::vector<Named> named(const Table& table) {
-    std::vector<Named> result;
-    for (const auto& entry : table) result.emplace_back(std::string(entry.name), std::string(entry.summary));
-    return result;
+template <typename Entry>
+Named named(const Entry& entry) {
+    return {.name = std::string(entry.name), .summary = std::string(entry.summary)};
 }
 
 Result<ggml_type> cache_type(const std::string& name) {
@@ -49,7 +46,7 @@ Result<Policy> resolve_policy(const SequenceOptions& o) {
             return fail(
                 std::format("there is no policy \"{}\"; these are: {}; and SCORER:ALLOCATOR, of the scorers {} "
                             "and the allocators {}",
-                            o.policy, names_of(policies()), names_of(scorers()), names_of(allocators())));
+                            o.policy, names_of(policy_names()), names_of(scorer_names()), names_of(allocator_names())));
         }
         result.scorer = policy->scorer;
         result.allocator = policy->allocator;
@@ -57,12 +54,13 @@ Result<Policy> resolve_policy(const SequenceOptions& o) {
     if (!scorer.empty()) {
         result.scorer = find_scorer(scorer);
         if (result.scorer == nullptr)
-            return fail(std::format("there is no scorer \"{}\"; these are: {}", scorer, names_of(scorers())));
+            return fail(std::format("there is no scorer \"{}\"; these are: {}", scorer, names_of(scorer_names())));
     }
     if (!allocator.empty()) {
         result.allocator = find_allocator(allocator);
         if (result.allocator == nullptr)
-            return fail(std::format("there is no allocator \"{}\"; these are: {}", allocator, names_of(allocators())));
+            return fail(
+                std::format("there is no allocator \"{}\"; these are: {}", allocator, names_of(allocator_names())));
     }
     if ((result.scorer == nullptr) != (result.allocator == nullptr)) {
         return fail(
@@ -167,13 +165,19 @@ Result<void> open_ring(SequenceState& state) {
 }  // namespace
 
 std::vector<Named> policy_names() {
-    return named(policies());
+    std::vector<Named> result;
+    for (const auto& policy : policies()) result.push_back(named(policy));
+    return result;
 }
 std::vector<Named> scorer_names() {
-    return named(scorers());
+    std::vector<Named> result;
+    for (const auto* scorer : scorers()) result.push_back(named(*scorer));
+    return result;
 }
 std::vector<Named> allocator_names() {
-    return named(allocators());
+    std::vector<Named> result;
+    for (const auto& allocator : allocators()) result.push_back(named(allocator));
+    return result;
 }
 
 Result<void> validate(const SequenceOptions& options) {
@@ -185,8 +189,24 @@ Result<void> validate(const SequenceOptions& options) {
     return {};
 }
 
-bool SequenceState::reads_attention() const {
-    return evicts() && (scorer->reads_attention || allocator->reads_attention);
+void QueryRing::push(int64_t n) {
+    next = static_cast<int32_t>((next + n) % n_rows());
+    n_filled = static_cast<int32_t>(std::min(n_filled + n, n_rows()));
+}
+
+std::vector<int64_t> QueryRing::ages() const {
+    std::vector<int64_t> result(static_cast<size_t>(n_filled));
+    for (int64_t age = 0; age < n_filled; age++)
+        result[static_cast<size_t>((next - 1 - age + 2 * n_rows()) % n_rows())] = age;
+    return result;
+}
+
+bool SequenceState::reads_window() const {
+    return evicts() && (scorer->reads.window || allocator->reads_attention || options.analyse);
+}
+
+bool SequenceState::reads_queries() const {
+    return reads_window() || sums_attention();
 }
 
 Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k, const std::string& type_v) {
@@ -226,6 +246,7 @@ Result<std::unique_ptr<SequenceState>> make_sequence_state(std::shared_ptr<const
     if (!shape) return std::unexpected(shape.error());
     state->shape = *shape;
     state->layers.resize(static_cast<size_t>(shape->n_layer));
+    state->n_unread.resize(static_cast<size_t>(shape->n_layer));
     // A budget that cannot work is refused before a long text is read.
     if (auto budget = budget_tokens(*state, 1); !budget) return std::unexpected(budget.error());
     return state;
@@ -262,7 +283,7 @@ Result<void> open_store(SequenceState& state, int64_t n_prompt) {
                                       *budget, store.error().message));
     }
     state.store = std::move(*store);
-    if (auto ring = state.reads_attention() ? open_ring(state) : Result<void>(); !ring) return ring;
+    if (auto ring = state.reads_queries() ? open_ring(state) : Result<void>(); !ring) return ring;
     state.tokens_per_layer = *budget;
     return {};
 }

@@ -18,13 +18,19 @@ namespace cake {
 
 struct Allocator;
 
-/// The queries of the last W tokens of every layer, which judge what is kept.
+/// The queries of the last W tokens of every layer, which judge what is kept, whatever segment they were read in.
 struct QueryRing {
     AccountedBuffer buffer;
     ggml_context_ptr context;
     std::vector<ggml_tensor*> layers;  // f32 [head_dim_k * n_head, window]
     int32_t n_filled = 0;
     int32_t next = 0;  // row that the next query goes to
+
+    int64_t n_rows() const { return layers.empty() ? 1 : layers.front()->ne[1]; }
+    /// Takes the rows of `n` further queries, at most as many as there are; the first goes to the row that was `next`.
+    void push(int64_t n);
+    /// For each row that is filled, how many queries came after it.
+    std::vector<int64_t> ages() const;
 };
 
 /// What a Sequence holds.
@@ -48,6 +54,8 @@ struct SequenceState {
 
     int64_t n_tokens = 0;
     std::vector<LayerReport> layers;
+    std::vector<std::vector<int32_t>> stages;  // budgets of layers 0..m after layer m joined, in the last segment
+    std::vector<int32_t> n_unread;             // [n_layer] decoded queries whose attention the sums do not hold yet
     std::vector<float> logits;
     uint64_t layer_bytes = 0;
     FinishReason finish_reason = FinishReason::length;
@@ -57,7 +65,9 @@ struct SequenceState {
 
     const Hparams& hparams() const { return engine->hparams; }
     bool evicts() const { return scorer != nullptr; }
-    bool reads_attention() const;
+    bool reads_window() const;   // statistics of the window's attention
+    bool reads_queries() const;  // so the ring is kept
+    bool sums_attention() const { return evicts() && scorer->reads.all_queries; }
 };
 
 Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k, const std::string& type_v);

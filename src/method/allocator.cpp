@@ -29,6 +29,9 @@ constexpr Allocator kAllocators[] = {
     {"uniform", "the same for every layer", false, uniform},
     {"pyramid", "falling linearly with depth (PyramidKV)", false, pyramid},
     {"preference", "by how widely and how changeably a layer attends (CAKE)", true, by_preference},
+    {"adaptive-heads", "the same for every layer, by score among its heads (AdaKV)", false, uniform,
+     HeadSplit::adaptive},
+    {"preference-heads", "by preference, and by score among the heads", true, by_preference, HeadSplit::adaptive},
 };
 
 /// Fills the layers for which weight(l) > 0, as real numbers, and returns what is left of `total`.

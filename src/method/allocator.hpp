@@ -5,15 +5,18 @@
 #include <string_view>
 #include <vector>
 
+#include "method/selection.hpp"
+
 namespace cake {
 
-/// How many tokens each layer keeps. An allocator gives every layer a weight; the budgets are the water-filling of the
-/// total by weight.
+/// How many tokens each layer keeps, and each KV head of it. An allocator gives every layer a weight; the budgets are
+/// the water-filling of the total by weight.
 struct Allocator {
     std::string_view name;
     std::string_view summary;
     bool reads_attention;  // whether `preference` below is needed, and with it the dispersion
     double (*weight)(int32_t layer, int32_t n_layer, double preference);
+    HeadSplit heads = HeadSplit::uniform;
 };
 
 std::span<const Allocator> allocators();

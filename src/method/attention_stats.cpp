@@ -7,11 +7,16 @@
 
 namespace cake {
 
-AttentionStats::AttentionStats(int32_t heads, int64_t keys)
-    : n_head(heads),
-      n_keys(keys),
-      mean(static_cast<size_t>(heads * keys)),
-      variance(static_cast<size_t>(heads * keys)) {}
+AttentionStats::AttentionStats(int32_t n_head, std::span<const int64_t> n_keys)
+    : n_group(n_head / static_cast<int32_t>(n_keys.size())) {
+    for (const int64_t n : n_keys) {
+        const auto size = static_cast<size_t>(n) * static_cast<size_t>(n_group);
+        heads.push_back({.n_keys = n,
+                         .mean = std::vector<float>(size),
+                         .variance = std::vector<float>(size),
+                         .last = std::vector<float>(size)});
+    }
+}
 
 namespace {
 
@@ -23,15 +28,18 @@ double entropy(std::span<const float> weights) {
 
 }  // namespace
 
-void add_head(AttentionStats& stats, int32_t head, std::span<const float> attention, int32_t n_queries,
+void add_head(AttentionStats& stats, int32_t head, std::span<const float> attention, int32_t n_queries, int32_t newest,
               Dispersion dispersion) {
-    const auto n_keys = static_cast<size_t>(stats.n_keys);
+    auto& group = stats.heads[static_cast<size_t>(head / stats.n_group)];
+    const auto n_keys = static_cast<size_t>(group.n_keys);
     const size_t n_total = attention.size() / static_cast<size_t>(n_queries);
-    assert(head < stats.n_head && n_total >= n_keys);
+    assert(n_total >= n_keys && newest >= 0 && newest < n_queries);
 
-    const std::span mean(stats.mean.data() + static_cast<size_t>(head) * n_keys, n_keys);
-    const std::span variance(stats.variance.data() + static_cast<size_t>(head) * n_keys, n_keys);
+    const size_t begin = static_cast<size_t>(head % stats.n_group) * n_keys;
+    const std::span mean = std::span(group.mean).subspan(begin, n_keys);
+    const std::span variance = std::span(group.variance).subspan(begin, n_keys);
     const auto row = [&](int32_t query) { return attention.subspan(static_cast<size_t>(query) * n_total, n_keys); };
+    std::ranges::copy(row(newest), group.last.begin() + static_cast<ptrdiff_t>(begin));
 
     // Row by row, so that memory is read in order; the second pass is around the mean, so that small variances survive.
     std::ranges::fill(mean, 0.0F);

@@ -7,26 +7,33 @@
 namespace cake {
 
 /// What one layer's window attention says about the keys outside the window (docs/how-it-works.md, Attention Analyzer;
-/// paper, section 4.1). `n_keys` counts the keys outside the window; nothing is renormalised after the window's own
-/// keys are left out.
+/// paper, section 4.1). `n_keys` counts the keys of a KV head outside the window; nothing is renormalised after the
+/// window's own keys are left out.
 struct AttentionStats {
-    int32_t n_head = 0;
-    int64_t n_keys = 0;
-    double dispersion = 0;        // H_l = -sum A ln A, over heads, queries and keys
-    double shift = 0;             // V_l = sum over heads and keys of the variance over the queries
-    std::vector<float> mean;      // [n_keys, n_head] mean over the queries
-    std::vector<float> variance;  // [n_keys, n_head] unbiased variance over the queries
+    /// By KV head, for the query heads that share it.
+    struct Head {
+        int64_t n_keys = 0;
+        std::vector<float> mean;      // [n_keys, n_group] mean over the queries
+        std::vector<float> variance;  // [n_keys, n_group] unbiased variance over the queries
+        std::vector<float> last;      // [n_keys, n_group] attention of the newest query
+    };
 
-    AttentionStats(int32_t n_head, int64_t n_keys);
+    int32_t n_group = 1;    // query heads that share a KV head
+    double dispersion = 0;  // H_l = -sum A ln A, over heads, queries and keys
+    double shift = 0;       // V_l = sum over heads and keys of the variance over the queries
+    std::vector<Head> heads;
+
+    /// `n_keys`: [n_head_kv].
+    AttentionStats(int32_t n_head, std::span<const int64_t> n_keys);
 };
 
 /// Whether the dispersion is summed too: it costs a logarithm for each weight, and only allocation reads it.
 enum class Dispersion { skip, sum };
 
 /// Adds query head `head`. `attention` is the causal softmax of `n_queries` window queries over all keys,
-/// [n_keys_total, n_queries], of which the first `stats.n_keys` lie outside the window. The variance of a single query
-/// is 0.
-void add_head(AttentionStats& stats, int32_t head, std::span<const float> attention, int32_t n_queries,
+/// [n_keys_total, n_queries], of which the first `n_keys` of its KV head lie outside the window; the query `newest` is
+/// the last of the text. The variance of a single query is 0.
+void add_head(AttentionStats& stats, int32_t head, std::span<const float> attention, int32_t n_queries, int32_t newest,
               Dispersion dispersion = Dispersion::sum);
 
 /// The causal softmax attention of the last `window` queries over all keys, in float32: the definition that faster

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <format>
+#include <functional>
 #include <numeric>
 #include <random>
 #include <stdexcept>
@@ -35,6 +36,7 @@ Bytes random_bytes(std::mt19937_64& random, size_t n) {
 struct Token {
     int32_t position;
     float score;
+    float sum;
     Bytes k;
     Bytes v;
 };
@@ -78,12 +80,6 @@ class KvStoreOfTypes : public testing::TestWithParam<Types> {
         return kept;
     }
 
-    int32_t longest(int32_t layer) {
-        size_t n = 0;
-        for (int32_t head = 0; head < kHeads; head++) n = std::max(n, expected(layer, head).size());
-        return static_cast<int32_t>(n);
-    }
-
     void keep() {
         const auto layer = static_cast<int32_t>(draw(0, kLayers - 1));
         const auto head = static_cast<int32_t>(draw(0, kHeads - 1));
@@ -96,26 +92,39 @@ class KvStoreOfTypes : public testing::TestWithParam<Types> {
         tokens = std::move(still);
     }
 
-    void arrange() {
+    /// Room for what the runs hold, and the rest of `total` shared out by chance.
+    std::vector<int32_t> random_capacities(size_t first_run, size_t n_runs, int32_t total) {
         std::vector<int32_t> capacities;
-        int32_t left = kTokensPerLayer * kLayers;
-        for (int32_t layer = 0; layer < kLayers; layer++) {
-            capacities.push_back(longest(layer));
-            left -= capacities.back();
-        }
-        std::vector<size_t> order(kLayers);
+        for (size_t run = first_run; run < first_run + n_runs; run++)
+            capacities.push_back(static_cast<int32_t>(model[run].size()));
+        int32_t left = total - std::accumulate(capacities.begin(), capacities.end(), 0);
+        std::vector<size_t> order(n_runs);
         std::iota(order.begin(), order.end(), 0);
         std::ranges::shuffle(order, random);
-        for (const size_t layer : order) {
+        for (const size_t run : order) {
             const auto more = static_cast<int32_t>(draw(0, left));
-            capacities[layer] += more;
+            capacities[run] += more;
             left -= more;
         }
+        capacities[order.back()] += left;
+        return capacities;
+    }
+
+    void arrange() {
+        const auto capacities = random_capacities(0, model.size(), kTokensPerLayer * kLayers * kHeads);
         store.arrange(capacities);
-        for (int32_t layer = 0; layer < kLayers; layer++) {
-            for (const cake::Run& run : store.runs(layer))
-                ASSERT_EQ(run.capacity, capacities[static_cast<size_t>(layer)]);
+        for (size_t run = 0; run < model.size(); run++) {
+            ASSERT_EQ(store.runs(static_cast<int32_t>(run) / kHeads)[run % kHeads].capacity, capacities[run]);
         }
+    }
+
+    void arrange_layer() {
+        const auto layer = static_cast<int32_t>(draw(0, kLayers - 1));
+        int32_t room = 0;
+        for (const cake::Run& run : store.runs(layer)) room += run.capacity;
+        const auto capacities = random_capacities(static_cast<size_t>(layer * kHeads), kHeads, room);
+        store.arrange_layer(layer, capacities);
+        for (size_t head = 0; head < kHeads; head++) ASSERT_EQ(store.runs(layer)[head].capacity, capacities[head]);
     }
 
     void load() {
@@ -136,23 +145,28 @@ class KvStoreOfTypes : public testing::TestWithParam<Types> {
                 expected(layer, head)
                     .push_back({.position = positions.back(),
                                 .score = scores.back(),
+                                .sum = -scores.back(),
                                 .k = read_row(flight.k(), base + i),
                                 .v = read_row(flight.v(), base + i)});
             }
-            store.load(layer, head, flight, base, kept, positions, scores);
+            store.load(layer, head, flight, base, kept);
+            const auto n = static_cast<ptrdiff_t>(kept.size());
+            std::ranges::copy(positions, store.positions(layer, head).end() - n);
+            std::ranges::copy(scores, store.scores(layer, head).end() - n);
+            std::ranges::transform(scores, store.sums(layer, head).end() - n, std::negate{});
         }
         next_position += kFlightTokens;
     }
 
     void push() {
         const auto layer = static_cast<int32_t>(draw(0, kLayers - 1));
-        if (longest(layer) >= store.runs(layer).front().capacity) return;
-        const auto score = static_cast<float>(draw(0, 1000));
-        store.push(layer, next_position, score);
+        for (const cake::Run& run : store.runs(layer))
+            if (run.length == run.capacity) return;
+        store.push(layer, next_position);
         for (int32_t head = 0; head < kHeads; head++) {
             const cake::Run& run = store.runs(layer)[static_cast<size_t>(head)];
             const auto& token = expected(layer, head)
-                                    .emplace_back(next_position, score, random_bytes(random, shape.row_bytes_k()),
+                                    .emplace_back(next_position, 0.0F, 0.0F, random_bytes(random, shape.row_bytes_k()),
                                                   random_bytes(random, shape.row_bytes_v()));
             write_row(store.buffer().k(), run.begin + run.length - 1, token.k);
             write_row(store.buffer().v(), run.begin + run.length - 1, token.v);
@@ -165,7 +179,10 @@ class KvStoreOfTypes : public testing::TestWithParam<Types> {
         const auto head = static_cast<int32_t>(draw(0, kHeads - 1));
         auto& tokens = expected(layer, head);
         const auto scores = store.scores(layer, head);
+        const auto sums = store.sums(layer, head);
         ASSERT_EQ(scores.size(), tokens.size());
+        ASSERT_EQ(sums.size(), tokens.size());
+        for (size_t i = 0; i < tokens.size(); i++) sums[i] = tokens[i].sum = static_cast<float>(draw(0, 1000));
         for (size_t i = 0; i < tokens.size(); i++) scores[i] = tokens[i].score = static_cast<float>(draw(0, 1000));
     }
 
@@ -173,7 +190,10 @@ class KvStoreOfTypes : public testing::TestWithParam<Types> {
         size_t n_slots = 0;
         int64_t end = 0;
         for (int32_t layer = 0; layer < kLayers; layer++) {
-            ASSERT_EQ(store.length(layer), static_cast<int32_t>(expected(layer, 0).size()));
+            size_t n_layer_slots = 0;
+            for (int32_t head = 0; head < kHeads; head++) n_layer_slots += expected(layer, head).size();
+            ASSERT_EQ(store.n_held(layer), static_cast<int64_t>(n_layer_slots));
+            ASSERT_EQ(store.tokens_held(layer), static_cast<int64_t>((n_layer_slots + kHeads - 1) / kHeads));
             for (int32_t head = 0; head < kHeads; head++) {
                 SCOPED_TRACE(testing::Message() << "layer " << layer << " head " << head);
                 const cake::Run& run = store.runs(layer)[static_cast<size_t>(head)];
@@ -187,6 +207,7 @@ class KvStoreOfTypes : public testing::TestWithParam<Types> {
                 for (size_t i = 0; i < tokens.size(); i++) {
                     ASSERT_EQ(store.positions(layer, head)[i], tokens[i].position);
                     ASSERT_EQ(store.scores(layer, head)[i], tokens[i].score);
+                    ASSERT_EQ(store.sums(layer, head)[i], tokens[i].sum);
                     ASSERT_EQ(read_row(store.buffer().k(), run.begin + static_cast<int64_t>(i)), tokens[i].k);
                     ASSERT_EQ(read_row(store.buffer().v(), run.begin + static_cast<int64_t>(i)), tokens[i].v);
                 }
@@ -219,7 +240,7 @@ TEST_P(KvStoreOfTypes, HoldsWhatAListOfTokensWouldThroughAnySequenceOfOperations
         int n_loaded = 0;
         for (int step = 0; step < 120; step++) {
             SCOPED_TRACE(testing::Message() << "step " << step);
-            switch (draw(0, 6)) {
+            switch (draw(0, 7)) {
                 case 0:
                     keep();
                     break;
@@ -232,6 +253,9 @@ TEST_P(KvStoreOfTypes, HoldsWhatAListOfTokensWouldThroughAnySequenceOfOperations
                     break;
                 case 4:
                     rescore();
+                    break;
+                case 5:
+                    arrange_layer();
                     break;
                 default:
                     push();
@@ -276,8 +300,8 @@ TEST(KvStore, LayersOfUnequalRoomLieOneAfterTheOther) {
     auto store = KvStore::create(accountant, test::cpu_buffer_type(), kSmall, 5);
     ASSERT_TRUE(store);
     store->arrange(std::vector<int32_t>{3, 7});
-    for (const int32_t position : {10, 11, 12}) store->push(0, position, 1);
-    for (const int32_t position : {20, 21}) store->push(1, position, 2);
+    for (const int32_t position : {10, 11, 12}) store->push(0, position);
+    for (const int32_t position : {20, 21}) store->push(1, position);
     EXPECT_EQ(store->runs(0).front().begin, 0);
     EXPECT_EQ(store->runs(1).front().begin, 3);
     store->keep(0, 0, std::vector<int32_t>{2});

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <future>
+#include <map>
 #include <stdexcept>
 
 #include "cake/engine.hpp"
+#include "cake/policy.hpp"
 #include "support/llama_reference.hpp"
 #include "support/test_models.hpp"
 
@@ -239,13 +241,165 @@ TEST_P(Bound, HoldsInPrefillDecodingAndFurtherSegments) {
 
 INSTANTIATE_TEST_SUITE_P(Policies, Bound,
                          testing::Values(Kept{"cake"}, Kept{"snapkv"}, Kept{"pyramidkv"}, Kept{"streaming-llm"},
+                                         Kept{"h2o"}, Kept{"tova"}, Kept{"knorm"}, Kept{"keydiff"}, Kept{"ada-snapkv"},
+                                         Kept{"cake:preference-heads"}, Kept{"tova:adaptive-heads"},
                                          Kept{"cake", "q8_0"}, Kept{"cake", "q4_0"}, Kept{"cake", "f32"},
                                          Kept{"cake", "bf16"}),
-                         [](const auto& info) {
-                             std::string name = info.param.policy + "_" + info.param.cache_type;
-                             std::ranges::replace(name, '-', '_');
+                         [](const auto& instance) {
+                             std::string name = instance.param.policy + "_" + instance.param.cache_type;
+                             std::ranges::replace_if(name, [](char c) { return c == '-' || c == ':'; }, '_');
                              return name;
                          });
+
+TEST(Combinations, EveryScorerAllocatorAndCacheTypeGeneratesWithinTheBound) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 260);
+    for (const auto& scorer : scorer_names()) {
+        for (const auto& allocator : allocator_names()) {
+            for (const auto* type : {"f32", "f16", "bf16", "q8_0", "q4_0"}) {
+                SCOPED_TRACE(scorer.name + " " + allocator.name + " " + type);
+                auto sequence = start(engine, {.budget = TokensPerLayer{48},
+                                               .scorer = scorer.name,
+                                               .allocator = allocator.name,
+                                               .window = 8,
+                                               .cache_type_k = type,
+                                               .cache_type_v = type});
+                append(sequence, std::span(tokens).first(200));
+                size_t n = 0;
+                for ([[maybe_unused]] const Token token :
+                     sequence.generate({.max_tokens = 24, .ignore_eos = true, .sampling = {.temperature = 0}}))
+                    n++;
+                EXPECT_EQ(n, 24U) << sequence.error().message;
+                append(sequence, std::span(tokens).subspan(200));
+                ASSERT_TRUE(sequence.decode(tokens[0]));
+                int64_t kept = 0;
+                for (const auto& layer : sequence.layers()) kept += layer.kept;
+                EXPECT_LE(kept, 48 * engine.info().n_layer);
+                EXPECT_GE(kept, 40 * engine.info().n_layer) << "the budget is there to be used";
+                EXPECT_LE(sequence.memory().kv_bytes_now, sequence.memory().kv_bytes_budget);
+                EXPECT_TRUE(std::ranges::all_of(sequence.logits(), [](float x) { return std::isfinite(x); }));
+            }
+        }
+    }
+}
+
+/// Makes a scorer known whose scores `score` gives, once; tests of one process may ask again.
+void know(const std::string& name, ScorerReads reads, std::function<std::vector<float>(const ScorerInput&)> score) {
+    const auto known = scorer_names();
+    if (std::ranges::contains(known, name, &Named::name)) return;
+    const auto added = add_scorer({.name = name, .summary = "of a test", .reads = reads, .score = std::move(score)});
+    if (!added) throw std::runtime_error(added.error().message);
+}
+
+/// What a scorer was shown last of each layer and KV head.
+struct Shown {
+    std::vector<float> sum;
+    std::vector<float> mean;
+};
+std::map<std::pair<int32_t, int32_t>, Shown>& shown() {
+    static std::map<std::pair<int32_t, int32_t>, Shown> inputs;
+    return inputs;
+}
+
+SequenceOptions probe(int64_t budget, int32_t window) {
+    know("probe", {.window = true, .all_queries = true}, [](const ScorerInput& input) {
+        const auto& keys = input.scored();
+        shown()[{input.layer, input.head}] = {.sum = {keys.sum.begin(), keys.sum.end()},
+                                              .mean = {keys.mean.begin(), keys.mean.end()}};
+        return std::vector<float>(keys.positions.size());
+    });
+    return {.policy = "probe:uniform",
+            .budget = TokensPerLayer{budget},
+            .window = window,
+            .evict_interval = 1,
+            .cache_type_k = "f32",
+            .cache_type_v = "f32"};
+}
+
+TEST(AllQueries, GiveTheFirstTokenItsOwnAttentionAndThatOfAllOthers) {
+    const auto engine = load("f32", 64);
+    auto sequence = start(engine, probe(199, 199));
+    append(sequence, test::sample_tokens(engine, 200));
+    const auto group = static_cast<size_t>(engine.info().n_head / engine.info().n_head_kv);
+    ASSERT_EQ(shown().size(), static_cast<size_t>(engine.info().n_layer * engine.info().n_head_kv));
+    for (const auto& [layer_and_head, input] : shown()) {
+        ASSERT_EQ(input.sum.size(), 1U);
+        ASSERT_EQ(input.mean.size(), group);
+        float mean = 0;
+        for (const float m : input.mean) mean += m / static_cast<float>(group);
+        EXPECT_NEAR(input.sum[0], 1 + 199 * mean, 1e-3)
+            << "layer " << layer_and_head.first << " head " << layer_and_head.second;
+    }
+}
+
+TEST(AllQueries, AreCountedOnceInChunksInSegmentsAndInDecoding) {
+    const auto engine = load("f32", 512);
+    const auto in_chunks = load("f32", 33);
+    const auto tokens = test::sample_tokens(engine, 301);
+    auto reference = start(engine, probe(300, 16));
+    append(reference, tokens);
+    // Of the first layer: later ones have been read over caches that differ.
+    const auto expected = shown()[{0, 1}].sum;
+    ASSERT_EQ(expected.size(), 285U);
+    const auto expect_same = [&] {
+        const auto& sum = shown()[{0, 1}].sum;
+        ASSERT_EQ(sum.size(), expected.size());
+        for (size_t j = 0; j < sum.size(); j++) ASSERT_NEAR(sum[j], expected[j], 1e-3 + 1e-3 * expected[j]) << j;
+        shown().clear();
+    };
+    auto chunked = start(in_chunks, probe(300, 16));
+    append(chunked, tokens);
+    expect_same();
+    auto in_segments = start(engine, probe(300, 16));
+    append(in_segments, std::span(tokens).first(120));
+    append(in_segments, std::span(tokens).subspan(120));
+    expect_same();
+    auto decoded = start(engine, probe(300, 16));
+    append(decoded, std::span(tokens).first(200));
+    for (size_t i = 200; i < 250; i++) ASSERT_TRUE(decoded.decode(tokens[i]));
+    append(decoded, std::span(tokens).subspan(250));
+    expect_same();
+}
+
+TEST(Window, IsOfTheLastTokensWhateverSegmentTheyWereReadIn) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 206);
+    auto at_once = start(engine, probe(205, 16));
+    append(at_once, tokens);
+    const auto expected = shown()[{0, 1}].mean;
+    ASSERT_EQ(expected.size(), 190U * 2);
+    auto in_parts = start(engine, probe(205, 16));
+    append(in_parts, std::span(tokens).first(200));
+    append(in_parts, std::span(tokens).subspan(200, 2));
+    ASSERT_TRUE(in_parts.decode(tokens[202]));
+    append(in_parts, std::span(tokens).subspan(203));
+    const auto& mean = shown()[{0, 1}].mean;
+    ASSERT_EQ(mean.size(), expected.size());
+    for (size_t i = 0; i < mean.size(); i++) ASSERT_NEAR(mean[i], expected[i], 1e-5) << i;
+}
+
+TEST(Scorers, OfOnesOwnThatFailAreErrorsAndTheirOddNumbersHarmless) {
+    know("throws", {}, [](const ScorerInput&) -> std::vector<float> { throw std::runtime_error("no opinion"); });
+    know("short", {}, [](const ScorerInput&) { return std::vector<float>(3); });
+    know("odd", {.keys = true}, [](const ScorerInput& input) {
+        std::vector<float> scores(input.scored().positions.size(), NAN);
+        for (size_t i = 0; i < scores.size(); i += 3) scores[i] = INFINITY;
+        return scores;
+    });
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 300);
+    const auto error_of = [&](const std::string& policy) {
+        const auto read = start(engine, {.policy = policy, .budget = TokensPerLayer{64}}).append(tokens);
+        return read ? "" : read.error().message;
+    };
+    EXPECT_EQ(error_of("throws:uniform"), "the scorer throws failed: no opinion");
+    EXPECT_EQ(error_of("short:preference"), "the scorer short gave 3 scores for 268 keys");
+    for (const auto* policy : {"odd:uniform", "odd:adaptive-heads"}) {
+        auto sequence = start(engine, {.policy = policy, .budget = TokensPerLayer{64}});
+        append(sequence, tokens);
+        for (int i = 0; i < 100; i++) ASSERT_TRUE(sequence.decode(tokens[static_cast<size_t>(i)]));
+    }
+}
 
 TEST(Bound, SmallestBudgetIsTheWindow) {
     const auto engine = load("f32");

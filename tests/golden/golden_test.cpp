@@ -20,6 +20,7 @@
 #include "method/attention_stats.hpp"
 #include "method/preference.hpp"
 #include "method/scorer.hpp"
+#include "method/selection.hpp"
 
 namespace cake {
 namespace {
@@ -95,20 +96,29 @@ class Golden : public testing::TestWithParam<fs::path> {
         const auto k = file.tensor<float>(std::format("k.{}", layer), {head_dim, n_tokens, n_head_kv});
         const auto q_size = static_cast<size_t>(head_dim * window);
         const auto k_size = static_cast<size_t>(head_dim * n_tokens);
-        AttentionStats stats(n_head, n_keys);
+        const std::vector<int64_t> keys_by_head(static_cast<size_t>(n_head_kv), n_keys);
+        AttentionStats stats(n_head, keys_by_head);
         for (int32_t head = 0; head < n_head; head++) {
             const auto head_kv = static_cast<size_t>(head / (n_head / n_head_kv));
             const auto attention = window_attention(q.subspan(static_cast<size_t>(head) * q_size, q_size),
                                                     k.subspan(head_kv * k_size, k_size), head_dim, window);
-            add_head(stats, head, attention, window);
+            add_head(stats, head, attention, window, window - 1);
         }
         return stats;
     }
 
     /// [n_keys, n_head_kv]
     std::vector<float> indicator(const AttentionStats& stats) const {
-        return find_scorer("cake")->score(
-            {.n_head = n_head, .n_head_kv = n_head_kv, .n_keys = n_keys, .stats = &stats, .gamma = gamma});
+        const std::vector<int32_t> positions(static_cast<size_t>(n_keys));
+        std::vector<HeadKeys> heads;
+        for (const auto& head : stats.heads)
+            heads.push_back({.positions = positions, .mean = head.mean, .variance = head.variance});
+        std::vector<float> scores;
+        for (int32_t head = 0; head < n_head_kv; head++) {
+            scores.append_range(find_scorer("cake")->score(
+                {.head = head, .n_group = stats.n_group, .heads = heads, .window = window, .gamma = gamma}));
+        }
+        return scores;
     }
 
     std::span<const float> per_layer(const char* name) const { return file.tensor<float>(name, {n_layer}); }

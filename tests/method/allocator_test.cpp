@@ -67,8 +67,22 @@ TEST(WaterFill, NeverRaisesABudgetWhenALayerJoins) {
 
 TEST(Allocators, AreFoundByName) {
     for (const auto& allocator : allocators()) EXPECT_EQ(find_allocator(allocator.name), &allocator);
-    EXPECT_EQ(allocators().size(), 3U);
+    EXPECT_EQ(allocators().size(), 5U);
     EXPECT_EQ(find_allocator("none-such"), nullptr);
+}
+
+TEST(Allocators, ThoseThatShareAmongHeadsShareAmongLayersAsTheirNamesSay) {
+    const auto* adaptive = find_allocator("adaptive-heads");
+    const auto* preferring = find_allocator("preference-heads");
+    ASSERT_TRUE(adaptive != nullptr && preferring != nullptr);
+    EXPECT_EQ(adaptive->heads, HeadSplit::adaptive);
+    EXPECT_EQ(preferring->heads, HeadSplit::adaptive);
+    EXPECT_EQ(adaptive->weight(0, 4, 9), adaptive->weight(3, 4, 0));
+    EXPECT_EQ(preferring->weight(0, 4, 9), 9);
+    EXPECT_FALSE(adaptive->reads_attention);
+    EXPECT_TRUE(preferring->reads_attention);
+    for (const auto* name : {"uniform", "pyramid", "preference"})
+        EXPECT_EQ(find_allocator(name)->heads, HeadSplit::uniform) << name;
 }
 
 TEST(Allocators, UniformIgnoresThePreference) {

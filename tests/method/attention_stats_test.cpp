@@ -22,88 +22,110 @@ std::vector<float> random_softmax(std::mt19937_64& random, size_t n_total, size_
     return attention;
 }
 
+/// Query heads that share one KV head.
+AttentionStats one_kv_head(int32_t n_head, int64_t n_keys) {
+    return {n_head, {&n_keys, 1}};
+}
+
 TEST(AttentionStats, AreTheDefinitionsOnTwoQueriesAndTwoKeys) {
-    AttentionStats stats(1, 2);
+    auto stats = one_kv_head(1, 2);
     const std::vector<float> attention = {0.5F, 0.25F, 0.25F,  //
                                           0.1F, 0.65F, 0.25F};
-    add_head(stats, 0, attention, 2);
-    EXPECT_FLOAT_EQ(stats.mean[0], 0.3F);
-    EXPECT_FLOAT_EQ(stats.mean[1], 0.45F);
-    EXPECT_NEAR(stats.variance[0], 0.08, 1e-7);  // (0.2^2 + 0.2^2) / (2 - 1)
-    EXPECT_NEAR(stats.variance[1], 0.08, 1e-7);
+    add_head(stats, 0, attention, 2, 1);
+    EXPECT_FLOAT_EQ(stats.heads[0].mean[0], 0.3F);
+    EXPECT_FLOAT_EQ(stats.heads[0].mean[1], 0.45F);
+    EXPECT_NEAR(stats.heads[0].variance[0], 0.08, 1e-7);  // (0.2^2 + 0.2^2) / (2 - 1)
+    EXPECT_NEAR(stats.heads[0].variance[1], 0.08, 1e-7);
     EXPECT_NEAR(stats.shift, 0.16, 1e-7);
     // -(0.5 ln 0.5 + 0.25 ln 0.25 + 0.1 ln 0.1 + 0.65 ln 0.65); the window's own key adds nothing.
     EXPECT_NEAR(stats.dispersion, 0.346574 + 0.346574 + 0.230259 + 0.280009, 2e-6);
 }
 
 TEST(AttentionStats, UniformAttentionSpreadsAndNeverShifts) {
-    AttentionStats stats(1, 4);
+    auto stats = one_kv_head(1, 4);
     const std::vector<float> attention(3 * 8, 0.125F);  // 3 queries over 8 keys, half of them outside the window
-    add_head(stats, 0, attention, 3);
+    add_head(stats, 0, attention, 3, 2);
     EXPECT_NEAR(stats.dispersion, 3 * 4 * 0.125 * std::log(8.0), 1e-6);
     EXPECT_EQ(stats.shift, 0);
-    EXPECT_EQ(stats.mean, std::vector<float>(4, 0.125F));
-    EXPECT_EQ(stats.variance, std::vector<float>(4, 0.0F));
+    EXPECT_EQ(stats.heads[0].mean, std::vector<float>(4, 0.125F));
+    EXPECT_EQ(stats.heads[0].variance, std::vector<float>(4, 0.0F));
 }
 
 TEST(AttentionStats, AttentionOnOneKeyNeitherSpreadsNorShifts) {
-    AttentionStats stats(1, 3);
+    auto stats = one_kv_head(1, 3);
     const std::vector<float> attention = {0, 1, 0, 0, 0, 1, 0, 0};
-    add_head(stats, 0, attention, 2);
+    add_head(stats, 0, attention, 2, 1);
     EXPECT_EQ(stats.dispersion, 0);
     EXPECT_EQ(stats.shift, 0);
-    EXPECT_EQ(stats.mean, (std::vector<float>{0, 1, 0}));
+    EXPECT_EQ(stats.heads[0].mean, (std::vector<float>{0, 1, 0}));
 }
 
 TEST(AttentionStats, AttentionThatJumpsShiftsWithoutSpreading) {
-    AttentionStats stats(1, 2);
+    auto stats = one_kv_head(1, 2);
     const std::vector<float> attention = {1, 0, 0, 1};
-    add_head(stats, 0, attention, 2);
+    add_head(stats, 0, attention, 2, 1);
     EXPECT_EQ(stats.dispersion, 0);
     EXPECT_EQ(stats.shift, 1);
-    EXPECT_EQ(stats.variance, (std::vector<float>{0.5F, 0.5F}));
+    EXPECT_EQ(stats.heads[0].variance, (std::vector<float>{0.5F, 0.5F}));
 }
 
 TEST(AttentionStats, TheVarianceOfASingleQueryIsZero) {
-    AttentionStats stats(1, 3);
+    auto stats = one_kv_head(1, 3);
     const std::vector<float> attention = {0.125F, 0.5F, 0.25F, 0.125F};
-    add_head(stats, 0, attention, 1);
+    add_head(stats, 0, attention, 1, 0);
     EXPECT_EQ(stats.shift, 0);
-    EXPECT_EQ(stats.variance, std::vector<float>(3, 0.0F));
-    EXPECT_EQ(stats.mean, (std::vector<float>{0.125F, 0.5F, 0.25F}));
+    EXPECT_EQ(stats.heads[0].variance, std::vector<float>(3, 0.0F));
+    EXPECT_EQ(stats.heads[0].mean, (std::vector<float>{0.125F, 0.5F, 0.25F}));
     EXPECT_NEAR(stats.dispersion, 0.125 * std::log(8.0) + 0.5 * std::log(2.0) + 0.25 * std::log(4.0), 1e-6);
 }
 
 TEST(AttentionStats, HeadsStandApartAndTheSumsAreOverAllOfThem) {
-    AttentionStats stats(2, 2);
-    add_head(stats, 1, std::vector<float>{1, 0, 0, 1}, 2);
-    add_head(stats, 0, std::vector<float>{0.5F, 0.5F, 0.5F, 0.5F}, 2);
-    EXPECT_EQ(stats.mean, (std::vector<float>{0.5F, 0.5F, 0.5F, 0.5F}));
-    EXPECT_EQ(stats.variance, (std::vector<float>{0, 0, 0.5F, 0.5F}));
+    auto stats = one_kv_head(2, 2);
+    add_head(stats, 1, std::vector<float>{1, 0, 0, 1}, 2, 1);
+    add_head(stats, 0, std::vector<float>{0.5F, 0.5F, 0.5F, 0.5F}, 2, 1);
+    EXPECT_EQ(stats.heads[0].mean, (std::vector<float>{0.5F, 0.5F, 0.5F, 0.5F}));
+    EXPECT_EQ(stats.heads[0].variance, (std::vector<float>{0, 0, 0.5F, 0.5F}));
     EXPECT_EQ(stats.shift, 1);
     EXPECT_NEAR(stats.dispersion, 4 * 0.5 * std::log(2.0), 1e-6);
+}
+
+TEST(AttentionStats, TheLastQueryIsTheNewestWhereverItsRowIs) {
+    auto stats = one_kv_head(2, 2);
+    add_head(stats, 0, std::vector<float>{0.5F, 0.25F, 0.25F, 0.125F, 0.375F, 0.5F}, 2, 0);
+    add_head(stats, 1, std::vector<float>{0.5F, 0.25F, 0.25F, 0.125F, 0.375F, 0.5F}, 2, 1);
+    EXPECT_EQ(stats.heads[0].last, (std::vector<float>{0.5F, 0.25F, 0.125F, 0.375F}));
+}
+
+TEST(AttentionStats, KvHeadsMayHoldUnequallyManyKeys) {
+    const std::vector<int64_t> n_keys = {1, 3};
+    AttentionStats stats(4, n_keys);
+    add_head(stats, 1, std::vector<float>{0.75F, 0.25F}, 1, 0);
+    add_head(stats, 2, std::vector<float>{0.5F, 0.125F, 0.25F, 0.125F}, 1, 0);
+    EXPECT_EQ(stats.n_group, 2);
+    EXPECT_EQ(stats.heads[0].mean, (std::vector<float>{0, 0.75F}));
+    EXPECT_EQ(stats.heads[1].mean, (std::vector<float>{0.5F, 0.125F, 0.25F, 0, 0, 0}));
 }
 
 TEST(AttentionStats, WithoutTheDispersionEverythingElseIsTheSame) {
     std::mt19937_64 random(7);
     const auto attention = random_softmax(random, 50, 8, 2);
-    AttentionStats with(1, 42);
-    AttentionStats without(1, 42);
-    add_head(with, 0, attention, 8, Dispersion::sum);
-    add_head(without, 0, attention, 8, Dispersion::skip);
+    auto with = one_kv_head(1, 42);
+    auto without = one_kv_head(1, 42);
+    add_head(with, 0, attention, 8, 7, Dispersion::sum);
+    add_head(without, 0, attention, 8, 7, Dispersion::skip);
     EXPECT_GT(with.dispersion, 0);
     EXPECT_EQ(without.dispersion, 0);
     EXPECT_EQ(without.shift, with.shift);
-    EXPECT_EQ(without.mean, with.mean);
-    EXPECT_EQ(without.variance, with.variance);
+    EXPECT_EQ(without.heads[0].mean, with.heads[0].mean);
+    EXPECT_EQ(without.heads[0].variance, with.heads[0].variance);
 }
 
 TEST(AttentionStats, AWindowThatIsTheWholePromptLeavesNothing) {
-    AttentionStats stats(1, 0);
-    add_head(stats, 0, std::vector<float>{1, 0, 0.5F, 0.5F}, 2);
+    auto stats = one_kv_head(1, 0);
+    add_head(stats, 0, std::vector<float>{1, 0, 0.5F, 0.5F}, 2, 1);
     EXPECT_EQ(stats.dispersion, 0);
     EXPECT_EQ(stats.shift, 0);
-    EXPECT_TRUE(stats.mean.empty());
+    EXPECT_TRUE(stats.heads[0].mean.empty());
 }
 
 TEST(AttentionStats, AgreeWithDoublePrecisionOnRandomRows) {
@@ -114,12 +136,12 @@ TEST(AttentionStats, AgreeWithDoublePrecisionOnRandomRows) {
         const size_t n_total = n_queries + random() % 700;
         const size_t n_keys = n_total - n_queries;
         const int32_t n_head = 1 + static_cast<int32_t>(random() % 4);
-        AttentionStats stats(n_head, static_cast<int64_t>(n_keys));
+        auto stats = one_kv_head(n_head, static_cast<int64_t>(n_keys));
         double dispersion = 0;
         double shift = 0;
         for (int32_t head = 0; head < n_head; head++) {
             const auto attention = random_softmax(random, n_total, n_queries, 0.1 + static_cast<double>(random() % 5));
-            add_head(stats, head, attention, static_cast<int32_t>(n_queries));
+            add_head(stats, head, attention, static_cast<int32_t>(n_queries), static_cast<int32_t>(n_queries) - 1);
             for (size_t j = 0; j < n_keys; j++) {
                 double mean = 0;
                 double variance = 0;
@@ -133,9 +155,9 @@ TEST(AttentionStats, AgreeWithDoublePrecisionOnRandomRows) {
                 variance = n_queries > 1 ? variance / static_cast<double>(n_queries - 1) : 0.0;
                 shift += variance;
                 const size_t at = static_cast<size_t>(head) * n_keys + j;
-                ASSERT_NEAR(stats.mean[at], mean, 2e-6 * mean);
+                ASSERT_NEAR(stats.heads[0].mean[at], mean, 2e-6 * mean);
                 // What rounding the mean to float32 can do to a difference from it, squared.
-                ASSERT_NEAR(stats.variance[at], variance, 1e-5 * variance + 1e-12 * mean * mean);
+                ASSERT_NEAR(stats.heads[0].variance[at], variance, 1e-5 * variance + 1e-12 * mean * mean);
             }
         }
         EXPECT_NEAR(stats.dispersion, dispersion, 1e-6 * dispersion);

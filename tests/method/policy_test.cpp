@@ -12,6 +12,8 @@ TEST(Policies, PairTheScorerAndTheAllocatorThatThePaperCompares) {
     for (const auto& [policy, scorer, allocator] :
          {Expected{"cake", "cake", "preference"},  //
           Expected{"snapkv", "snapkv", "uniform"}, Expected{"pyramidkv", "snapkv", "pyramid"},
+          Expected{"h2o", "h2o", "uniform"}, Expected{"tova", "tova", "uniform"}, Expected{"knorm", "knorm", "uniform"},
+          Expected{"keydiff", "keydiff", "uniform"}, Expected{"ada-snapkv", "snapkv", "adaptive-heads"},
           Expected{"streaming-llm", "streaming-llm", "uniform"}}) {
         SCOPED_TRACE(policy);
         const auto* found = find_policy(policy);

@@ -3,147 +3,208 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <limits>
+#include <cmath>
 #include <numeric>
+
+#include "method/selection.hpp"
 
 namespace cake {
 namespace {
 
-constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+using Floats = std::vector<float>;
+using Tokens = std::vector<int32_t>;
 
-std::vector<int32_t> up_to(int32_t n) {
-    std::vector<int32_t> values(static_cast<size_t>(n));
+Tokens up_to(int32_t n) {
+    Tokens values(static_cast<size_t>(n));
     std::iota(values.begin(), values.end(), 0);
     return values;
 }
 
-std::vector<float> score(std::string_view name, const ScorerInput& input) {
+Floats score(std::string_view name, const ScorerInput& input) {
     const auto* scorer = find_scorer(name);
-    return scorer == nullptr ? std::vector<float>{} : scorer->score(input);
+    return scorer == nullptr ? Floats{} : scorer->score(input);
 }
 
-std::vector<float> score_attention(std::string_view name, const AttentionStats& stats, int32_t n_head_kv, float gamma) {
-    return score(
-        name,
-        {.n_head = stats.n_head, .n_head_kv = n_head_kv, .n_keys = stats.n_keys, .stats = &stats, .gamma = gamma});
+/// One KV head whose tokens are at 0, 1, 2, …
+struct OneHead {
+    Tokens positions;
+    HeadKeys keys;
+
+    explicit OneHead(int32_t n) : positions(up_to(n)), keys{.positions = positions} {}
+    Floats score(std::string_view name, ScorerInput input = {}) const {
+        input.heads = {&keys, 1};
+        return cake::score(name, input);
+    }
+};
+
+Floats score_mean(std::string_view name, const Floats& mean, const Floats& variance = {}, ScorerInput input = {}) {
+    OneHead head(static_cast<int32_t>(mean.size()) / input.n_group);
+    const Floats none(mean.size());
+    head.keys.mean = mean;
+    head.keys.variance = variance.empty() ? none : variance;
+    return head.score(name, input);
 }
 
-void expect_near(const std::vector<float>& actual, const std::vector<float>& expected) {
+void expect_near(const Floats& actual, const Floats& expected) {
     ASSERT_EQ(actual.size(), expected.size());
     for (size_t i = 0; i < actual.size(); i++) EXPECT_NEAR(actual[i], expected[i], 1e-6F) << "at " << i;
 }
 
 TEST(CakeScorer, AddsGammaTimesTheVarianceToTheMean) {
-    AttentionStats stats(1, 1);
-    stats.mean = {0.5F};
-    stats.variance = {0.01F};
-    expect_near(score_attention("cake", stats, 1, 200), {2.5F / 5});
-    expect_near(score_attention("cake", stats, 1, 0), {0.5F / 5});
+    expect_near(score_mean("cake", {0.5F}, {0.01F}, {.gamma = 200}), {2.5F / 5});
+    expect_near(score_mean("cake", {0.5F}, {0.01F}, {.gamma = 0}), {0.5F / 5});
 }
 
 TEST(CakeScorer, PoolsOverFiveKeysAndCountsThePaddingAtTheEnds) {
-    AttentionStats stats(1, 7);
-    stats.mean = {1, 0, 0, 0, 0, 0, 10};
-    expect_near(score_attention("cake", stats, 1, 200), {0.2F, 0.2F, 0.2F, 0, 2, 2, 2});
-    AttentionStats few(1, 3);
-    few.mean = {5, 0, 0};
-    few.variance = {0, 0.1F, 0};
-    expect_near(score_attention("cake", few, 1, 10), {1.2F, 1.2F, 1.2F});
+    expect_near(score_mean("cake", {1, 0, 0, 0, 0, 0, 10}), {0.2F, 0.2F, 0.2F, 0, 2, 2, 2});
+    expect_near(score_mean("cake", {5, 0, 0}, {0, 0.1F, 0}, {.gamma = 10}), {1.2F, 1.2F, 1.2F});
 }
 
 TEST(CakeScorer, AveragesTheHeadsThatShareAKvHead) {
-    AttentionStats stats(4, 1);
-    stats.mean = {1, 2, 10, 30};
-    expect_near(score_attention("cake", stats, 2, 200), {1.5F / 5, 20.0F / 5});
-    expect_near(score_attention("cake", stats, 4, 200), {1.0F / 5, 2.0F / 5, 10.0F / 5, 30.0F / 5});
-    expect_near(score_attention("cake", stats, 1, 200), {43.0F / 4 / 5});
+    expect_near(score_mean("cake", {1, 2}, {}, {.n_group = 2}), {1.5F / 5});
+    expect_near(score_mean("cake", {1, 2, 10, 30}, {}, {.n_group = 4}), {43.0F / 4 / 5});
+}
+
+TEST(CakeScorer, ReadsTheHeadItIsAskedFor) {
+    const Tokens positions = {0};
+    const Floats one = {1};
+    const Floats ten = {10};
+    const std::vector<HeadKeys> heads = {{.positions = positions, .mean = one, .variance = one},
+                                         {.positions = positions, .mean = ten, .variance = ten}};
+    expect_near(score("cake", {.head = 1, .heads = heads, .gamma = 1}), {20.0F / 5});
 }
 
 TEST(SnapKvScorer, TakesTheLargestMeanOfSevenKeysAndIgnoresTheVariance) {
-    AttentionStats stats(1, 9);
-    stats.mean = {9, 0, 0, 0, 0, 0, 0, 0, 1};
-    stats.variance = {0, 0, 0, 0, 7, 0, 0, 0, 0};
-    expect_near(score_attention("snapkv", stats, 1, 200), {9, 9, 9, 9, 0, 1, 1, 1, 1});
+    expect_near(score_mean("snapkv", {9, 0, 0, 0, 0, 0, 0, 0, 1}, {0, 0, 0, 0, 7, 0, 0, 0, 0}),
+                {9, 9, 9, 9, 0, 1, 1, 1, 1});
 }
 
 TEST(Scorers, PoolOverAsManyKeysAsTheyAreTold) {
-    AttentionStats stats(1, 7);
-    stats.mean = {0, 0, 0, 3, 0, 0, 0};
     const auto pooled = [&](std::string_view name, int32_t kernel) {
-        return score(name, {.n_head = 1, .n_head_kv = 1, .n_keys = 7, .stats = &stats, .pool_kernel = kernel});
+        return score_mean(name, {0, 0, 0, 3, 0, 0, 0}, {}, {.pool_kernel = kernel});
     };
     expect_near(pooled("cake", 1), {0, 0, 0, 3, 0, 0, 0});
     expect_near(pooled("cake", 3), {0, 0, 1, 1, 1, 0, 0});
     expect_near(pooled("snapkv", 5), {0, 3, 3, 3, 3, 3, 0});
 }
 
+Tokens h2o_keeps(const Floats& sum, int32_t window, int32_t budget) {
+    OneHead head(static_cast<int32_t>(sum.size()));
+    head.keys.sum = sum;
+    return select_top(head.score("h2o", {.window = window}), budget);
+}
+
+TEST(H2oScorer, KeepsHalfByAttentionAndHalfTheMostRecentTheWindowAmongThem) {
+    const Floats sum = {9, 1, 8, 2, 7, 3, 0, 0, 0, 0};
+    // 4 of these and a window of 2 are kept: 3 recent ones (the window and token 9) and 3 heavy ones.
+    EXPECT_EQ(h2o_keeps(sum, 2, 4), (Tokens{0, 2, 4, 9}));
+    // 8 and a window of 2: 5 recent ones (7, 8, 9 of these) and 5 heavy ones.
+    EXPECT_EQ(h2o_keeps(sum, 2, 8), (Tokens{0, 2, 3, 4, 5, 7, 8, 9}));
+    // A window that is half of it leaves all else to attention.
+    EXPECT_EQ(h2o_keeps(sum, 4, 4), (Tokens{0, 2, 4, 5}));
+}
+
+TEST(H2oScorer, ARecentTokenThatIsHeavyTooLeavesItsPlaceToTheNextHeaviest) {
+    EXPECT_EQ(h2o_keeps({5, 1, 2, 3, 9}, 1, 3), (Tokens{0, 3, 4}));  // recent: 4 (and the window); heavy: 0, 3
+}
+
+TEST(TovaScorer, AveragesTheLastQueryOverAllHeadsOfTheLayer) {
+    const Tokens positions = {0, 1, 2};
+    const Floats first = {1, 2, 3, 0, 0, 6};  // two query heads
+    const Floats second = {4, 0, 0, 1, 0, 1};
+    const std::vector<HeadKeys> heads = {{.positions = positions, .last = first},
+                                         {.positions = positions, .last = second}};
+    for (int32_t head = 0; head < 2; head++)
+        EXPECT_EQ(score("tova", {.head = head, .n_group = 2, .heads = heads}), (Floats{6, 2, 10}));
+}
+
+TEST(TovaScorer, MatchesHeadsThatHoldDifferentTokensByPosition) {
+    const Tokens first = {0, 5, 9};
+    const Tokens second = {5, 7};
+    const Floats first_last = {1, 2, 3};
+    const Floats second_last = {10, 20};
+    const std::vector<HeadKeys> heads = {{.positions = first, .last = first_last},
+                                         {.positions = second, .last = second_last}};
+    EXPECT_EQ(score("tova", {.head = 0, .heads = heads}), (Floats{1, 12, 3}));
+    EXPECT_EQ(score("tova", {.head = 1, .heads = heads}), (Floats{12, 20}));
+}
+
+TEST(KnormScorer, KeepsTheKeysOfTheSmallestNorm) {
+    OneHead head(3);
+    const Floats keys = {3, 4, 0, 1, -6, 8};
+    head.keys.keys = keys;
+    EXPECT_EQ(head.score("knorm"), (Floats{-5, -1, -10}));
+}
+
+TEST(KeydiffScorer, KeepsTheKeysLeastLikeTheMeanDirection) {
+    OneHead head(4);
+    const Floats keys = {1, 0, 5, 0,
+                         0, 2, 0, 0};  // the mean of the unit vectors is (2, 1) / 4; a zero has no direction
+    head.keys.keys = keys;
+    const float root = std::sqrt(5.0F);
+    expect_near(head.score("keydiff"), {-2 / root, -2 / root, -1 / root, 0});
+}
+
 TEST(StreamingScorer, KeepsTheFirstFourAndTheMostRecent) {
-    const auto positions = up_to(10);
-    const auto scores = score("streaming-llm", {.n_head = 1, .n_head_kv = 1, .n_keys = 10, .positions = positions});
-    EXPECT_EQ(select_top(scores, 6), (std::vector<int32_t>{0, 1, 2, 3, 8, 9}));
-    EXPECT_EQ(select_top(scores, 3), (std::vector<int32_t>{0, 1, 2}));
+    const auto scores = OneHead(10).score("streaming-llm");
+    EXPECT_EQ(select_top(scores, 6), (Tokens{0, 1, 2, 3, 8, 9}));
+    EXPECT_EQ(select_top(scores, 3), (Tokens{0, 1, 2}));
 }
 
 TEST(StreamingScorer, GoesByThePositionInTheTextNotByTheSlot) {
-    const std::vector<int32_t> positions = {2, 50, 60, 70, 80};  // most of the text is evicted already
-    const auto scores = score("streaming-llm", {.n_head = 1, .n_head_kv = 1, .n_keys = 5, .positions = positions});
-    EXPECT_EQ(select_top(scores, 2), (std::vector<int32_t>{0, 4}));
+    const Tokens positions = {2, 50, 60, 70, 80};  // most of the text is evicted already
+    const HeadKeys keys{.positions = positions};
+    EXPECT_EQ(select_top(score("streaming-llm", {.heads = {&keys, 1}}), 2), (Tokens{0, 4}));
 }
 
 TEST(RandomScorer, GivesATokenTheSameScoreWheneverItIsAsked) {
-    const auto all = up_to(100);
-    const std::vector<int32_t> some = {3, 40, 97};
-    const auto of_all = score("random", {.layer = 2, .n_head_kv = 1, .n_keys = 100, .positions = all, .seed = 9});
-    const auto of_some = score("random", {.layer = 2, .n_head_kv = 1, .n_keys = 3, .positions = some, .seed = 9});
+    const Tokens some = {3, 40, 97};
+    const HeadKeys keys{.positions = some};
+    const auto of_all = OneHead(100).score("random", {.layer = 2, .seed = 9});
+    const auto of_some = score("random", {.layer = 2, .heads = {&keys, 1}, .seed = 9});
     ASSERT_EQ(of_some.size(), 3U);
     for (size_t i = 0; i < some.size(); i++) EXPECT_EQ(of_some[i], of_all[static_cast<size_t>(some[i])]);
 }
 
 TEST(RandomScorer, DiffersBySeedLayerAndHead) {
-    std::vector<int32_t> positions = up_to(100);
-    for (int32_t i = 0; i < 100; i++) positions.push_back(i);
-    const auto keep = [&](int32_t layer, uint64_t seed, bool second_head) {
-        const auto scores =
-            score("random", {.layer = layer, .n_head_kv = 2, .n_keys = 100, .positions = positions, .seed = seed});
-        return select_top(std::span(scores).subspan(second_head ? 100 : 0, 100), 30);
+    const auto positions = up_to(100);
+    const std::vector<HeadKeys> heads(2, {.positions = positions});
+    const auto keep = [&](int32_t layer, uint64_t seed, int32_t head) {
+        return select_top(score("random", {.layer = layer, .head = head, .heads = heads, .seed = seed}), 30);
     };
-    const auto kept = keep(0, 1, false);
-    EXPECT_EQ(kept, keep(0, 1, false));
-    EXPECT_NE(kept, keep(0, 2, false));
-    EXPECT_NE(kept, keep(1, 1, false));
-    EXPECT_NE(kept, keep(0, 1, true));
-}
-
-TEST(SelectTop, KeepsTheHighestInTheOrderOfTheText) {
-    EXPECT_EQ(select_top(std::vector<float>{1, 9, 3, 7}, 2), (std::vector<int32_t>{1, 3}));
-    EXPECT_EQ(select_top(std::vector<float>{9, 1, 7, 3}, 3), (std::vector<int32_t>{0, 2, 3}));
-}
-
-TEST(SelectTop, OfEqualScoresTheOlderStays) {
-    EXPECT_EQ(select_top(std::vector<float>(6, 1.0F), 2), (std::vector<int32_t>{0, 1}));
-    EXPECT_EQ(select_top(std::vector<float>{0, 2, 1, 1, 1, 2}, 3), (std::vector<int32_t>{1, 2, 5}));
-}
-
-TEST(SelectTop, ANanGoesFirst) {
-    EXPECT_EQ(select_top(std::vector<float>{kNan, 1, kNan, -5, 2}, 3), (std::vector<int32_t>{1, 3, 4}));
-    EXPECT_EQ(select_top(std::vector<float>{kNan, -kInf}, 1), (std::vector<int32_t>{1}));
-    EXPECT_EQ(select_top(std::vector<float>{kNan, kNan, kInf}, 2), (std::vector<int32_t>{0, 2}));
-    EXPECT_EQ(select_top(std::vector<float>(5, kNan), 2), (std::vector<int32_t>{0, 1}));
-}
-
-TEST(SelectTop, ABudgetBeyondTheEndsIsAllOrNothing) {
-    const std::vector<float> scores = {3, kNan, 1};
-    EXPECT_EQ(select_top(scores, 3), (std::vector<int32_t>{0, 1, 2}));
-    EXPECT_EQ(select_top(scores, std::numeric_limits<int32_t>::max()), (std::vector<int32_t>{0, 1, 2}));
-    EXPECT_TRUE(select_top(scores, 0).empty());
-    EXPECT_TRUE(select_top(scores, -1).empty());
-    EXPECT_TRUE(select_top({}, 4).empty());
+    const auto kept = keep(0, 1, 0);
+    EXPECT_EQ(kept, keep(0, 1, 0));
+    EXPECT_NE(kept, keep(0, 2, 0));
+    EXPECT_NE(kept, keep(1, 1, 0));
+    EXPECT_NE(kept, keep(0, 1, 1));
 }
 
 TEST(Scorers, AreFoundByName) {
-    for (const auto& scorer : scorers()) EXPECT_EQ(find_scorer(scorer.name), &scorer);
+    for (const auto* scorer : scorers()) EXPECT_EQ(find_scorer(scorer->name), scorer);
     EXPECT_EQ(find_scorer("none-such"), nullptr);
+}
+
+TEST(Scorers, OfNoKeysAreNone) {
+    for (const auto* scorer : scorers()) EXPECT_TRUE(OneHead(0).score(scorer->name).empty()) << scorer->name;
+}
+
+TEST(AddScorer, MakesOneKnownOnce) {
+    const Scorer mine{.name = "oldest", .summary = "the oldest", .reads = {}, .score = [](const ScorerInput& input) {
+                          const auto positions = input.scored().positions;
+                          Floats scores;
+                          for (const int32_t position : positions) scores.push_back(-static_cast<float>(position));
+                          return scores;
+                      }};
+    ASSERT_TRUE(add_scorer(mine));
+    EXPECT_EQ(OneHead(3).score("oldest"), (Floats{0, -1, -2}));
+    EXPECT_FALSE(add_scorer(mine)) << "the name is taken";
+    for (const auto* name : {"", "a:b", "a b"}) {
+        Scorer other = mine;
+        other.name = name;
+        EXPECT_FALSE(add_scorer(other)) << name;
+    }
+    Scorer empty{.name = "empty", .summary = {}, .reads = {}, .score = {}};
+    EXPECT_FALSE(add_scorer(empty));
 }
 
 }  // namespace

@@ -55,11 +55,11 @@ TEST_P(Parity, LogitsAreLlamaCppsOver300Tokens) {
 
 INSTANTIATE_TEST_SUITE_P(WeightTypes, Parity,
                          testing::Values(Case{"f32", 1e-4}, Case{"f16", 1e-4}, Case{"q8_0", 1e-4}, Case{"q4_0", 1e-3}),
-                         [](const auto& info) { return info.param.model; });
+                         [](const auto& instance) { return instance.param.model; });
 INSTANTIATE_TEST_SUITE_P(Variants, Parity,
                          testing::Values(Case{"tied", 1e-4}, Case{"rope_freqs", 1e-4}, Case{"bias", 1e-4},
                                          Case{"rope_scaled", 1e-4}, Case{"rope_scaled_old", 1e-4}),
-                         [](const auto& info) { return info.param.model; });
+                         [](const auto& instance) { return instance.param.model; });
 
 TEST(HalfPrecision, HiddenStatesOfALongTextGiveLlamaCppsLogits) {
     const std::string path = model_path("f32");
@@ -123,7 +123,7 @@ TEST_P(TrainedModel, LogitsAreLlamaCppsOver300TokensOfABook) {
 
 INSTANTIATE_TEST_SUITE_P(WeightTypes, TrainedModel,
                          testing::Values(Case{"F32", 1e-4}, Case{"Q8_0", 1e-4}, Case{"Q4_0", 1e-3}),
-                         [](const auto& info) { return info.param.model; });
+                         [](const auto& instance) { return instance.param.model; });
 
 }  // namespace
 }  // namespace cake

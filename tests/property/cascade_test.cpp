@@ -9,7 +9,7 @@
 #include <random>
 
 #include "method/allocator.hpp"
-#include "method/scorer.hpp"
+#include "method/selection.hpp"
 
 namespace cake {
 namespace {
@@ -202,6 +202,61 @@ TEST(SelectionProperty, DroppingInStagesKeepsWhatDroppingOnceKeeps) {
             kept = std::move(still);
         }
         ASSERT_EQ(kept, select_top(scores, budget));
+    }
+}
+
+TEST(SelectionProperty, HeadsThatCompeteInStagesKeepWhatTheyKeepAtOnce) {
+    constexpr uint64_t kCases = 3000;
+    for (uint64_t seed = 1; seed <= kCases; seed++) {
+        SCOPED_TRACE(testing::Message() << "seed " << seed);
+        std::mt19937_64 random(seed);
+        const size_t n_head = 1 + random() % 8;
+        const auto window = static_cast<int32_t>(1 + random() % 9);
+        const size_t n_keys = random() % 200;
+        const bool coarse = random() % 2 == 0;  // many equal scores
+        std::vector<std::vector<float>> scores(n_head);
+        for (auto& head : scores) {
+            const double scale = std::pow(10, std::uniform_real_distribution(-2.0, 2.0)(random));
+            for (size_t i = 0; i < n_keys; i++) {
+                const double x = std::uniform_real_distribution(0.0, scale)(random);
+                head.push_back(static_cast<float>(coarse ? std::floor(x) : x));
+                if (random() % 50 == 0) head.back() = std::numeric_limits<float>::quiet_NaN();
+            }
+            head.resize(n_keys + static_cast<size_t>(window), std::numeric_limits<float>::infinity());
+        }
+        const auto select = [&](const std::vector<std::vector<int32_t>>& from, int32_t budget) {
+            std::vector<std::vector<float>> kept_scores;
+            for (size_t head = 0; head < n_head; head++) {
+                auto& of_head = kept_scores.emplace_back();
+                for (const int32_t i : from[head]) of_head.push_back(scores[head][static_cast<size_t>(i)]);
+            }
+            const std::vector<std::span<const float>> views(kept_scores.begin(), kept_scores.end());
+            auto chosen = select_heads(views, budget, window, HeadSplit::adaptive);
+            for (size_t head = 0; head < n_head; head++)
+                for (int32_t& i : chosen[head]) i = from[head][static_cast<size_t>(i)];
+            return chosen;
+        };
+        std::vector<std::vector<int32_t>> all(n_head);
+        for (auto& head : all) {
+            head.resize(n_keys + static_cast<size_t>(window));
+            std::iota(head.begin(), head.end(), 0);
+        }
+        auto kept = all;
+        auto budget = static_cast<int32_t>(n_keys) + window;
+        for (size_t stage = 0; stage < 1 + random() % 8; stage++) {
+            budget -= static_cast<int32_t>(random() % static_cast<uint64_t>((budget - window) / 2 + 1));
+            kept = select(kept, budget);
+            size_t n_kept = 0;
+            for (const auto& head : kept) {
+                n_kept += head.size();
+                ASSERT_GE(static_cast<int32_t>(head.size()), window + (budget - window) / 5);
+                for (int32_t i = 0; i < window; i++)
+                    ASSERT_EQ(head[head.size() - 1 - static_cast<size_t>(i)],
+                              static_cast<int32_t>(n_keys) + window - 1 - i);
+            }
+            ASSERT_EQ(n_kept, static_cast<size_t>(budget) * n_head);
+        }
+        ASSERT_EQ(kept, select(all, budget));
     }
 }
 

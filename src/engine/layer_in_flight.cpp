@@ -1,0 +1,76 @@
+#include "engine/layer_in_flight.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+namespace cake {
+
+namespace {
+
+/// Of a layer's KV heads, the most tokens that one holds.
+int64_t most_held(const KvStore& store, int32_t layer) {
+    return std::ranges::max(store.runs(layer), {}, &Run::length).length;
+}
+
+}  // namespace
+
+Result<LayerInFlight> LayerInFlight::allocate(Accountant& accountant, ggml_backend_buffer_type_t type,
+                                              const KvStore& store, int64_t n_segment) {
+    const auto& shape = store.shape();
+    LayerInFlight result;
+    result.n_segment_ = n_segment;
+    for (int32_t layer = 0; layer < shape.n_layer; layer++)
+        result.n_rows_ = std::max(result.n_rows_, most_held(store, layer) + n_segment);
+    const int64_t n_slots = result.n_rows_ * shape.n_head_kv;
+    auto buffer = KvBuffer::allocate(accountant, type, shape, n_slots, "one layer's K and V of the text");
+    if (!buffer) return std::unexpected(buffer.error());
+    result.buffer_ = std::move(*buffer);
+    result.notes_ = AccountedBytes(accountant, MemoryUse::compute,
+                                   static_cast<size_t>(n_slots) * (sizeof(int32_t) + sizeof(float)));
+    return result;
+}
+
+void LayerInFlight::take(KvStore& store, int32_t layer, int32_t position) {
+    const int32_t n_head_kv = store.shape().n_head_kv;
+    n_kept_ = most_held(store, layer);
+    slots_.clear();
+    positions_.resize(static_cast<size_t>(n_head_kv));
+    sums_.resize(static_cast<size_t>(n_head_kv));
+    for (int32_t head = 0; head < n_head_kv; head++) {
+        const auto i = static_cast<size_t>(head);
+        const Run run = store.runs(layer)[i];
+        const auto& slots = slots_.emplace_back(head * n_rows_ + n_kept_ - run.length, run.length + n_segment_);
+        positions_[i].assign_range(store.positions(layer, head));
+        positions_[i].resize(static_cast<size_t>(slots.length));
+        std::iota(positions_[i].begin() + run.length, positions_[i].end(), position);
+        sums_[i].assign_range(store.sums(layer, head));
+        sums_[i].resize(static_cast<size_t>(slots.length));
+        const SlotMove move{.from = run.begin, .to = slots.begin, .length = run.length};
+        move_slots(store.buffer(), buffer_, {&move, 1});
+        store.keep(layer, head, {});
+    }
+}
+
+std::vector<HeadSlots> LayerInFlight::slots(int64_t n_unseen) const {
+    auto seen = slots_;
+    for (auto& head : seen) head.length -= n_unseen;
+    return seen;
+}
+
+LayerKeys LayerInFlight::keys(int32_t window) const {
+    const auto shortest = std::ranges::min(slots_, {}, &HeadSlots::length).length;
+    return {.buffer = buffer_,
+            .slots = slots_,
+            .positions = {positions_.begin(), positions_.end()},
+            .sums = {sums_.begin(), sums_.end()},
+            .window = static_cast<int32_t>(std::min<int64_t>(window, shortest))};
+}
+
+ggml_tensor* LayerInFlight::put(const Graph& graph, ggml_tensor* values, ggml_tensor* rows, ggml_tensor* at) const {
+    ggml_tensor* by_head = ggml_permute(graph.context(), values, 0, 2, 1, 3);
+    ggml_tensor* all = ggml_view_3d(graph.context(), rows, rows->ne[0], n_rows_, values->ne[1], rows->nb[1],
+                                    static_cast<size_t>(n_rows_) * rows->nb[1], 0);
+    return ggml_set_rows(graph.context(), all, by_head, at);
+}
+
+}  // namespace cake

@@ -1,0 +1,124 @@
+#include "engine/scoring.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <format>
+#include <limits>
+
+namespace cake {
+
+namespace {
+
+/// Keys as float32, [head_dim_k, n].
+std::vector<float> read_keys(const ggml_tensor* k, int64_t begin, int64_t n) {
+    const auto n_values = static_cast<size_t>(k->ne[0] * n);
+    std::vector<float> values(n_values);
+    const size_t n_bytes = static_cast<size_t>(n) * k->nb[1];
+    const size_t offset = static_cast<size_t>(begin) * k->nb[1];
+    if (k->type == GGML_TYPE_F32) {
+        ggml_backend_tensor_get(k, values.data(), offset, n_bytes);
+    } else {
+        std::vector<std::byte> rows(n_bytes);
+        ggml_backend_tensor_get(k, rows.data(), offset, n_bytes);
+        ggml_get_type_traits(k->type)->to_float(rows.data(), values.data(), static_cast<int64_t>(n_values));
+    }
+    return values;
+}
+
+Result<std::vector<float>> call(const Scorer& scorer, const ScorerInput& input) {
+    std::vector<float> scores;
+    try {
+        scores = scorer.score(input);
+    } catch (const std::exception& error) {
+        return fail(std::format("the scorer {} failed: {}", scorer.name, error.what()));
+    }
+    const size_t n_keys = input.scored().positions.size();
+    if (scores.size() != n_keys)
+        return fail(std::format("the scorer {} gave {} scores for {} keys", scorer.name, scores.size(), n_keys));
+    // Infinity is the window's.
+    for (float& score : scores) score = std::min(score, std::numeric_limits<float>::max());
+    return scores;
+}
+
+}  // namespace
+
+Result<AttentionStats> analyse_window(GraphRunner& runner, const SequenceState& state, int32_t layer,
+                                      const LayerKeys& keys, Dispersion dispersion) {
+    std::vector<int64_t> n_keys;
+    for (size_t head = 0; head < keys.slots.size(); head++) n_keys.push_back(keys.n_keys(head));
+    AttentionStats stats(state.hparams().n_head, n_keys);
+    const auto ages = state.ring.ages();
+    const auto n_queries = static_cast<int32_t>(ages.size());
+    const auto newest = static_cast<int32_t>(std::ranges::find(ages, 0) - ages.begin());
+    auto done = for_each_attention(runner, state.hparams(),
+                                   {.queries = state.ring.layers[static_cast<size_t>(layer)],
+                                    .unseen = ages,
+                                    .k = keys.buffer.k(),
+                                    .heads = keys.slots},
+                                   [&](int32_t head, std::span<const float> attention) {
+                                       add_head(stats, head, attention, n_queries, newest, dispersion);
+                                   });
+    if (!done) return std::unexpected(done.error());
+    return stats;
+}
+
+Result<std::vector<std::vector<float>>> score_layer(const SequenceState& state, int32_t layer, const LayerKeys& keys) {
+    const auto n_head_kv = static_cast<size_t>(state.shape.n_head_kv);
+    std::vector<HeadKeys> heads(n_head_kv);
+    for (size_t head = 0; head < n_head_kv; head++) {
+        const auto n_keys = static_cast<size_t>(keys.n_keys(head));
+        heads[head].positions = keys.positions[head].first(n_keys);
+        if (state.scorer->reads.all_queries) heads[head].sum = keys.sums[head].first(n_keys);
+        if (state.scorer->reads.window) {
+            const auto& stats = keys.stats->heads[head];
+            heads[head].mean = stats.mean;
+            heads[head].variance = stats.variance;
+            heads[head].last = stats.last;
+        }
+    }
+    std::vector<std::vector<float>> scores;
+    for (size_t head = 0; head < n_head_kv; head++) {
+        std::vector<float> values;
+        if (state.scorer->reads.keys) {
+            values = read_keys(keys.buffer.k(), keys.slots[head].begin, keys.n_keys(head));
+            heads[head].keys = values;
+        }
+        auto scored = call(*state.scorer, {.layer = layer,
+                                           .head = static_cast<int32_t>(head),
+                                           .n_group = state.hparams().n_head / state.shape.n_head_kv,
+                                           .heads = heads,
+                                           .window = keys.window,
+                                           .gamma = state.options.gamma,
+                                           .pool_kernel = state.options.pool_kernel,
+                                           .seed = state.options.seed});
+        if (!scored) return std::unexpected(scored.error());
+        heads[head].keys = {};
+        scored->resize(static_cast<size_t>(keys.slots[head].length), std::numeric_limits<float>::infinity());
+        scores.push_back(std::move(*scored));
+    }
+    return scores;
+}
+
+void add_to_sums(std::span<float> sums, std::span<const float> attention, int32_t n_group,
+                 const std::function<bool(size_t query)>& counts) {
+    const size_t n_keys = sums.size();
+    for (size_t query = 0; query * n_keys < attention.size(); query++) {
+        if (!counts(query)) continue;
+        const auto row = attention.subspan(query * n_keys, n_keys);
+        for (size_t j = 0; j < n_keys; j++) sums[j] += row[j] / static_cast<float>(n_group);
+    }
+}
+
+size_t scoring_bytes(const SequenceState& state, int64_t n_slots) {
+    const auto& h = state.hparams();
+    size_t numbers_per_slot = 2;  // score and position
+    if (state.reads_window()) numbers_per_slot += 3 * static_cast<size_t>(h.n_head / h.n_head_kv);
+    if (state.scorer->reads.all_queries) numbers_per_slot++;
+    size_t bytes = static_cast<size_t>(n_slots) * sizeof(float) * numbers_per_slot;
+    // Keys are read one head at a time.
+    if (state.scorer->reads.keys)
+        bytes += static_cast<size_t>(n_slots / h.n_head_kv) * 2 * sizeof(float) * static_cast<size_t>(h.head_dim_k);
+    return bytes;
+}
+
+}  // namespace cake

@@ -1,0 +1,122 @@
+#include <algorithm>
+#include <cassert>
+#include <numeric>
+
+#include "method/published_scorers.hpp"
+
+namespace cake {
+
+namespace {
+
+/// Average over `kernel` neighbours, zeros beyond the ends counted.
+void average_pool(std::span<const float> in, std::span<float> out, int64_t kernel) {
+    const auto n = static_cast<int64_t>(in.size());
+    for (int64_t j = 0; j < n; j++) {
+        float sum = 0;
+        for (int64_t i = std::max<int64_t>(0, j - kernel / 2); i <= std::min(n - 1, j + kernel / 2); i++) {
+            sum += in[static_cast<size_t>(i)];
+        }
+        out[static_cast<size_t>(j)] = sum / static_cast<float>(kernel);
+    }
+}
+
+void max_pool(std::span<const float> in, std::span<float> out, int64_t kernel) {
+    const auto n = static_cast<int64_t>(in.size());
+    for (int64_t j = 0; j < n; j++) {
+        float largest = in[static_cast<size_t>(j)];
+        for (int64_t i = std::max<int64_t>(0, j - kernel / 2); i <= std::min(n - 1, j + kernel / 2); i++) {
+            largest = std::max(largest, in[static_cast<size_t>(i)]);
+        }
+        out[static_cast<size_t>(j)] = largest;
+    }
+}
+
+/// Scores of query heads, pooled along the keys, then averaged over the heads of the group.
+template <typename Indicator, typename Pool>
+std::vector<float> score_group(const ScorerInput& input, Indicator indicator, Pool pool) {
+    const size_t n_keys = input.scored().positions.size();
+    assert(input.scored().mean.size() == n_keys * static_cast<size_t>(input.n_group));
+    std::vector<float> scores(n_keys, 0.0F);
+    std::vector<float> raw(n_keys);
+    std::vector<float> pooled(n_keys);
+    for (int32_t query_head = 0; query_head < input.n_group; query_head++) {
+        const size_t begin = static_cast<size_t>(query_head) * n_keys;
+        for (size_t j = 0; j < n_keys; j++) raw[j] = indicator(begin + j);
+        pool(raw, pooled);
+        for (size_t j = 0; j < n_keys; j++) scores[j] += pooled[j] / static_cast<float>(input.n_group);
+    }
+    return scores;
+}
+
+int64_t kernel(const ScorerInput& input, int64_t published) {
+    return input.pool_kernel > 0 ? input.pool_kernel : published;
+}
+
+}  // namespace
+
+/// Mean plus gamma times variance, average-pooled by 5 (CAKE's eviction indicator; paper, eq. 10).
+std::vector<float> cake_score(const ScorerInput& input) {
+    const auto& head = input.scored();
+    return score_group(
+        input, [&](size_t i) { return head.mean[i] + input.gamma * head.variance[i]; },
+        [&](std::span<const float> in, std::span<float> out) { average_pool(in, out, kernel(input, 5)); });
+}
+
+/// The window's attention, max-pooled by 7 (SnapKV).
+std::vector<float> snapkv_score(const ScorerInput& input) {
+    const auto mean = input.scored().mean;
+    return score_group(
+        input, [&](size_t i) { return mean[i]; },
+        [&](std::span<const float> in, std::span<float> out) { max_pool(in, out, kernel(input, 7)); });
+}
+
+/// The attention of the last query, averaged over all heads of the layer, so that all of them keep the same tokens
+/// (TOVA, layer-wise). Heads that no longer hold the same tokens are matched by position.
+std::vector<float> tova_score(const ScorerInput& input) {
+    const auto positions = input.scored().positions;
+    std::vector<float> scores(positions.size(), 0.0F);
+    for (const auto& head : input.heads) {
+        const size_t n_keys = head.positions.size();
+        size_t at = 0;
+        for (size_t j = 0; j < positions.size(); j++) {
+            while (at < n_keys && head.positions[at] < positions[j]) at++;
+            if (at == n_keys || head.positions[at] != positions[j]) continue;
+            for (size_t i = at; i < head.last.size(); i += n_keys) scores[j] += head.last[i];
+        }
+    }
+    return scores;
+}
+
+/// The heavy hitters by attention of all queries, and as many of the most recent tokens, the window's among them (H2O).
+/// What a budget keeps is part of what a larger one keeps, so a token's score is the smallest budget that keeps it,
+/// negated.
+std::vector<float> h2o_score(const ScorerInput& input) {
+    const auto& head = input.scored();
+    const size_t n_keys = head.positions.size();
+    std::vector<size_t> heavy(n_keys);
+    std::iota(heavy.begin(), heavy.end(), size_t{0});
+    std::ranges::stable_sort(heavy, [&](size_t a, size_t b) { return head.sum[a] > head.sum[b]; });
+
+    constexpr float kOpen = 0;
+    std::vector<float> scores(n_keys, kOpen);
+    size_t next_heavy = 0;
+    size_t n_recent = 0;
+    for (size_t budget = 1; budget <= n_keys; budget++) {
+        // Half of what is kept in all is recent; the window is the first part of it.
+        const auto window = static_cast<size_t>(input.window);
+        const size_t half = (budget + window) / 2;
+        size_t chosen = n_keys;
+        if (half > window + n_recent) {
+            const size_t recent = n_keys - ++n_recent;
+            if (scores[recent] == kOpen) chosen = recent;
+        }
+        while (chosen == n_keys) {
+            if (scores[heavy[next_heavy]] == kOpen) chosen = heavy[next_heavy];
+            next_heavy++;
+        }
+        scores[chosen] = -static_cast<float>(budget);
+    }
+    return scores;
+}
+
+}  // namespace cake
