@@ -42,7 +42,8 @@ using ProgressFunction = std::function<bool(int64_t done_tokens, int64_t total_t
 
 struct AppendOptions {
     ProgressFunction progress;
-    bool all_logits = false;  // for every appended token instead of the last alone
+    bool all_logits = false;  // for every appended token instead of the last alone; in one segment
+    int64_t segment = 0;      // tokens read at a time, each segment over what the one before left; 0: all at once
 };
 
 enum class FinishReason { length, end_of_generation, cancelled, failed };
@@ -88,7 +89,9 @@ class Sequence {
     Sequence& operator=(Sequence&&) noexcept;
     ~Sequence();
 
-    /// Reads a segment of text: layer by layer, evicting after each. After an error the sequence can only be dropped.
+    /// Reads a text: layer by layer, evicting after each, in segments where `segment` says so, which bounds what is held
+    /// while reading (one layer's K/V and the hidden states of a segment). After an error the sequence can only be
+    /// dropped.
     Result<void> append(std::span<const Token> tokens, const AppendOptions& options = {});
 
     /// Adds one token, as generate() does.

@@ -77,6 +77,34 @@ Result<void> append_states(std::span<SequenceState* const> states, std::span<con
     return guarded(states, [&] { return prefill(states, tokens, options); });
 }
 
+/// One segment after another. Later ones are read over what the earlier left, which differs from state to state, so
+/// several states take turns from the second on.
+Result<void> append_segments(std::span<SequenceState* const> states, std::span<const Token> tokens,
+                             const AppendOptions& options) {
+    const auto n_tokens = static_cast<int64_t>(tokens.size());
+    if (options.segment < 0) return fail("a segment must hold at least 1 token (or 0 for the whole text)");
+    if (options.segment == 0 || options.segment >= n_tokens) return append_states(states, tokens, options);
+    if (options.all_logits) return fail("the logits of all tokens can be had of a text that is read in one segment only");
+    for (const SequenceState* state : states) {
+        if (auto checked = check_segment(*state, tokens); !checked) return checked;
+    }
+    AppendOptions of_segment = options;
+    const auto read = [&](std::span<SequenceState* const> some, int64_t begin) {
+        of_segment.progress = [&](int64_t done, int64_t) {
+            return !options.progress || options.progress(begin + done, n_tokens);
+        };
+        const auto n = std::min(options.segment, n_tokens - begin);
+        return append_states(some, tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(n)), of_segment);
+    };
+    if (auto first = read(states, 0); !first) return first;
+    for (SequenceState* state : states) {
+        for (int64_t begin = options.segment; begin < n_tokens; begin += options.segment) {
+            if (auto next = read({&state, 1}, begin); !next) return next;
+        }
+    }
+    return {};
+}
+
 }  // namespace
 
 Sequence::Sequence(std::unique_ptr<SequenceState> state) : state_(std::move(state)) {}
@@ -87,7 +115,7 @@ Sequence::~Sequence() = default;
 Result<void> Sequence::append(std::span<const Token> tokens, const AppendOptions& options) {
     if (auto read = read_pending(*state_); !read) return read;
     SequenceState* const state = state_.get();
-    return append_states({&state, 1}, tokens, options);
+    return append_segments({&state, 1}, tokens, options);
 }
 
 Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token> tokens, const AppendOptions& options) {
@@ -103,7 +131,7 @@ Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token>
         }
         states.push_back(&s);
     }
-    return append_states(states, tokens, options);
+    return append_segments(states, tokens, options);
 }
 
 Result<void> Sequence::decode(Token token) {

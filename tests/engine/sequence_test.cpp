@@ -107,6 +107,91 @@ TEST(Append, ABudgetThatHoldsThePromptEvictsNothing) {
     for (const auto& layer : sequence.layers()) EXPECT_EQ(layer.kept, 128);
 }
 
+TEST(Append, InSegmentsOfAFullCacheIsTheWholeText) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 200);
+    auto at_once = start(engine, full(200));
+    append(at_once, tokens);
+    for (const int64_t segment : {1, 7, 64, 199, 200, 500}) {
+        SCOPED_TRACE(segment);
+        auto in_segments = start(engine, full(200));
+        int64_t last = 0;
+        const auto read = in_segments.append(tokens, {.progress =
+                                                          [&](int64_t done, int64_t total) {
+                                                              EXPECT_GE(done, last);
+                                                              EXPECT_EQ(total, 200);
+                                                              last = done;
+                                                              return true;
+                                                          },
+                                                      .segment = segment});
+        ASSERT_TRUE(read) << read.error().message;
+        EXPECT_EQ(last, 200);
+        EXPECT_LT(mean_kl(at_once.logits(), in_segments.logits(), at_once.logits().size()), 1e-6);
+    }
+    EXPECT_FALSE(start(engine, full(200)).append(tokens, {.segment = -1}));
+    EXPECT_FALSE(start(engine, full(200)).append(tokens, {.all_logits = true, .segment = 10}));
+}
+
+TEST(Append, SegmentsAreTheSameWhoeverCutsThem) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 700);
+    const SequenceOptions options{.budget = TokensPerLayer{96}};
+    auto by_option = start(engine, options);
+    ASSERT_TRUE(by_option.append(tokens, {.segment = 150}));
+    auto by_hand = start(engine, options);
+    for (size_t begin = 0; begin < tokens.size(); begin += 150)
+        append(by_hand, std::span(tokens).subspan(begin, std::min<size_t>(150, tokens.size() - begin)));
+    EXPECT_EQ(logits(by_option), logits(by_hand));
+    std::vector<Sequence> together;
+    together.push_back(start(engine, {.policy = "h2o", .budget = TokensPerLayer{64}}));
+    together.push_back(start(engine, options));
+    ASSERT_TRUE(append_to_all(together, tokens, {.segment = 150}));
+    EXPECT_EQ(logits(together[1]), logits(by_option));
+}
+
+/// Peaks of everything that is accounted.
+uint64_t accounted_peak(const Sequence& sequence) {
+    const auto memory = sequence.memory();
+    return memory.kv_bytes_peak + memory.hidden_bytes_peak + memory.compute_bytes_peak;
+}
+
+TEST(Append, ALongStreamTakesNoMoreMemoryThanAShortOne) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 12000);
+    for (const auto* policy : {"cake", "h2o", "ada-snapkv", "streaming-llm"}) {
+        SCOPED_TRACE(policy);
+        const auto peak = [&](size_t n) {
+            auto sequence = start(engine, {.policy = policy, .budget = TokensPerLayer{64}});
+            const auto read = sequence.append(std::span(tokens).first(n), {.segment = 256});
+            EXPECT_TRUE(read);
+            EXPECT_LE(sequence.memory().kv_bytes_now, sequence.memory().kv_bytes_budget);
+            return accounted_peak(sequence);
+        };
+        // The heads of a layer may come to hold unequally many tokens, so the layer in flight is not of one size.
+        const auto of_short = static_cast<double>(peak(1500));
+        EXPECT_LT(static_cast<double>(peak(tokens.size())), 1.1 * of_short);
+    }
+}
+
+TEST(Decode, AGenerationOfAnyLengthHoldsTheBoundAndTakesNoMoreMemory) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 300);
+    for (const auto* policy : {"cake", "h2o", "ada-snapkv", "keydiff"}) {
+        SCOPED_TRACE(policy);
+        auto sequence = start(engine, {.policy = policy, .budget = TokensPerLayer{64}, .evict_interval = 8});
+        append(sequence, tokens);
+        uint64_t peak = 0;
+        int64_t n = 0;
+        for ([[maybe_unused]] const Token token : sequence.generate({.max_tokens = 3000, .ignore_eos = true})) {
+            EXPECT_LE(sequence.memory().kv_bytes_now, sequence.memory().kv_bytes_budget);
+            if (++n == 1000) peak = accounted_peak(sequence);
+        }
+        EXPECT_EQ(n, 3000);
+        EXPECT_EQ(sequence.n_tokens(), 3299) << "the last one is not read before it has to be";
+        EXPECT_EQ(accounted_peak(sequence), peak);
+    }
+}
+
 TEST(Append, SeveralSequencesReadATextAsEachDoesAlone) {
     const auto engine = load("f32", 64);
     const auto tokens = test::sample_tokens(engine, 500);
