@@ -79,6 +79,7 @@ struct MemoryReport {
 /// Everything about the options that can be wrong whatever the model is: names, numbers, what excludes each other.
 Result<void> validate(const SequenceOptions& options);
 
+class Engine;
 struct SequenceState;
 
 /// One text and its compressed cache. One thread at a time may use it.
@@ -89,8 +90,8 @@ class Sequence {
     Sequence& operator=(Sequence&&) noexcept;
     ~Sequence();
 
-    /// Reads a text: layer by layer, evicting after each, in segments where `segment` says so, which bounds what is held
-    /// while reading (one layer's K/V and the hidden states of a segment). After an error the sequence can only be
+    /// Reads a text: layer by layer, evicting after each, in segments where `segment` says so, which bounds what is
+    /// held while reading (one layer's K/V and the hidden states of a segment). After an error the sequence can only be
     /// dropped.
     Result<void> append(std::span<const Token> tokens, const AppendOptions& options = {});
 
@@ -101,6 +102,19 @@ class Sequence {
     std::generator<Token> generate(GenerateOptions options);
     FinishReason finish_reason() const;
     const Error& error() const;
+
+    /// Writes all that is held to a file, from which load() goes on as if nothing had come between. An earlier file of
+    /// that name is replaced when the new one is whole.
+    Result<void> save(const std::string& path) const;
+    /// Opens a saved sequence for the model that it was made with. A file that is damaged, of another model or no
+    /// session is refused.
+    static Result<Sequence> load(const Engine& engine, const std::string& path);
+    /// A text of the program's own that is saved with the sequence, 8 MiB at most.
+    const std::string& note() const;
+    void set_note(std::string note);
+
+    /// What it was made with; the budget of a loaded one is in tokens a layer.
+    const SequenceOptions& options() const;
 
     /// Logits after the last token, or after every appended one: [n_vocab, n].
     std::span<const float> logits() const;

@@ -145,12 +145,17 @@ void KvStore::arrange_layer(int32_t layer, std::span<const int32_t> capacities) 
     arrange_runs(layer_runs, capacities, begin, end);
 }
 
-void KvStore::load(int32_t layer, int32_t head, const KvBuffer& from, int64_t base, std::span<const int32_t> kept) {
+int64_t KvStore::extend(int32_t layer, int32_t head, int32_t n) {
     Run& r = run(layer, head);
-    const auto n = static_cast<int32_t>(kept.size());
-    assert(r.length + n <= r.capacity);
-    move_slots(from, buffer_, gather(kept, base, r.begin + r.length));
+    assert(n >= 0 && n <= r.capacity - r.length);
+    const int64_t first = r.begin + r.length;
     r.length += n;
+    return first;
+}
+
+void KvStore::load(int32_t layer, int32_t head, const KvBuffer& from, int64_t base, std::span<const int32_t> kept) {
+    const int64_t to = extend(layer, head, static_cast<int32_t>(kept.size()));
+    move_slots(from, buffer_, gather(kept, base, to));
 }
 
 void KvStore::push(int32_t layer, int32_t position) {

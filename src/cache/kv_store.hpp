@@ -55,6 +55,10 @@ class KvStore {
     /// The same within one layer, [n_head_kv], whose room as a whole stays what it is.
     void arrange_layer(int32_t layer, std::span<const int32_t> capacities);
 
+    /// Makes the next `n` slots of a run tokens and returns the first. What is in them and what is known of them is
+    /// left to the caller.
+    int64_t extend(int32_t layer, int32_t head, int32_t n);
+
     /// Appends tokens to a run from a buffer of the same shape, where token i lies at slot `base + kept[i]`. What is
     /// known of them is left to the caller.
     void load(int32_t layer, int32_t head, const KvBuffer& from, int64_t base, std::span<const int32_t> kept);

@@ -93,7 +93,7 @@ Result<Sequence> Engine::sequence(const SequenceOptions& options) const {
 }
 
 Result<std::vector<Token>> Engine::tokenize(std::string_view text, bool special) const {
-    return state_->vocabulary.tokenize(text, special);
+    return state_->vocabulary.tokenize(text, {.around = special, .written_out = special});
 }
 
 std::optional<Token> Engine::first_token() const {

@@ -4,9 +4,11 @@
 #include <format>
 #include <new>
 
+#include "cake/engine.hpp"
 #include "engine/decode.hpp"
 #include "engine/prefill.hpp"
 #include "engine/sequence_state.hpp"
+#include "engine/session.hpp"
 #include "text/sampler.hpp"
 
 namespace cake {
@@ -84,7 +86,8 @@ Result<void> append_segments(std::span<SequenceState* const> states, std::span<c
     const auto n_tokens = static_cast<int64_t>(tokens.size());
     if (options.segment < 0) return fail("a segment must hold at least 1 token (or 0 for the whole text)");
     if (options.segment == 0 || options.segment >= n_tokens) return append_states(states, tokens, options);
-    if (options.all_logits) return fail("the logits of all tokens can be had of a text that is read in one segment only");
+    if (options.all_logits)
+        return fail("the logits of all tokens can be had of a text that is read in one segment only");
     for (const SequenceState* state : states) {
         if (auto checked = check_segment(*state, tokens); !checked) return checked;
     }
@@ -169,6 +172,26 @@ std::generator<Token> Sequence::generate(GenerateOptions options) {
         state.pending = token;
         co_yield token;
     }
+}
+
+Result<void> Sequence::save(const std::string& path) const {
+    return save_session(*state_, path);
+}
+
+Result<Sequence> Sequence::load(const Engine& engine, const std::string& path) {
+    auto state = load_session(engine.state(), path);
+    if (!state) return std::unexpected(state.error());
+    return Sequence(std::move(*state));
+}
+
+const std::string& Sequence::note() const {
+    return state_->note;
+}
+void Sequence::set_note(std::string note) {
+    state_->note = std::move(note);
+}
+const SequenceOptions& Sequence::options() const {
+    return state_->options;
 }
 
 FinishReason Sequence::finish_reason() const {

@@ -62,6 +62,7 @@ struct SequenceState {
     Error error;
     std::optional<Token> pending;  // was generated, and is read before anything else
     bool broken = false;           // an append or decode ended halfway
+    std::string note;              // of the program, saved with it
 
     const Hparams& hparams() const { return engine->hparams; }
     bool evicts() const { return scorer != nullptr; }

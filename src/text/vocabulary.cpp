@@ -3,6 +3,7 @@
 #include <gguf.h>
 #include <llama.h>
 
+#include <algorithm>
 #include <exception>
 #include <format>
 #include <limits>
@@ -90,6 +91,10 @@ Result<Vocabulary> Vocabulary::load(const std::string& path, const gguf_context*
         return fail(path + ": the vocabulary puts a first token before every text and does not say which it is");
     if (llama_vocab_get_add_eos(result.vocab_) && llama_vocab_eos(result.vocab_) == LLAMA_TOKEN_NULL)
         return fail(path + ": the vocabulary puts a last token behind every text and does not say which it is");
+    constexpr SpecialTokens kNone{.around = false, .written_out = false};
+    const auto letter = result.tokenize("a", kNone);
+    result.adds_space_ = letter && !letter->empty() && result.piece(letter->front()).starts_with(' ');
+    result.newline_ = result.tokenize("\n", kNone).value_or(std::vector<int32_t>());
     return result;
 }
 
@@ -101,7 +106,7 @@ bool Vocabulary::is_end_of_generation(int32_t token) const {
     return llama_vocab_is_eog(vocab_, token);
 }
 
-Result<std::vector<int32_t>> Vocabulary::tokenize(std::string_view text, bool special) const {
+Result<std::vector<int32_t>> Vocabulary::tokenize(std::string_view text, SpecialTokens special) const {
     if (text.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
         return fail("a text of more than 2 GiB cannot be tokenized at once: cut it");
     }
@@ -109,11 +114,11 @@ Result<std::vector<int32_t>> Vocabulary::tokenize(std::string_view text, bool sp
     std::vector<int32_t> tokens(text.size() + 2);
     try {
         int32_t n = llama_tokenize(vocab_, text.data(), length, tokens.data(), static_cast<int32_t>(tokens.size()),
-                                   special, special);
+                                   special.around, special.written_out);
         if (n < 0) {
             tokens.resize(static_cast<size_t>(-static_cast<int64_t>(n)));
-            n = llama_tokenize(vocab_, text.data(), length, tokens.data(), static_cast<int32_t>(tokens.size()), special,
-                               special);
+            n = llama_tokenize(vocab_, text.data(), length, tokens.data(), static_cast<int32_t>(tokens.size()),
+                               special.around, special.written_out);
         }
         tokens.resize(static_cast<size_t>(std::max(n, 0)));
     } catch (const std::exception&) {
@@ -125,6 +130,25 @@ Result<std::vector<int32_t>> Vocabulary::tokenize(std::string_view text, bool sp
 std::optional<int32_t> Vocabulary::first_token() const {
     if (!llama_vocab_get_add_bos(vocab_)) return std::nullopt;
     return llama_vocab_bos(vocab_);
+}
+
+std::optional<int32_t> Vocabulary::last_token() const {
+    if (!llama_vocab_get_add_eos(vocab_)) return std::nullopt;
+    return llama_vocab_eos(vocab_);
+}
+
+Result<std::vector<int32_t>> Vocabulary::tokenize_on(std::string_view text) const {
+    constexpr SpecialTokens kInText{.around = false, .written_out = true};
+    if (adds_space_) {
+        // The space that is added goes before a line break, which is dropped with it.
+        auto tokens = tokenize("\n" + std::string(text), kInText);
+        if (!tokens) return tokens;
+        if (std::ranges::starts_with(*tokens, newline_)) {
+            tokens->erase(tokens->begin(), tokens->begin() + static_cast<ptrdiff_t>(newline_.size()));
+            return tokens;
+        }
+    }
+    return tokenize(text, kInText);
 }
 
 Result<std::string> Vocabulary::chat_prompt(const std::string& message) const {

@@ -18,6 +18,12 @@ namespace cake {
 /// libllama and ggml log to standard error; from here on they do not, since errors are returned.
 void silence_libraries();
 
+/// Which special tokens a text gets: those that the model puts around it, and those whose names are written out in it.
+struct SpecialTokens {
+    bool around = true;
+    bool written_out = true;
+};
+
 /// A model's vocabulary and tokenizer, as libllama reads them.
 class Vocabulary {
   public:
@@ -27,12 +33,16 @@ class Vocabulary {
     int32_t n_tokens() const;
     bool is_end_of_generation(int32_t token) const;
 
-    /// Bytes that are not UTF-8 are kept as byte tokens where the vocabulary has them. `special`: with the tokens that
-    /// the model puts around a text, and those that are written out in it.
-    Result<std::vector<int32_t>> tokenize(std::string_view text, bool special = true) const;
+    /// Bytes that are not UTF-8 are kept as byte tokens where the vocabulary has them.
+    Result<std::vector<int32_t>> tokenize(std::string_view text, SpecialTokens special = {}) const;
 
-    /// The token that stands before every text, where the model was trained so.
+    /// The tokens of a text that goes on after another one, without those around a text: as the two texts together have
+    /// them, where the second begins with a space or a line.
+    Result<std::vector<int32_t>> tokenize_on(std::string_view text) const;
+
+    /// The tokens that stand before and behind every text, where the model was trained so.
     std::optional<int32_t> first_token() const;
+    std::optional<int32_t> last_token() const;
 
     /// What a user says, in the model's chat template, up to where the answer begins; an error where there is none that
     /// libllama knows.
@@ -44,6 +54,8 @@ class Vocabulary {
   private:
     llama_model_ptr model_;
     const llama_vocab* vocab_ = nullptr;
+    bool adds_space_ = false;       // before the first word of whatever is tokenized
+    std::vector<int32_t> newline_;  // tokens of a text that is one
 };
 
 }  // namespace cake

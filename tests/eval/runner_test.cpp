@@ -101,7 +101,6 @@ TEST(RunSamples, CutsTheMiddleOfALongPrompt) {
     const auto outcome = run_samples(engine, samples, settings(),
                                      {.max_context = 100, .progress = {}, .on_cut = [&] { n_cut++; }, .on_answer = {}});
     ASSERT_FALSE(outcome.error) << outcome.error->message;
-    const auto& rows = outcome.rows;
     EXPECT_EQ(n_cut, 1);
 }
 

@@ -1,0 +1,348 @@
+#include "engine/session.hpp"
+
+#include <algorithm>
+#include <format>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "cache/session_file.hpp"
+#include "engine/json_fields.hpp"
+#include "model/fingerprint.hpp"
+
+namespace cake {
+
+namespace {
+
+constexpr size_t kMostNoteBytes = size_t{8} << 20U;
+
+Json optional_number(const std::optional<double>& value) {
+    return value ? Json(*value) : Json(nullptr);
+}
+
+Json write_options(const SequenceOptions& o) {
+    return {{"policy", o.policy},
+            {"scorer", o.scorer},
+            {"allocator", o.allocator},
+            {"window", o.window},
+            {"gamma", o.gamma},
+            {"pool_kernel", o.pool_kernel},
+            {"tau1", o.tau1},
+            {"tau2", o.tau2},
+            {"evict_interval", o.evict_interval},
+            {"cache_type_k", o.cache_type_k},
+            {"cache_type_v", o.cache_type_v},
+            {"max_tokens", o.max_tokens},
+            {"seed", o.seed},
+            {"analyse", o.analyse}};
+}
+
+Json write_layer(const SequenceState& state, int32_t layer) {
+    const auto i = static_cast<size_t>(layer);
+    Json runs = Json::array();
+    for (const Run& run : state.store.runs(layer)) runs.push_back({run.length, run.capacity});
+    const auto& report = state.layers[i];
+    return {{"dispersion", optional_number(report.dispersion)},
+            {"shift", optional_number(report.shift)},
+            {"preference", optional_number(report.preference)},
+            {"budget", report.budget},
+            {"n_unread", state.n_unread[i]},
+            {"runs", std::move(runs)}};
+}
+
+std::string write_header(const SequenceState& state) {
+    Json layers = Json::array();
+    for (int32_t layer = 0; layer < state.shape.n_layer; layer++) layers.push_back(write_layer(state, layer));
+    return Json{{"model", fingerprint(state.engine->file)},
+                {"model_name", state.hparams().name},
+                {"options", write_options(state.options)},
+                {"tokens_per_layer", state.tokens_per_layer},
+                {"n_tokens", state.n_tokens},
+                {"pending", state.pending ? Json(*state.pending) : Json(nullptr)},
+                {"ring", {state.ring.n_filled, state.ring.next}},
+                {"layer_bytes", state.layer_bytes},
+                {"layers", std::move(layers)},
+                {"note", state.note}}
+        .dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+/// Calls `part` with pieces of the rows [first, first + n) of a tensor: offset and size in bytes.
+template <typename Part>
+Result<void> for_each_part(const ggml_tensor* rows, int64_t first, int64_t n, Part part) {
+    constexpr size_t kBytes = size_t{1} << 20U;
+    const size_t begin = static_cast<size_t>(first) * rows->nb[1];
+    const size_t end = static_cast<size_t>(first + n) * rows->nb[1];
+    for (size_t offset = begin; offset < end; offset += kBytes) {
+        if (auto done = part(offset, std::min(kBytes, end - offset)); !done) return done;
+    }
+    return {};
+}
+
+Result<void> write_rows(SessionWriter& writer, const ggml_tensor* rows, int64_t first, int64_t n) {
+    std::vector<std::byte> staging;
+    return for_each_part(rows, first, n, [&](size_t offset, size_t size) {
+        staging.resize(size);
+        ggml_backend_tensor_get(rows, staging.data(), offset, size);
+        return writer.write(staging);
+    });
+}
+
+Result<void> read_rows(SessionReader& reader, ggml_tensor* rows, int64_t first, int64_t n) {
+    std::vector<std::byte> staging;
+    return for_each_part(rows, first, n, [&](size_t offset, size_t size) {
+        staging.resize(size);
+        auto read = reader.read(staging);
+        if (read) ggml_backend_tensor_set(rows, staging.data(), offset, size);
+        return read;
+    });
+}
+
+Result<void> write_content(SessionWriter& writer, const SequenceState& state) {
+    const auto write = [&](auto values) { return writer.write(std::as_bytes(std::span(values))); };
+    if (auto w = write(std::span(state.logits).last(static_cast<size_t>(state.hparams().n_vocab))); !w) return w;
+    for (const ggml_tensor* layer : state.ring.layers) {
+        if (auto w = write_rows(writer, layer, 0, state.ring.n_filled); !w) return w;
+    }
+    for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
+        for (int32_t head = 0; head < state.shape.n_head_kv; head++) {
+            if (auto w = write(state.store.positions(layer, head)); !w) return w;
+            if (auto w = write(state.store.scores(layer, head)); !w) return w;
+            if (auto w = write(state.store.sums(layer, head)); !w) return w;
+            const Run& run = state.store.runs(layer)[static_cast<size_t>(head)];
+            if (auto w = write_rows(writer, state.store.buffer().k(), run.begin, run.length); !w) return w;
+            if (auto w = write_rows(writer, state.store.buffer().v(), run.begin, run.length); !w) return w;
+        }
+    }
+    return {};
+}
+
+SequenceOptions read_options(Fields& fields) {
+    constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+    SequenceOptions o;
+    fields.text("policy", o.policy);
+    fields.text("scorer", o.scorer);
+    fields.text("allocator", o.allocator);
+    fields.integer("window", o.window, 1, kMost);
+    fields.number("gamma", o.gamma);
+    fields.integer("pool_kernel", o.pool_kernel, 0, kMost);
+    fields.number("tau1", o.tau1);
+    fields.number("tau2", o.tau2);
+    fields.integer("evict_interval", o.evict_interval, 0, kMost);
+    fields.text("cache_type_k", o.cache_type_k);
+    fields.text("cache_type_v", o.cache_type_v);
+    fields.integer("max_tokens", o.max_tokens, 0, std::numeric_limits<int64_t>::max());
+    fields.unsigned64("seed", o.seed);
+    fields.flag("analyse", o.analyse);
+    return o;
+}
+
+/// One run's length and capacity, in a file.
+struct SavedRun {
+    int32_t length = 0;
+    int32_t capacity = 0;
+};
+
+/// What a file says of a layer, as the engine would have left it: every KV head has equally much room left, and all of
+/// them together that of the layer's budget and slack.
+bool is_consistent(std::span<const SavedRun> runs, int64_t budget, int64_t slack) {
+    int64_t room = 0;
+    for (const auto& run : runs) {
+        if (run.capacity - run.length != runs.front().capacity - runs.front().length) return false;
+        room += run.capacity;
+    }
+    return room == (budget + slack) * static_cast<int64_t>(runs.size());
+}
+
+class Loader {
+  public:
+    Loader(std::shared_ptr<const EngineState> engine, const std::string& path, SessionReader reader)
+        : engine_(std::move(engine)), path_(path), reader_(std::move(reader)) {}
+
+    Result<std::unique_ptr<SequenceState>> load() {
+        // Nothing of ours nests deeper, and what does takes memory.
+        constexpr int kDeepest = 6;
+        const Json header = Json::parse(
+            reader_.header(), [](int depth, Json::parse_event_t, Json&) { return depth <= kDeepest; }, false);
+        if (header.is_discarded() || !header.is_object()) return damaged("its header is not JSON");
+        if (auto made = make_state(header); !made) return std::unexpected(made.error());
+        if (auto said = read_header(header); !said) return std::unexpected(said.error());
+        if (auto content = read_content(); !content) return std::unexpected(content.error());
+        return std::move(state_);
+    }
+
+  private:
+    std::unexpected<Error> damaged(const std::string& what) const {
+        return fail(std::format("{}: the session is damaged ({})", path_, what));
+    }
+    std::unexpected<Error> damaged_field(const std::string& key) const {
+        return damaged(std::format("\"{}\" is not what it must be", key));
+    }
+
+    Result<void> make_state(const Json& header) {
+        Fields fields(header);
+        uint64_t model = 0;
+        std::string name;
+        int64_t tokens_per_layer = 0;
+        fields.unsigned64("model", model);
+        fields.text("model_name", name);
+        fields.integer("tokens_per_layer", tokens_per_layer, 1, std::numeric_limits<int32_t>::max());
+        const Json* saved = fields.find("options");
+        if (!fields.first_wrong().empty()) return damaged_field(fields.first_wrong());
+        if (model != fingerprint(engine_->file)) {
+            return fail(std::format("{}: the session was made with another model ({}) and cannot be used with {}",
+                                    path_, name.substr(0, 80), engine_->file.path()));
+        }
+        Fields option_fields(*saved);
+        auto options = read_options(option_fields);
+        if (!option_fields.first_wrong().empty()) return damaged_field(option_fields.first_wrong());
+        const auto with_path = [&](const Error& error) { return fail(std::format("{}: {}", path_, error.message)); };
+        auto state = make_sequence_state(engine_, options);
+        if (!state) return with_path(state.error());
+        state_ = std::move(*state);
+        if (state_->evicts()) state_->options.budget = TokensPerLayer{tokens_per_layer};
+        if (auto opened = open_store(*state_, tokens_per_layer); !opened) return with_path(opened.error());
+        if (state_->tokens_per_layer != tokens_per_layer) return damaged_field("tokens_per_layer");
+        return {};
+    }
+
+    Result<void> read_header(const Json& header) {
+        constexpr int64_t kMostTokens = int64_t{1} << 28;
+        auto& state = *state_;
+        Fields fields(header);
+        fields.integer("n_tokens", state.n_tokens, 1, kMostTokens);
+        fields.unsigned64("layer_bytes", state.layer_bytes);
+        fields.text("note", state.note);
+        const Json* pending = fields.find("pending");
+        if (pending != nullptr && !pending->is_null()) {
+            Token token = 0;
+            fields.integer("pending", token, 0, state.hparams().n_vocab - 1);
+            state.pending = token;
+        }
+        read_ring(fields);
+        if (const Json* layers = fields.array("layers", state.layers.size())) {
+            for (size_t i = 0; i < layers->size(); i++) {
+                if (!read_layer((*layers)[i], i)) fields.wrong("layers");
+            }
+        }
+        if (!fields.first_wrong().empty()) return damaged_field(fields.first_wrong());
+        std::vector<int32_t> capacities;
+        int64_t n_slots = 0;
+        for (const auto& run : runs_) {
+            capacities.push_back(run.capacity);
+            n_slots += run.capacity;
+        }
+        if (n_slots > state.store.buffer().n_slots()) return damaged("it holds more than its budget");
+        state.store.arrange(capacities);
+        return {};
+    }
+
+    void read_ring(Fields& fields) {
+        const Json* saved = fields.array("ring", 2);
+        if (saved == nullptr) return;
+        auto& ring = state_->ring;
+        const int64_t n_rows = ring.n_rows();
+        const auto row = [&](size_t i) {
+            const auto& number = (*saved)[i];
+            const bool good = number.is_number_unsigned() && number.get<uint64_t>() <= static_cast<uint64_t>(n_rows);
+            if (!good) fields.wrong("ring");
+            return good ? number.get<int32_t>() : 0;
+        };
+        ring.n_filled = row(0);
+        ring.next = row(1);
+        const bool good = ring.next < n_rows && ring.n_filled <= state_->n_tokens &&
+                          (ring.n_filled == n_rows || ring.next == ring.n_filled);
+        if (!good) fields.wrong("ring");
+    }
+
+    bool read_layer(const Json& saved, size_t layer) {
+        constexpr int64_t kMost = std::numeric_limits<int32_t>::max() / 2;
+        auto& state = *state_;
+        auto& report = state.layers[layer];
+        Fields fields(saved);
+        fields.number("dispersion", report.dispersion);
+        fields.number("shift", report.shift);
+        fields.number("preference", report.preference);
+        fields.integer("budget", report.budget, 1, kMost);
+        fields.integer("n_unread", state.n_unread[layer], 0, state.n_tokens);
+        const Json* runs = fields.array("runs", static_cast<size_t>(state.shape.n_head_kv));
+        if (!fields.first_wrong().empty()) return false;
+        for (const auto& run : *runs) {
+            if (!run.is_array() || run.size() != 2) return false;
+            for (const auto& number : run) {
+                if (!number.is_number_unsigned() || number.get<uint64_t>() > kMost) return false;
+            }
+            runs_.push_back({.length = run[0].get<int32_t>(), .capacity = run[1].get<int32_t>()});
+            if (runs_.back().length < 1 || runs_.back().length > runs_.back().capacity) return false;
+        }
+        return is_consistent(std::span(runs_).last(runs->size()), report.budget, state.slack);
+    }
+
+    Result<void> read_content() {
+        auto& state = *state_;
+        uint64_t expected = sizeof(float) * static_cast<uint64_t>(state.hparams().n_vocab);
+        for (const ggml_tensor* layer : state.ring.layers)
+            expected += static_cast<uint64_t>(state.ring.n_filled) * layer->nb[1];
+        for (const auto& run : runs_)
+            expected += static_cast<uint64_t>(run.length) * (3 * sizeof(float) + state.shape.slot_bytes());
+        if (expected != reader_.bytes_left()) return damaged("its size is not what its header says");
+
+        state.logits.resize(static_cast<size_t>(state.hparams().n_vocab));
+        if (auto r = read(std::span(state.logits)); !r) return r;
+        for (ggml_tensor* layer : state.ring.layers) {
+            if (auto r = read_rows(reader_, layer, 0, state.ring.n_filled); !r) return r;
+        }
+        for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
+            for (int32_t head = 0; head < state.shape.n_head_kv; head++) {
+                if (auto r = read_run(layer, head); !r) return r;
+            }
+        }
+        return {};
+    }
+
+    Result<void> read_run(int32_t layer, int32_t head) {
+        auto& store = state_->store;
+        const auto& saved = runs_[static_cast<size_t>(layer * state_->shape.n_head_kv + head)];
+        const int64_t first = store.extend(layer, head, saved.length);
+        const auto positions = store.positions(layer, head);
+        if (auto r = read(positions); !r) return r;
+        if (auto r = read(store.scores(layer, head)); !r) return r;
+        if (auto r = read(store.sums(layer, head)); !r) return r;
+        const bool rising = std::ranges::adjacent_find(positions, std::greater_equal{}) == positions.end();
+        if (!rising || positions.front() < 0 || positions.back() >= state_->n_tokens)
+            return damaged("the positions of its tokens are out of order");
+        if (auto r = read_rows(reader_, store.buffer().k(), first, saved.length); !r) return r;
+        return read_rows(reader_, store.buffer().v(), first, saved.length);
+    }
+
+    template <typename T>
+    Result<void> read(std::span<T> values) {
+        return reader_.read(std::as_writable_bytes(values));
+    }
+
+    std::shared_ptr<const EngineState> engine_;
+    const std::string& path_;
+    SessionReader reader_;
+    std::unique_ptr<SequenceState> state_;
+    std::vector<SavedRun> runs_;  // [n_head_kv, n_layer]
+};
+
+}  // namespace
+
+Result<void> save_session(const SequenceState& state, const std::string& path) {
+    if (state.broken) return fail("an earlier text was not read to its end: there is no session to save");
+    if (state.tokens_per_layer == 0 || state.n_tokens == 0)
+        return fail("nothing has been read yet: there is no session to save");
+    if (state.note.size() > kMostNoteBytes) return fail("the session's note is longer than 8 MiB");
+    auto writer = SessionWriter::create(path, write_header(state));
+    if (!writer) return std::unexpected(writer.error());
+    if (auto written = write_content(*writer, state); !written) return written;
+    return writer->commit();
+}
+
+Result<std::unique_ptr<SequenceState>> load_session(std::shared_ptr<const EngineState> engine,
+                                                    const std::string& path) {
+    auto reader = SessionReader::open(path);
+    if (!reader) return std::unexpected(reader.error());
+    return Loader(std::move(engine), path, std::move(*reader)).load();
+}
+
+}  // namespace cake
