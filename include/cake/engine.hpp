@@ -3,10 +3,12 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "cake/chat.hpp"
 #include "cake/error.hpp"
 #include "cake/sequence.hpp"
 
@@ -51,8 +53,12 @@ class Engine {
     Result<std::vector<Token>> tokenize(std::string_view text, bool special = true) const;
     /// The token that stands before every text, where the model was trained so.
     std::optional<Token> first_token() const;
-    /// What a user says, in the model's chat template, up to where the answer begins; an error where there is none that
-    /// libllama knows.
+    /// A conversation in the model's chat template, or in that of libllama's which `template_name` names (chatml,
+    /// llama3, …); `answer`: up to where the next answer begins. An error where there is no template that libllama
+    /// knows.
+    Result<std::string> chat_prompt(std::span<const ChatMessage> messages, bool answer = true,
+                                    const std::string& template_name = {}) const;
+    /// The same of one message of a user.
     Result<std::string> chat_prompt(const std::string& message) const;
     /// The bytes of a token; a character may be spread over several tokens.
     std::string piece(Token token) const;

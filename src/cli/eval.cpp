@@ -8,6 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
+#include "cli/flags.hpp"
+#include "cli/input.hpp"
 #include "cli/interrupt.hpp"
 #include "cli/output.hpp"
 #include "cli/parse.hpp"
@@ -168,7 +170,7 @@ class Eval {
                               .progress = [](size_t) { return !interrupted(); }};
         for (const double percent : flags_.depths) input.depths.push_back(percent / 100);
         if (flags_.filler != "generated" && flags_.filler != "repeated") {
-            auto text = read_input(flags_.filler);
+            auto text = read_file(flags_.filler);
             if (!text) return fail("--filler is generated, repeated, or the path of a text; " + text.error().message);
             input.filler = "text";
             input.filler_text = std::move(*text);
@@ -218,7 +220,7 @@ class Eval {
     eval::Outcome compare(const Engine& engine) {
         std::vector<eval::FidelityInput> texts;
         for (const auto& path : flags_.data) {
-            auto text = read_input(path);
+            auto text = read_file(path);
             if (!text) return {.rows = {}, .error = text.error()};
             for (const int64_t length : lengths(engine)) {
                 texts.push_back({.name = std::filesystem::path(path).stem().string(),

@@ -16,8 +16,13 @@ extern "C" void on_interrupt(int signal) {
 }  // namespace
 
 void catch_interrupts() {
+    g_interrupted = 0;
     std::signal(SIGINT, on_interrupt);
     std::signal(SIGPIPE, SIG_IGN);
+}
+
+void let_interrupts_end_us() {
+    std::signal(SIGINT, SIG_DFL);
 }
 
 bool interrupted() {

@@ -36,6 +36,7 @@ int execute(int argc, char** argv) {
     app.option_defaults()->take_last();  // as llama.cpp does
     std::function<int()> action;
     add_run(app, action);
+    add_chat(app, action);
     add_eval(app, action);
     add_info(app, action);
     if (argc > 1 && argv[1][0] != '-' && app.get_subcommand_no_throw(argv[1]) == nullptr) {

@@ -16,7 +16,4 @@ std::string printable(std::string_view text);
 /// One line to standard error: "cake: …".
 void complain(std::string_view message);
 
-/// The bytes of a file, or of standard input where `path` is "-".
-Result<std::string> read_input(const std::string& path);
-
 }  // namespace cake::cli

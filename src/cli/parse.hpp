@@ -14,30 +14,6 @@ inline constexpr int kFailed = 1;
 inline constexpr int kWrongUsage = 2;
 inline constexpr int kInterrupted = 130;
 
-/// Flags that say which model, and how it is computed.
-struct ModelFlags {
-    std::string path;
-    EngineOptions options;
-    bool no_repack = false;
-
-    void add_to(CLI::App& app);
-    EngineOptions engine_options() const;
-};
-
-/// Flags that say what is kept.
-struct KvFlags {
-    SequenceOptions options;
-    int64_t tokens_per_layer = 0;
-    std::optional<std::string> memory;
-    double ratio = 0;
-
-    void add_to(CLI::App& app);
-    /// All but policy and budget.
-    void add_method_to(CLI::App& app);
-    /// Names, numbers and the stated budget, checked; what is wrong with them is wrong usage.
-    SequenceOptions sequence_options() const;
-};
-
 /// Refuses what is not a number from `least` to `most`; NaN, which comparisons let through, is none.
 CLI::Validator number_in(double least, double most);
 

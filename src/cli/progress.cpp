@@ -11,30 +11,42 @@ namespace cake::cli {
 ProgressBar::ProgressBar(std::string what) : what_(std::move(what)), terminal_(::isatty(STDERR_FILENO) == 1) {}
 
 void ProgressBar::update(int64_t done, int64_t total) {
-    show(done, total, true);
+    if (total > 0) update_stream(done, static_cast<double>(done) / static_cast<double>(total));
+}
+
+void ProgressBar::update_stream(int64_t done, std::optional<double> share) {
+    if (!is_due()) return;
+    const double seconds = std::max(std::chrono::duration<double>(last_ - begin_).count(), 1e-3);
+    show(std::format("{}{:.0f} tokens/s", share ? "" : std::format("{} tokens  ", done),
+                     static_cast<double>(done) / seconds),
+         share);
 }
 
 void ProgressBar::update_count(int64_t done, int64_t total) {
-    show(done, total, false);
+    if (total > 0 && is_due())
+        show(std::format("{} of {}", done, total), static_cast<double>(done) / static_cast<double>(total));
 }
 
-void ProgressBar::show(int64_t done, int64_t total, bool tokens) {
-    using std::chrono::duration;
+bool ProgressBar::is_due() {
     const auto now = Clock::now();
-    if (!terminal_ || total <= 0 || (shown_ && now - last_ < std::chrono::milliseconds(100))) return;
+    if (!terminal_ || (shown_ && now - last_ < std::chrono::milliseconds(100))) return false;
     last_ = now;
     shown_ = true;
+    return true;
+}
 
+void ProgressBar::show(std::string_view work, std::optional<double> share) {
     constexpr int kWidth = 24;
-    const double share = std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0);
-    const double seconds = std::max(duration<double>(now - begin_).count(), 1e-3);
-    const int full = static_cast<int>(share * kWidth);
-    std::string line = std::format("\r{} [{}{}] {:3.0f}%", what_, std::string(static_cast<size_t>(full), '#'),
-                                   std::string(static_cast<size_t>(kWidth - full), '.'), share * 100);
-    if (done > 0) {
-        const auto left = static_cast<int64_t>(seconds * (1 - share) / std::max(share, 1e-9));
-        line += tokens ? std::format("  {:.0f} tokens/s", static_cast<double>(done) / seconds)
-                       : std::format("  {} of {}", done, total);
+    std::string line = "\r" + what_;
+    if (share) {
+        const double done = std::clamp(*share, 0.0, 1.0);
+        const auto full = static_cast<size_t>(done * kWidth);
+        line += std::format(" [{}{}] {:3.0f}%", std::string(full, '#'), std::string(kWidth - full, '.'), done * 100);
+    }
+    line += std::format("  {}", work);
+    if (share && *share > 0) {
+        const double seconds = std::chrono::duration<double>(last_ - begin_).count();
+        const auto left = static_cast<int64_t>(seconds * (1 - std::min(*share, 1.0)) / *share);
         line += std::format("  {}:{:02} left", left / 60, left % 60);
     }
     std::fputs((line + "\x1b[K").c_str(), stderr);

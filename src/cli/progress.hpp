@@ -2,7 +2,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace cake::cli {
 
@@ -16,12 +18,15 @@ class ProgressBar {
 
     /// Tokens, with their number a second.
     void update(int64_t done, int64_t total);
+    /// Tokens of a text of which a share is read; nothing where its length is not known.
+    void update_stream(int64_t done, std::optional<double> share);
     /// Pieces of work, with their number.
     void update_count(int64_t done, int64_t total);
     void clear();
 
   private:
-    void show(int64_t done, int64_t total, bool tokens);
+    bool is_due();
+    void show(std::string_view work, std::optional<double> share);
 
     using Clock = std::chrono::steady_clock;
     std::string what_;

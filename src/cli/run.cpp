@@ -1,15 +1,18 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
 #include <format>
 #include <memory>
 #include <optional>
 
 #include "cli/commands.hpp"
+#include "cli/flags.hpp"
+#include "cli/input.hpp"
 #include "cli/interrupt.hpp"
 #include "cli/output.hpp"
 #include "cli/parse.hpp"
-#include "cli/progress.hpp"
+#include "cli/reading.hpp"
 #include "cli/report.hpp"
 
 namespace cake::cli {
@@ -19,20 +22,21 @@ namespace {
 struct RunFlags {
     ModelFlags model;
     KvFlags kv;
+    AnswerFlags answer;
     SequenceOptions options;  // what kv says
     std::optional<std::string> prompt;
     std::optional<std::string> file;
     int64_t max_prompt = 0;
-    int64_t n_predict = -1;
+    int64_t segment = 0;
     int64_t n_ctx = 0;
-    SamplingOptions sampling;
-    bool ignore_eos = false;
+    std::string load_session;
+    std::string save_session;
     bool json = false;
 };
 
 class Run {
   public:
-    explicit Run(const RunFlags& flags) : flags_(flags), options_(flags.options) {}
+    explicit Run(const RunFlags& flags) : flags_(flags) {}
 
     int execute() {
         catch_interrupts();
@@ -49,46 +53,90 @@ class Run {
 
   private:
     Result<void> run() {
-        auto text = flags_.file ? read_input(*flags_.file) : Result<std::string>(flags_.prompt.value_or(""));
-        if (!text) return std::unexpected(text.error());
+        if (auto place = check_place_of_session(); !place) return place;
+        auto input = open_input();
+        if (!input) return std::unexpected(input.error());
         auto engine = Engine::load(flags_.model.path, flags_.model.engine_options());
         if (!engine) return std::unexpected(engine.error());
-        auto tokens = prompt_tokens(*engine, *text);
-        if (!tokens) return std::unexpected(tokens.error());
-        set_context(options_, *engine, static_cast<int64_t>(tokens->size()));
-        auto sequence = engine->sequence(options_);
+        const auto begin = Clock::now();
+        auto sequence = flags_.segment > 0 ? read_in_segments(*engine, **input) : read_at_once(*engine, *input);
         if (!sequence) return std::unexpected(sequence.error());
-        warn_beyond_training(*engine, static_cast<int64_t>(tokens->size()));
-        report_.policy = policy_name(options_);
-        if (auto read = read_prompt(*sequence, *tokens); !read) return read;
+        report_.prefill_seconds = seconds_since(begin) - opening_seconds_;
+        report_.policy = policy_name(sequence->options());
         if (auto generated = generate(*engine, *sequence); !generated) return generated;
+        if (!flags_.save_session.empty()) {
+            if (auto saved = sequence->save(flags_.save_session); !saved) return saved;
+        }
         return finish(*engine, *sequence);
     }
 
-    Result<std::vector<Token>> prompt_tokens(const Engine& engine, const std::string& text) const {
-        if (text.empty())
-            return fail("the prompt is empty: give a text with -p, a file with -f, or \"-f -\" for standard input");
-        auto tokens = engine.tokenize(text);
-        if (!tokens) return tokens;
-        if (flags_.max_prompt > 0 && static_cast<int64_t>(tokens->size()) > flags_.max_prompt) {
-            tokens->resize(static_cast<size_t>(flags_.max_prompt));
-        }
-        return tokens;
+    /// Before a long text is read for nothing.
+    Result<void> check_place_of_session() const {
+        if (flags_.save_session.empty()) return {};
+        const auto folder = std::filesystem::path(flags_.save_session).parent_path();
+        if (::access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) == 0) return {};
+        return fail(std::format("{}: the session cannot be written there: name a folder that exists and is yours",
+                                flags_.save_session));
+    }
+
+    /// Nothing where a loaded session is to go on without a further text.
+    Result<std::optional<Input>> open_input() const {
+        if (flags_.prompt) return Input::of(*flags_.prompt);
+        if (!flags_.file) return std::nullopt;
+        auto opened = Input::open(*flags_.file);
+        if (!opened) return std::unexpected(opened.error());
+        return std::move(*opened);
+    }
+
+    /// A new sequence for a prompt of so many tokens (0: not known), or the saved one.
+    Result<Sequence> open_sequence(const Engine& engine, int64_t n_prompt) {
+        const auto begin = Clock::now();
+        auto sequence = flags_.load_session.empty() ? engine.sequence(options_for(engine, n_prompt))
+                                                    : Sequence::load(engine, flags_.load_session);
+        opening_seconds_ = seconds_since(begin);
+        return sequence;
     }
 
     /// -c bounds text and answer; without it the cache of `full` is made as large as this run needs.
-    void set_context(SequenceOptions& options, const Engine& engine, int64_t n_prompt) {
+    SequenceOptions options_for(const Engine& engine, int64_t n_prompt) const {
+        auto options = flags_.options;
         const bool evicts = options.policy != "full" || !options.scorer.empty();
         options.max_tokens = flags_.n_ctx;
-        if (flags_.n_ctx == 0 && !evicts) {
-            const int64_t open_end = std::max<int64_t>(n_prompt + 1024, engine.info().n_ctx_train);
-            options.max_tokens = flags_.n_predict >= 0 ? n_prompt + std::max<int64_t>(flags_.n_predict, 1) : open_end;
-        }
-        n_predict_ = flags_.n_predict;
-        if (options.max_tokens > 0) {
-            const int64_t room = std::max<int64_t>(options.max_tokens - n_prompt, 0);
-            n_predict_ = n_predict_ < 0 ? room : std::min(n_predict_, room);
-        }
+        if (flags_.n_ctx > 0 || evicts) return options;
+        const int64_t n_predict = flags_.answer.n_predict;
+        const bool open_end = n_predict < 0 || n_prompt == 0 || !flags_.save_session.empty();
+        options.max_tokens = n_prompt + std::max<int64_t>(n_predict, 1);
+        if (open_end)
+            options.max_tokens = std::max({options.max_tokens, n_prompt + 1024, int64_t{engine.info().n_ctx_train}});
+        return options;
+    }
+
+    Result<Sequence> read_at_once(const Engine& engine, std::optional<Input>& input) {
+        auto text = input ? input->read_all() : Result<std::string>("");
+        if (!text) return std::unexpected(text.error());
+        if (input && text->empty()) return fail(interrupted() ? "cancelled" : kEmpty);
+        auto tokens = text->empty() ? Result<std::vector<Token>>(std::vector<Token>())
+                                    : tokens_of(engine, *text, !flags_.load_session.empty());
+        if (!tokens) return std::unexpected(tokens.error());
+        if (flags_.max_prompt > 0 && static_cast<int64_t>(tokens->size()) > flags_.max_prompt)
+            tokens->resize(static_cast<size_t>(flags_.max_prompt));
+        report_.prompt_tokens = static_cast<int64_t>(tokens->size());
+        auto sequence = open_sequence(engine, report_.prompt_tokens);
+        if (!sequence) return sequence;
+        warn_beyond_training(engine, sequence->n_tokens() + report_.prompt_tokens);
+        if (tokens->empty()) return sequence;
+        if (auto read = read_tokens(*sequence, *tokens, 0); !read) return std::unexpected(read.error());
+        return sequence;
+    }
+
+    Result<Sequence> read_in_segments(const Engine& engine, Input& input) {
+        auto sequence = open_sequence(engine, 0);
+        if (!sequence) return sequence;
+        const auto n_read = read_stream(engine, *sequence, input, flags_.segment, flags_.max_prompt);
+        if (!n_read) return std::unexpected(n_read.error());
+        if (*n_read == 0) return fail(kEmpty);
+        report_.prompt_tokens = *n_read;
+        return sequence;
     }
 
     static std::string policy_name(const SequenceOptions& options) {
@@ -98,32 +146,11 @@ class Run {
                            options.allocator.empty() ? "as is" : options.allocator);
     }
 
-    static void warn_beyond_training(const Engine& engine, int64_t n_prompt) {
-        if (n_prompt <= engine.info().n_ctx_train) return;
-        complain(
-            std::format("warning: the prompt has {} tokens and the model was trained on texts of {}; it goes on, but "
-                        "may answer badly",
-                        format_count(static_cast<uint64_t>(n_prompt)),
-                        format_count(static_cast<uint64_t>(engine.info().n_ctx_train))));
-    }
-
-    Result<void> read_prompt(Sequence& sequence, const std::vector<Token>& tokens) {
-        report_.prompt_tokens = static_cast<int64_t>(tokens.size());
-        ProgressBar bar(std::format("reading {} tokens", format_count(tokens.size())));
-        const auto begin = Clock::now();
-        auto read = sequence.append(tokens, {.progress = [&](int64_t done, int64_t total) {
-                                        bar.update(done, total);
-                                        return !interrupted();
-                                    }});
-        report_.prefill_seconds = seconds_since(begin);
-        return read;
-    }
-
     Result<void> generate(const Engine& engine, Sequence& sequence) {
         auto first = Clock::now();
-        for (const Token token : sequence.generate({.max_tokens = n_predict_,
-                                                    .ignore_eos = flags_.ignore_eos,
-                                                    .sampling = flags_.sampling,
+        for (const Token token : sequence.generate({.max_tokens = n_predict(sequence),
+                                                    .ignore_eos = flags_.answer.ignore_eos,
+                                                    .sampling = flags_.answer.sampling,
                                                     .cancelled = interrupted})) {
             if (report_.tokens.empty()) first = Clock::now();
             report_.tokens.push_back(token);
@@ -135,6 +162,14 @@ class Run {
         report_.decode_seconds = seconds_since(first);
         if (sequence.finish_reason() == FinishReason::failed) return std::unexpected(sequence.error());
         return {};
+    }
+
+    /// -n, and no more than the context has room for.
+    int64_t n_predict(const Sequence& sequence) const {
+        const int64_t wanted = flags_.answer.n_predict;
+        if (sequence.options().max_tokens == 0) return wanted;
+        const int64_t room = std::max<int64_t>(sequence.options().max_tokens - sequence.n_tokens(), 0);
+        return wanted < 0 ? room : std::min(wanted, room);
     }
 
     Result<void> finish(const Engine& engine, const Sequence& sequence) const {
@@ -152,11 +187,32 @@ class Run {
         return std::chrono::duration<double>(Clock::now() - begin).count();
     }
 
+    static constexpr const char* kEmpty =
+        "the prompt is empty: give a text with -p, a file with -f, or \"-f -\" for standard input";
+
     const RunFlags& flags_;
-    SequenceOptions options_;
     RunReport report_;
-    int64_t n_predict_ = -1;
+    double opening_seconds_ = 0;  // allocating, or loading a session
 };
+
+/// What is wrong with flags that stand together.
+void check_flags(const RunFlags& flags, const CLI::App& run) {
+    const bool loads = !flags.load_session.empty();
+    const int n_prompts = flags.prompt.has_value() + flags.file.has_value();
+    if (n_prompts > 1 || (n_prompts == 0 && !loads))
+        throw CLI::RequiredError("one prompt (-p TEXT, -f FILE, or - for standard input)");
+    const auto kept = flags.n_ctx > 0 ? "--ctx-size" : first_kept_flag(run);
+    if (loads && !kept.empty()) {
+        throw CLI::ValidationError(
+            std::format("{} cannot be changed in a saved session: leave it out, or read the text anew", kept));
+    }
+    if (flags.segment > 0 && n_prompts == 0)
+        throw CLI::ValidationError("--segment says how a text is read: give one with -p or -f");
+    if (flags.segment > 0 && flags.kv.ratio > 0) {
+        throw CLI::ValidationError(
+            "--kv-ratio is a share of a text that is read at once: with --segment state --kv-budget or --kv-memory");
+    }
+}
 
 }  // namespace
 
@@ -170,57 +226,25 @@ void add_run(CLI::App& app, std::function<int()>& action) {
     run->add_option("--max-prompt", flags->max_prompt, "cut a longer prompt to its first tokens")
         ->type_name("TOKENS")
         ->check(CLI::Range(1, 1 << 28));
-    run->add_option("-n,--predict", flags->n_predict,
-                    "tokens to generate; -1: until the model ends, 0: only read the prompt")
-        ->type_name("N")
-        ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
-        ->capture_default_str();
-    run->add_option("-c,--ctx-size", flags->n_ctx, "most tokens of prompt and answer together; 0: no limit")
-        ->type_name("N")
-        ->check(CLI::Range(int64_t{0}, int64_t{1} << 28))
-        ->capture_default_str();
-    flags->kv.add_to(*run);
-
-    constexpr const char* kSampling = "How the next token is drawn";
-    auto& s = flags->sampling;
-    run->add_option_function<int64_t>(
-           "-s,--seed", [&s](int64_t seed) { s.seed = static_cast<uint32_t>(seed); },
-           "seed; -1, the default: a different one each time")
-        ->type_name("N")
-        ->check(CLI::Range(int64_t{-1}, int64_t{0xFFFFFFFF}))
-        ->group(kSampling);
-    run->add_option("--temp", s.temperature, "temperature; 0: always the likeliest")
-        ->type_name("X")
-        ->check(number_in(0, 1e6))
-        ->capture_default_str()
-        ->group(kSampling);
-    run->add_option("--top-k", s.top_k, "only the K likeliest; 0: all")
-        ->type_name("K")
-        ->check(CLI::Range(0, 1 << 30))
-        ->capture_default_str()
-        ->group(kSampling);
-    run->add_option("--top-p", s.top_p, "only the likeliest that make up P together; 1: all")
-        ->type_name("P")
-        ->check(number_in(0, 1))
-        ->capture_default_str()
-        ->group(kSampling);
-    run->add_option("--min-p", s.min_p, "only those at least P times as likely as the likeliest; 0: all")
-        ->type_name("P")
-        ->check(number_in(0, 1))
-        ->capture_default_str()
-        ->group(kSampling);
-    run->add_flag("--ignore-eos", flags->ignore_eos, "go on where the model would end");
+    add_segment(*run, flags->segment);
+    add_context(*run, flags->n_ctx);
+    run->add_option("--save-session", flags->save_session,
+                    "at the end write all that is held to a file (with -n 0: the prompt alone)")
+        ->type_name("FILE");
+    run->add_option("--load-session", flags->load_session, "go on from such a file; a prompt is read after it")
+        ->type_name("FILE");
     run->add_flag("--json", flags->json, "print one JSON object with text, timings, memory and layers");
+    flags->kv.add_to(*run);
+    flags->answer.add_to(*run);
 
     run->allow_extras();  // "-" has no flag of its own
     run->callback([flags, run, &action] {
         const auto extras = run->remaining();
         const bool standard_input = extras == std::vector<std::string>{"-"};
         if (!extras.empty() && !standard_input) throw CLI::ExtrasError(extras);
-        if (flags->prompt.has_value() + flags->file.has_value() + standard_input != 1) {
-            throw CLI::RequiredError("one prompt (-p TEXT, -f FILE, or - for standard input)");
-        }
+        if (standard_input && flags->file) throw CLI::RequiredError("one prompt, not two");
         if (standard_input) flags->file = "-";
+        check_flags(*flags, *run);
         flags->options = flags->kv.sequence_options();
         action = [flags] { return Run(*flags).execute(); };
     });

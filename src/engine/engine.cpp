@@ -100,8 +100,14 @@ std::optional<Token> Engine::first_token() const {
     return state_->vocabulary.first_token();
 }
 
+Result<std::string> Engine::chat_prompt(std::span<const ChatMessage> messages, bool answer,
+                                        const std::string& template_name) const {
+    return state_->vocabulary.chat_prompt(messages, answer, template_name);
+}
+
 Result<std::string> Engine::chat_prompt(const std::string& message) const {
-    return state_->vocabulary.chat_prompt(message);
+    const ChatMessage user{.role = "user", .content = message};
+    return chat_prompt({&user, 1});
 }
 
 std::string Engine::piece(Token token) const {

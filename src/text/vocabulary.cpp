@@ -151,20 +151,33 @@ Result<std::vector<int32_t>> Vocabulary::tokenize_on(std::string_view text) cons
     return tokenize(text, kInText);
 }
 
-Result<std::string> Vocabulary::chat_prompt(const std::string& message) const {
-    const char* chat_template = llama_model_chat_template(model_.get(), nullptr);
-    if (chat_template == nullptr) return fail("the model has no chat template");
-    const llama_chat_message user{.role = "user", .content = message.c_str()};
-    std::string text(message.size() + 256, '\0');
+Result<std::string> Vocabulary::chat_prompt(std::span<const ChatMessage> messages, bool answer,
+                                            const std::string& name) const {
+    const char* chat_template = name.empty() ? llama_model_chat_template(model_.get(), nullptr) : name.c_str();
+    if (chat_template == nullptr)
+        return fail("the model has no chat template: name one (such as chatml), or give it plain text");
+    std::vector<llama_chat_message> views;
+    size_t n_bytes = 256;
+    for (const auto& message : messages) {
+        views.push_back({.role = message.role.c_str(), .content = message.content.c_str()});
+        n_bytes += message.role.size() + message.content.size() + 64;
+    }
+    if (n_bytes > static_cast<size_t>(std::numeric_limits<int32_t>::max()))
+        return fail("a conversation of more than 2 GiB cannot be put into a template");
+    std::string text(n_bytes, '\0');
     const auto apply = [&] {
-        return llama_chat_apply_template(chat_template, &user, 1, true, text.data(), static_cast<int32_t>(text.size()));
+        return llama_chat_apply_template(chat_template, views.data(), views.size(), answer, text.data(),
+                                         static_cast<int32_t>(text.size()));
     };
     int32_t n = apply();
     if (n > static_cast<int32_t>(text.size())) {
         text.resize(static_cast<size_t>(n));
         n = apply();
     }
-    if (n < 0) return fail("the model's chat template is none of those that libllama knows");
+    if (n < 0) {
+        return fail(name.empty() ? std::string("the model's chat template is none of those that libllama knows")
+                                 : std::format("\"{}\" is none of the chat templates that libllama knows", name));
+    }
     text.resize(static_cast<size_t>(n));
     return text;
 }

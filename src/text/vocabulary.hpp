@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cake/chat.hpp"
 #include "cake/error.hpp"
 
 struct gguf_context;
@@ -44,9 +45,9 @@ class Vocabulary {
     std::optional<int32_t> first_token() const;
     std::optional<int32_t> last_token() const;
 
-    /// What a user says, in the model's chat template, up to where the answer begins; an error where there is none that
-    /// libllama knows.
-    Result<std::string> chat_prompt(const std::string& message) const;
+    /// A conversation in the model's chat template, or in one that libllama knows by name; `answer`: up to where the
+    /// next answer begins. An error where there is no template that libllama knows.
+    Result<std::string> chat_prompt(std::span<const ChatMessage> messages, bool answer, const std::string& name) const;
 
     /// The bytes of a token; a character may be spread over several. Control tokens give nothing.
     std::string piece(int32_t token) const;

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <generator>
+#include <string>
+#include <vector>
+
+#include "cake/chat.hpp"
+#include "cake/engine.hpp"
+
+namespace cake {
+
+struct ConversationOptions {
+    SequenceOptions sequence;
+    std::string system;         // a message before the first, where it is not empty
+    std::string chat_template;  // one of libllama's by name; empty: the model's own
+};
+
+/// Many turns in one budget: each message is put into the model's chat template, read over what was kept of the turns
+/// before it, and answered.
+class Conversation {
+  public:
+    /// Fails where there is no template.
+    static Result<Conversation> start(const Engine& engine, const ConversationOptions& options = {});
+    /// Goes on from a file of save(), or of Sequence::save(), whose text is then what was said before. Of the options
+    /// only the template counts.
+    static Result<Conversation> load(const Engine& engine, const std::string& path,
+                                     const ConversationOptions& options = {});
+    Result<void> save(const std::string& path);
+
+    /// Reads a message of the user. Where it fails, for the want of room, nothing has been said.
+    Result<void> ask(const std::string& message, const AppendOptions& options = {});
+
+    /// The answer, piece by piece. sequence().finish_reason() tells how it ended.
+    std::generator<std::string> answer(GenerateOptions options);
+
+    const std::vector<ChatMessage>& messages() const { return messages_; }
+    const Sequence& sequence() const { return sequence_; }
+
+  private:
+    Conversation(const Engine& engine, Sequence sequence, std::string chat_template)
+        : engine_(engine), sequence_(std::move(sequence)), template_(std::move(chat_template)) {}
+
+    Result<std::string> render(size_t n_messages, bool answer) const;
+    Result<std::string> text_since_last_answer() const;
+
+    Engine engine_;
+    Sequence sequence_;
+    std::string template_;
+    std::vector<ChatMessage> messages_;
+};
+
+}  // namespace cake

@@ -1,0 +1,246 @@
+#include <unistd.h>
+
+#include <format>
+#include <memory>
+#include <optional>
+
+#include "cake/conversation.hpp"
+#include "cli/commands.hpp"
+#include "cli/flags.hpp"
+#include "cli/input.hpp"
+#include "cli/interrupt.hpp"
+#include "cli/line_editor.hpp"
+#include "cli/output.hpp"
+#include "cli/parse.hpp"
+#include "cli/progress.hpp"
+
+namespace cake::cli {
+
+namespace {
+
+struct ChatFlags {
+    ModelFlags model;
+    KvFlags kv;
+    AnswerFlags answer;
+    ConversationOptions conversation;
+    std::string file;
+    std::string load_session;
+    int64_t segment = 0;
+    int64_t n_ctx = 0;
+};
+
+constexpr const char* kHelp =
+    "  /read FILE   put a file before your next message\n"
+    "  /save FILE   save the conversation with its compressed cache\n"
+    "  /load FILE   go on from a saved one\n"
+    "  /stats       what is held, and where\n"
+    "  /clear       forget everything\n"
+    "  /quit        end (also Ctrl-D); Ctrl-C stops an answer\n"
+    "  A line that ends in \\ goes on in the next one.\n";
+
+class Chat {
+  public:
+    explicit Chat(const ChatFlags& flags) : flags_(flags) {}
+
+    int execute() {
+        auto done = run();
+        if (done) return kDone;
+        complain(done.error().message);
+        return kFailed;
+    }
+
+  private:
+    Result<void> run() {
+        auto engine = Engine::load(flags_.model.path, flags_.model.engine_options());
+        if (!engine) return std::unexpected(engine.error());
+        engine_.emplace(std::move(*engine));
+        options_ = flags_.conversation;
+        const bool evicts = options_.sequence.policy != "full" || !options_.sequence.scorer.empty();
+        options_.sequence.max_tokens = flags_.n_ctx > 0 ? flags_.n_ctx : evicts ? 0 : engine_->info().n_ctx_train;
+        auto begun = flags_.load_session.empty() ? Conversation::start(*engine_, options_)
+                                                 : Conversation::load(*engine_, flags_.load_session, options_);
+        if (!begun) return std::unexpected(begun.error());
+        conversation_ = std::make_unique<Conversation>(std::move(*begun));
+        if (!flags_.file.empty()) {
+            if (auto done = read(flags_.file); !done) return done;
+        }
+        if (editor_.is_terminal()) {
+            std::fputs(std::format("{}: /help lists what can be done beside talking\n", printable(engine_->info().name))
+                           .c_str(),
+                       stderr);
+        }
+        while (const auto line = next_line()) {
+            if (*line == "/quit" || *line == "/exit") break;
+            if (line->empty()) continue;
+            // Whatever goes wrong in a turn, the conversation is not over.
+            if (auto done = take(*line); !done) {
+                if (!output_) return done;
+                complain(done.error().message);
+            }
+        }
+        return {};
+    }
+
+    /// A message may be spread over several lines.
+    std::optional<std::string> next_line() {
+        let_interrupts_end_us();
+        auto line = editor_.read("> ");
+        while (line && line->ends_with('\\')) {
+            line->back() = '\n';
+            const auto more = editor_.read(". ");
+            if (!more) break;
+            *line += *more;
+        }
+        catch_interrupts();
+        return line;
+    }
+
+    Result<void> take(const std::string& line) {
+        if (!line.starts_with('/')) return turn(line);
+        const auto space = line.find(' ');
+        const auto command = line.substr(0, space);
+        const auto begin = line.find_first_not_of(' ', std::min(space, line.size()));
+        const auto name =
+            begin == std::string::npos ? std::string() : line.substr(begin, line.find_last_not_of(' ') + 1 - begin);
+        if (command == "/help") return say(kHelp);
+        if (command == "/stats") return say(stats());
+        if (command == "/clear") return clear();
+        const bool is_known = command == "/read" || command == "/save" || command == "/load";
+        if (!is_known) return fail(std::format("there is no {}; /help lists what there is", command));
+        if (name.empty()) return fail(std::format("{} needs the name of a file", command));
+        if (command == "/read") return read(name);
+        return command == "/save" ? save(name) : load(name);
+    }
+
+    Result<void> turn(const std::string& message) {
+        const int64_t n_before = conversation_->sequence().n_tokens();
+        auto read = ask(document_.empty() ? message : document_ + "\n\n" + message);
+        if (!read) {
+            if (!interrupted()) return read;
+            return fail("stopped while reading; what was half-read cannot be used: /clear or /load to go on");
+        }
+        document_.clear();
+        if (n_before <= engine_->info().n_ctx_train &&
+            conversation_->sequence().n_tokens() > engine_->info().n_ctx_train)
+            complain("warning: the conversation is now longer than the texts that the model was trained on");
+        for (const auto& piece : conversation_->answer({.max_tokens = flags_.answer.n_predict,
+                                                        .ignore_eos = flags_.answer.ignore_eos,
+                                                        .sampling = flags_.answer.sampling,
+                                                        .cancelled = interrupted})) {
+            if (auto written = write(piece); !written) return written;
+        }
+        if (auto written = write("\n"); !written) return written;
+        const auto& sequence = conversation_->sequence();
+        if (sequence.finish_reason() == FinishReason::failed) return std::unexpected(sequence.error());
+        return {};
+    }
+
+    Result<void> ask(const std::string& text) {
+        ProgressBar bar("reading");
+        return conversation_->ask(text, {.progress =
+                                             [&](int64_t done, int64_t total) {
+                                                 bar.update(done, total);
+                                                 return !interrupted();
+                                             },
+                                         .segment = flags_.segment});
+    }
+
+    Result<void> read(const std::string& name) {
+        auto text = read_file(name);
+        if (!text) return std::unexpected(text.error());
+        if (text->empty()) return fail(name + ": is empty");
+        document_ += (document_.empty() ? "" : "\n\n") + *text;
+        return tell(std::format("{} bytes will be read before your next message", format_count(text->size())));
+    }
+
+    Result<void> save(const std::string& name) {
+        auto saved = conversation_->save(name);
+        return saved ? tell("saved") : saved;
+    }
+
+    Result<void> load(const std::string& name) {
+        auto loaded = Conversation::load(*engine_, name, options_);
+        if (!loaded) return std::unexpected(loaded.error());
+        conversation_.reset();
+        conversation_ = std::make_unique<Conversation>(std::move(*loaded));
+        return tell(std::format("{} messages, {} tokens", conversation_->messages().size(),
+                                format_count(static_cast<uint64_t>(conversation_->sequence().n_tokens()))));
+    }
+
+    Result<void> clear() {
+        conversation_.reset();  // before another takes its memory
+        document_.clear();
+        auto begun = Conversation::start(*engine_, options_);
+        if (!begun) return std::unexpected(begun.error());
+        conversation_ = std::make_unique<Conversation>(std::move(*begun));
+        return tell("forgotten");
+    }
+
+    std::string stats() const {
+        const auto& sequence = conversation_->sequence();
+        const auto memory = sequence.memory();
+        std::string text =
+            std::format("  {} messages, {} tokens, policy {}\n", conversation_->messages().size(),
+                        format_count(static_cast<uint64_t>(sequence.n_tokens())), sequence.options().policy);
+        text += std::format("  K/V memory: {} held of {} allowed; a full cache would hold {}\n",
+                            format_bytes(memory.kv_bytes_now), format_bytes(memory.kv_bytes_budget),
+                            format_bytes(memory.kv_bytes_full_cache));
+        const auto layers = sequence.layers();
+        for (size_t i = 0; i < layers.size(); i++)
+            text += std::format("  layer {:2}: {} tokens\n", i, format_count(static_cast<uint64_t>(layers[i].kept)));
+        return text;
+    }
+
+    Result<void> say(const std::string& text) { return write(text); }
+
+    /// What only somebody at a terminal wants to know.
+    Result<void> tell(const std::string& text) {
+        if (editor_.is_terminal()) std::fputs((text + "\n").c_str(), stderr);
+        return {};
+    }
+
+    Result<void> write(std::string_view text) {
+        auto written = write_output(text);
+        output_ = written.has_value();
+        return written;
+    }
+
+    const ChatFlags& flags_;
+    LineEditor editor_;
+    ConversationOptions options_;
+    std::optional<Engine> engine_;
+    std::unique_ptr<Conversation> conversation_;
+    std::string document_;  // read before the next message
+    bool output_ = true;    // can be written
+};
+
+}  // namespace
+
+void add_chat(CLI::App& app, std::function<int()>& action) {
+    auto flags = std::make_shared<ChatFlags>();
+    auto* chat = app.add_subcommand("chat", "talk, many turns in one budget");
+    flags->model.add_to(*chat);
+    chat->add_option("-f,--file", flags->file, "a text that is read before your first message")->type_name("FILE");
+    chat->add_option("--system-prompt", flags->conversation.system, "what the model is told before everything")
+        ->type_name("TEXT");
+    chat->add_option("--chat-template", flags->conversation.chat_template,
+                     "a template by libllama's name (chatml, llama3, …) instead of the model's")
+        ->type_name("NAME");
+    chat->add_option("--load-session", flags->load_session, "go on from a file of /save or of cake run --save-session")
+        ->type_name("FILE");
+    add_segment(*chat, flags->segment);
+    add_context(*chat, flags->n_ctx);
+    flags->kv.add_to(*chat);
+    flags->answer.add_to(*chat);
+    chat->callback([flags, chat, &action] {
+        const auto kept = flags->n_ctx > 0 ? "--ctx-size" : first_kept_flag(*chat);
+        if (!flags->load_session.empty() && !kept.empty()) {
+            throw CLI::ValidationError(
+                std::format("{} cannot be changed in a saved session: leave it out, or begin anew", kept));
+        }
+        flags->conversation.sequence = flags->kv.sequence_options();
+        action = [flags] { return Chat(*flags).execute(); };
+    });
+}
+
+}  // namespace cake::cli

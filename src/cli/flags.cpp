@@ -1,0 +1,182 @@
+#include "cli/flags.hpp"
+
+#include <limits>
+
+#include "cake/policy.hpp"
+#include "cli/parse.hpp"
+
+namespace cake::cli {
+
+namespace {
+
+constexpr const char* kGroup = "What is kept";
+
+std::string list(const std::vector<Named>& entries) {
+    std::string text;
+    for (const auto& entry : entries) text += (text.empty() ? "" : ", ") + entry.name;
+    return text;
+}
+
+}  // namespace
+
+void ModelFlags::add_to(CLI::App& app) {
+    app.add_option("-m,--model", path, "the model, a GGUF file")->type_name("FILE")->required();
+    app.add_option("-t,--threads", options.threads, "threads (default: one for each core)")
+        ->type_name("N")
+        ->check(CLI::Range(1, 512));
+    app.add_option("-b,--batch-size", options.n_batch, "tokens that the prompt is read in at a time")
+        ->type_name("N")
+        ->check(CLI::Range(1, 8192))
+        ->capture_default_str();
+    app.add_flag("--no-repack", no_repack, "compute on the weights as they lie in the file: less memory, slower");
+}
+
+EngineOptions ModelFlags::engine_options() const {
+    EngineOptions result = options;
+    result.repack = !no_repack;
+    return result;
+}
+
+void KvFlags::add_to(CLI::App& app) {
+    app.add_option("--policy", options.policy,
+                   "who decides what is kept: " + list(policy_names()) + "; or SCORER:ALLOCATOR")
+        ->type_name("NAME")
+        ->capture_default_str()
+        ->group(kGroup);
+    auto* tokens =
+        app.add_option("--kv-budget", tokens_per_layer, "tokens that a layer keeps on average (default: 1024)")
+            ->type_name("TOKENS")
+            ->check(CLI::Range(int64_t{1}, std::numeric_limits<int64_t>::max()))
+            ->group(kGroup);
+    auto* bytes = app.add_option("--kv-memory", memory, "the same as memory of all layers, like 500MiB or 2GiB")
+                      ->type_name("SIZE")
+                      ->group(kGroup);
+    auto* share = app.add_option("--kv-ratio", ratio, "the same as a share of the prompt, like 0.05")
+                      ->type_name("R")
+                      ->check(number_in(1e-9, 1))
+                      ->group(kGroup);
+    tokens->excludes(bytes)->excludes(share);
+    bytes->excludes(share);
+    app.add_option("--scorer", options.scorer,
+                   "which tokens of a layer stay, instead of the policy's: " + list(scorer_names()))
+        ->type_name("NAME")
+        ->group(kGroup);
+    app.add_option("--allocator", options.allocator,
+                   "how many each layer keeps, instead of the policy's: " + list(allocator_names()))
+        ->type_name("NAME")
+        ->group(kGroup);
+    add_method_to(app);
+}
+
+void KvFlags::add_method_to(CLI::App& app) {
+    app.add_option("--window", options.window, "the last tokens, which always stay and judge the others")
+        ->type_name("W")
+        ->capture_default_str()
+        ->group(kGroup);
+    app.add_option("--gamma", options.gamma, "weight of the attention's variance (scorer cake)")
+        ->type_name("X")
+        ->capture_default_str()
+        ->group(kGroup);
+    app.add_option(
+           "--pool-kernel", options.pool_kernel,
+           "neighbouring tokens that share their scores, an odd number (default: the scorer's own, cake 5, snapkv 7)")
+        ->type_name("N")
+        ->group(kGroup);
+    app.add_option("--tau1", options.tau1, "the preference takes dispersion to the power 1/tau1")
+        ->type_name("X")
+        ->capture_default_str()
+        ->group(kGroup);
+    app.add_option("--tau2", options.tau2, "and shift to the power 1/tau2")
+        ->type_name("X")
+        ->capture_default_str()
+        ->group(kGroup);
+    app.add_option(
+           "--evict-interval", options.evict_interval,
+           "tokens generated between evictions (default: a sixteenth of the budget beside the window, at most 32)")
+        ->type_name("N")
+        ->check(CLI::Range(1, 1 << 30))
+        ->group(kGroup);
+    app.add_option("--cache-type-k", options.cache_type_k, "type of the keys, also -ctk: f16, bf16, f32, q8_0, q4_0")
+        ->type_name("TYPE")
+        ->capture_default_str()
+        ->group(kGroup);
+    app.add_option("--cache-type-v", options.cache_type_v, "type of the values, also -ctv")
+        ->type_name("TYPE")
+        ->capture_default_str()
+        ->group(kGroup);
+}
+
+SequenceOptions KvFlags::sequence_options() const {
+    SequenceOptions result = options;
+    if (memory) {
+        const auto bytes = parse_size(*memory);
+        if (!bytes) throw CLI::ValidationError("--kv-memory", bytes.error().message);
+        result.budget = KvBytes{*bytes};
+    } else if (ratio > 0) {
+        result.budget = KvRatio{ratio};
+    } else if (tokens_per_layer > 0) {
+        result.budget = TokensPerLayer{tokens_per_layer};
+    }
+    if (auto valid = validate(result); !valid) throw CLI::ValidationError(valid.error().message);
+    return result;
+}
+
+std::string first_kept_flag(const CLI::App& app) {
+    for (const auto* option : app.get_options())
+        if (option->get_group() == kGroup && option->count() > 0) return option->get_name();
+    return {};
+}
+
+void AnswerFlags::add_to(CLI::App& app) {
+    app.add_option("-n,--predict", n_predict, "tokens to generate; -1: until the model ends, 0: only read")
+        ->type_name("N")
+        ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
+        ->capture_default_str();
+    constexpr const char* kSampling = "How the next token is drawn";
+    auto& s = sampling;
+    app.add_option_function<int64_t>(
+           "-s,--seed", [&s](int64_t seed) { s.seed = static_cast<uint32_t>(seed); },
+           "seed; -1, the default: a different one each time")
+        ->type_name("N")
+        ->check(CLI::Range(int64_t{-1}, int64_t{0xFFFFFFFF}))
+        ->group(kSampling);
+    app.add_option("--temp", s.temperature, "temperature; 0: always the likeliest")
+        ->type_name("X")
+        ->check(number_in(0, 1e6))
+        ->capture_default_str()
+        ->group(kSampling);
+    app.add_option("--top-k", s.top_k, "only the K likeliest; 0: all")
+        ->type_name("K")
+        ->check(CLI::Range(0, 1 << 30))
+        ->capture_default_str()
+        ->group(kSampling);
+    app.add_option("--top-p", s.top_p, "only the likeliest that make up P together; 1: all")
+        ->type_name("P")
+        ->check(number_in(0, 1))
+        ->capture_default_str()
+        ->group(kSampling);
+    app.add_option("--min-p", s.min_p, "only those at least P times as likely as the likeliest; 0: all")
+        ->type_name("P")
+        ->check(number_in(0, 1))
+        ->capture_default_str()
+        ->group(kSampling);
+    app.add_flag("--ignore-eos", ignore_eos, "go on where the model would end");
+}
+
+void add_segment(CLI::App& app, int64_t& segment) {
+    app.add_option("--segment", segment,
+                   "read at most so many tokens at a time, each segment over what was kept of those before: bounds the "
+                   "memory of reading; 0: all at once")
+        ->type_name("TOKENS")
+        ->check(CLI::Range(int64_t{0}, int64_t{1} << 28))
+        ->capture_default_str();
+}
+
+void add_context(CLI::App& app, int64_t& n_ctx) {
+    app.add_option("-c,--ctx-size", n_ctx, "most tokens of prompt and answer together; 0: no limit")
+        ->type_name("N")
+        ->check(CLI::Range(int64_t{0}, int64_t{1} << 28))
+        ->capture_default_str();
+}
+
+}  // namespace cake::cli

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+
+#include "cake/engine.hpp"
+
+namespace cake::cli {
+
+/// Flags that say which model, and how it is computed.
+struct ModelFlags {
+    std::string path;
+    EngineOptions options;
+    bool no_repack = false;
+
+    void add_to(CLI::App& app);
+    EngineOptions engine_options() const;
+};
+
+/// Flags that say what is kept.
+struct KvFlags {
+    SequenceOptions options;
+    int64_t tokens_per_layer = 0;
+    std::optional<std::string> memory;
+    double ratio = 0;
+
+    void add_to(CLI::App& app);
+    /// All but policy and budget.
+    void add_method_to(CLI::App& app);
+    /// Names, numbers and the stated budget, checked; what is wrong with them is wrong usage.
+    SequenceOptions sequence_options() const;
+};
+
+/// The first flag that was given of those that say what is kept; empty where none was.
+std::string first_kept_flag(const CLI::App& app);
+
+/// Flags that say how long an answer is and how its tokens are drawn.
+struct AnswerFlags {
+    int64_t n_predict = -1;
+    SamplingOptions sampling;
+    bool ignore_eos = false;
+
+    void add_to(CLI::App& app);
+};
+
+/// --segment: tokens that are read at a time; 0 for the whole text.
+void add_segment(CLI::App& app, int64_t& segment);
+
+/// -c: most tokens in all; 0 for no limit.
+void add_context(CLI::App& app, int64_t& n_ctx);
+
+}  // namespace cake::cli

@@ -1,0 +1,89 @@
+#include "cli/input.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <format>
+#include <utility>
+
+#include "cli/interrupt.hpp"
+
+namespace cake::cli {
+
+Result<Input> Input::open(const std::string& path) {
+    const int fd = path == "-" ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return fail(std::format("{}: {}", path, std::strerror(errno)));
+    Input input(path, fd);
+    struct stat status{};
+    if (::fstat(fd, &status) == 0) {
+        if (S_ISDIR(status.st_mode)) return fail(path + ": is a folder; name a text file in it");
+        if (S_ISREG(status.st_mode)) input.n_bytes_ = static_cast<uint64_t>(status.st_size);
+    }
+    return input;
+}
+
+Input Input::of(std::string text) {
+    Input input("the text", -1);
+    input.n_bytes_ = text.size();
+    input.text_ = std::move(text);
+    return input;
+}
+
+Input::Input(Input&& other) noexcept
+    : path_(std::move(other.path_)),
+      fd_(std::exchange(other.fd_, -1)),
+      text_(std::move(other.text_)),
+      n_read_(other.n_read_),
+      n_bytes_(other.n_bytes_) {}
+
+Input::~Input() {
+    if (fd_ > STDIN_FILENO) ::close(fd_);
+}
+
+Result<std::string> Input::read_some() {
+    if (fd_ < 0) {
+        n_read_ += text_.size();
+        return std::exchange(text_, {});
+    }
+    std::string buffer(size_t{1} << 16U, '\0');
+    for (;;) {
+        // Waiting ends at a signal, which reading would go on after.
+        pollfd waiting{.fd = fd_, .events = POLLIN, .revents = 0};
+        const bool stopped = ::poll(&waiting, 1, -1) < 0 && errno == EINTR && interrupted();
+        const ssize_t n = stopped ? 0 : ::read(fd_, buffer.data(), buffer.size());
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return fail(std::format("{}: {}", path_, std::strerror(errno)));
+        buffer.resize(static_cast<size_t>(n));
+        n_read_ += static_cast<uint64_t>(n);
+        return buffer;
+    }
+}
+
+Result<std::string> Input::read_all() {
+    constexpr size_t kMostBytes = (size_t{1} << 31U) - 1;
+    std::string text;
+    for (;;) {
+        auto some = read_some();
+        if (!some) return some;
+        if (some->empty()) return text;
+        text += *some;
+        if (text.size() > kMostBytes) return fail(path_ + ": is larger than 2 GiB; cut it, or read it with --segment");
+    }
+}
+
+std::optional<double> Input::share_read() const {
+    if (!n_bytes_ || *n_bytes_ == 0) return std::nullopt;
+    return static_cast<double>(n_read_) / static_cast<double>(*n_bytes_);
+}
+
+Result<std::string> read_file(const std::string& path) {
+    auto input = Input::open(path);
+    if (!input) return std::unexpected(input.error());
+    return input->read_all();
+}
+
+}  // namespace cake::cli

@@ -1,0 +1,28 @@
+#include "cli/line_editor.hpp"
+
+#include <editline/readline.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <memory>
+
+namespace cake::cli {
+
+LineEditor::LineEditor() : terminal_(::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1) {
+    if (terminal_) ::using_history();
+}
+
+std::optional<std::string> LineEditor::read(const std::string& prompt) const {
+    if (!terminal_) {
+        std::string line;
+        if (!std::getline(std::cin, line)) return std::nullopt;
+        return line;
+    }
+    const std::unique_ptr<char, decltype(&std::free)> line(::readline(prompt.c_str()), &std::free);
+    if (!line) return std::nullopt;
+    if (*line != '\0') ::add_history(line.get());
+    return std::string(line.get());
+}
+
+}  // namespace cake::cli

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+namespace cake::cli {
+
+/// Reads lines: from a terminal with editing and a history of this run, otherwise as they come.
+class LineEditor {
+  public:
+    LineEditor();
+
+    /// Nothing at the end of the input.
+    std::optional<std::string> read(const std::string& prompt) const;
+    bool is_terminal() const { return terminal_; }
+
+  private:
+    bool terminal_;
+};
+
+}  // namespace cake::cli

@@ -1,0 +1,79 @@
+#include "cli/reading.hpp"
+
+#include <algorithm>
+#include <format>
+
+#include "cake/token_stream.hpp"
+#include "cli/interrupt.hpp"
+#include "cli/output.hpp"
+#include "cli/parse.hpp"
+#include "cli/progress.hpp"
+
+namespace cake::cli {
+
+Result<std::vector<Token>> tokens_of(const Engine& engine, const std::string& text, bool continues) {
+    if (!continues) return engine.tokenize(text);
+    TokenStream stream(engine, true);
+    auto tokens = stream.feed(text);
+    if (!tokens) return tokens;
+    const auto rest = stream.finish();
+    if (!rest) return rest;
+    tokens->insert(tokens->end(), rest->begin(), rest->end());
+    return tokens;
+}
+
+Result<void> read_tokens(Sequence& sequence, const std::vector<Token>& tokens, int64_t segment) {
+    ProgressBar bar(std::format("reading {} tokens", format_count(tokens.size())));
+    return sequence.append(tokens, {.progress =
+                                        [&](int64_t done, int64_t total) {
+                                            bar.update(done, total);
+                                            return !interrupted();
+                                        },
+                                    .segment = segment});
+}
+
+Result<int64_t> read_stream(const Engine& engine, Sequence& sequence, Input& input, int64_t segment, int64_t most) {
+    TokenStream stream(engine, sequence.n_tokens() > 0);
+    ProgressBar bar("reading");
+    std::vector<Token> waiting;
+    int64_t n_read = 0;
+    const AppendOptions options{.progress = [&](int64_t done, int64_t) {
+        bar.update_stream(n_read + done, most > 0 ? std::nullopt : input.share_read());
+        return !interrupted();
+    }};
+    for (bool at_end = false; !at_end;) {
+        const auto some = input.read_some();
+        if (!some) return std::unexpected(some.error());
+        if (interrupted()) return fail("cancelled");
+        at_end = some->empty();
+        const auto tokens = at_end ? stream.finish() : stream.feed(*some);
+        if (!tokens) return std::unexpected(tokens.error());
+        waiting.insert(waiting.end(), tokens->begin(), tokens->end());
+        if (most > 0 && n_read + static_cast<int64_t>(waiting.size()) >= most) {
+            waiting.resize(static_cast<size_t>(most - n_read));
+            at_end = true;
+        }
+        while (static_cast<int64_t>(waiting.size()) >= segment || (at_end && !waiting.empty())) {
+            const auto n = std::min(segment, static_cast<int64_t>(waiting.size()));
+            if (auto read = sequence.append(std::span(waiting).first(static_cast<size_t>(n)), options); !read)
+                return std::unexpected(read.error());
+            waiting.erase(waiting.begin(), waiting.begin() + n);
+            if (n_read <= engine.info().n_ctx_train && n_read + n > engine.info().n_ctx_train) {
+                bar.clear();
+                warn_beyond_training(engine, n_read + n);
+            }
+            n_read += n;
+        }
+    }
+    return n_read;
+}
+
+void warn_beyond_training(const Engine& engine, int64_t n_tokens) {
+    if (n_tokens <= engine.info().n_ctx_train) return;
+    complain(std::format(
+        "warning: the text has {} tokens or more and the model was trained on texts of {}; it goes on, "
+        "but may answer badly",
+        format_count(static_cast<uint64_t>(n_tokens)), format_count(static_cast<uint64_t>(engine.info().n_ctx_train))));
+}
+
+}  // namespace cake::cli

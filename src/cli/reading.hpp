@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cake/engine.hpp"
+#include "cli/input.hpp"
+
+namespace cake::cli {
+
+/// The tokens of a text; `continues`: it goes on after what a sequence has read.
+Result<std::vector<Token>> tokens_of(const Engine& engine, const std::string& text, bool continues);
+
+/// Reads tokens into a sequence, with a bar; Ctrl-C ends it with the error "cancelled".
+Result<void> read_tokens(Sequence& sequence, const std::vector<Token>& tokens, int64_t segment);
+
+/// Reads a text as it comes into a sequence, in segments, until its end or for `most` tokens (0: no limit), and says
+/// how many it were.
+Result<int64_t> read_stream(const Engine& engine, Sequence& sequence, Input& input, int64_t segment, int64_t most);
+
+/// Says once where a text is longer than those that the model was trained on.
+void warn_beyond_training(const Engine& engine, int64_t n_tokens);
+
+}  // namespace cake::cli
