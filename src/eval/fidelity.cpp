@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <format>
+#include <iterator>
 #include <vector>
 
 namespace cake::eval {
@@ -62,8 +63,14 @@ class Comparison {
         SequenceOptions full = settings.empty() ? SequenceOptions{} : settings.front().options;
         full.policy = "full";
         full.budget.reset();
+        full.cache_type_k = full.cache_type_v = SequenceOptions{}.cache_type_k;
         settings_.push_back({.policy = "full", .budget = 0, .options = full});
-        std::ranges::copy_if(settings, std::back_inserter(settings_), [](const Setting& s) { return s.budget > 0; });
+        for (const auto& setting : settings) {
+            const auto& o = setting.options;
+            const bool same_types = o.cache_type_k == full.cache_type_k && o.cache_type_v == full.cache_type_v;
+            alike_ = alike_ && same_types;
+            if (setting.budget > 0 || !same_types) settings_.push_back(setting);
+        }
     }
 
     Outcome run(std::span<const FidelityInput> texts) {
@@ -128,9 +135,17 @@ class Comparison {
 
     /// Reads the prompt under every setting, then the continuation token by token.
     Result<std::vector<Sums>> follow(std::span<const Token> prompt, std::span<const Token> continuation) {
-        auto sequences = read_for_all(engine_, settings_, prompt, static_cast<int64_t>(continuation.size()), n_done_,
-                                      [this](int64_t, int64_t) { return go_on(); });
+        const auto read = [&](std::span<const Setting> some) {
+            return read_for_all(engine_, some, prompt, static_cast<int64_t>(continuation.size()), n_done_,
+                                [this](int64_t, int64_t) { return go_on(); });
+        };
+        auto sequences = read(alike_ ? std::span(settings_) : std::span(settings_).first(1));
         if (!sequences) return std::unexpected(sequences.error());
+        if (!alike_) {
+            auto others = read(std::span(settings_).subspan(1));
+            if (!others) return std::unexpected(others.error());
+            std::ranges::move(*others, std::back_inserter(*sequences));
+        }
         std::vector<Sums> sums(settings_.size());
         for (size_t t = 0; t + 1 < continuation.size() && go_on(); t++) {
             std::vector<double> full;
@@ -147,6 +162,7 @@ class Comparison {
 
     const Engine& engine_;
     std::vector<Setting> settings_;  // the first is the full cache
+    bool alike_ = true;              // all have its cache types, so a passage is read once for all
     const CountProgress& progress_;
     size_t n_done_ = 0;
     size_t n_all_ = 0;

@@ -148,6 +148,26 @@ TEST(Fidelity, KeepsPassagesApart) {
     EXPECT_EQ(outcome.rows[0].n_samples, 2U);
 }
 
+TEST(Fidelity, OfOtherCacheTypesIsToTheFullCacheInF16) {
+    const auto engine = load();
+    const std::vector<FidelityInput> texts = {
+        {.name = "rain", .text = long_text(60), .n_prompt = 300, .n_continuation = 40, .n_samples = 2}};
+    const std::vector<std::string> policies = {"full", "snapkv"};
+    const std::vector<int64_t> budgets = {100};
+    const auto kl = [&](const std::string& type) {
+        const auto outcome = fidelity(
+            engine, texts, all_settings(policies, budgets, {.cache_type_k = type, .cache_type_v = type}), {});
+        EXPECT_FALSE(outcome.error);
+        EXPECT_EQ(outcome.rows.size(), 2U);
+        EXPECT_EQ(outcome.rows.front().policy, "full");
+        EXPECT_LT(outcome.rows.front().figures[0].value, outcome.rows.back().figures[0].value);
+        return outcome.rows.front().figures[0].value;
+    };
+    EXPECT_LT(kl("f32"), 1e-4);
+    EXPECT_GT(kl("q4_0"), kl("q8_0"));
+    EXPECT_GT(kl("q8_0"), 0);
+}
+
 TEST(Fidelity, IsPerfectWhereNothingIsDroppedAndFallsWithTheBudget) {
     const auto engine = load();
     const std::vector<FidelityInput> texts = {
