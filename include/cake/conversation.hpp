@@ -6,18 +6,19 @@
 
 #include "cake/chat.hpp"
 #include "cake/engine.hpp"
+#include "cake/export.hpp"
 
 namespace cake {
 
 struct ConversationOptions {
-    SequenceOptions sequence;
-    std::string system;         // a message before the first, where it is not empty
-    std::string chat_template;  // one of libllama's by name; empty: the model's own
+    SequenceOptions sequence{};
+    std::string system{};         // a message before the first, where it is not empty
+    std::string chat_template{};  // one of libllama's by name; empty: the model's own
 };
 
 /// Many turns in one budget: each message is put into the model's chat template, read over what was kept of the turns
 /// before it, and answered.
-class Conversation {
+class CAKE_API Conversation {
   public:
     /// Fails where there is no template.
     static Result<Conversation> start(const Engine& engine, const ConversationOptions& options = {});

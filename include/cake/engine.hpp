@@ -10,6 +10,7 @@
 
 #include "cake/chat.hpp"
 #include "cake/error.hpp"
+#include "cake/export.hpp"
 #include "cake/sequence.hpp"
 
 namespace cake {
@@ -42,7 +43,7 @@ struct ModelInfo {
 struct EngineState;
 
 /// A loaded model. Sequences share it and keep it alive; those on different threads take turns in computing.
-class Engine {
+class CAKE_API Engine {
   public:
     static Result<Engine> load(const std::string& path, const EngineOptions& options = {});
     explicit Engine(std::shared_ptr<const EngineState> state);

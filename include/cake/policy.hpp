@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cake/error.hpp"
+#include "cake/export.hpp"
 
 namespace cake {
 
@@ -16,9 +17,9 @@ struct Named {
     std::string summary;
 };
 
-std::vector<Named> policy_names();
-std::vector<Named> scorer_names();
-std::vector<Named> allocator_names();
+CAKE_API std::vector<Named> policy_names();
+CAKE_API std::vector<Named> scorer_names();
+CAKE_API std::vector<Named> allocator_names();
 
 /// What is known of one KV head's keys: those outside the window, oldest first. A span that the scorer does not read is
 /// empty.
@@ -55,15 +56,15 @@ struct ScorerReads {
 /// Which tokens of a layer stay: a score for each key of the KV head `input.head`; the highest stay. Scores of a key
 /// are compared within a layer, and across its KV heads under `adaptive-heads`.
 struct Scorer {
-    std::string name;
-    std::string summary;
-    ScorerReads reads;
-    std::function<std::vector<float>(const ScorerInput& input)> score;
+    std::string name{};
+    std::string summary{};
+    ScorerReads reads{};
+    std::function<std::vector<float>(const ScorerInput& input)> score{};
 };
 
 /// Makes a scorer of one's own known by name, for `SequenceOptions::scorer` and "SCORER:ALLOCATOR". It is called from
 /// the thread that uses a sequence, for each layer and KV head in turn. Fails where the name is taken, empty, or holds
 /// a colon or a space.
-Result<void> add_scorer(Scorer scorer);
+CAKE_API Result<void> add_scorer(Scorer scorer);
 
 }  // namespace cake

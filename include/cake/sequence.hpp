@@ -11,6 +11,7 @@
 
 #include "cake/budget.hpp"
 #include "cake/error.hpp"
+#include "cake/export.hpp"
 #include "cake/sampling.hpp"
 
 namespace cake {
@@ -19,10 +20,10 @@ using Token = int32_t;
 
 /// How a sequence decides what it keeps. `scorer` and `allocator`, where set, replace those of `policy`.
 struct SequenceOptions {
-    std::string policy = "cake";   // or "SCORER:ALLOCATOR"
-    std::optional<Budget> budget;  // not set: 1,024 tokens a layer; `full`, which keeps everything, takes none
-    std::string scorer;
-    std::string allocator;
+    std::string policy = "cake";     // or "SCORER:ALLOCATOR"
+    std::optional<Budget> budget{};  // not set: 1,024 tokens a layer; `full`, which keeps everything, takes none
+    std::string scorer{};
+    std::string allocator{};
     int32_t window = 32;  // 1 to 1,024: the last W tokens, whose queries judge the others, always stay
     float gamma = 200;    // weight of the variance in the `cake` scorer
     int32_t pool_kernel =
@@ -41,7 +42,7 @@ struct SequenceOptions {
 using ProgressFunction = std::function<bool(int64_t done_tokens, int64_t total_tokens)>;
 
 struct AppendOptions {
-    ProgressFunction progress;
+    ProgressFunction progress{};
     bool all_logits = false;  // for every appended token instead of the last alone; in one segment
     int64_t segment = 0;      // tokens read at a time, each segment over what the one before left; 0: all at once
 };
@@ -52,7 +53,7 @@ struct GenerateOptions {
     int64_t max_tokens = -1;  // -1: until the model ends
     bool ignore_eos = false;
     SamplingOptions sampling;
-    std::function<bool()> cancelled;  // asked before each token
+    std::function<bool()> cancelled{};  // asked before each token
 };
 
 /// Where the cake goes, for one layer. Dispersion, shift and preference are missing where nothing had to be evicted.
@@ -77,13 +78,13 @@ struct MemoryReport {
 };
 
 /// Everything about the options that can be wrong whatever the model is: names, numbers, what excludes each other.
-Result<void> validate(const SequenceOptions& options);
+CAKE_API Result<void> validate(const SequenceOptions& options);
 
 class Engine;
 struct SequenceState;
 
 /// One text and its compressed cache. One thread at a time may use it.
-class Sequence {
+class CAKE_API Sequence {
   public:
     explicit Sequence(std::unique_ptr<SequenceState> state);
     Sequence(Sequence&&) noexcept;
@@ -131,7 +132,7 @@ class Sequence {
 /// Reads one text into several empty sequences, for comparing what they keep: each ends as if it had read the text
 /// alone, and the layers are computed once. All need the same engine, window and cache types. The layer in flight and
 /// the hidden states are counted in the memory of the first.
-Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token> tokens,
-                           const AppendOptions& options = {});
+CAKE_API Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token> tokens,
+                                    const AppendOptions& options = {});
 
 }  // namespace cake

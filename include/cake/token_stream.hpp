@@ -6,12 +6,13 @@
 #include <vector>
 
 #include "cake/engine.hpp"
+#include "cake/export.hpp"
 
 namespace cake {
 
 /// Makes tokens of a text that comes in pieces: those of the whole, as Engine::tokenize() would give them. (A text of
 /// more than 256 KiB without a space between two words is cut between two characters.)
-class TokenStream {
+class CAKE_API TokenStream {
   public:
     /// `continues`: the text goes on after another, so no first token is put before it.
     explicit TokenStream(const Engine& engine, bool continues = false);

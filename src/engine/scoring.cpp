@@ -102,10 +102,11 @@ Result<std::vector<std::vector<float>>> score_layer(const SequenceState& state, 
 void add_to_sums(std::span<float> sums, std::span<const float> attention, int32_t n_group,
                  const std::function<bool(size_t query)>& counts) {
     const size_t n_keys = sums.size();
+    const float share = 1.0F / static_cast<float>(n_group);
     for (size_t query = 0; query * n_keys < attention.size(); query++) {
         if (!counts(query)) continue;
         const auto row = attention.subspan(query * n_keys, n_keys);
-        for (size_t j = 0; j < n_keys; j++) sums[j] += row[j] / static_cast<float>(n_group);
+        for (size_t j = 0; j < n_keys; j++) sums[j] += row[j] * share;
     }
 }
 

@@ -22,9 +22,9 @@ struct FidelityInput {
 
 /// Figures of a row: "kl", mean KL(full || policy) in nats a token; "top1", how often both find the same token the
 /// likeliest; "ppl_ratio", perplexity under the policy over that of the full cache. The intervals are over passages.
-/// What is compared with is the full cache in f16; a setting that is just this is left out. Every passage begins as the model expects a
-/// text to; the first distribution behind it comes from reading it, which is the same under every policy, and is not
-/// counted.
+/// What is compared with is the full cache in f16; a setting that is just this is left out. Every passage begins as the
+/// model expects a text to; the first distribution behind it comes from reading it, which is the same under every
+/// policy, and is not counted.
 Outcome fidelity(const Engine& engine, std::span<const FidelityInput> texts, std::span<const Setting> settings,
                  const CountProgress& progress);
 

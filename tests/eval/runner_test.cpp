@@ -155,8 +155,8 @@ TEST(Fidelity, OfOtherCacheTypesIsToTheFullCacheInF16) {
     const std::vector<std::string> policies = {"full", "snapkv"};
     const std::vector<int64_t> budgets = {100};
     const auto kl = [&](const std::string& type) {
-        const auto outcome = fidelity(
-            engine, texts, all_settings(policies, budgets, {.cache_type_k = type, .cache_type_v = type}), {});
+        const auto outcome =
+            fidelity(engine, texts, all_settings(policies, budgets, {.cache_type_k = type, .cache_type_v = type}), {});
         EXPECT_FALSE(outcome.error);
         EXPECT_EQ(outcome.rows.size(), 2U);
         EXPECT_EQ(outcome.rows.front().policy, "full");
