@@ -71,6 +71,7 @@ struct MemoryReport {
     uint64_t kv_bytes_budget = 0;
     uint64_t kv_bytes_peak = 0;        // the budget and the one full-length layer of a prefill
     uint64_t kv_bytes_now = 0;         // of the slots that hold a token
+    uint64_t kv_bytes_allocated = 0;   // now: the budget and, while a text is read, the full-length layer
     uint64_t kv_bytes_full_cache = 0;  // what a full cache would hold now
     uint64_t layer_bytes = 0;          // the one full-length layer of the longest prefill
     uint64_t hidden_bytes_peak = 0;
@@ -121,6 +122,12 @@ class CAKE_API Sequence {
     std::span<const float> logits() const;
     int64_t n_tokens() const;
     std::vector<LayerReport> layers() const;
+    /// Positions in the text of the tokens that a layer holds for one KV head, rising.
+    std::vector<int32_t> positions(int32_t layer, int32_t head) const;
+    /// The cascade of the last segment: what layers 0 to m may keep, window included, after layer m was read. Empty
+    /// where all of it fitted.
+    std::vector<std::vector<int32_t>> stages() const;
+    /// May also be asked by the function that is told of progress.
     MemoryReport memory() const;
 
   private:

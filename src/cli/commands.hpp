@@ -10,6 +10,7 @@ namespace cake::cli {
 void add_run(CLI::App& app, std::function<int()>& action);
 void add_chat(CLI::App& app, std::function<int()>& action);
 void add_eval(CLI::App& app, std::function<int()>& action);
+void add_inspect(CLI::App& app, std::function<int()>& action);
 void add_info(CLI::App& app, std::function<int()>& action);
 
 }  // namespace cake::cli

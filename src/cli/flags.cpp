@@ -43,6 +43,19 @@ void KvFlags::add_to(CLI::App& app) {
         ->type_name("NAME")
         ->capture_default_str()
         ->group(kGroup);
+    app.add_option("--scorer", options.scorer,
+                   "which tokens of a layer stay, instead of the policy's: " + list(scorer_names()))
+        ->type_name("NAME")
+        ->group(kGroup);
+    app.add_option("--allocator", options.allocator,
+                   "how many each layer keeps, instead of the policy's: " + list(allocator_names()))
+        ->type_name("NAME")
+        ->group(kGroup);
+    add_budget_to(app);
+    add_method_to(app);
+}
+
+void KvFlags::add_budget_to(CLI::App& app) {
     auto* tokens =
         app.add_option("--kv-budget", tokens_per_layer, "tokens that a layer keeps on average (default: 1024)")
             ->type_name("TOKENS")
@@ -57,15 +70,12 @@ void KvFlags::add_to(CLI::App& app) {
                       ->group(kGroup);
     tokens->excludes(bytes)->excludes(share);
     bytes->excludes(share);
-    app.add_option("--scorer", options.scorer,
-                   "which tokens of a layer stay, instead of the policy's: " + list(scorer_names()))
-        ->type_name("NAME")
-        ->group(kGroup);
-    app.add_option("--allocator", options.allocator,
-                   "how many each layer keeps, instead of the policy's: " + list(allocator_names()))
-        ->type_name("NAME")
-        ->group(kGroup);
-    add_method_to(app);
+}
+
+void KvFlags::drop_budget() {
+    memory.reset();
+    tokens_per_layer = 0;
+    ratio = 0;
 }
 
 void KvFlags::add_method_to(CLI::App& app) {

@@ -26,8 +26,11 @@ struct KvFlags {
     double ratio = 0;
 
     void add_to(CLI::App& app);
-    /// All but policy and budget.
+    /// The budget alone, and all but policy and budget.
+    void add_budget_to(CLI::App& app);
     void add_method_to(CLI::App& app);
+    /// As if no budget had been given.
+    void drop_budget();
     /// Names, numbers and the stated budget, checked; what is wrong with them is wrong usage.
     SequenceOptions sequence_options() const;
 };

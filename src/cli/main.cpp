@@ -38,6 +38,7 @@ int execute(int argc, char** argv) {
     add_run(app, action);
     add_chat(app, action);
     add_eval(app, action);
+    add_inspect(app, action);
     add_info(app, action);
     if (argc > 1 && argv[1][0] != '-' && app.get_subcommand_no_throw(argv[1]) == nullptr) {
         complain(std::format("\"{}\" is not a command; these are: {}", argv[1], command_names(app)));

@@ -6,7 +6,9 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <format>
+#include <fstream>
 
 namespace cake::cli {
 
@@ -18,6 +20,37 @@ Result<void> write_output(std::string_view text) {
         text.remove_prefix(static_cast<size_t>(n));
     }
     return {};
+}
+
+namespace {
+
+std::unexpected<Error> system_error(const std::string& path) {
+    return fail(std::format("{}: {}", path, std::strerror(errno)));
+}
+
+}  // namespace
+
+Result<void> check_place_of(const std::string& path) {
+    if (path.empty() || path == "-") return {};
+    if (std::filesystem::is_directory(path)) return fail(path + ": is a folder; name a plain file in it");
+    const auto folder = std::filesystem::path(path).parent_path();
+    if (::access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) == 0) return {};
+    return fail(path + ": cannot be written there: name a folder that exists and is yours");
+}
+
+Result<void> write_whole_file(const std::string& path, std::string_view text) {
+    const auto unfinished = std::format("{}.part-{}", path, ::getpid());
+    bool written = false;
+    {
+        std::ofstream file(unfinished, std::ios::binary);
+        file.write(text.data(), static_cast<std::streamsize>(text.size()));
+        file.close();
+        written = file.good();
+    }
+    if (written && ::rename(unfinished.c_str(), path.c_str()) == 0) return {};
+    const auto error = system_error(path);
+    ::unlink(unfinished.c_str());
+    return error;
 }
 
 void complain(std::string_view message) {

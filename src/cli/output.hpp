@@ -10,6 +10,12 @@ namespace cake::cli {
 /// Writes to standard output at once, and says what went wrong (a full disk, a closed pipe) instead of losing it.
 Result<void> write_output(std::string_view text);
 
+/// Whether a file can be written there, before long work is done for it; nothing is said against "" and "-".
+Result<void> check_place_of(const std::string& path);
+
+/// Writes a file beside its place and moves it there when it is whole.
+Result<void> write_whole_file(const std::string& path, std::string_view text);
+
 /// Text that may come from a file, fit for a line of a terminal: control characters become question marks.
 std::string printable(std::string_view text);
 

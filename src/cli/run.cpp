@@ -1,7 +1,6 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <filesystem>
 #include <format>
 #include <memory>
 #include <optional>
@@ -53,7 +52,7 @@ class Run {
 
   private:
     Result<void> run() {
-        if (auto place = check_place_of_session(); !place) return place;
+        if (auto place = check_place_of(flags_.save_session); !place) return place;
         auto input = open_input();
         if (!input) return std::unexpected(input.error());
         auto engine = Engine::load(flags_.model.path, flags_.model.engine_options());
@@ -68,15 +67,6 @@ class Run {
             if (auto saved = sequence->save(flags_.save_session); !saved) return saved;
         }
         return finish(*engine, *sequence);
-    }
-
-    /// Before a long text is read for nothing.
-    Result<void> check_place_of_session() const {
-        if (flags_.save_session.empty()) return {};
-        const auto folder = std::filesystem::path(flags_.save_session).parent_path();
-        if (::access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) == 0) return {};
-        return fail(std::format("{}: the session cannot be written there: name a folder that exists and is yours",
-                                flags_.save_session));
     }
 
     /// Nothing where a loaded session is to go on without a further text.

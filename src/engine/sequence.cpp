@@ -215,6 +215,21 @@ std::vector<LayerReport> Sequence::layers() const {
     return layers;
 }
 
+std::vector<int32_t> Sequence::positions(int32_t layer, int32_t head) const {
+    const auto& s = *state_;
+    if (s.tokens_per_layer == 0 || layer < 0 || layer >= s.shape.n_layer || head < 0 || head >= s.shape.n_head_kv)
+        return {};
+    const auto held = s.store.positions(layer, head);
+    return {held.begin(), held.end()};
+}
+
+std::vector<std::vector<int32_t>> Sequence::stages() const {
+    auto stages = state_->stages;
+    for (auto& stage : stages)
+        for (int32_t& budget : stage) budget += state_->options.window;
+    return stages;
+}
+
 MemoryReport Sequence::memory() const {
     const auto& s = *state_;
     if (s.tokens_per_layer == 0) return {};
@@ -223,6 +238,7 @@ MemoryReport Sequence::memory() const {
             .kv_bytes_budget = s.store.bytes_allocated(),
             .kv_bytes_peak = s.accountant.bytes_peak(MemoryUse::kv),
             .kv_bytes_now = s.store.bytes_used(),
+            .kv_bytes_allocated = s.accountant.bytes_now(MemoryUse::kv),
             .kv_bytes_full_cache = n_layer * s.shape.token_bytes() * static_cast<uint64_t>(s.n_tokens),
             .layer_bytes = s.layer_bytes,
             .hidden_bytes_peak = s.accountant.bytes_peak(MemoryUse::hidden),

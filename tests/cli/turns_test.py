@@ -265,8 +265,25 @@ class Terminal(unittest.TestCase):
         self.send(b"/stats\n")
         self.wait_for(b"2 messages")
         self.wait_for(b"> ")
-        self.send(b"\x04")
-        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), 0)
+        self.assertEqual(self.end_of_input(), 0)
+
+    def end_of_input(self, seconds=60):
+        """Ctrl-D on an empty line, and the exit code. What is typed before the terminal is ready for editing may come
+        through as something else, so the line is emptied and it is typed again; and the program waits until the terminal
+        has taken all that it wrote."""
+        time.sleep(0.3)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.send(b"\x15\x04")
+            if select.select([self.terminal], [], [], 0.5)[0]:
+                try:
+                    os.read(self.terminal, 4096)
+                except OSError:
+                    pass  # nobody has it open any more
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid == self.pid:
+                return os.waitstatus_to_exitcode(status)
+        return None
 
 
 if __name__ == "__main__":

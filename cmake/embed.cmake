@@ -1,0 +1,13 @@
+# cmake -DOUT=file.cpp -DHEADER=header -DNAMESPACE=name -DPARTS=kName=file;… -P embed.cmake: files as constants of a program.
+set(text "#include \"${HEADER}\"\n\nnamespace ${NAMESPACE} {\n\nnamespace {\n\n")
+set(views "")
+foreach(part IN LISTS PARTS)
+  string(REGEX MATCH "^([^=]+)=(.*)$" _ "${part}")
+  set(name "${CMAKE_MATCH_1}")
+  file(READ "${CMAKE_MATCH_2}" bytes HEX)
+  string(REGEX REPLACE "(..)" "0x\\1," bytes "${bytes}")
+  string(APPEND text "constexpr unsigned char ${name}Bytes[] = {${bytes}};\n\n")
+  string(APPEND views "extern constexpr std::string_view ${name}(\n    reinterpret_cast<const char*>(${name}Bytes), sizeof(${name}Bytes));\n")
+endforeach()
+string(REPLACE "extern constexpr" "const" views "${views}")
+file(WRITE "${OUT}" "${text}}  // namespace\n\n${views}\n}  // namespace ${NAMESPACE}\n")

@@ -1,0 +1,67 @@
+#include "eval/inspection.hpp"
+
+#include <algorithm>
+
+namespace cake::eval {
+
+namespace {
+
+/// Enough for a curve; a long text asks far more often.
+constexpr size_t kMostMoments = 1500;
+
+void thin_out(std::vector<MemoryMoment>& moments) {
+    if (moments.size() < 2 * kMostMoments) return;
+    // Of two neighbours the one that holds more stays, so that no peak is lost.
+    std::vector<MemoryMoment> half;
+    for (size_t i = 0; i + 1 < moments.size(); i += 2)
+        half.push_back(moments[i].held_bytes >= moments[i + 1].held_bytes ? moments[i] : moments[i + 1]);
+    moments = std::move(half);
+}
+
+}  // namespace
+
+Result<Inspection> inspect(const Engine& engine, const SequenceOptions& sequence_options, std::span<const Token> tokens,
+                           const InspectionOptions& options) {
+    Inspection result;
+    result.policy = sequence_options.policy;
+    result.options = sequence_options;
+    result.options.analyse = true;
+    auto sequence = engine.sequence(result.options);
+    if (!sequence) return std::unexpected(sequence.error());
+    const auto token_bytes =
+        engine.kv_bytes_per_token_and_layer(result.options.cache_type_k, result.options.cache_type_v);
+    if (!token_bytes) return std::unexpected(token_bytes.error());
+    const auto n_layer = static_cast<uint64_t>(engine.info().n_layer);
+
+    const auto note = [&](int64_t n_tokens) {
+        const auto memory = sequence->memory();
+        const uint64_t in_flight = memory.kv_bytes_allocated - memory.kv_bytes_budget;
+        result.moments.push_back({.tokens = static_cast<double>(n_tokens),
+                                  .held_bytes = memory.kv_bytes_now + in_flight,
+                                  .full_bytes = static_cast<uint64_t>(n_tokens) * n_layer * *token_bytes});
+        thin_out(result.moments);
+    };
+    const auto read = sequence->append(tokens, {.progress =
+                                                    [&](int64_t done, int64_t total) {
+                                                        note(done);
+                                                        return !options.progress || options.progress(done, total);
+                                                    },
+                                                .segment = options.segment});
+    if (!read) return std::unexpected(read.error());
+    result.stages = sequence->stages();
+    for (int32_t layer = 0; layer < engine.info().n_layer; layer++) {
+        auto& counts = result.kept.emplace_back(tokens.size());
+        for (int32_t head = 0; head < engine.info().n_head_kv; head++)
+            for (const int32_t position : sequence->positions(layer, head)) counts[static_cast<size_t>(position)]++;
+    }
+    result.layers = sequence->layers();
+    for (const Token token : sequence->generate({.max_tokens = options.n_predict, .sampling = {.temperature = 0}})) {
+        result.answer += engine.piece(token);
+        note(sequence->n_tokens());
+    }
+    if (sequence->finish_reason() == FinishReason::failed) return std::unexpected(sequence->error());
+    result.memory = sequence->memory();
+    return result;
+}
+
+}  // namespace cake::eval

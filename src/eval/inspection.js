@@ -1,0 +1,194 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const byId = (id) => document.getElementById(id);
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const hues = ["--first", "--second"];
+  const count = (n) => Math.round(n).toLocaleString("en");
+  const bytes = (n) => {
+    const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+    let unit = 0;
+    while (n >= 1024 && unit + 1 < units.length) { n /= 1024; unit++; }
+    return `${unit === 0 ? n : n.toFixed(n < 10 ? 2 : n < 100 ? 1 : 0)} ${units[unit]}`;
+  };
+  const make = (tag, attributes = {}, ...children) => {
+    const node = Object.assign(document.createElement(tag), attributes);
+    node.append(...children);
+    return node;
+  };
+
+  byId("what").textContent = `${data.model}, reading ${data.text}: ${count(data.tokens.length)} tokens`;
+  byId("foot").textContent = `Drawn with Chart.js ${Chart.version}. This page loads nothing.`;
+
+  // What each policy comes to.
+  data.policies.forEach((policy, i) => {
+    const list = make("dl");
+    const say = (term, text) => list.append(make("dt", { textContent: term }), make("dd", { textContent: text }));
+    say("budget", `${count(policy.budget_tokens)} tokens a layer, ${bytes(policy.bytes_budget)}`);
+    say("held", `${bytes(policy.bytes_now)} at the end; a full cache would hold ${bytes(policy.bytes_full)}`);
+    say("peak", `${bytes(policy.bytes_peak)} with one full-length layer`);
+    if (policy.answer !== "") say("answer", policy.answer);
+    byId("summaries").append(make("div", { className: "card" },
+      make("h3", { className: `name policy-${i}`, textContent: policy.policy }), list));
+  });
+
+  // Charts follow the scheme of the page.
+  const charts = [];
+  const paint = () => {
+    Chart.defaults.color = color("--soft");
+    Chart.defaults.borderColor = color("--line");
+    Chart.defaults.font.family = "system-ui, sans-serif";
+    Chart.defaults.animation = false;
+    Chart.defaults.maintainAspectRatio = false;
+    while (charts.length > 0) charts.pop().destroy();
+    drawBars("kept", (layer) => layer.kept, "tokens");
+    for (const figure of ["dispersion", "shift", "preference"]) drawBars(figure, (layer) => layer[figure], "");
+    drawMemory();
+  };
+
+  const drawBars = (id, value, unit) => {
+    const datasets = data.policies.map((policy, i) => ({
+      label: policy.policy, data: policy.layers.map(value), backgroundColor: color(hues[i]),
+    })).filter((set) => set.data.some((x) => x !== null));
+    const card = byId(`${id}-chart`).closest(".card");
+    if (datasets.length === 0) {
+      card.hidden = true;  // nothing had to be dropped, so nothing was measured
+      return;
+    }
+    charts.push(new Chart(byId(`${id}-chart`), {
+      type: "bar",
+      data: { labels: data.policies[0].layers.map((_, layer) => layer), datasets },
+      options: {
+        scales: { x: { title: { display: true, text: "layer" }, grid: { display: false } },
+                  y: { beginAtZero: true, title: { display: unit !== "", text: unit } } },
+        plugins: { legend: { display: datasets.length > 1 } },
+      },
+    }));
+  };
+
+  const drawMemory = () => {
+    const MIB = 1 << 20;
+    const datasets = data.policies.map((policy, i) => ({
+      label: `${policy.policy}: layers and the one in flight`,
+      data: policy.moments.map(([x, held]) => ({ x, y: held / MIB })),
+      borderColor: color(hues[i]), backgroundColor: color(hues[i]), borderWidth: 2, pointRadius: 0, stepped: false,
+    }));
+    datasets.push({
+      label: "a full cache", data: data.policies[0].moments.map(([x, , full]) => ({ x, y: full / MIB })),
+      borderColor: color("--third"), backgroundColor: color("--third"), borderDash: [6, 4], borderWidth: 2, pointRadius: 0,
+    });
+    const nText = data.tokens.length;
+    charts.push(new Chart(byId("memory-chart"), {
+      type: "line",
+      data: { datasets },
+      options: {
+        interaction: { mode: "nearest", axis: "x", intersect: false },
+        scales: { x: { type: "linear", title: { display: true, text: `tokens: ${count(nText)} read, then generated` } },
+                  y: { beginAtZero: true, title: { display: true, text: "MiB" } } },
+      },
+    }));
+  };
+
+  // The cascade: a row for each stage, a column for each layer.
+  const shade = (share, i) => `color-mix(in srgb, var(${hues[i]}) ${(100 * Math.min(share, 1)).toFixed(1)}%, transparent)`;
+  const hint = byId("hint");
+  const showHint = (event, text) => {
+    hint.textContent = text;
+    hint.hidden = false;
+    const box = hint.getBoundingClientRect();
+    hint.style.left = `${Math.max(4, Math.min(event.clientX + 12, innerWidth - box.width - 4))}px`;
+    hint.style.top = `${event.clientY + 18 + box.height > innerHeight ? event.clientY - box.height - 12 : event.clientY + 18}px`;
+  };
+  const explain = (node, text) => {
+    node.addEventListener("pointermove", (event) => {
+      const said = text(event.target);
+      if (said === "") hint.hidden = true; else showHint(event, said);
+    });
+    node.addEventListener("pointerleave", () => { hint.hidden = true; });
+  };
+
+  const most = Math.max(1, ...data.policies.flatMap((policy) => policy.stages.flat()));
+  data.policies.forEach((policy, i) => {
+    const card = make("div", { className: "card" }, make("h3", { className: `name policy-${i}`, textContent: policy.policy }));
+    byId("heat").append(card);
+    if (policy.stages.length === 0) {
+      card.append(make("p", { textContent: "Everything fitted: nothing had to be dropped." }));
+      return;
+    }
+    const cells = make("div", { className: "cells", role: "img" });
+    cells.setAttribute("aria-label", `Budgets of ${policy.policy} at every stage`);
+    cells.style.gridTemplateColumns = `repeat(${policy.layers.length}, minmax(3px, 1fr))`;
+    policy.stages.forEach((stage, m) => {
+      for (let layer = 0; layer < policy.layers.length; layer++) {
+        const cell = make("div", { className: "cell" });
+        if (layer <= m) {
+          cell.style.background = shade(stage[layer] / most, i);
+          cell.dataset.hint = `after layer ${m}: layer ${layer} may keep ${count(stage[layer])} tokens`;
+        }
+        cells.append(cell);
+      }
+    });
+    explain(cells, (target) => target.dataset.hint ?? "");
+    card.append(cells, make("div", { className: "axis" }, make("span", { textContent: "layer 0" }),
+      make("span", { textContent: `strongest: ${count(most)} tokens` }),
+      make("span", { textContent: `layer ${policy.layers.length - 1}` })));
+  });
+
+  // The text. Long ones are built a part at a time, when they come into sight.
+  byId("ramp").style.background = `linear-gradient(to right, transparent, var(${hues[0]}))`;
+  const PART = 400;
+  data.policies.forEach((policy, i) => {
+    const text = make("div", { className: "text", tabIndex: 0 });
+    const nAll = policy.layers.length * data.n_head_kv;
+    const heads = (layer, token) => policy.kept[layer].charCodeAt(token) - 48;
+    const held = (token) => policy.kept.reduce((sum, _, layer) => sum + heads(layer, token), 0);
+    const build = (part, begin) => {
+      for (let token = begin; token < Math.min(begin + PART, data.tokens.length); token++) {
+        const span = make("span", { textContent: data.tokens[token] });
+        const share = held(token) / nAll;
+        if (share > 0) span.style.background = shade(0.08 + 0.67 * share, i);
+        span.dataset.token = token;
+        part.append(span);
+      }
+    };
+    const sight = new IntersectionObserver((entries) => {
+      for (const entry of entries) {
+        if (!entry.isIntersecting) continue;
+        sight.unobserve(entry.target);
+        entry.target.textContent = "";
+        build(entry.target, Number(entry.target.dataset.begin));
+      }
+    }, { root: text, rootMargin: "800px" });
+    for (let begin = 0; begin < data.tokens.length; begin += PART) {
+      const part = make("span", { textContent: data.tokens.slice(begin, begin + PART).join("") });
+      part.dataset.begin = begin;
+      text.append(part);
+      sight.observe(part);
+    }
+    explain(text, (target) => {
+      if (target.dataset.token === undefined) return "";
+      const token = Number(target.dataset.token);
+      const layers = policy.kept.map((_, layer) => [layer, heads(layer, token)]).filter(([, n]) => n > 0)
+        .map(([layer, n]) => data.n_head_kv > 1 ? `${layer} (${n}/${data.n_head_kv})` : `${layer}`);
+      return `position ${count(token)}: ${layers.length === 0 ? "held by no layer" : "held by layers " + layers.join(", ")}`;
+    });
+    byId("texts").append(make("div", { className: "card" },
+      make("h3", { className: `name policy-${i}`, textContent: policy.policy }), text));
+  });
+
+  // The same figures for those who cannot see the charts.
+  const table = make("table");
+  table.append(make("tr", {}, ...["layer", ...data.policies.flatMap((p) => ["kept", "dispersion", "shift", "preference"]
+    .map((figure) => data.policies.length > 1 ? `${p.policy}: ${figure}` : figure))].map((t) => make("th", { textContent: t }))));
+  data.policies[0].layers.forEach((_, layer) => {
+    const figure = (x) => x === null ? "–" : x.toPrecision(4);
+    table.append(make("tr", {}, make("td", { textContent: layer }), ...data.policies.flatMap((p) => {
+      const l = p.layers[layer];
+      return [count(l.kept), figure(l.dispersion), figure(l.shift), figure(l.preference)];
+    }).map((t) => make("td", { textContent: t }))));
+  });
+  byId("table").append(table);
+
+  paint();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+})();

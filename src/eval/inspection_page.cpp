@@ -1,0 +1,105 @@
+#include <format>
+#include <nlohmann/json.hpp>
+
+#include "eval/inspection.hpp"
+#include "eval/page_parts.hpp"
+
+namespace cake::eval {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json number(const std::optional<double>& value) {
+    return value ? Json(*value) : Json(nullptr);
+}
+
+/// How many bytes of a character `text` ends in the middle of.
+size_t unfinished_bytes(const std::string& text) {
+    for (size_t n = 1; n <= std::min<size_t>(3, text.size()); n++) {
+        const auto byte = static_cast<unsigned char>(text[text.size() - n]);
+        if (byte < 0x80) return 0;
+        if (byte < 0xC0) continue;
+        const size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : 2;
+        return length > n ? n : 0;
+    }
+    return 0;
+}
+
+/// The texts of the tokens; a character that is spread over several goes to the last of them.
+Json token_texts(const Engine& engine, std::span<const Token> tokens) {
+    Json texts = Json::array();
+    std::string begun;
+    for (const Token token : tokens) {
+        std::string text = begun + engine.piece(token);
+        const size_t n = unfinished_bytes(text);
+        begun = text.substr(text.size() - n);
+        text.resize(text.size() - n);
+        texts.push_back(std::move(text));
+    }
+    return texts;
+}
+
+Json of_inspection(const Inspection& inspection) {
+    Json layers = Json::array();
+    for (const auto& layer : inspection.layers) {
+        layers.push_back({{"dispersion", number(layer.dispersion)},
+                          {"shift", number(layer.shift)},
+                          {"preference", number(layer.preference)},
+                          {"budget", layer.budget},
+                          {"kept", layer.kept}});
+    }
+    // A string for each layer, a character for each token: the number of KV heads from '0' on.
+    Json kept = Json::array();
+    for (const auto& counts : inspection.kept) {
+        std::string line;
+        for (const uint8_t count : counts) line += static_cast<char>('0' + std::min<int>(count, 70));
+        kept.push_back(std::move(line));
+    }
+    Json moments = Json::array();
+    for (const auto& moment : inspection.moments)
+        moments.push_back({moment.tokens, moment.held_bytes, moment.full_bytes});
+    return {{"policy", inspection.policy},
+            {"window", inspection.options.window},
+            {"budget_tokens", inspection.memory.budget_tokens_per_layer},
+            {"bytes_budget", inspection.memory.kv_bytes_budget},
+            {"bytes_peak", inspection.memory.kv_bytes_peak},
+            {"bytes_now", inspection.memory.kv_bytes_now},
+            {"bytes_full", inspection.memory.kv_bytes_full_cache},
+            {"layers", std::move(layers)},
+            {"stages", inspection.stages},
+            {"kept", std::move(kept)},
+            {"moments", std::move(moments)},
+            {"answer", inspection.answer}};
+}
+
+/// Data that stand in a script element: nothing in them may end it.
+std::string in_script(const Json& data) {
+    std::string text = data.dump(-1, ' ', false, Json::error_handler_t::replace);
+    for (size_t i = 0; (i = text.find('<', i)) != std::string::npos; i += 6) text.replace(i, 1, "\\u003c");
+    return text;
+}
+
+void put(std::string& page, std::string_view mark, std::string_view content) {
+    page.replace(page.find(mark), mark.size(), content);
+}
+
+}  // namespace
+
+std::string inspection_page(const Engine& engine, const std::string& text_name, std::span<const Token> tokens,
+                            std::span<const Inspection> inspections) {
+    Json data{{"model", engine.info().name.empty() ? engine.info().path : engine.info().name},
+              {"text", text_name},
+              {"n_head_kv", engine.info().n_head_kv},
+              {"tokens", token_texts(engine, tokens)},
+              {"policies", Json::array()}};
+    for (const auto& inspection : inspections) data["policies"].push_back(of_inspection(inspection));
+    std::string page(kInspectionPage);
+    // The data last: a text may hold anything.
+    put(page, "/*chart.js*/", kChartJs);
+    put(page, "/*inspection.js*/", kInspectionJs);
+    put(page, "{{data}}", in_script(data));
+    return page;
+}
+
+}  // namespace cake::eval

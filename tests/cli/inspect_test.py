@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""`cake inspect`: the page of a real run, opened in a browser."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+from support.cake_process import assert_refused, cake  # noqa: E402
+
+MODEL_FOLDER = pathlib.Path(__file__).parents[2] / "models"
+BUNDLED = MODEL_FOLDER / "cake-mini.gguf"
+N_LAYER = 6
+CHARTS = ("kept", "dispersion", "shift", "preference", "memory")
+BROWSER = shutil.which("chromium")
+
+
+def inspect(*arguments, **options):
+    return cake("inspect", "-m", BUNDLED, "-t", 1, *arguments, **options)
+
+
+def data_of(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+class Page(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp())
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.file = cls.folder / "report.html"
+        cls.result = inspect("-f", MODEL_FOLDER / "document.txt", "--max-prompt", 3000, "--policy", "cake,ada-snapkv",
+                             "--kv-budget", 128, "-n", 40, "-o", cls.file)
+        cls.page = cls.file.read_text(encoding="utf-8")
+
+    def browse(self, file, *flags):
+        """The document when its scripts have run, and what they complained of."""
+        self.assertIsNotNone(BROWSER, "chromium is in packages.txt")
+        profile = self.folder / "profile"
+        result = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                                 f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND",
+                                 "--virtual-time-budget=10000", "--enable-logging=stderr", *flags, "--dump-dom", file.as_uri()],
+                                capture_output=True, text=True, timeout=300, check=True,
+                                env={**os.environ, "HOME": str(self.folder)})
+        return result.stdout, [line for line in result.stderr.splitlines() if "CONSOLE" in line]
+
+    def test_it_was_written_whole_and_quietly(self):
+        self.assertEqual((self.result.returncode, self.result.stdout, self.result.stderr), (0, b"", b""))
+        self.assertEqual([p.name for p in self.folder.iterdir() if p.name.startswith("report")], ["report.html"])
+
+    def test_a_browser_draws_every_chart_and_complains_of_nothing(self):
+        wide, narrow = ("--window-size=1400,1000",), ("--window-size=500,900",)
+        dark = ("--blink-settings=preferredColorScheme=0",)
+        for flags in (wide, narrow, (*wide, *dark)):
+            with self.subTest(flags=flags):
+                document, complaints = self.browse(self.file, *flags)
+                self.assertEqual(complaints, [])
+                for chart in CHARTS:
+                    # Chart.js gives a canvas that it has drawn on a size.
+                    [canvas] = re.findall(rf'<canvas id="{chart}-chart"[^>]*>', document)
+                    self.assertRegex(canvas, r'width="[1-9]\d\d')
+                    self.assertIn("display: block", canvas)
+                self.assertEqual(len(re.findall(r'class="cell"', document)), 2 * N_LAYER * N_LAYER)
+                self.assertEqual(len(re.findall(r"data-hint=", document)), N_LAYER * (N_LAYER + 1))
+                self.assertGreater(len(re.findall(r'<span data-token="\d+"|data-token="\d+" style', document)), 100)
+                self.assertIn("ada-snapkv", document)
+
+    def test_it_loads_nothing(self):
+        self.assertNotRegex(self.page, r"<link|<img|<script[^>]+src|@import|url\(")
+
+    def test_its_figures_are_those_of_the_run(self):
+        data = data_of(self.page)
+        self.assertEqual(len(data["tokens"]), 3000)
+        self.assertTrue("".join(data["tokens"]).strip().startswith((MODEL_FOLDER / "document.txt").read_text()[:200]))
+        for policy in data["policies"]:
+            self.assertEqual(len(policy["layers"]), N_LAYER)
+            self.assertEqual([len(stage) for stage in policy["stages"]], list(range(1, N_LAYER + 1)))
+            for stage, following in zip(policy["stages"], policy["stages"][1:]):
+                self.assertTrue(all(b <= a for a, b in zip(stage, following)), "no budget rises")
+            n_heads = data["n_head_kv"]
+            for layer, kept in zip(policy["layers"], policy["kept"]):
+                self.assertEqual(len(kept), 3000)
+                self.assertEqual(sum(ord(c) - 48 for c in kept), n_heads * layer["kept"])
+                self.assertEqual({ord(c) - 48 for c in kept[-16:]}, {n_heads}, "the window stays in every head")
+                self.assertGreater(layer["preference"], 0)
+            held = [moment[1] for moment in policy["moments"]]
+            self.assertLessEqual(max(held), policy["bytes_peak"])
+            self.assertLess(held[-1], policy["moments"][-1][2])
+            self.assertLessEqual(policy["bytes_now"], policy["bytes_budget"])
+
+    def test_a_text_cannot_break_out_of_the_page(self):
+        hostile = "</script><script>throw Error('out')</script><!-- {{data}} /*chart.js*/ \u00e9\u6cb3\U0001f370 " * 20
+        file = self.folder / "hostile.html"
+        self.assertEqual(inspect("-p", hostile, "--kv-budget", 64, "--window", 16, "-n", 2, "-o", file).returncode, 0)
+        document, complaints = self.browse(file)
+        self.assertEqual(complaints, [])
+        self.assertIn("data-token=", document)
+        self.assertEqual("".join(data_of(file.read_text(encoding="utf-8"))["tokens"]).strip(), hostile.strip())
+
+    def test_a_text_that_fits_is_shown_too(self):
+        file = self.folder / "short.html"
+        for policy in ("cake", "full", "full,cake"):
+            with self.subTest(policy=policy):
+                self.assertEqual(inspect("-p", "The river was wide.", "--policy", policy, "-n", 3, "-o", file).returncode, 0)
+                document, complaints = self.browse(file)
+                self.assertEqual(complaints, [])
+                self.assertIn("Everything fitted", document)
+
+    def test_wrong_use(self):
+        text = ("-p", "The river")
+        assert_refused(self, inspect(*text), "--output", code=2)
+        assert_refused(self, inspect("-o", "x.html"), "-p", code=2)
+        assert_refused(self, inspect(*text, "-o", "x.html", "--policy", "cake,snapkv,h2o"), "two", code=2)
+        assert_refused(self, inspect(*text, "-o", "x.html", "--policy", "nosuch"), "nosuch", code=2)
+        assert_refused(self, inspect(*text, "-o", self.folder), "folder")
+        assert_refused(self, inspect(*text, "-o", self.folder / "none" / "x.html"), "none/x.html")
+        assert_refused(self, inspect("-p", "", "-o", "x.html"), "empty")
+        self.assertIn(b"<!DOCTYPE html>", inspect(*text, "-n", 0, "-o", "-").stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
