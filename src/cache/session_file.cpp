@@ -82,6 +82,10 @@ struct SessionWriter::State {
     File file;
     XxhState sum;
 
+    State(std::string where, std::string beside, int fd)
+        : path(std::move(where)), temporary(std::move(beside)), file(fd) {}
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
     ~State() {
         if (!temporary.empty()) ::unlink(temporary.c_str());
     }
@@ -101,8 +105,7 @@ Result<SessionWriter> SessionWriter::create(const std::string& path, const std::
     auto temporary = std::format("{}.part-{}", path, ::getpid());
     const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (fd < 0) return system_error(path);
-    SessionWriter writer(std::unique_ptr<State>(
-        new State{.path = path, .temporary = std::move(temporary), .file = File(fd), .sum = {}}));
+    SessionWriter writer(std::make_unique<State>(path, std::move(temporary), fd));
     const Begin begin{.header_bytes = static_cast<uint32_t>(header.size())};
     if (auto written = writer.write(bytes_of(begin)); !written) return std::unexpected(written.error());
     if (auto written = writer.write(std::as_bytes(std::span(header))); !written)
@@ -136,6 +139,8 @@ struct SessionReader::State {
     std::string header;
     uint64_t offset = 0;
     uint64_t end = 0;  // where the checksum begins
+
+    State(std::string where, int fd) : path(std::move(where)), file(fd) {}
 };
 
 SessionReader::SessionReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -146,7 +151,7 @@ SessionReader::~SessionReader() = default;
 Result<SessionReader> SessionReader::open(const std::string& path) {
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return system_error(path);
-    auto state = std::unique_ptr<State>(new State{.path = path, .file = File(fd), .header = {}});
+    auto state = std::make_unique<State>(path, fd);
     struct stat status{};
     if (::fstat(fd, &status) != 0) return system_error(path);
     if (!S_ISREG(status.st_mode)) return fail(path + ": is not a plain file; name a saved session");

@@ -53,7 +53,7 @@ class Chat {
     Result<void> run() {
         auto engine = Engine::load(flags_.model.path, flags_.model.engine_options());
         if (!engine) return std::unexpected(engine.error());
-        engine_.emplace(std::move(*engine));
+        engine_ = std::make_unique<Engine>(std::move(*engine));
         options_ = flags_.conversation;
         const bool evicts = options_.sequence.policy != "full" || !options_.sequence.scorer.empty();
         options_.sequence.max_tokens = flags_.n_ctx > 0 ? flags_.n_ctx : evicts ? 0 : engine_->info().n_ctx_train;
@@ -208,7 +208,7 @@ class Chat {
     const ChatFlags& flags_;
     LineEditor editor_;
     ConversationOptions options_;
-    std::optional<Engine> engine_;
+    std::unique_ptr<Engine> engine_;
     std::unique_ptr<Conversation> conversation_;
     std::string document_;  // read before the next message
     bool output_ = true;    // can be written

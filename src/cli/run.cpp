@@ -58,7 +58,7 @@ class Run {
         auto engine = Engine::load(flags_.model.path, flags_.model.engine_options());
         if (!engine) return std::unexpected(engine.error());
         const auto begin = Clock::now();
-        auto sequence = flags_.segment > 0 ? read_in_segments(*engine, **input) : read_at_once(*engine, *input);
+        auto sequence = flags_.segment > 0 ? read_in_segments(*engine, *input) : read_at_once(*engine, *input);
         if (!sequence) return std::unexpected(sequence.error());
         report_.prefill_seconds = seconds_since(begin) - opening_seconds_;
         report_.policy = policy_name(sequence->options());
@@ -119,10 +119,11 @@ class Run {
         return sequence;
     }
 
-    Result<Sequence> read_in_segments(const Engine& engine, Input& input) {
+    Result<Sequence> read_in_segments(const Engine& engine, std::optional<Input>& input) {
+        if (!input) return fail(kEmpty);
         auto sequence = open_sequence(engine, 0);
         if (!sequence) return sequence;
-        const auto n_read = read_stream(engine, *sequence, input, flags_.segment, flags_.max_prompt);
+        const auto n_read = read_stream(engine, *sequence, *input, flags_.segment, flags_.max_prompt);
         if (!n_read) return std::unexpected(n_read.error());
         if (*n_read == 0) return fail(kEmpty);
         report_.prompt_tokens = *n_read;

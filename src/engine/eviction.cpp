@@ -40,7 +40,7 @@ std::vector<HeadSlots> held_slots(const KvStore& store, int32_t layer) {
 }  // namespace
 
 SegmentEviction::SegmentEviction(SequenceState& state, int64_t n_segment) : state_(state) {
-    int64_t n_slots = state.shape.n_layer * state.shape.n_head_kv * n_segment;
+    int64_t n_slots = int64_t{state.shape.n_layer} * state.shape.n_head_kv * n_segment;
     for (int32_t layer = 0; layer < state.shape.n_layer; layer++) n_slots += state.store.n_held(layer);
     fits_ = n_slots <= state.store.buffer().n_slots();
 }

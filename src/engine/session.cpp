@@ -300,7 +300,8 @@ class Loader {
 
     Result<void> read_run(int32_t layer, int32_t head) {
         auto& store = state_->store;
-        const auto& saved = runs_[static_cast<size_t>(layer * state_->shape.n_head_kv + head)];
+        const auto& saved = runs_[static_cast<size_t>(layer) * static_cast<size_t>(state_->shape.n_head_kv) +
+                                  static_cast<size_t>(head)];
         const int64_t first = store.extend(layer, head, saved.length);
         const auto positions = store.positions(layer, head);
         if (auto r = read(positions); !r) return r;
