@@ -26,12 +26,12 @@ double by_preference(int32_t /*layer*/, int32_t /*n_layer*/, double preference) 
 }
 
 constexpr Allocator kAllocators[] = {
-    {"uniform", "the same for every layer", false, uniform},
-    {"pyramid", "falling linearly with depth (PyramidKV)", false, pyramid},
-    {"preference", "by how widely and how changeably a layer attends (CAKE)", true, by_preference},
-    {"adaptive-heads", "the same for every layer, by score among its heads (AdaKV)", false, uniform,
+    {"uniform", "the same for every layer", uniform, false},
+    {"pyramid", "falling linearly with depth (PyramidKV)", pyramid, false},
+    {"preference", "by how widely and how changeably a layer attends (CAKE)", by_preference, true},
+    {"adaptive-heads", "the same for every layer, by score among its heads (AdaKV)", uniform, false,
      HeadSplit::adaptive},
-    {"preference-heads", "by preference, and by score among the heads", true, by_preference, HeadSplit::adaptive},
+    {"preference-heads", "by preference, and by score among the heads", by_preference, true, HeadSplit::adaptive},
 };
 
 /// Fills the layers for which weight(l) > 0, as real numbers, and returns what is left of `total`.

@@ -14,8 +14,8 @@ namespace cake {
 struct Allocator {
     std::string_view name;
     std::string_view summary;
-    bool reads_attention;  // whether `preference` below is needed, and with it the dispersion
     double (*weight)(int32_t layer, int32_t n_layer, double preference);
+    bool reads_attention;  // whether the preference is needed, and with it the dispersion
     HeadSplit heads = HeadSplit::uniform;
 };
 
