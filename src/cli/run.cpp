@@ -57,10 +57,8 @@ class Run {
         if (!input) return std::unexpected(input.error());
         auto engine = Engine::load(flags_.model.path, flags_.model.engine_options());
         if (!engine) return std::unexpected(engine.error());
-        const auto begin = Clock::now();
         auto sequence = flags_.segment > 0 ? read_in_segments(*engine, *input) : read_at_once(*engine, *input);
         if (!sequence) return std::unexpected(sequence.error());
-        report_.prefill_seconds = seconds_since(begin) - opening_seconds_;
         report_.policy = policy_name(sequence->options());
         if (auto generated = generate(*engine, *sequence); !generated) return generated;
         if (!flags_.save_session.empty()) {
@@ -79,12 +77,9 @@ class Run {
     }
 
     /// A new sequence for a prompt of so many tokens (0: not known), or the saved one.
-    Result<Sequence> open_sequence(const Engine& engine, int64_t n_prompt) {
-        const auto begin = Clock::now();
-        auto sequence = flags_.load_session.empty() ? engine.sequence(options_for(engine, n_prompt))
-                                                    : Sequence::load(engine, flags_.load_session);
-        opening_seconds_ = seconds_since(begin);
-        return sequence;
+    Result<Sequence> open_sequence(const Engine& engine, int64_t n_prompt) const {
+        return flags_.load_session.empty() ? engine.sequence(options_for(engine, n_prompt))
+                                           : Sequence::load(engine, flags_.load_session);
     }
 
     /// -c bounds text and answer; without it the cache of `full` is made as large as this run needs.
@@ -115,7 +110,10 @@ class Run {
         if (!sequence) return sequence;
         warn_beyond_training(engine, sequence->n_tokens() + report_.prompt_tokens);
         if (tokens->empty()) return sequence;
-        if (auto read = read_tokens(*sequence, *tokens, 0); !read) return std::unexpected(read.error());
+        const auto begin = Clock::now();
+        const auto read = read_tokens(*sequence, *tokens, 0);
+        report_.prefill_seconds = seconds_since(begin);
+        if (!read) return std::unexpected(read.error());
         return sequence;
     }
 
@@ -123,7 +121,9 @@ class Run {
         if (!input) return fail(kEmpty);
         auto sequence = open_sequence(engine, 0);
         if (!sequence) return sequence;
+        const auto begin = Clock::now();
         const auto n_read = read_stream(engine, *sequence, *input, flags_.segment, flags_.max_prompt);
+        report_.prefill_seconds = seconds_since(begin);
         if (!n_read) return std::unexpected(n_read.error());
         if (*n_read == 0) return fail(kEmpty);
         report_.prompt_tokens = *n_read;
@@ -183,7 +183,6 @@ class Run {
 
     const RunFlags& flags_;
     RunReport report_;
-    double opening_seconds_ = 0;  // allocating, or loading a session
 };
 
 /// What is wrong with flags that stand together.
