@@ -9,6 +9,14 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHAPE = "--embd 896 --heads 14 --heads-kv 2 --head-dim 64 --ff 4864 --vocab 32000 --ctx 131072 --type q4_0".split()
 
 
+MIB = 1 << 20
+
+
+def accounted(report):
+    """What the --json of a run says was held at the peaks, in bytes."""
+    return report["kv"]["bytes_peak"] + report["hidden_bytes_peak"] + report["compute_bytes_peak"]
+
+
 def make_model(layers):
     """A model of random weights in Q4_0, of the shape of a 0.5B model."""
     path = ROOT / "build" / f"random-{layers}x896-q4_0.gguf"

@@ -31,11 +31,8 @@ int save(const cake::Engine& engine, const char* file_name, const char* session_
 int ask(const cake::Engine& engine, const char* session_name, const char* question) {
     auto sequence = cake::Sequence::load(engine, session_name);
     if (!sequence) return fail(sequence.error());
-    cake::TokenStream stream(engine, true);  // it goes on after what has been read
-    auto tokens = stream.feed(question);
-    const auto rest = tokens ? stream.finish() : tokens;
-    if (!rest) return fail(rest.error());
-    tokens->insert(tokens->end(), rest->begin(), rest->end());
+    const auto tokens = cake::TokenStream::whole(engine, question, true);  // it goes on after what has been read
+    if (!tokens) return fail(tokens.error());
     if (auto read = sequence->append(*tokens); !read) return fail(read.error());
     for (const auto token : sequence->generate({.max_tokens = 32, .sampling = {.temperature = 0}}))
         std::fputs(engine.piece(token).c_str(), stdout);

@@ -22,6 +22,9 @@ class CAKE_API TokenStream {
     /// The tokens that are left.
     Result<std::vector<Token>> finish();
 
+    /// Those of a text that is at hand.
+    static Result<std::vector<Token>> whole(const Engine& engine, std::string_view text, bool continues);
+
   private:
     Result<std::vector<Token>> read_piece(std::string_view text);
 

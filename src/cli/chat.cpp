@@ -13,6 +13,7 @@
 #include "cli/output.hpp"
 #include "cli/parse.hpp"
 #include "cli/progress.hpp"
+#include "cli/reading.hpp"
 
 namespace cake::cli {
 
@@ -55,8 +56,8 @@ class Chat {
         if (!engine) return std::unexpected(engine.error());
         engine_ = std::make_unique<Engine>(std::move(*engine));
         options_ = flags_.conversation;
-        const bool evicts = options_.sequence.policy != "full" || !options_.sequence.scorer.empty();
-        options_.sequence.max_tokens = flags_.n_ctx > 0 ? flags_.n_ctx : evicts ? 0 : engine_->info().n_ctx_train;
+        options_.sequence.max_tokens = flags_.n_ctx;
+        if (flags_.n_ctx == 0 && !evicts(options_.sequence)) options_.sequence.max_tokens = engine_->info().n_ctx_train;
         auto begun = flags_.load_session.empty() ? Conversation::start(*engine_, options_)
                                                  : Conversation::load(*engine_, flags_.load_session, options_);
         if (!begun) return std::unexpected(begun.error());
@@ -102,8 +103,8 @@ class Chat {
         const auto begin = line.find_first_not_of(' ', std::min(space, line.size()));
         const auto name =
             begin == std::string::npos ? std::string() : line.substr(begin, line.find_last_not_of(' ') + 1 - begin);
-        if (command == "/help") return say(kHelp);
-        if (command == "/stats") return say(stats());
+        if (command == "/help") return write(kHelp);
+        if (command == "/stats") return write(stats());
         if (command == "/clear") return clear();
         const bool is_known = command == "/read" || command == "/save" || command == "/load";
         if (!is_known) return fail(std::format("there is no {}; /help lists what there is", command));
@@ -137,12 +138,7 @@ class Chat {
 
     Result<void> ask(const std::string& text) {
         ProgressBar bar("reading");
-        return conversation_->ask(text, {.progress =
-                                             [&](int64_t done, int64_t total) {
-                                                 bar.update(done, total);
-                                                 return !interrupted();
-                                             },
-                                         .segment = flags_.segment});
+        return conversation_->ask(text, {.progress = shown_on(bar), .segment = flags_.segment});
     }
 
     Result<void> read(const std::string& name) {
@@ -191,8 +187,6 @@ class Chat {
         return text;
     }
 
-    Result<void> say(const std::string& text) { return write(text); }
-
     /// What only somebody at a terminal wants to know.
     Result<void> tell(const std::string& text) {
         if (editor_.is_terminal()) std::fputs((text + "\n").c_str(), stderr);
@@ -233,11 +227,7 @@ void add_chat(CLI::App& app, std::function<int()>& action) {
     flags->kv.add_to(*chat);
     flags->answer.add_to(*chat);
     chat->callback([flags, chat, &action] {
-        const auto kept = flags->n_ctx > 0 ? "--ctx-size" : first_kept_flag(*chat);
-        if (!flags->load_session.empty() && !kept.empty()) {
-            throw CLI::ValidationError(
-                std::format("{} cannot be changed in a saved session: leave it out, or begin anew", kept));
-        }
+        if (!flags->load_session.empty()) refuse_kept_flags(*chat, "begin anew");
         flags->conversation.sequence = flags->kv.sequence_options();
         action = [flags] { return Chat(*flags).execute(); };
     });

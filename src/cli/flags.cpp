@@ -1,5 +1,6 @@
 #include "cli/flags.hpp"
 
+#include <format>
 #include <limits>
 
 #include "cake/policy.hpp"
@@ -131,10 +132,19 @@ SequenceOptions KvFlags::sequence_options() const {
     return result;
 }
 
-std::string first_kept_flag(const CLI::App& app) {
+bool evicts(const SequenceOptions& options) {
+    return options.policy != "full" || !options.scorer.empty();
+}
+
+void refuse_kept_flags(const CLI::App& app, std::string_view otherwise) {
+    const auto refuse = [&](const CLI::Option& option) {
+        throw CLI::ValidationError(
+            std::format("{} cannot be changed in a saved session: leave it out, or {}", option.get_name(), otherwise));
+    };
+    if (const auto& context = *app.get_option("--ctx-size"); context.count() > 0 && context.as<int64_t>() > 0)
+        refuse(context);
     for (const auto* option : app.get_options())
-        if (option->get_group() == kGroup && option->count() > 0) return option->get_name();
-    return {};
+        if (option->get_group() == kGroup && option->count() > 0) refuse(*option);
 }
 
 void AnswerFlags::add_to(CLI::App& app) {

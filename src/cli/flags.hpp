@@ -35,8 +35,12 @@ struct KvFlags {
     SequenceOptions sequence_options() const;
 };
 
-/// The first flag that was given of those that say what is kept; empty where none was.
-std::string first_kept_flag(const CLI::App& app);
+/// Whether a budget means something: `full` keeps everything.
+bool evicts(const SequenceOptions& options);
+
+/// Refuses, beside a saved session, the flags of -c and of what is kept, which it has decided; `otherwise` says what
+/// would work.
+void refuse_kept_flags(const CLI::App& app, std::string_view otherwise);
 
 /// Flags that say how long an answer is and how its tokens are drawn.
 struct AnswerFlags {

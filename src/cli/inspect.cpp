@@ -57,23 +57,17 @@ class Inspect {
     Result<std::string> make_page(const std::string& text) const {
         const auto engine = Engine::load(flags_.model.path, flags_.model.engine_options());
         if (!engine) return std::unexpected(engine.error());
-        auto tokens = engine->tokenize(text);
+        const auto tokens = tokens_of(*engine, text, false, flags_.max_prompt);
         if (!tokens) return std::unexpected(tokens.error());
-        if (flags_.max_prompt > 0 && static_cast<int64_t>(tokens->size()) > flags_.max_prompt)
-            tokens->resize(static_cast<size_t>(flags_.max_prompt));
         warn_beyond_training(*engine, static_cast<int64_t>(tokens->size()));
         std::vector<eval::Inspection> inspections;
         for (auto options : flags_.options) {
             if (options.policy == "full")
                 options.max_tokens = static_cast<int64_t>(tokens->size()) + std::max<int64_t>(flags_.n_predict, 1);
             ProgressBar bar(std::format("{}: reading {} tokens", options.policy, format_count(tokens->size())));
-            auto inspection = eval::inspect(*engine, options, *tokens,
-                                            {.segment = flags_.segment,
-                                             .n_predict = flags_.n_predict,
-                                             .progress = [&](int64_t done, int64_t total) {
-                                                 bar.update(done, total);
-                                                 return !interrupted();
-                                             }});
+            auto inspection =
+                eval::inspect(*engine, options, *tokens,
+                              {.segment = flags_.segment, .n_predict = flags_.n_predict, .progress = shown_on(bar)});
             if (!inspection) return fail(std::format("{}: {}", options.policy, inspection.error().message));
             inspections.push_back(std::move(*inspection));
         }

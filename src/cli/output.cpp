@@ -22,14 +22,6 @@ Result<void> write_output(std::string_view text) {
     return {};
 }
 
-namespace {
-
-std::unexpected<Error> system_error(const std::string& path) {
-    return fail(std::format("{}: {}", path, std::strerror(errno)));
-}
-
-}  // namespace
-
 Result<void> check_place_of(const std::string& path) {
     if (path.empty() || path == "-") return {};
     if (std::filesystem::is_directory(path)) return fail(path + ": is a folder; name a plain file in it");
@@ -48,7 +40,7 @@ Result<void> write_whole_file(const std::string& path, std::string_view text) {
         written = file.good();
     }
     if (written && ::rename(unfinished.c_str(), path.c_str()) == 0) return {};
-    const auto error = system_error(path);
+    const auto error = fail(std::format("{}: {}", path, std::strerror(errno)));
     ::unlink(unfinished.c_str());
     return error;
 }

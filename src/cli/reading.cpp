@@ -7,29 +7,25 @@
 #include "cli/interrupt.hpp"
 #include "cli/output.hpp"
 #include "cli/parse.hpp"
-#include "cli/progress.hpp"
 
 namespace cake::cli {
 
-Result<std::vector<Token>> tokens_of(const Engine& engine, const std::string& text, bool continues) {
-    if (!continues) return engine.tokenize(text);
-    TokenStream stream(engine, true);
-    auto tokens = stream.feed(text);
-    if (!tokens) return tokens;
-    const auto rest = stream.finish();
-    if (!rest) return rest;
-    tokens->insert(tokens->end(), rest->begin(), rest->end());
+Result<std::vector<Token>> tokens_of(const Engine& engine, const std::string& text, bool continues, int64_t most) {
+    auto tokens = continues ? TokenStream::whole(engine, text, true) : engine.tokenize(text);
+    if (tokens && most > 0 && static_cast<int64_t>(tokens->size()) > most) tokens->resize(static_cast<size_t>(most));
     return tokens;
 }
 
-Result<void> read_tokens(Sequence& sequence, const std::vector<Token>& tokens, int64_t segment) {
+ProgressFunction shown_on(ProgressBar& bar) {
+    return [&bar](int64_t done, int64_t total) {
+        bar.update(done, total);
+        return !interrupted();
+    };
+}
+
+Result<void> read_tokens(Sequence& sequence, const std::vector<Token>& tokens) {
     ProgressBar bar(std::format("reading {} tokens", format_count(tokens.size())));
-    return sequence.append(tokens, {.progress =
-                                        [&](int64_t done, int64_t total) {
-                                            bar.update(done, total);
-                                            return !interrupted();
-                                        },
-                                    .segment = segment});
+    return sequence.append(tokens, {.progress = shown_on(bar)});
 }
 
 Result<int64_t> read_stream(const Engine& engine, Sequence& sequence, Input& input, int64_t segment, int64_t most) {

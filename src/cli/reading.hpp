@@ -6,14 +6,18 @@
 
 #include "cake/engine.hpp"
 #include "cli/input.hpp"
+#include "cli/progress.hpp"
 
 namespace cake::cli {
 
-/// The tokens of a text; `continues`: it goes on after what a sequence has read.
-Result<std::vector<Token>> tokens_of(const Engine& engine, const std::string& text, bool continues);
+/// The tokens of a text, at most `most` of them (0: no limit); `continues`: it goes on after what a sequence has read.
+Result<std::vector<Token>> tokens_of(const Engine& engine, const std::string& text, bool continues, int64_t most);
+
+/// Shows progress on a bar that outlives it, and stops at Ctrl-C.
+ProgressFunction shown_on(ProgressBar& bar);
 
 /// Reads tokens into a sequence, with a bar; Ctrl-C ends it with the error "cancelled".
-Result<void> read_tokens(Sequence& sequence, const std::vector<Token>& tokens, int64_t segment);
+Result<void> read_tokens(Sequence& sequence, const std::vector<Token>& tokens);
 
 /// Reads a text as it comes into a sequence, in segments, until its end or for `most` tokens (0: no limit), and says
 /// how many it were.

@@ -85,9 +85,8 @@ class Run {
     /// -c bounds text and answer; without it the cache of `full` is made as large as this run needs.
     SequenceOptions options_for(const Engine& engine, int64_t n_prompt) const {
         auto options = flags_.options;
-        const bool evicts = options.policy != "full" || !options.scorer.empty();
         options.max_tokens = flags_.n_ctx;
-        if (flags_.n_ctx > 0 || evicts) return options;
+        if (flags_.n_ctx > 0 || evicts(options)) return options;
         const int64_t n_predict = flags_.answer.n_predict;
         const bool open_end = n_predict < 0 || n_prompt == 0 || !flags_.save_session.empty();
         options.max_tokens = n_prompt + std::max<int64_t>(n_predict, 1);
@@ -100,18 +99,16 @@ class Run {
         auto text = input ? input->read_all() : Result<std::string>("");
         if (!text) return std::unexpected(text.error());
         if (input && text->empty()) return fail(interrupted() ? "cancelled" : kEmpty);
-        auto tokens = text->empty() ? Result<std::vector<Token>>(std::vector<Token>())
-                                    : tokens_of(engine, *text, !flags_.load_session.empty());
+        const auto tokens = text->empty() ? Result<std::vector<Token>>(std::vector<Token>())
+                                          : tokens_of(engine, *text, !flags_.load_session.empty(), flags_.max_prompt);
         if (!tokens) return std::unexpected(tokens.error());
-        if (flags_.max_prompt > 0 && static_cast<int64_t>(tokens->size()) > flags_.max_prompt)
-            tokens->resize(static_cast<size_t>(flags_.max_prompt));
         report_.prompt_tokens = static_cast<int64_t>(tokens->size());
         auto sequence = open_sequence(engine, report_.prompt_tokens);
         if (!sequence) return sequence;
         warn_beyond_training(engine, sequence->n_tokens() + report_.prompt_tokens);
         if (tokens->empty()) return sequence;
         const auto begin = Clock::now();
-        const auto read = read_tokens(*sequence, *tokens, 0);
+        const auto read = read_tokens(*sequence, *tokens);
         report_.prefill_seconds = seconds_since(begin);
         if (!read) return std::unexpected(read.error());
         return sequence;
@@ -191,11 +188,7 @@ void check_flags(const RunFlags& flags, const CLI::App& run) {
     const int n_prompts = flags.prompt.has_value() + flags.file.has_value();
     if (n_prompts > 1 || (n_prompts == 0 && !loads))
         throw CLI::RequiredError("one prompt (-p TEXT, -f FILE, or - for standard input)");
-    const auto kept = flags.n_ctx > 0 ? "--ctx-size" : first_kept_flag(run);
-    if (loads && !kept.empty()) {
-        throw CLI::ValidationError(
-            std::format("{} cannot be changed in a saved session: leave it out, or read the text anew", kept));
-    }
+    if (loads) refuse_kept_flags(run, "read the text anew");
     if (flags.segment > 0 && n_prompts == 0)
         throw CLI::ValidationError("--segment says how a text is read: give one with -p or -f");
     if (flags.segment > 0 && flags.kv.ratio > 0) {

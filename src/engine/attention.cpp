@@ -26,6 +26,12 @@ std::vector<float> causal_mask(std::span<const int64_t> unseen, int64_t n_keys) 
 
 }  // namespace
 
+std::vector<HeadSlots> held_slots(const KvStore& store, int32_t layer) {
+    std::vector<HeadSlots> slots;
+    for (const Run& run : store.runs(layer)) slots.emplace_back(run.begin, run.length);
+    return slots;
+}
+
 bool is_even(std::span<const HeadSlots> heads) {
     for (size_t i = 1; i < heads.size(); i++) {
         if (heads[i].length != heads[0].length) return false;
@@ -61,7 +67,6 @@ ggml_tensor* attend(const Graph& graph, const LayerGraph& nodes, ggml_tensor* qu
 Result<void> for_each_attention(GraphRunner& runner, const Hparams& h, const AttentionInput& input,
                                 const AttentionVisitor& visit) {
     const auto n_queries = static_cast<int64_t>(input.unseen.size());
-    const int32_t n_group = h.n_head / h.n_head_kv;
     int64_t longest = 0;
     for (const auto& head : input.heads) longest = std::max(longest, head.length);
     const AccountedBytes held(runner.accountant(), MemoryUse::compute,
@@ -70,7 +75,7 @@ Result<void> for_each_attention(GraphRunner& runner, const Hparams& h, const Att
     std::vector<float> attention;
 
     for (int32_t head = 0; head < h.n_head; head++) {
-        const auto [begin, length] = input.heads[static_cast<size_t>(head / n_group)];
+        const auto [begin, length] = input.heads[static_cast<size_t>(head / h.n_group())];
         const auto n_weights = static_cast<size_t>(length * n_queries);
         if (mask.size() != n_weights) mask = causal_mask(input.unseen, length);
         attention.resize(n_weights);

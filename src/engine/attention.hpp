@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "cache/kv_buffer.hpp"
+#include "cache/kv_store.hpp"
 #include "engine/graph.hpp"
 #include "model/architecture.hpp"
 #include "model/layer_graph.hpp"
@@ -17,6 +17,9 @@ struct HeadSlots {
     int64_t begin = 0;
     int64_t length = 0;
 };
+
+/// Those of a layer in the store.
+std::vector<HeadSlots> held_slots(const KvStore& store, int32_t layer);
 
 /// Attention of `query`, [head_dim_k, n_head, n], over slots that may differ in number from one KV head to the next.
 /// `masks`: none, one for all KV heads where they have equally many slots, or one for each. [head_dim_v * n_head, n]

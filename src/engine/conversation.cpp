@@ -1,6 +1,5 @@
 #include "cake/conversation.hpp"
 
-#include <format>
 #include <nlohmann/json.hpp>
 
 #include "cake/token_stream.hpp"
@@ -93,12 +92,8 @@ Result<void> Conversation::ask(const std::string& message, const AppendOptions& 
     const auto read = [&]() -> Result<void> {
         const auto text = text_since_last_answer();
         if (!text) return std::unexpected(text.error());
-        TokenStream stream(engine_, sequence_.n_tokens() > 0);
-        auto tokens = stream.feed(*text);
+        const auto tokens = TokenStream::whole(engine_, *text, sequence_.n_tokens() > 0);
         if (!tokens) return std::unexpected(tokens.error());
-        const auto rest = stream.finish();
-        if (!rest) return std::unexpected(rest.error());
-        tokens->insert(tokens->end(), rest->begin(), rest->end());
         return sequence_.append(*tokens, options);
     };
     auto done = read();

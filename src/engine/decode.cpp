@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <format>
+#include <optional>
 
 #include "engine/attention.hpp"
 #include "engine/eviction.hpp"
@@ -78,8 +79,7 @@ class Decode {
             ggml_tensor* flat = ggml_reshape_2d(context, query, query->ne[0] * query->ne[1], 1);
             graph_.add(ggml_set_rows(context, state_.ring.layers[static_cast<size_t>(layer)], flat, ring_row_));
         }
-        std::vector<HeadSlots> heads;
-        for (const Run& run : state_.store.runs(layer)) heads.emplace_back(run.begin, run.length);
+        const auto heads = held_slots(state_.store, layer);
         return nodes_.finish(layer, hidden, attend(graph_, nodes_, query, buffer, heads, {}));
     }
 
@@ -113,15 +113,15 @@ Result<void> check_room(const SequenceState& state, int64_t n_more) {
 Result<void> decode(SequenceState& state, Token token) {
     if (!state.decode_runner)
         state.decode_runner = std::make_unique<GraphRunner>(state.engine->compute, state.accountant);
-    GraphRunner analysis(state.engine->compute, state.accountant);
+    std::optional<GraphRunner> analysis;  // most tokens need none
     for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
-        const auto full = [](const Run& run) { return run.length == run.capacity; };
-        Result<void> done;
-        if (std::ranges::any_of(state.store.runs(layer), full)) {
-            done = evict_decoded(analysis, state, layer);
-        } else if (state.n_unread[static_cast<size_t>(layer)] == state.options.window) {
-            done = add_decoded_attention(analysis, state, layer);  // before the ring forgets the oldest
-        }
+        const auto is_full = [](const Run& run) { return run.length == run.capacity; };
+        const bool full = std::ranges::any_of(state.store.runs(layer), is_full);
+        const bool forgets =
+            state.sums_attention() && state.n_unread[static_cast<size_t>(layer)] == state.options.window;
+        if (!full && !forgets) continue;
+        if (!analysis) analysis.emplace(state.engine->compute, state.accountant);
+        auto done = full ? evict_decoded(*analysis, state, layer) : add_decoded_attention(*analysis, state, layer);
         if (!done) return done;
     }
     return Decode(state).run(token);

@@ -14,13 +14,7 @@ namespace cake {
 
 namespace {
 
-/// What stays of a layer whose tokens have these scores.
-std::vector<std::vector<int32_t>> select(const SequenceState& state, std::span<const std::vector<float>> scores,
-                                         int32_t n_keep) {
-    const std::vector<std::span<const float>> views(scores.begin(), scores.end());
-    return select_heads(views, n_keep, state.options.window, state.allocator->heads);
-}
-
+/// Drops all of a layer but what its scores in the store say.
 void shrink(SequenceState& state, int32_t layer, int32_t n_keep) {
     auto& store = state.store;
     if (store.tokens_held(layer) <= n_keep) return;
@@ -29,12 +23,6 @@ void shrink(SequenceState& state, int32_t layer, int32_t n_keep) {
         scores.push_back(std::as_const(store).scores(layer, head));
     const auto kept = select_heads(scores, n_keep, state.options.window, state.allocator->heads);
     for (size_t head = 0; head < kept.size(); head++) store.keep(layer, static_cast<int32_t>(head), kept[head]);
-}
-
-std::vector<HeadSlots> held_slots(const KvStore& store, int32_t layer) {
-    std::vector<HeadSlots> slots;
-    for (const Run& run : store.runs(layer)) slots.emplace_back(run.begin, run.length);
-    return slots;
 }
 
 }  // namespace
@@ -114,7 +102,9 @@ Result<void> SegmentEviction::join(int32_t layer, const LayerKeys& keys) {
         shrink(state_, earlier, budgets[static_cast<size_t>(earlier)] + state_.options.window);
     const auto scores = score_layer(state_, layer, keys);
     if (!scores) return std::unexpected(scores.error());
-    move_in(layer, keys, select(state_, *scores, budgets.back() + keys.window), *scores);
+    const std::vector<std::span<const float>> views(scores->begin(), scores->end());
+    const int32_t n_keep = budgets.back() + keys.window;
+    move_in(layer, keys, select_heads(views, n_keep, state_.options.window, state_.allocator->heads), *scores);
     return {};
 }
 
@@ -142,7 +132,7 @@ Result<void> add_decoded_attention(GraphRunner& runner, SequenceState& state, in
     if (!state.sums_attention() || unread == 0) return {};
     const auto slots = held_slots(state.store, layer);
     const auto age = state.ring.ages();
-    const int32_t n_group = state.hparams().n_head / state.hparams().n_head_kv;
+    const int32_t n_group = state.hparams().n_group();
     auto done = for_each_attention(runner, state.hparams(),
                                    {.queries = state.ring.layers[static_cast<size_t>(layer)],
                                     .unseen = age,
@@ -181,14 +171,12 @@ Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t la
     if (!scores) return std::unexpected(scores.error());
     for (int32_t head = 0; head < n_head_kv; head++)
         std::ranges::copy((*scores)[static_cast<size_t>(head)], store.scores(layer, head).begin());
-    const auto kept = select(state, *scores, n_keep);
-    std::vector<int32_t> capacities;
-    for (int32_t head = 0; head < n_head_kv; head++) {
-        const auto i = static_cast<size_t>(head);
-        store.keep(layer, head, kept[i]);
-        capacities.push_back(static_cast<int32_t>(kept[i].size()) + state.slack);
+    shrink(state, layer, n_keep);
+    if (state.allocator->heads == HeadSplit::adaptive) {
+        std::vector<int32_t> capacities;
+        for (const Run& run : store.runs(layer)) capacities.push_back(run.length + state.slack);
+        store.arrange_layer(layer, capacities);
     }
-    if (state.allocator->heads == HeadSplit::adaptive) store.arrange_layer(layer, capacities);
     return {};
 }
 

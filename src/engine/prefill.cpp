@@ -172,10 +172,9 @@ class Prefill {
             }
             if (output_begin < end) {
                 const auto seen = flight_.slots(n_segment_ - end);
-                for (const auto& head : seen) {
+                const size_t n_masks = is_even(seen) ? 1 : seen.size();
+                for (const auto& head : std::span(seen).first(n_masks))
                     masks.push_back(graph.input(GGML_TYPE_F16, head.length, end - output_begin));
-                    if (is_even(seen)) break;
-                }
                 ggml_tensor* out_query =
                     ggml_view_3d(graph.context(), query, query->ne[0], query->ne[1], end - output_begin, query->nb[1],
                                  query->nb[2], static_cast<size_t>(output_begin - query_begin) * query->nb[2]);
@@ -198,7 +197,7 @@ class Prefill {
         const auto slots = flight_.slots(n_segment_ - end);
         const int64_t step =
             std::max<int64_t>(1, kMostWeights / std::ranges::max(slots, {}, &HeadSlots::length).length);
-        const int32_t n_group = h_.n_head / h_.n_head_kv;
+        const int32_t n_group = h_.n_group();
         for (int64_t from = begin; from < end; from += step) {
             std::vector<int64_t> unseen;
             for (int64_t i = from; i < std::min(from + step, end); i++) unseen.push_back(end - 1 - i);

@@ -85,7 +85,7 @@ Result<std::vector<std::vector<float>>> score_layer(const SequenceState& state, 
         }
         auto scored = call(*state.scorer, {.layer = layer,
                                            .head = static_cast<int32_t>(head),
-                                           .n_group = state.hparams().n_head / state.shape.n_head_kv,
+                                           .n_group = state.hparams().n_group(),
                                            .heads = heads,
                                            .window = keys.window,
                                            .gamma = state.options.gamma,
@@ -113,7 +113,7 @@ void add_to_sums(std::span<float> sums, std::span<const float> attention, int32_
 size_t scoring_bytes(const SequenceState& state, int64_t n_slots) {
     const auto& h = state.hparams();
     size_t numbers_per_slot = 2;  // score and position
-    if (state.reads_window()) numbers_per_slot += 3 * static_cast<size_t>(h.n_head / h.n_head_kv);
+    if (state.reads_window()) numbers_per_slot += 3 * static_cast<size_t>(h.n_group());
     if (state.scorer->reads.all_queries) numbers_per_slot++;
     size_t bytes = static_cast<size_t>(n_slots) * sizeof(float) * numbers_per_slot;
     // Keys are read one head at a time.

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <format>
+#include <functional>
+#include <limits>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "cache/session_file.hpp"
 #include "engine/json_fields.hpp"

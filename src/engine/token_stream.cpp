@@ -58,6 +58,16 @@ Result<std::vector<Token>> TokenStream::finish() {
     return tokens;
 }
 
+Result<std::vector<Token>> TokenStream::whole(const Engine& engine, std::string_view text, bool continues) {
+    TokenStream stream(engine, continues);
+    auto tokens = stream.feed(text);
+    if (!tokens) return tokens;
+    const auto rest = stream.finish();
+    if (!rest) return rest;
+    tokens->append_range(*rest);
+    return tokens;
+}
+
 Result<std::vector<Token>> TokenStream::read_piece(std::string_view text) {
     const auto& vocabulary = state_->vocabulary;
     if (begun_) return vocabulary.tokenize_on(text);

@@ -34,6 +34,9 @@ struct Hparams {
     float rms_norm_eps = 0;
     float rope_freq_base = 10000;
     float rope_freq_scale = 1;
+
+    /// Query heads that share a KV head.
+    int32_t n_group() const { return n_head / n_head_kv; }
 };
 
 /// Reads and checks; an architecture that is not in the table, or a key that would change the arithmetic in a way

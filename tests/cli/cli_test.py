@@ -12,18 +12,10 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-from support.cake_process import MODELS, assert_refused, cake, command, environment, run  # noqa: E402
+from support.cake_process import BUNDLED, MODELS, WORDS, assert_refused, cake, command, environment, report, run  # noqa: E402
 
 N_LAYER, N_HEAD_KV, HEAD_DIM, TRAINED = 4, 2, 32, 2048
 SLOT_BYTES = 2 * N_HEAD_KV * HEAD_DIM * 2  # K and V of one token in one layer, in f16
-BUNDLED = pathlib.Path(__file__).parents[2] / "models/cake-mini.gguf"
-WORDS = " ".join("the rain in spain stays mainly in the plain and so does the train".split() * 40)
-
-
-def report(*arguments, **options):
-    result = run("--json", *arguments, **options)
-    assert result.returncode == 0, result.stderr.decode()
-    return json.loads(result.stdout)
 
 
 class Text(unittest.TestCase):

@@ -12,10 +12,9 @@ import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-from support.cake_process import assert_refused, cake  # noqa: E402
+from support.cake_process import BUNDLED, assert_refused, cake  # noqa: E402
 
-MODEL_FOLDER = pathlib.Path(__file__).parents[2] / "models"
-BUNDLED = MODEL_FOLDER / "cake-mini.gguf"
+DOCUMENT = BUNDLED.parent / "document.txt"
 N_LAYER = 6
 CHARTS = ("kept", "dispersion", "shift", "preference", "memory")
 BROWSER = shutil.which("chromium")
@@ -35,7 +34,7 @@ class Page(unittest.TestCase):
         cls.folder = pathlib.Path(tempfile.mkdtemp())
         cls.addClassCleanup(shutil.rmtree, cls.folder)
         cls.file = cls.folder / "report.html"
-        cls.result = inspect("-f", MODEL_FOLDER / "document.txt", "--max-prompt", 3000, "--policy", "cake,ada-snapkv",
+        cls.result = inspect("-f", DOCUMENT, "--max-prompt", 3000, "--policy", "cake,ada-snapkv",
                              "--kv-budget", 128, "-n", 40, "-o", cls.file)
         cls.page = cls.file.read_text(encoding="utf-8")
 
@@ -77,7 +76,7 @@ class Page(unittest.TestCase):
     def test_its_figures_are_those_of_the_run(self):
         data = data_of(self.page)
         self.assertEqual(len(data["tokens"]), 3000)
-        self.assertTrue("".join(data["tokens"]).strip().startswith((MODEL_FOLDER / "document.txt").read_text()[:200]))
+        self.assertTrue("".join(data["tokens"]).strip().startswith((DOCUMENT).read_text()[:200]))
         for policy in data["policies"]:
             self.assertEqual(len(policy["layers"]), N_LAYER)
             self.assertEqual([len(stage) for stage in policy["stages"]], list(range(1, N_LAYER + 1)))

@@ -15,18 +15,10 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-from support.cake_process import MODELS, SANITIZED, assert_refused, cake, command, environment, run  # noqa: E402
+from support.cake_process import (  # noqa: E402
+    BUNDLED, MODELS, SANITIZED, WORDS, assert_refused, cake, command, environment, report, run)
 
-MODEL_FOLDER = pathlib.Path(__file__).parents[2] / "models"
-BUNDLED = MODEL_FOLDER / "cake-mini.gguf"
-DOCUMENT = (MODEL_FOLDER / "document.txt").read_text(encoding="utf-8")
-WORDS = " ".join("the rain in spain stays mainly in the plain and so does the train".split() * 40)
-
-
-def report(*arguments, **options):
-    result = run("--json", *arguments, **options)
-    assert result.returncode == 0, result.stderr.decode()
-    return json.loads(result.stdout)
+DOCUMENT = (BUNDLED.parent / "document.txt").read_text(encoding="utf-8")
 
 
 class Folder(unittest.TestCase):

@@ -1,5 +1,6 @@
 """Runs the built program for the tests and checks what every run owes: no signal, one sentence for an error."""
 
+import json
 import os
 import pathlib
 import resource
@@ -9,6 +10,8 @@ CAKE = os.environ["CAKE_BIN"]
 MODELS = pathlib.Path(os.environ["CAKE_TEST_MODELS"])
 SANITIZED = os.environ.get("CAKE_SANITIZED") == "1"
 MOST_BYTES = 2 << 30
+BUNDLED = pathlib.Path(__file__).parents[2] / "models/cake-mini.gguf"
+WORDS = " ".join("the rain in spain stays mainly in the plain and so does the train".split() * 40)
 
 
 def limit_memory():
@@ -35,6 +38,13 @@ def run(*arguments, model="f32", **options):
     """`cake run` on one of the suite's models, short, on one thread, always with the same result."""
     path = MODELS / f"{model}.gguf"
     return cake("run", "-m", path, "-t", 1, "--temp", 0, "--ignore-eos", *arguments, **options)
+
+
+def report(*arguments, **options):
+    """What `cake run --json` says of a run that has to succeed."""
+    result = run("--json", *arguments, **options)
+    assert result.returncode == 0, result.stderr.decode()
+    return json.loads(result.stdout)
 
 
 def assert_refused(test, result, *words, code=1):
