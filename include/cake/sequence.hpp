@@ -44,7 +44,8 @@ using ProgressFunction = std::function<bool(int64_t done_tokens, int64_t total_t
 struct AppendOptions {
     ProgressFunction progress{};
     bool all_logits = false;  // for every appended token instead of the last alone; in one segment
-    int64_t segment = 0;      // tokens read at a time, each segment over what the one before left; 0: all at once
+    int64_t segment = 0;      // tokens read at a time, each segment over what the one before left; 0: all at once.
+                              // A KvRatio is of the whole text all the same
 };
 
 enum class FinishReason { length, end_of_generation, cancelled, failed };

@@ -34,9 +34,9 @@ Result<KvStore> KvStore::create(Accountant& accountant, ggml_backend_buffer_type
     store.shape_ = shape;
     store.buffer_ = std::move(*buffer);
     store.runs_.resize(static_cast<size_t>(shape.n_layer) * static_cast<size_t>(shape.n_head_kv));
-    store.positions_.resize(static_cast<size_t>(n_slots));
-    store.scores_.resize(static_cast<size_t>(n_slots));
-    store.sums_.resize(static_cast<size_t>(n_slots));
+    store.positions_ = std::make_unique_for_overwrite<int32_t[]>(static_cast<size_t>(n_slots));
+    store.scores_ = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(n_slots));
+    store.sums_ = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(n_slots));
     store.slot_notes_ = AccountedBytes(accountant, MemoryUse::compute,
                                        static_cast<size_t>(n_slots) * (sizeof(int32_t) + 2 * sizeof(float)));
     return store;
@@ -50,31 +50,6 @@ int64_t KvStore::n_held(int32_t layer) const {
     int64_t n = 0;
     for (const Run& r : runs(layer)) n += r.length;
     return n;
-}
-
-template <typename T>
-std::span<T> KvStore::notes(std::vector<T>& values, int32_t layer, int32_t head) {
-    const Run& r = run(layer, head);
-    return std::span(values).subspan(static_cast<size_t>(r.begin), static_cast<size_t>(r.length));
-}
-
-std::span<int32_t> KvStore::positions(int32_t layer, int32_t head) {
-    return notes(positions_, layer, head);
-}
-std::span<float> KvStore::scores(int32_t layer, int32_t head) {
-    return notes(scores_, layer, head);
-}
-std::span<float> KvStore::sums(int32_t layer, int32_t head) {
-    return notes(sums_, layer, head);
-}
-std::span<const int32_t> KvStore::positions(int32_t layer, int32_t head) const {
-    return const_cast<KvStore*>(this)->positions(layer, head);
-}
-std::span<const float> KvStore::scores(int32_t layer, int32_t head) const {
-    return const_cast<KvStore*>(this)->scores(layer, head);
-}
-std::span<const float> KvStore::sums(int32_t layer, int32_t head) const {
-    return const_cast<KvStore*>(this)->sums(layer, head);
 }
 
 size_t KvStore::bytes_used() const {
@@ -101,17 +76,17 @@ void KvStore::slide(Run& r, int64_t begin) {
     if (begin == r.begin) return;
     const SlotMove move{.from = r.begin, .to = begin, .length = r.length};
     move_slots(buffer_, buffer_, {&move, 1});
-    const auto copy = [&](auto& values) {
-        const auto from = values.begin() + r.begin;
+    const auto copy = [&](auto* values) {
+        const auto* from = values + r.begin;
         if (begin < r.begin) {
-            std::copy(from, from + r.length, values.begin() + begin);
+            std::copy(from, from + r.length, values + begin);
         } else {
-            std::copy_backward(from, from + r.length, values.begin() + begin + r.length);
+            std::copy_backward(from, from + r.length, values + begin + r.length);
         }
     };
-    copy(positions_);
-    copy(scores_);
-    copy(sums_);
+    copy(positions_.get());
+    copy(scores_.get());
+    copy(sums_.get());
     r.begin = begin;
 }
 

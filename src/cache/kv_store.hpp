@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -35,12 +36,18 @@ class KvStore {
     int64_t n_held(int32_t layer) const;
     /// Tokens that a KV head holds on average, rounded up.
     int64_t tokens_held(int32_t layer) const { return (n_held(layer) + shape_.n_head_kv - 1) / shape_.n_head_kv; }
-    std::span<const int32_t> positions(int32_t layer, int32_t head) const;
-    std::span<int32_t> positions(int32_t layer, int32_t head);
-    std::span<const float> scores(int32_t layer, int32_t head) const;
-    std::span<float> scores(int32_t layer, int32_t head);
-    std::span<const float> sums(int32_t layer, int32_t head) const;
-    std::span<float> sums(int32_t layer, int32_t head);
+    std::span<const int32_t> positions(int32_t layer, int32_t head) const {
+        return of_run<const int32_t>(positions_.get(), layer, head);
+    }
+    std::span<int32_t> positions(int32_t layer, int32_t head) { return of_run(positions_.get(), layer, head); }
+    std::span<const float> scores(int32_t layer, int32_t head) const {
+        return of_run<const float>(scores_.get(), layer, head);
+    }
+    std::span<float> scores(int32_t layer, int32_t head) { return of_run(scores_.get(), layer, head); }
+    std::span<const float> sums(int32_t layer, int32_t head) const {
+        return of_run<const float>(sums_.get(), layer, head);
+    }
+    std::span<float> sums(int32_t layer, int32_t head) { return of_run(sums_.get(), layer, head); }
 
     /// Bytes of the slots that are occupied.
     size_t bytes_used() const;
@@ -72,18 +79,23 @@ class KvStore {
     }
     Run& run(int32_t layer, int32_t head) { return runs_[index(layer, head)]; }
     const Run& run(int32_t layer, int32_t head) const { return runs_[index(layer, head)]; }
+    /// What is known of the tokens of a run.
     template <typename T>
-    std::span<T> notes(std::vector<T>& values, int32_t layer, int32_t head);
+    std::span<T> of_run(T* values, int32_t layer, int32_t head) const {
+        const Run& r = run(layer, head);
+        return {values + r.begin, static_cast<size_t>(r.length)};
+    }
     void slide(Run& run, int64_t begin);
     void arrange_runs(std::span<Run> runs, std::span<const int32_t> capacities, int64_t begin, int64_t end);
 
     KvShape shape_;
     KvBuffer buffer_;
-    std::vector<Run> runs_;           // [n_head_kv, n_layer]
-    std::vector<int32_t> positions_;  // [n_slots]
-    std::vector<float> scores_;       // [n_slots]
-    std::vector<float> sums_;         // [n_slots]
-    AccountedBytes slot_notes_;       // of these three
+    std::vector<Run> runs_;  // [n_head_kv, n_layer]
+    // Memory that no token has taken yet is not touched, since a budget may be far more than is ever used.
+    std::unique_ptr<int32_t[]> positions_;  // [n_slots]
+    std::unique_ptr<float[]> scores_;       // [n_slots]
+    std::unique_ptr<float[]> sums_;         // [n_slots]
+    AccountedBytes slot_notes_;             // of these three
 };
 
 }  // namespace cake

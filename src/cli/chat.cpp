@@ -227,7 +227,13 @@ void add_chat(CLI::App& app, std::function<int()>& action) {
     flags->kv.add_to(*chat);
     flags->answer.add_to(*chat);
     chat->callback([flags, chat, &action] {
-        if (!flags->load_session.empty()) refuse_kept_flags(*chat, "begin anew");
+        if (!flags->load_session.empty()) {
+            refuse_kept_flags(*chat, "begin anew");
+            if (!flags->conversation.system.empty())
+                throw CLI::ValidationError(
+                    "--system-prompt comes before everything and a saved session has begun: leave it out, or begin "
+                    "anew");
+        }
         flags->conversation.sequence = flags->kv.sequence_options();
         action = [flags] { return Chat(*flags).execute(); };
     });

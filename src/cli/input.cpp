@@ -69,7 +69,7 @@ Result<std::string> Input::read_all() {
     for (;;) {
         auto some = read_some();
         if (!some) return some;
-        if (some->empty()) return text;
+        if (some->empty()) return interrupted() ? fail("cancelled") : Result<std::string>(std::move(text));
         text += *some;
         if (text.size() > kMostBytes) return fail(path_ + ": is larger than 2 GiB; cut it, or read it with --segment");
     }

@@ -20,7 +20,7 @@ class Input {
 
     /// Waits for some bytes; empty at the end, and after Ctrl-C.
     Result<std::string> read_some();
-    /// All that is left; 2 GiB at most.
+    /// All that is left; 2 GiB at most. Ctrl-C is an error.
     Result<std::string> read_all();
     /// What share of it has been read, where its length is known.
     std::optional<double> share_read() const;

@@ -65,9 +65,11 @@ class Inspect {
             if (options.policy == "full")
                 options.max_tokens = static_cast<int64_t>(tokens->size()) + std::max<int64_t>(flags_.n_predict, 1);
             ProgressBar bar(std::format("{}: reading {} tokens", options.policy, format_count(tokens->size())));
-            auto inspection =
-                eval::inspect(*engine, options, *tokens,
-                              {.segment = flags_.segment, .n_predict = flags_.n_predict, .progress = shown_on(bar)});
+            auto inspection = eval::inspect(*engine, options, *tokens,
+                                            {.segment = flags_.segment,
+                                             .n_predict = flags_.n_predict,
+                                             .progress = shown_on(bar),
+                                             .cancelled = interrupted});
             if (!inspection) return fail(std::format("{}: {}", options.policy, inspection.error().message));
             inspections.push_back(std::move(*inspection));
         }

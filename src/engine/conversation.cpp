@@ -1,21 +1,22 @@
 #include "cake/conversation.hpp"
 
-#include <nlohmann/json.hpp>
+#include <algorithm>
 
 #include "cake/token_stream.hpp"
+#include "engine/json_fields.hpp"
 
 namespace cake {
 
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr const char* kAssistant = "assistant";
+constexpr const char* kUser = "user";
+constexpr const char* kSpace = " \t\r\n";
 
 /// What a saved conversation says beside its cache; empty where it was saved as a plain text.
 std::vector<ChatMessage> read_messages(const std::string& note) {
     std::vector<ChatMessage> messages;
-    const Json saved = Json::parse(note, nullptr, false);
+    const Json saved = parse_json(note);
     if (!saved.is_object() || !saved.contains("messages") || !saved["messages"].is_array()) return messages;
     for (const auto& message : saved["messages"]) {
         const auto text = [&](const char* key) {
@@ -27,8 +28,13 @@ std::vector<ChatMessage> read_messages(const std::string& note) {
     return messages;
 }
 
+/// What follows an answer, of which the template may have left the white space at its end.
+std::string behind(std::string_view text, std::string_view answer) {
+    const auto space = answer.substr(answer.find_last_not_of(kSpace) + 1);
+    return std::string(std::ranges::mismatch(text, space).in1, text.end());
+}
+
 std::string_view trimmed(std::string_view text) {
-    constexpr const char* kSpace = " \t\r\n";
     const auto begin = text.find_first_not_of(kSpace);
     return begin == std::string_view::npos ? std::string_view()
                                            : text.substr(begin, text.find_last_not_of(kSpace) + 1 - begin);
@@ -41,7 +47,7 @@ Result<Conversation> Conversation::start(const Engine& engine, const Conversatio
     if (!sequence) return std::unexpected(sequence.error());
     Conversation result(engine, std::move(*sequence), options.chat_template);
     if (!options.system.empty()) result.messages_.push_back({.role = "system", .content = options.system});
-    const ChatMessage trial{.role = "user", .content = "?"};
+    const ChatMessage trial{.role = kUser, .content = "?"};
     if (auto possible = engine.chat_prompt({&trial, 1}, true, options.chat_template); !possible)
         return std::unexpected(possible.error());
     return result;
@@ -80,7 +86,8 @@ Result<std::string> Conversation::text_since_last_answer() const {
         const auto rest = trimmed(std::string_view(*whole).substr(asked->size()));
         const auto answer = trimmed(messages_[n_before - 1].content);
         if (rest.starts_with(answer))
-            return whole->substr(static_cast<size_t>(rest.data() - whole->data()) + answer.size());
+            return behind({rest.data() + answer.size(), whole->data() + whole->size()},
+                          messages_[n_before - 1].content);
     }
     // A template that changes answers: begin where it begins the new message.
     const auto before = render(n_before, false);
@@ -88,7 +95,10 @@ Result<std::string> Conversation::text_since_last_answer() const {
 }
 
 Result<void> Conversation::ask(const std::string& message, const AppendOptions& options) {
-    messages_.push_back({.role = "user", .content = message});
+    const size_t n_before = messages_.size();
+    // What was asked before and not answered has been read to where an answer begins: that was an empty one.
+    if (n_before > 0 && messages_.back().role == kUser) messages_.push_back({.role = kAssistant, .content = {}});
+    messages_.push_back({.role = kUser, .content = message});
     const auto read = [&]() -> Result<void> {
         const auto text = text_since_last_answer();
         if (!text) return std::unexpected(text.error());
@@ -97,7 +107,7 @@ Result<void> Conversation::ask(const std::string& message, const AppendOptions& 
         return sequence_.append(*tokens, options);
     };
     auto done = read();
-    if (!done) messages_.pop_back();
+    if (!done) messages_.resize(n_before);
     return done;
 }
 
@@ -106,7 +116,8 @@ std::generator<std::string> Conversation::answer(GenerateOptions options) {
     const size_t place = messages_.size() - 1;
     for (const Token token : sequence_.generate(std::move(options))) {
         std::string piece = engine_.piece(token);
-        messages_[place].content += piece;
+        // A template's text ends at a zero byte.
+        messages_[place].content += piece == std::string_view("\0", 1) ? "\uFFFD" : piece;
         co_yield std::move(piece);
     }
 }

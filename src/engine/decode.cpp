@@ -51,7 +51,7 @@ class Decode {
         for (int32_t layer = 0; layer < h_.n_layer; layer++) {
             for (const Run& run : state_.store.runs(layer)) slot_numbers_.push_back(run.begin + run.length);
             state_.store.push(layer, position);
-            state_.n_unread[static_cast<size_t>(layer)]++;
+            if (state_.sums_attention()) state_.n_unread[static_cast<size_t>(layer)]++;
         }
         ring_number_ = state_.ring.next;
         state_.ring.push(1);

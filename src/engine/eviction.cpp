@@ -1,6 +1,7 @@
 #include "engine/eviction.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -147,6 +148,7 @@ Result<void> add_decoded_attention(GraphRunner& runner, SequenceState& state, in
 }
 
 Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t layer) {
+    assert(state.evicts() && "a store that keeps everything has room, or the token is refused");
     auto& store = state.store;
     const auto n_keep = static_cast<int32_t>(state.layers[static_cast<size_t>(layer)].budget);
     const int32_t n_head_kv = state.shape.n_head_kv;

@@ -1,6 +1,7 @@
 #include "cake/sequence.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <format>
 #include <new>
 
@@ -34,17 +35,21 @@ Result<void> check_segment(const SequenceState& state, std::span<const Token> to
     return {};
 }
 
-/// Does something that leaves the states unusable where it ends halfway; memory that runs out is an error like any
-/// other.
+/// Memory that runs out is an error like any other.
+template <typename Work>
+Result<void> within_memory(Work work) {
+    try {
+        return work();
+    } catch (const std::bad_alloc&) {
+        return fail("memory ran out: a smaller budget, batch (-b) or text needs less");
+    }
+}
+
+/// Does something that leaves the states unusable where it ends halfway.
 template <typename Work>
 Result<void> guarded(std::span<SequenceState* const> states, Work work) {
     for (SequenceState* state : states) state->broken = true;
-    Result<void> done;
-    try {
-        done = work();
-    } catch (const std::bad_alloc&) {
-        done = fail("memory ran out: a smaller budget, batch (-b) or text needs less");
-    }
+    auto done = within_memory(work);
     for (SequenceState* state : states) state->broken = !done.has_value();
     return done;
 }
@@ -66,46 +71,53 @@ Result<void> read_pending(SequenceState& state) {
     return {};
 }
 
-Result<void> append_states(std::span<SequenceState* const> states, std::span<const Token> tokens,
-                           const AppendOptions& options) {
-    const auto n_segment = static_cast<int64_t>(tokens.size());
-    for (SequenceState* state : states) {
-        if (auto checked = check_segment(*state, tokens); !checked) return checked;
-        if (state->tokens_per_layer == 0) {
-            if (auto opened = open_store(*state, n_segment); !opened) return opened;
-        }
-        if (auto room = check_room(*state, n_segment); !room) return room;
+/// Gives the state its store where it has none yet, and makes sure that a text fits into it.
+Result<void> make_room(SequenceState& state, int64_t n_tokens) {
+    if (state.tokens_per_layer == 0) {
+        const auto plan = plan_store(state, n_tokens);
+        if (!plan) return std::unexpected(plan.error());
+        if (auto opened = open_store(state, *plan); !opened) return opened;
     }
-    return guarded(states, [&] { return prefill(states, tokens, options); });
+    return check_room(state, n_tokens);
 }
 
 /// One segment after another. Later ones are read over what the earlier left, which differs from state to state, so
 /// several states take turns from the second on.
-Result<void> append_segments(std::span<SequenceState* const> states, std::span<const Token> tokens,
-                             const AppendOptions& options) {
+Result<void> read_segments(std::span<SequenceState* const> states, std::span<const Token> tokens, int64_t segment,
+                           const AppendOptions& options) {
     const auto n_tokens = static_cast<int64_t>(tokens.size());
-    if (options.segment < 0) return fail("a segment must hold at least 1 token (or 0 for the whole text)");
-    if (options.segment == 0 || options.segment >= n_tokens) return append_states(states, tokens, options);
-    if (options.all_logits)
-        return fail("the logits of all tokens can be had of a text that is read in one segment only");
-    for (const SequenceState* state : states) {
-        if (auto checked = check_segment(*state, tokens); !checked) return checked;
-    }
     AppendOptions of_segment = options;
     const auto read = [&](std::span<SequenceState* const> some, int64_t begin) {
         of_segment.progress = [&](int64_t done, int64_t) {
             return !options.progress || options.progress(begin + done, n_tokens);
         };
-        const auto n = std::min(options.segment, n_tokens - begin);
-        return append_states(some, tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(n)), of_segment);
+        const auto n = std::min(segment, n_tokens - begin);
+        return prefill(some, tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(n)), of_segment);
     };
     if (auto first = read(states, 0); !first) return first;
     for (SequenceState* state : states) {
-        for (int64_t begin = options.segment; begin < n_tokens; begin += options.segment) {
+        for (int64_t begin = segment; begin < n_tokens; begin += segment) {
             if (auto next = read({&state, 1}, begin); !next) return next;
         }
     }
     return {};
+}
+
+/// Everything that can be refused is before the first segment is read.
+Result<void> append_states(std::span<SequenceState* const> states, std::span<const Token> tokens,
+                           const AppendOptions& options) {
+    const auto n_tokens = static_cast<int64_t>(tokens.size());
+    if (options.segment < 0) return fail("a segment must hold at least 1 token (or 0 for the whole text)");
+    const int64_t segment = options.segment > 0 ? std::min(options.segment, n_tokens) : n_tokens;
+    if (segment < n_tokens && options.all_logits)
+        return fail("the logits of all tokens can be had of a text that is read in one segment only");
+    for (SequenceState* state : states) {
+        if (auto checked = check_segment(*state, tokens); !checked) return checked;
+    }
+    for (SequenceState* state : states) {
+        if (auto made = within_memory([&] { return make_room(*state, n_tokens); }); !made) return made;
+    }
+    return guarded(states, [&] { return read_segments(states, tokens, segment, options); });
 }
 
 }  // namespace
@@ -118,7 +130,7 @@ Sequence::~Sequence() = default;
 Result<void> Sequence::append(std::span<const Token> tokens, const AppendOptions& options) {
     if (auto read = read_pending(*state_); !read) return read;
     SequenceState* const state = state_.get();
-    return append_segments({&state, 1}, tokens, options);
+    return append_states({&state, 1}, tokens, options);
 }
 
 Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token> tokens, const AppendOptions& options) {
@@ -134,13 +146,13 @@ Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token>
         }
         states.push_back(&s);
     }
-    return append_segments(states, tokens, options);
+    return append_states(states, tokens, options);
 }
 
 Result<void> Sequence::decode(Token token) {
     if (state_->tokens_per_layer == 0) return append({&token, 1});
-    if (auto checked = check_segment(*state_, {&token, 1}); !checked) return checked;
     if (auto read = read_pending(*state_); !read) return read;
+    if (auto checked = check_segment(*state_, {&token, 1}); !checked) return checked;
     return decode_state(*state_, token);
 }
 
@@ -164,7 +176,15 @@ std::generator<Token> Sequence::generate(GenerateOptions options) {
             state.error = Error{"there is nothing to go on from: append a text first"};
             co_return;
         }
-        const Token token = sampler.sample(std::span(state.logits).last(n_vocab));
+        const auto last = std::span(state.logits).last(n_vocab);
+        // Not all_of, which would stop at the first: all of a large vocabulary are counted in a few microseconds.
+        if (std::ranges::count_if(last, [](float x) { return !std::isfinite(x); }) > 0) {
+            state.finish_reason = FinishReason::failed;
+            state.error = Error{state.engine->file.path() +
+                                ": the model computed numbers that are not finite: it, or the session, is damaged"};
+            co_return;
+        }
+        const Token token = sampler.sample(last);
         if (!options.ignore_eos && state.engine->vocabulary.is_end_of_generation(token)) {
             state.finish_reason = FinishReason::end_of_generation;
             co_return;

@@ -252,7 +252,7 @@ Result<std::unique_ptr<SequenceState>> make_sequence_state(std::shared_ptr<const
     return state;
 }
 
-Result<void> open_store(SequenceState& state, int64_t n_prompt) {
+Result<StorePlan> plan_store(const SequenceState& state, int64_t n_prompt) {
     const auto budget = budget_tokens(state, n_prompt);
     if (!budget) return std::unexpected(budget.error());
     // Positions, lengths and slots are counted in 32 bits.
@@ -268,23 +268,29 @@ Result<void> open_store(SequenceState& state, int64_t n_prompt) {
                                       "context (-c), or take a policy that evicts",
                                       *budget));
     }
+    StorePlan plan{.tokens_per_layer = *budget};
     if (state.evicts()) {
         const auto slack = decode_slack(state.options.evict_interval, *budget - state.options.window);
         if (!slack) return std::unexpected(slack.error());
-        state.slack = *slack;
+        plan.slack = *slack;
     }
+    return plan;
+}
+
+Result<void> open_store(SequenceState& state, const StorePlan& plan) {
     auto* type = state.engine->compute.buffer_type();
-    auto store = KvStore::create(state.accountant, type, shape, *budget);
+    auto store = KvStore::create(state.accountant, type, state.shape, plan.tokens_per_layer);
     if (!store) {
         return state.evicts()
                    ? std::unexpected(store.error())
                    : fail(std::format("a full cache of {} tokens: {}; bound the context (-c), or take a policy "
                                       "that evicts",
-                                      *budget, store.error().message));
+                                      plan.tokens_per_layer, store.error().message));
     }
     state.store = std::move(*store);
     if (auto ring = state.reads_queries() ? open_ring(state) : Result<void>(); !ring) return ring;
-    state.tokens_per_layer = *budget;
+    state.slack = plan.slack;
+    state.tokens_per_layer = plan.tokens_per_layer;
     return {};
 }
 

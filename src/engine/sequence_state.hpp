@@ -22,7 +22,7 @@ struct Allocator;
 struct QueryRing {
     AccountedBuffer buffer;
     ggml_context_ptr context;
-    std::vector<ggml_tensor*> layers;  // f32 [head_dim_k * n_head, window]
+    std::vector<ggml_tensor*> layers;  // f32 [head_dim_k * n_head, window]; none where nobody reads them
     int32_t n_filled = 0;
     int32_t next = 0;  // row that the next query goes to
 
@@ -77,7 +77,14 @@ Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k,
 Result<std::unique_ptr<SequenceState>> make_sequence_state(std::shared_ptr<const EngineState> engine,
                                                            const SequenceOptions& options);
 
-/// Allocates store and ring, once the length of the first prompt is known.
-Result<void> open_store(SequenceState& state, int64_t n_prompt);
+/// What the budget comes to, once the length of the first prompt is known.
+struct StorePlan {
+    int64_t tokens_per_layer = 0;
+    int32_t slack = 0;
+};
+Result<StorePlan> plan_store(const SequenceState& state, int64_t n_prompt);
+
+/// Allocates store and ring.
+Result<void> open_store(SequenceState& state, const StorePlan& plan);
 
 }  // namespace cake

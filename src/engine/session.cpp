@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <format>
 #include <functional>
+#include <iterator>
 #include <limits>
+#include <new>
 #include <nlohmann/json.hpp>
 
 #include "cache/session_file.hpp"
 #include "engine/json_fields.hpp"
+#include "method/allocator.hpp"
 #include "model/fingerprint.hpp"
 
 namespace cake {
@@ -142,30 +145,22 @@ struct SavedRun {
     int32_t capacity = 0;
 };
 
-/// What a file says of a layer, as the engine would have left it: every KV head has equally much room left, and all of
-/// them together that of the layer's budget and slack.
-bool is_consistent(std::span<const SavedRun> runs, int64_t budget, int64_t slack) {
-    int64_t room = 0;
-    for (const auto& run : runs) {
-        if (run.capacity - run.length != runs.front().capacity - runs.front().length) return false;
-        room += run.capacity;
-    }
-    return room == (budget + slack) * static_cast<int64_t>(runs.size());
-}
-
 class Loader {
   public:
     Loader(std::shared_ptr<const EngineState> engine, const std::string& path, SessionReader reader)
         : engine_(std::move(engine)), path_(path), reader_(std::move(reader)) {}
 
     Result<std::unique_ptr<SequenceState>> load() {
-        // Nothing of ours nests deeper, and what does takes memory.
-        constexpr int kDeepest = 6;
-        const Json header = Json::parse(
-            reader_.header(), [](int depth, Json::parse_event_t, Json&) { return depth <= kDeepest; }, false);
-        if (header.is_discarded() || !header.is_object()) return damaged("its header is not JSON");
+        const Json header = parse_json(reader_.header());
+        if (!header.is_object()) return damaged("its header is not JSON");
         if (auto made = make_state(header); !made) return std::unexpected(made.error());
         if (auto said = read_header(header); !said) return std::unexpected(said.error());
+        // Only what the file bears out takes memory.
+        if (n_content_bytes() != reader_.bytes_left()) return damaged("its size is not what its header says");
+        if (auto opened = open_store(*state_, plan_); !opened) return with_path(opened.error());
+        std::vector<int32_t> capacities;
+        std::ranges::transform(runs_, std::back_inserter(capacities), &SavedRun::capacity);
+        state_->store.arrange(capacities);
         if (auto content = read_content(); !content) return std::unexpected(content.error());
         return std::move(state_);
     }
@@ -173,6 +168,9 @@ class Loader {
   private:
     std::unexpected<Error> damaged(const std::string& what) const {
         return fail(std::format("{}: the session is damaged ({})", path_, what));
+    }
+    std::unexpected<Error> with_path(const Error& error) const {
+        return fail(std::format("{}: {}", path_, error.message));
     }
     std::unexpected<Error> damaged_field(const std::string& key) const {
         return damaged(std::format("\"{}\" is not what it must be", key));
@@ -195,13 +193,14 @@ class Loader {
         Fields option_fields(*saved);
         auto options = read_options(option_fields);
         if (!option_fields.first_wrong().empty()) return damaged_field(option_fields.first_wrong());
-        const auto with_path = [&](const Error& error) { return fail(std::format("{}: {}", path_, error.message)); };
         auto state = make_sequence_state(engine_, options);
         if (!state) return with_path(state.error());
         state_ = std::move(*state);
         if (state_->evicts()) state_->options.budget = TokensPerLayer{tokens_per_layer};
-        if (auto opened = open_store(*state_, tokens_per_layer); !opened) return with_path(opened.error());
-        if (state_->tokens_per_layer != tokens_per_layer) return damaged_field("tokens_per_layer");
+        const auto plan = plan_store(*state_, tokens_per_layer);
+        if (!plan) return with_path(plan.error());
+        plan_ = *plan;
+        if (plan_.tokens_per_layer != tokens_per_layer) return damaged_field("tokens_per_layer");
         return {};
     }
 
@@ -224,15 +223,17 @@ class Loader {
                 if (!read_layer((*layers)[i], i)) fields.wrong("layers");
             }
         }
+        if (state.note.size() > kMostNoteBytes) fields.wrong("note");
         if (!fields.first_wrong().empty()) return damaged_field(fields.first_wrong());
-        std::vector<int32_t> capacities;
         int64_t n_slots = 0;
         for (const auto& run : runs_) {
-            capacities.push_back(run.capacity);
             n_slots += run.capacity;
+            // Whatever was read or decoded went into every one of them.
+            if (run.capacity - run.length != runs_.front().capacity - runs_.front().length)
+                return damaged("its layers do not have equally much room left");
         }
-        if (n_slots > state.store.buffer().n_slots()) return damaged("it holds more than its budget");
-        state.store.arrange(capacities);
+        if (n_slots > plan_.tokens_per_layer * static_cast<int64_t>(runs_.size()))
+            return damaged("it holds more than its budget");
         return {};
     }
 
@@ -240,7 +241,7 @@ class Loader {
         const Json* saved = fields.array("ring", 2);
         if (saved == nullptr) return;
         auto& ring = state_->ring;
-        const int64_t n_rows = ring.n_rows();
+        const int64_t n_rows = state_->reads_queries() ? state_->options.window : ring.n_rows();
         const auto row = [&](size_t i) {
             const auto& number = (*saved)[i];
             const bool good = number.is_number_unsigned() && number.get<uint64_t>() <= static_cast<uint64_t>(n_rows);
@@ -262,8 +263,8 @@ class Loader {
         fields.number("dispersion", report.dispersion);
         fields.number("shift", report.shift);
         fields.number("preference", report.preference);
-        fields.integer("budget", report.budget, 1, kMost);
-        fields.integer("n_unread", state.n_unread[layer], 0, state.n_tokens);
+        fields.integer("budget", report.budget, 0, kMost);
+        fields.integer("n_unread", state.n_unread[layer], 0, state.sums_attention() ? state.ring.n_filled : 0);
         const Json* runs = fields.array("runs", static_cast<size_t>(state.shape.n_head_kv));
         if (!fields.first_wrong().empty()) return false;
         for (const auto& run : *runs) {
@@ -274,18 +275,42 @@ class Loader {
             runs_.push_back({.length = run[0].get<int32_t>(), .capacity = run[1].get<int32_t>()});
             if (runs_.back().length < 1 || runs_.back().length > runs_.back().capacity) return false;
         }
-        return is_consistent(std::span(runs_).last(runs->size()), report.budget, state.slack);
+        return is_consistent(std::span(runs_).last(runs->size()), report.budget);
+    }
+
+    /// Whether a layer is as the engine leaves it. Where nothing is evicted, every KV head has the whole text; else
+    /// they have the room of the layer's budget and slack together, the window fits into it, and only where the
+    /// allocator tells heads apart do they hold unequally much.
+    bool is_consistent(std::span<const SavedRun> runs, int64_t budget) const {
+        if (!state_->evicts()) {
+            return budget == plan_.tokens_per_layer && std::ranges::all_of(runs, [&](const SavedRun& run) {
+                       return run.length == state_->n_tokens && run.capacity == budget;
+                   });
+        }
+        int64_t room = 0;
+        for (const auto& run : runs) {
+            if (state_->allocator->heads == HeadSplit::uniform && run.length != runs.front().length) return false;
+            room += run.capacity;
+        }
+        const int64_t share = budget + plan_.slack;
+        return share >= state_->options.window && room == share * static_cast<int64_t>(runs.size());
+    }
+
+    uint64_t n_content_bytes() const {
+        const auto& h = state_->hparams();
+        uint64_t n = sizeof(float) * static_cast<uint64_t>(h.n_vocab);
+        if (state_->reads_queries()) {
+            const auto query = static_cast<uint64_t>(h.head_dim_k) * static_cast<uint64_t>(h.n_head);
+            n +=
+                sizeof(float) * query * static_cast<uint64_t>(h.n_layer) * static_cast<uint64_t>(state_->ring.n_filled);
+        }
+        for (const auto& run : runs_)
+            n += static_cast<uint64_t>(run.length) * (3 * sizeof(float) + state_->shape.slot_bytes());
+        return n;
     }
 
     Result<void> read_content() {
         auto& state = *state_;
-        uint64_t expected = sizeof(float) * static_cast<uint64_t>(state.hparams().n_vocab);
-        for (const ggml_tensor* layer : state.ring.layers)
-            expected += static_cast<uint64_t>(state.ring.n_filled) * layer->nb[1];
-        for (const auto& run : runs_)
-            expected += static_cast<uint64_t>(run.length) * (3 * sizeof(float) + state.shape.slot_bytes());
-        if (expected != reader_.bytes_left()) return damaged("its size is not what its header says");
-
         state.logits.resize(static_cast<size_t>(state.hparams().n_vocab));
         if (auto r = read(std::span(state.logits)); !r) return r;
         for (ggml_tensor* layer : state.ring.layers) {
@@ -324,6 +349,7 @@ class Loader {
     const std::string& path_;
     SessionReader reader_;
     std::unique_ptr<SequenceState> state_;
+    StorePlan plan_;
     std::vector<SavedRun> runs_;  // [n_head_kv, n_layer]
 };
 
@@ -342,9 +368,13 @@ Result<void> save_session(const SequenceState& state, const std::string& path) {
 
 Result<std::unique_ptr<SequenceState>> load_session(std::shared_ptr<const EngineState> engine,
                                                     const std::string& path) {
-    auto reader = SessionReader::open(path);
-    if (!reader) return std::unexpected(reader.error());
-    return Loader(std::move(engine), path, std::move(*reader)).load();
+    try {
+        auto reader = SessionReader::open(path);
+        if (!reader) return std::unexpected(reader.error());
+        return Loader(std::move(engine), path, std::move(*reader)).load();
+    } catch (const std::bad_alloc&) {
+        return fail(path + ": memory ran out: the session needs more than there is");
+    }
 }
 
 }  // namespace cake

@@ -55,10 +55,12 @@ Result<Inspection> inspect(const Engine& engine, const SequenceOptions& sequence
             for (const int32_t position : sequence->positions(layer, head)) counts[static_cast<size_t>(position)]++;
     }
     result.layers = sequence->layers();
-    for (const Token token : sequence->generate({.max_tokens = options.n_predict, .sampling = {.temperature = 0}})) {
+    for (const Token token : sequence->generate(
+             {.max_tokens = options.n_predict, .sampling = {.temperature = 0}, .cancelled = options.cancelled})) {
         result.answer += engine.piece(token);
         note(sequence->n_tokens());
     }
+    if (sequence->finish_reason() == FinishReason::cancelled) return fail("cancelled");
     if (sequence->finish_reason() == FinishReason::failed) return std::unexpected(sequence->error());
     result.memory = sequence->memory();
     return result;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,6 +33,7 @@ struct InspectionOptions {
     int64_t segment = 0;
     int64_t n_predict = 64;
     ProgressFunction progress;
+    std::function<bool()> cancelled{};  // asked before each token of the answer
 };
 
 /// Reads a text under one policy and answers it with the likeliest tokens, taking notes.

@@ -234,7 +234,7 @@ Result<void> check_plotter() {
 }
 
 Result<void> draw_svg(const std::string& commands, const std::string& path) {
-    const std::string unfinished = path + ".new";
+    const std::string unfinished = std::format("{}.part-{}", path, ::getpid());
     const File svg(std::fopen(unfinished.c_str(), "wb"));
     if (!svg) return fail(std::format("{}: {}", path, std::strerror(errno)));
     auto drawn = run_gnuplot(commands, svg.get());

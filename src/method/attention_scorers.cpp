@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cassert>
-#include <numeric>
 
 #include "method/published_scorers.hpp"
+#include "method/selection.hpp"
 
 namespace cake {
 
@@ -93,9 +93,7 @@ std::vector<float> tova_score(const ScorerInput& input) {
 std::vector<float> h2o_score(const ScorerInput& input) {
     const auto& head = input.scored();
     const size_t n_keys = head.positions.size();
-    std::vector<size_t> heavy(n_keys);
-    std::iota(heavy.begin(), heavy.end(), size_t{0});
-    std::ranges::stable_sort(heavy, [&](size_t a, size_t b) { return head.sum[a] > head.sum[b]; });
+    const auto heavy = ranked(head.sum);
 
     constexpr float kOpen = 0;
     std::vector<float> scores(n_keys, kOpen);
@@ -111,8 +109,8 @@ std::vector<float> h2o_score(const ScorerInput& input) {
             if (scores[recent] == kOpen) chosen = recent;
         }
         while (chosen == n_keys) {
-            if (scores[heavy[next_heavy]] == kOpen) chosen = heavy[next_heavy];
-            next_heavy++;
+            const auto candidate = static_cast<size_t>(heavy[next_heavy++]);
+            if (scores[candidate] == kOpen) chosen = candidate;
         }
         scores[chosen] = -static_cast<float>(budget);
     }

@@ -32,16 +32,16 @@ struct Candidate {
 };
 
 /// How many tokens each head keeps, where all compete for what their floors leave.
-std::vector<size_t> compete(std::span<const std::span<const float>> scores,
-                            std::span<const std::vector<int32_t>> ranked, size_t total, size_t floor) {
+std::vector<size_t> compete(std::span<const std::span<const float>> scores, std::span<const std::vector<int32_t>> ranks,
+                            size_t total, size_t floor) {
     std::vector<size_t> n_kept;
     std::vector<Candidate> candidates;
     size_t guaranteed = 0;
     for (size_t head = 0; head < scores.size(); head++) {
-        n_kept.push_back(std::min(floor, ranked[head].size()));
+        n_kept.push_back(std::min(floor, ranks[head].size()));
         guaranteed += n_kept.back();
-        for (size_t rank = n_kept.back(); rank < ranked[head].size(); rank++) {
-            const float score = scores[head][static_cast<size_t>(ranked[head][rank])];
+        for (size_t rank = n_kept.back(); rank < ranks[head].size(); rank++) {
+            const float score = scores[head][static_cast<size_t>(ranks[head][rank])];
             candidates.push_back({.score = std::isnan(score) ? -INFINITY : score,
                                   .rank = static_cast<int32_t>(rank),
                                   .head = static_cast<int32_t>(head)});
@@ -58,6 +58,12 @@ std::vector<size_t> compete(std::span<const std::span<const float>> scores,
 }
 
 }  // namespace
+
+std::vector<int32_t> ranked(std::span<const float> scores) {
+    auto indices = all_of(scores.size());
+    std::ranges::sort(indices, better_in(scores));
+    return indices;
+}
 
 std::vector<int32_t> select_top(std::span<const float> scores, int32_t budget) {
     auto indices = all_of(scores.size());
@@ -76,10 +82,7 @@ std::vector<std::vector<int32_t>> select_heads(std::span<const std::span<const f
         for (const auto head : scores) kept.push_back(select_top(head, budget));
         return kept;
     }
-    for (const auto head : scores) {
-        kept.push_back(all_of(head.size()));
-        std::ranges::sort(kept.back(), better_in(head));
-    }
+    for (const auto head : scores) kept.push_back(ranked(head));
     constexpr int32_t kFloor = 5;  // AdaKV's safeguard of 0.2
     const auto mean = static_cast<size_t>(std::max(budget, 0));
     const int32_t floor = std::min(budget, window) + std::max(0, budget - window) / kFloor;

@@ -9,6 +9,9 @@ namespace cake {
 /// How a layer's budget is shared among its KV heads: the same for each, or by their scores.
 enum class HeadSplit { uniform, adaptive };
 
+/// All indices, the best score first; of equal scores the older, and NaN last.
+std::vector<int32_t> ranked(std::span<const float> scores);
+
 /// The indices of the `budget` highest scores, ascending; of equal scores the older stays, a NaN goes first.
 std::vector<int32_t> select_top(std::span<const float> scores, int32_t budget);
 

@@ -159,6 +159,8 @@ Result<std::string> Vocabulary::chat_prompt(std::span<const ChatMessage> message
     std::vector<llama_chat_message> views;
     size_t n_bytes = 256;
     for (const auto& message : messages) {
+        if (message.content.contains('\0') || message.role.contains('\0'))
+            return fail("a message with a zero byte in it cannot be put into a chat template: is it a text?");
         views.push_back({.role = message.role.c_str(), .content = message.content.c_str()});
         n_bytes += message.role.size() + message.content.size() + 64;
     }

@@ -6,13 +6,15 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-from support.cake_process import BUNDLED, assert_refused, cake  # noqa: E402
+from support.cake_process import BUNDLED, MODELS, assert_refused, cake, command, environment  # noqa: E402
 
 DOCUMENT = BUNDLED.parent / "document.txt"
 N_LAYER = 6
@@ -52,6 +54,17 @@ class Page(unittest.TestCase):
     def test_it_was_written_whole_and_quietly(self):
         self.assertEqual((self.result.returncode, self.result.stdout, self.result.stderr), (0, b"", b""))
         self.assertEqual([p.name for p in self.folder.iterdir() if p.name.startswith("report")], ["report.html"])
+
+    def test_ctrl_c_in_the_answer_ends_it_without_a_page(self):
+        out = self.folder / "none.html"
+        process = subprocess.Popen(command("inspect", "-m", MODELS / "tied.gguf", "-t", 1, "-p", "the rain", "-n", 10000000,
+                                           "--kv-budget", 64, "-o", out),
+                                   stderr=subprocess.PIPE, env=environment())
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, out.exists()), (130, False))
+        self.assertIn(b"stopped", errors)
 
     def test_a_browser_draws_every_chart_and_complains_of_nothing(self):
         wide, narrow = ("--window-size=1400,1000",), ("--window-size=500,900",)

@@ -213,6 +213,10 @@ class Chats(Folder):
                               stdin=b"Hello.\n").returncode, 0)
         assert_refused(self, cake("chat", "-m", BUNDLED, "-f", self.folder / "none"), "none")
         assert_refused(self, cake("chat", "-m", BUNDLED, "--load-session", "x", "--window", 9), "--window", code=2)
+        assert_refused(self, cake("chat", "-m", BUNDLED, "--load-session", "x", "--system-prompt", "y"), "--system-prompt",
+                       "begin anew", code=2)
+        (self.folder / "zero").write_bytes(b"a\0b")
+        self.assertIn("zero byte", chat([f"/read {self.folder / 'zero'}\n", "What is it?\n"])[2])
 
 
 class Terminal(unittest.TestCase):
@@ -258,6 +262,19 @@ class Terminal(unittest.TestCase):
         self.wait_for(b"2 messages")
         self.wait_for(b"> ")
         self.assertEqual(self.end_of_input(), 0)
+
+    def test_ctrl_c_ends_the_reading_of_a_file_and_reads_none_of_it(self):
+        with tempfile.TemporaryDirectory() as folder:
+            pipe = pathlib.Path(folder) / "pipe"
+            os.mkfifo(pipe)
+            self.wait_for(b"> ")
+            self.send(f"/read {pipe}\n".encode())
+            with open(pipe, "wb", buffering=0) as end:
+                end.write(b"the first half")
+                time.sleep(1)
+                self.send(b"\x03")
+                self.wait_for(b"cancelled")
+        self.wait_for(b"> ")
 
     def end_of_input(self, seconds=60):
         """Ctrl-D on an empty line, and the exit code. What is typed before the terminal is ready for editing may come

@@ -2,39 +2,21 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <future>
-#include <map>
 #include <stdexcept>
 
 #include "cake/engine.hpp"
-#include "cake/policy.hpp"
 #include "support/llama_reference.hpp"
 #include "support/test_models.hpp"
 
 namespace cake {
 namespace {
 
+using test::append;
+using test::load;
 using test::mean_kl;
-using test::model_path;
-
-Engine load(const std::string& name, int32_t n_batch = 512) {
-    auto engine = Engine::load(model_path(name), {.threads = 2, .n_batch = n_batch});
-    if (!engine) throw std::runtime_error(engine.error().message);
-    return std::move(*engine);
-}
-
-Sequence start(const Engine& engine, const SequenceOptions& options) {
-    auto sequence = engine.sequence(options);
-    if (!sequence) throw std::runtime_error(sequence.error().message);
-    return std::move(*sequence);
-}
-
-void append(Sequence& sequence, std::span<const Token> tokens) {
-    const auto read = sequence.append(tokens);
-    ASSERT_TRUE(read) << read.error().message;
-}
+using test::start;
 
 std::vector<float> logits(const Sequence& sequence) {
     return {sequence.logits().begin(), sequence.logits().end()};
@@ -149,49 +131,6 @@ TEST(Append, SegmentsAreTheSameWhoeverCutsThem) {
     EXPECT_EQ(logits(together[1]), logits(by_option));
 }
 
-/// Peaks of everything that is accounted.
-uint64_t accounted_peak(const Sequence& sequence) {
-    const auto memory = sequence.memory();
-    return memory.kv_bytes_peak + memory.hidden_bytes_peak + memory.compute_bytes_peak;
-}
-
-TEST(Append, ALongStreamTakesNoMoreMemoryThanAShortOne) {
-    const auto engine = load("f32", 64);
-    const auto tokens = test::sample_tokens(engine, 12000);
-    for (const auto* policy : {"cake", "h2o", "ada-snapkv", "streaming-llm"}) {
-        SCOPED_TRACE(policy);
-        const auto peak = [&](size_t n) {
-            auto sequence = start(engine, {.policy = policy, .budget = TokensPerLayer{64}});
-            const auto read = sequence.append(std::span(tokens).first(n), {.segment = 256});
-            EXPECT_TRUE(read);
-            EXPECT_LE(sequence.memory().kv_bytes_now, sequence.memory().kv_bytes_budget);
-            return accounted_peak(sequence);
-        };
-        // The heads of a layer may come to hold unequally many tokens, so the layer in flight is not of one size.
-        const auto of_short = static_cast<double>(peak(1500));
-        EXPECT_LT(static_cast<double>(peak(tokens.size())), 1.1 * of_short);
-    }
-}
-
-TEST(Decode, AGenerationOfAnyLengthHoldsTheBoundAndTakesNoMoreMemory) {
-    const auto engine = load("f32", 64);
-    const auto tokens = test::sample_tokens(engine, 300);
-    for (const auto* policy : {"cake", "h2o", "ada-snapkv", "keydiff"}) {
-        SCOPED_TRACE(policy);
-        auto sequence = start(engine, {.policy = policy, .budget = TokensPerLayer{64}, .evict_interval = 8});
-        append(sequence, tokens);
-        uint64_t peak = 0;
-        int64_t n = 0;
-        for ([[maybe_unused]] const Token token : sequence.generate({.max_tokens = 3000, .ignore_eos = true})) {
-            EXPECT_LE(sequence.memory().kv_bytes_now, sequence.memory().kv_bytes_budget);
-            if (++n == 1000) peak = accounted_peak(sequence);
-        }
-        EXPECT_EQ(n, 3000);
-        EXPECT_EQ(sequence.n_tokens(), 3299) << "the last one is not read before it has to be";
-        EXPECT_EQ(accounted_peak(sequence), peak);
-    }
-}
-
 TEST(Append, SeveralSequencesReadATextAsEachDoesAlone) {
     const auto engine = load("f32", 64);
     const auto tokens = test::sample_tokens(engine, 500);
@@ -227,18 +166,6 @@ TEST(Append, SeveralSequencesReadATextAsEachDoesAlone) {
     unlike.push_back(start(engine, {.window = 16}));
     unlike.push_back(start(engine, {.window = 17}));
     EXPECT_FALSE(append_to_all(unlike, tokens));
-}
-
-TEST(Append, TurnsAfterDecodingUseTheWholeBudgetInEveryLayer) {
-    const auto engine = load("f32");
-    const auto tokens = test::sample_tokens(engine, 1000);
-    auto sequence = start(engine, {.policy = "snapkv", .budget = TokensPerLayer{256}, .evict_interval = 16});
-    append(sequence, tokens);
-    for (int turn = 0; turn < 6; turn++) {
-        for (int i = 0; i < 16; i++) ASSERT_TRUE(sequence.decode(tokens[static_cast<size_t>(i)]));
-        append(sequence, std::span(tokens).first(100));
-        for (const auto& layer : sequence.layers()) EXPECT_GE(layer.kept, 256 - 16 - 1);
-    }
 }
 
 TEST(Generate, InPartsIsAtOnceAndATurnReadsTheLastTokenToo) {
@@ -284,218 +211,6 @@ TEST(Engine, SequencesOnSeveralThreadsGiveWhatTheyGiveAlone) {
     for (auto& thread : threads) EXPECT_EQ(thread.get(), alone);
 }
 
-struct Kept {
-    std::string policy;
-    std::string cache_type = "f16";
-};
-
-class Bound : public testing::TestWithParam<Kept> {};
-
-TEST_P(Bound, HoldsInPrefillDecodingAndFurtherSegments) {
-    const auto engine = load("f32", 64);
-    const auto tokens = test::sample_tokens(engine, 1500);
-    auto sequence = start(engine, {.policy = GetParam().policy,
-                                   .budget = TokensPerLayer{96},
-                                   .window = 16,
-                                   .cache_type_k = GetParam().cache_type,
-                                   .cache_type_v = GetParam().cache_type});
-    const auto expect_bound = [&] {
-        const auto memory = sequence.memory();
-        EXPECT_LE(memory.kv_bytes_now, memory.kv_bytes_budget);
-        EXPECT_LE(memory.kv_bytes_peak, memory.kv_bytes_budget + memory.layer_bytes);
-        int64_t kept = 0;
-        for (const auto& layer : sequence.layers()) {
-            EXPECT_GE(layer.kept, std::min<int64_t>(16, sequence.n_tokens()));
-            kept += layer.kept;
-        }
-        EXPECT_LE(kept, 96 * engine.info().n_layer);
-        EXPECT_TRUE(std::ranges::all_of(sequence.logits(), [](float x) { return std::isfinite(x); }));
-    };
-    append(sequence, std::span(tokens).first(1000));
-    expect_bound();
-    for (int i = 0; i < 200; i++) {
-        ASSERT_TRUE(sequence.decode(tokens[static_cast<size_t>(i)]));
-        expect_bound();
-    }
-    append(sequence, std::span(tokens).subspan(1000, 3));
-    expect_bound();
-    append(sequence, std::span(tokens).subspan(1003));
-    expect_bound();
-    EXPECT_EQ(sequence.n_tokens(), 1700);
-}
-
-INSTANTIATE_TEST_SUITE_P(Policies, Bound,
-                         testing::Values(Kept{"cake"}, Kept{"snapkv"}, Kept{"pyramidkv"}, Kept{"streaming-llm"},
-                                         Kept{"h2o"}, Kept{"tova"}, Kept{"knorm"}, Kept{"keydiff"}, Kept{"ada-snapkv"},
-                                         Kept{"cake:preference-heads"}, Kept{"tova:adaptive-heads"},
-                                         Kept{"cake", "q8_0"}, Kept{"cake", "q4_0"}, Kept{"cake", "f32"},
-                                         Kept{"cake", "bf16"}),
-                         [](const auto& instance) {
-                             std::string name = instance.param.policy + "_" + instance.param.cache_type;
-                             std::ranges::replace_if(name, [](char c) { return c == '-' || c == ':'; }, '_');
-                             return name;
-                         });
-
-TEST(Combinations, EveryScorerAllocatorAndCacheTypeGeneratesWithinTheBound) {
-    const auto engine = load("f32", 64);
-    const auto tokens = test::sample_tokens(engine, 260);
-    for (const auto& scorer : scorer_names()) {
-        for (const auto& allocator : allocator_names()) {
-            for (const auto* type : {"f32", "f16", "bf16", "q8_0", "q4_0"}) {
-                SCOPED_TRACE(scorer.name + " " + allocator.name + " " + type);
-                auto sequence = start(engine, {.budget = TokensPerLayer{48},
-                                               .scorer = scorer.name,
-                                               .allocator = allocator.name,
-                                               .window = 8,
-                                               .cache_type_k = type,
-                                               .cache_type_v = type});
-                append(sequence, std::span(tokens).first(200));
-                size_t n = 0;
-                for ([[maybe_unused]] const Token token :
-                     sequence.generate({.max_tokens = 24, .ignore_eos = true, .sampling = {.temperature = 0}}))
-                    n++;
-                EXPECT_EQ(n, 24U) << sequence.error().message;
-                append(sequence, std::span(tokens).subspan(200));
-                ASSERT_TRUE(sequence.decode(tokens[0]));
-                int64_t kept = 0;
-                for (const auto& layer : sequence.layers()) kept += layer.kept;
-                EXPECT_LE(kept, 48 * engine.info().n_layer);
-                EXPECT_GE(kept, 40 * engine.info().n_layer) << "the budget is there to be used";
-                EXPECT_LE(sequence.memory().kv_bytes_now, sequence.memory().kv_bytes_budget);
-                EXPECT_TRUE(std::ranges::all_of(sequence.logits(), [](float x) { return std::isfinite(x); }));
-            }
-        }
-    }
-}
-
-/// Makes a scorer known whose scores `score` gives, once; tests of one process may ask again.
-void know(const std::string& name, ScorerReads reads, std::function<std::vector<float>(const ScorerInput&)> score) {
-    const auto known = scorer_names();
-    if (std::ranges::contains(known, name, &Named::name)) return;
-    const auto added = add_scorer({.name = name, .summary = "of a test", .reads = reads, .score = std::move(score)});
-    if (!added) throw std::runtime_error(added.error().message);
-}
-
-/// What a scorer was shown last of each layer and KV head.
-struct Shown {
-    std::vector<float> sum;
-    std::vector<float> mean;
-};
-std::map<std::pair<int32_t, int32_t>, Shown>& shown() {
-    static std::map<std::pair<int32_t, int32_t>, Shown> inputs;
-    return inputs;
-}
-
-SequenceOptions probe(int64_t budget, int32_t window) {
-    know("probe", {.window = true, .all_queries = true}, [](const ScorerInput& input) {
-        const auto& keys = input.scored();
-        shown()[{input.layer, input.head}] = {.sum = {keys.sum.begin(), keys.sum.end()},
-                                              .mean = {keys.mean.begin(), keys.mean.end()}};
-        return std::vector<float>(keys.positions.size());
-    });
-    return {.policy = "probe:uniform",
-            .budget = TokensPerLayer{budget},
-            .window = window,
-            .evict_interval = 1,
-            .cache_type_k = "f32",
-            .cache_type_v = "f32"};
-}
-
-TEST(AllQueries, GiveTheFirstTokenItsOwnAttentionAndThatOfAllOthers) {
-    const auto engine = load("f32", 64);
-    auto sequence = start(engine, probe(199, 199));
-    append(sequence, test::sample_tokens(engine, 200));
-    const auto group = static_cast<size_t>(engine.info().n_head / engine.info().n_head_kv);
-    ASSERT_EQ(shown().size(), static_cast<size_t>(engine.info().n_layer * engine.info().n_head_kv));
-    for (const auto& [layer_and_head, input] : shown()) {
-        ASSERT_EQ(input.sum.size(), 1U);
-        ASSERT_EQ(input.mean.size(), group);
-        float mean = 0;
-        for (const float m : input.mean) mean += m / static_cast<float>(group);
-        EXPECT_NEAR(input.sum[0], 1 + 199 * mean, 1e-3)
-            << "layer " << layer_and_head.first << " head " << layer_and_head.second;
-    }
-}
-
-TEST(AllQueries, AreCountedOnceInChunksInSegmentsAndInDecoding) {
-    const auto engine = load("f32", 512);
-    const auto in_chunks = load("f32", 33);
-    const auto tokens = test::sample_tokens(engine, 301);
-    auto reference = start(engine, probe(300, 16));
-    append(reference, tokens);
-    // Of the first layer: later ones have been read over caches that differ.
-    const auto expected = shown()[{0, 1}].sum;
-    ASSERT_EQ(expected.size(), 285U);
-    const auto expect_same = [&] {
-        const auto& sum = shown()[{0, 1}].sum;
-        ASSERT_EQ(sum.size(), expected.size());
-        for (size_t j = 0; j < sum.size(); j++) ASSERT_NEAR(sum[j], expected[j], 1e-3 + 1e-3 * expected[j]) << j;
-        shown().clear();
-    };
-    auto chunked = start(in_chunks, probe(300, 16));
-    append(chunked, tokens);
-    expect_same();
-    auto in_segments = start(engine, probe(300, 16));
-    append(in_segments, std::span(tokens).first(120));
-    append(in_segments, std::span(tokens).subspan(120));
-    expect_same();
-    auto decoded = start(engine, probe(300, 16));
-    append(decoded, std::span(tokens).first(200));
-    for (size_t i = 200; i < 250; i++) ASSERT_TRUE(decoded.decode(tokens[i]));
-    append(decoded, std::span(tokens).subspan(250));
-    expect_same();
-}
-
-TEST(Window, IsOfTheLastTokensWhateverSegmentTheyWereReadIn) {
-    const auto engine = load("f32", 64);
-    const auto tokens = test::sample_tokens(engine, 206);
-    auto at_once = start(engine, probe(205, 16));
-    append(at_once, tokens);
-    const auto expected = shown()[{0, 1}].mean;
-    ASSERT_EQ(expected.size(), 190U * 2);
-    auto in_parts = start(engine, probe(205, 16));
-    append(in_parts, std::span(tokens).first(200));
-    append(in_parts, std::span(tokens).subspan(200, 2));
-    ASSERT_TRUE(in_parts.decode(tokens[202]));
-    append(in_parts, std::span(tokens).subspan(203));
-    const auto& mean = shown()[{0, 1}].mean;
-    ASSERT_EQ(mean.size(), expected.size());
-    for (size_t i = 0; i < mean.size(); i++) ASSERT_NEAR(mean[i], expected[i], 1e-5) << i;
-}
-
-TEST(Scorers, OfOnesOwnThatFailAreErrorsAndTheirOddNumbersHarmless) {
-    know("throws", {}, [](const ScorerInput&) -> std::vector<float> { throw std::runtime_error("no opinion"); });
-    know("short", {}, [](const ScorerInput&) { return std::vector<float>(3); });
-    know("odd", {.keys = true}, [](const ScorerInput& input) {
-        std::vector<float> scores(input.scored().positions.size(), NAN);
-        for (size_t i = 0; i < scores.size(); i += 3) scores[i] = INFINITY;
-        return scores;
-    });
-    const auto engine = load("f32");
-    const auto tokens = test::sample_tokens(engine, 300);
-    const auto error_of = [&](const std::string& policy) {
-        const auto read = start(engine, {.policy = policy, .budget = TokensPerLayer{64}}).append(tokens);
-        return read ? "" : read.error().message;
-    };
-    EXPECT_EQ(error_of("throws:uniform"), "the scorer throws failed: no opinion");
-    EXPECT_EQ(error_of("short:preference"), "the scorer short gave 3 scores for 268 keys");
-    for (const auto* policy : {"odd:uniform", "odd:adaptive-heads"}) {
-        auto sequence = start(engine, {.policy = policy, .budget = TokensPerLayer{64}});
-        append(sequence, tokens);
-        for (int i = 0; i < 100; i++) ASSERT_TRUE(sequence.decode(tokens[static_cast<size_t>(i)]));
-    }
-}
-
-TEST(Bound, SmallestBudgetIsTheWindow) {
-    const auto engine = load("f32");
-    const auto tokens = test::sample_tokens(engine, 400);
-    EXPECT_FALSE(engine.sequence({.budget = TokensPerLayer{31}}));
-    auto sequence = start(engine, {.budget = TokensPerLayer{32}});
-    append(sequence, tokens);
-    for (int i = 0; i < 50; i++) ASSERT_TRUE(sequence.decode(tokens[static_cast<size_t>(i)]));
-    for (const auto& layer : sequence.layers()) EXPECT_LE(layer.kept, 32);
-}
-
 TEST(Generate, GoesOnWhereAShortPromptLeftRoomUpToTheBudget) {
     const auto engine = load("f32");
     const auto tokens = test::sample_tokens(engine, 40);
@@ -534,6 +249,35 @@ TEST(Generate, SaysThatAFullCacheHasNoRoom) {
     EXPECT_FALSE(start(engine, full(20)).append(tokens));
 }
 
+TEST(Append, InSegmentsTakesAShareOfTheWholeTextAndRefusesBeforeReadingAny) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 800);
+    auto sequence = start(engine, {.budget = KvRatio{0.25}});
+    ASSERT_TRUE(sequence.append(tokens, {.segment = 100}));
+    EXPECT_EQ(sequence.memory().budget_tokens_per_layer, 200);
+
+    auto bounded = start(engine, full(500));
+    EXPECT_FALSE(bounded.append(tokens, {.segment = 100}));
+    EXPECT_EQ(bounded.n_tokens(), 0);
+    EXPECT_TRUE(bounded.append(std::span(tokens).first(500), {.segment = 100}));
+
+    auto stopped = start(engine, {.budget = TokensPerLayer{64}});
+    EXPECT_FALSE(
+        stopped.append(tokens, {.progress = [](int64_t done, int64_t) { return done < 300; }, .segment = 100}));
+    EXPECT_FALSE(stopped.append(tokens)) << "a part of the text has been read";
+}
+
+TEST(Decode, ReadsTheGeneratedTokenFirstAndCountsIt) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 20);
+    auto sequence = start(engine, full(22));
+    append(sequence, tokens);
+    EXPECT_EQ(test::generate(sequence, 1).size(), 1U);
+    EXPECT_TRUE(sequence.decode(tokens[0]));
+    EXPECT_EQ(sequence.n_tokens(), 22);
+    EXPECT_FALSE(sequence.decode(tokens[0]));
+}
+
 TEST(Append, RefusesNothingAndTokensOutsideTheVocabulary) {
     const auto engine = load("f32");
     auto sequence = start(engine, {});
@@ -550,38 +294,6 @@ TEST(Append, ACancelledTextCanNotGoOn) {
     auto sequence = start(engine, {});
     EXPECT_FALSE(sequence.append(tokens, {.progress = [](int64_t, int64_t) { return false; }}));
     EXPECT_FALSE(sequence.append(tokens));
-}
-
-TEST(Budget, MeansTheSameInTokensBytesAndShare) {
-    const auto engine = load("f32");
-    const auto tokens = test::sample_tokens(engine, 1000);
-    const auto per_token =
-        *engine.kv_bytes_per_token_and_layer("f16", "f16") * static_cast<uint64_t>(engine.info().n_layer);
-    for (const Budget& budget : {Budget{TokensPerLayer{100}}, Budget{KvBytes{per_token * 100}}, Budget{KvRatio{0.1}}}) {
-        auto sequence = start(engine, {.budget = budget});
-        append(sequence, tokens);
-        EXPECT_EQ(sequence.memory().budget_tokens_per_layer, 100);
-        EXPECT_EQ(sequence.memory().kv_bytes_budget, per_token * 100);
-    }
-}
-
-TEST(Budget, AShareOfAShortPromptIsAtLeastTheWindow) {
-    const auto engine = load("f32");
-    const auto tokens = test::sample_tokens(engine, 40);
-    auto sequence = start(engine, {.budget = KvRatio{0.05}});
-    append(sequence, tokens);
-    EXPECT_EQ(sequence.memory().budget_tokens_per_layer, 32);
-}
-
-TEST(Budget, AnIntervalThatLeavesNothingToBeWonIsRefused) {
-    const auto engine = load("f32");
-    const auto tokens = test::sample_tokens(engine, 40);
-    auto good = start(engine, {.budget = TokensPerLayer{256}, .evict_interval = 112});
-    append(good, tokens);
-    auto bad = start(engine, {.budget = TokensPerLayer{256}, .evict_interval = 113});
-    const auto read = bad.append(tokens);
-    ASSERT_FALSE(read);
-    EXPECT_NE(read.error().message.find("at most 112"), std::string::npos) << read.error().message;
 }
 
 TEST(Options, WrongOnesAreRefusedByName) {

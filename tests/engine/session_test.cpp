@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -7,8 +8,9 @@
 #include <filesystem>
 #include <format>
 #include <fstream>
+#include <functional>
+#include <nlohmann/json.hpp>
 #include <random>
-#include <stdexcept>
 
 #include "cake/engine.hpp"
 #include "support/test_models.hpp"
@@ -17,38 +19,21 @@ namespace cake {
 namespace {
 
 namespace fs = std::filesystem;
+using test::generate;
 using Bytes = std::vector<char>;
+using Json = nlohmann::json;
 
 class Session : public testing::Test {
   protected:
     Session() { fs::create_directories(folder); }
     ~Session() override { fs::remove_all(folder); }
 
-    static Engine load_engine(const std::string& name) {
-        auto engine = Engine::load(test::model_path(name), {.threads = 1, .n_batch = 64});
-        if (!engine) throw std::runtime_error(engine.error().message);
-        return std::move(*engine);
-    }
-
-    Sequence start(const SequenceOptions& options) const {
-        auto sequence = engine.sequence(options);
-        if (!sequence) throw std::runtime_error(sequence.error().message);
-        return std::move(*sequence);
-    }
-
     /// A text read and an answer begun: its last token has not been read yet.
     Sequence begun(const SequenceOptions& options) const {
-        auto sequence = start(options);
-        if (auto read = sequence.append(tokens); !read) throw std::runtime_error(read.error().message);
+        auto sequence = test::start(engine, options);
+        test::append(sequence, tokens);
         generate(sequence, 20);
         return sequence;
-    }
-
-    static std::vector<Token> generate(Sequence& sequence, int64_t n) {
-        std::vector<Token> result;
-        for (const Token t : sequence.generate({.max_tokens = n, .ignore_eos = true, .sampling = {.temperature = 0}}))
-            result.push_back(t);
-        return result;
     }
 
     std::string error_of(const std::string& file) const {
@@ -69,9 +54,25 @@ class Session : public testing::Test {
         std::memcpy(bytes.data() + bytes.size() - sizeof(sum), &sum, sizeof(sum));
     }
 
+    /// Changes what a saved session says of itself, and makes it look whole.
+    void edit_header(const std::function<void(Json&)>& edit) const {
+        auto bytes = read(path);
+        uint32_t n = 0;
+        std::memcpy(&n, bytes.data() + 12, sizeof(n));
+        auto header = Json::parse(bytes.begin() + 16, bytes.begin() + 16 + n);
+        edit(header);
+        const auto text = header.dump();
+        const auto n_new = static_cast<uint32_t>(text.size());
+        std::memcpy(bytes.data() + 12, &n_new, sizeof(n_new));
+        bytes.erase(bytes.begin() + 16, bytes.begin() + 16 + n);
+        bytes.insert(bytes.begin() + 16, text.begin(), text.end());
+        seal(bytes);
+        write(path, bytes);
+    }
+
     const fs::path folder = fs::temp_directory_path() / std::format("cake-session-{}", ::getpid());
     const std::string path = folder / "a.session";
-    const Engine engine = load_engine("f32");
+    const Engine engine = test::load("f32", 64);
     const std::vector<Token> tokens = test::sample_tokens(engine, 260);
 };
 
@@ -121,7 +122,7 @@ TEST_F(Session, IsSavedOverAnEarlierOneAndLeavesNoOtherFile) {
 }
 
 TEST_F(Session, CannotBeSavedWhereThereIsNothingOrNowhere) {
-    EXPECT_FALSE(start({}).save(path)) << "nothing has been read";
+    EXPECT_FALSE(test::start(engine, {}).save(path)) << "nothing has been read";
     auto sequence = begun({.budget = TokensPerLayer{64}});
     EXPECT_FALSE(sequence.save(folder / "none" / "a.session"));
     const auto into_folder = sequence.save(folder);
@@ -153,7 +154,7 @@ TEST_F(Session, OfAnotherKindIsRefusedWithItsReason) {
     expect(path, "version 2");
 
     ASSERT_TRUE(sequence.save(path));
-    const auto other = load_engine("tied");
+    const auto other = test::load("tied");
     const auto loaded = Sequence::load(other, path);
     ASSERT_FALSE(loaded);
     EXPECT_NE(loaded.error().message.find("another model"), std::string::npos) << loaded.error().message;
@@ -172,6 +173,116 @@ TEST_F(Session, CutAnywhereIsRefused) {
         seal(bytes);
         write(cut, bytes);
         ASSERT_NE(error_of(cut), "") << n << ", with a checksum that is right";
+    }
+}
+
+TEST_F(Session, OfWhatTheEngineWouldNotLeaveIsRefused) {
+    // The size of a file is right wherever lengths keep their sum.
+    const auto shift = [](int64_t length, int64_t capacity) {
+        return [=](Json& header) {
+            auto& runs = header["layers"][1]["runs"];
+            const auto add = [](Json& number, int64_t n) { number = number.get<int64_t>() + n; };
+            for (const int sign : {1, -1}) {
+                add(runs[sign > 0 ? 0 : 1][0], sign * length);
+                add(runs[sign > 0 ? 0 : 1][1], sign * capacity);
+            }
+        };
+    };
+    const auto grow_budget = [](Json& header, int64_t n) {
+        auto& layer = header["layers"][0];
+        layer["budget"] = layer["budget"].get<int64_t>() + n;
+        for (auto& run : layer["runs"]) run[1] = run[1].get<int64_t>() + n;
+    };
+    const SequenceOptions cake{.budget = TokensPerLayer{50}, .window = 8};
+    const SequenceOptions full{.policy = "full", .max_tokens = 400};
+    const struct {
+        const char* what;
+        SequenceOptions options;
+        std::function<void(Json&)> edit;
+        const char* reason;
+    } cases[] = {
+        {"heads of unequal length", cake, shift(3, 3), "layers"},
+        {"heads with unequal room", cake, shift(0, 3), "layers"},
+        {"a full cache that does not hold the text", full,
+         [](Json& header) {
+             header["n_tokens"] = header["n_tokens"].get<int64_t>() - 1;
+             header["ring"] = {0, 0};
+         },
+         "layers"},
+        {"a full cache without the room of its context", full,
+         [](Json& header) {
+             for (auto& layer : header["layers"]) {
+                 layer["budget"] = layer["budget"].get<int64_t>() - 100;
+                 for (auto& run : layer["runs"]) run[1] = run[1].get<int64_t>() - 100;
+             }
+         },
+         "layers"},
+        {"a layer with more room than the others", cake, [&](Json& header) { grow_budget(header, 1); }, "room left"},
+        {"a window that does not fit", cake, [](Json& header) { header["options"]["window"] = 49; }, "ring"},
+        {"a budget that is not that of its layers", cake, [](Json& header) { header["tokens_per_layer"] = 45; },
+         "more than its budget"},
+        {"a budget without end", cake,
+         [](Json& header) {
+             header["tokens_per_layer"] = 1'000'000'000;
+             header["options"]["evict_interval"] = 2;
+         },
+         ""},
+        {"more queries unread than there are", cake, [](Json& header) { header["layers"][0]["n_unread"] = 1; },
+         "layers"},
+        {"a note that is too long", cake, [](Json& header) { header["note"] = std::string(size_t{9} << 20U, 'x'); },
+         "note"},
+        {"a header that nests deep", cake,
+         [](Json& header) {
+             Json deep = Json::array();
+             for (int i = 0; i < 100; i++) deep = Json::array({deep});
+             header["deep"] = deep;
+         },
+         "not JSON"},
+    };
+    for (const auto& each : cases) {
+        SCOPED_TRACE(each.what);
+        ASSERT_TRUE(begun(each.options).save(path));
+        ASSERT_EQ(error_of(path), "");
+        edit_header(each.edit);
+        const auto error = error_of(path);
+        if (std::string_view(each.reason).empty()) continue;  // no less than the machine's memory tells
+        EXPECT_TRUE(error.starts_with(path + ": ")) << error;
+        EXPECT_NE(error.find(each.reason), std::string::npos) << error;
+    }
+}
+
+TEST_F(Session, OfTheSmallestBudgetGoesOn) {
+    for (const auto* policy : {"cake", "h2o:adaptive-heads", "keydiff"}) {
+        SCOPED_TRACE(policy);
+        auto kept = begun({.policy = policy, .budget = TokensPerLayer{1}, .window = 1});
+        ASSERT_TRUE(kept.save(path));
+        auto loaded = Sequence::load(engine, path);
+        ASSERT_TRUE(loaded) << loaded.error().message;
+        EXPECT_EQ(generate(*loaded, 10), generate(kept, 10));
+    }
+}
+
+TEST_F(Session, WithNumbersThatAreNoneIsHarmless) {
+    for (const auto* policy : {"cake", "h2o", "ada-snapkv"}) {
+        SCOPED_TRACE(policy);
+        ASSERT_TRUE(begun({.policy = policy, .budget = TokensPerLayer{40}, .window = 8}).save(path));
+        const auto whole = read(path);
+        uint32_t header_bytes = 0;
+        std::memcpy(&header_bytes, whole.data() + 12, sizeof(header_bytes));
+        // All bits set are a NaN: first in the window's queries, which come behind the logits, then in the last values.
+        const size_t queries = 16 + header_bytes + sizeof(float) * static_cast<size_t>(engine.info().n_vocab);
+        for (const size_t at : {queries, whole.size() - 8 - 64}) {
+            auto bytes = whole;
+            std::fill_n(bytes.begin() + static_cast<ptrdiff_t>(at), 64, '\xFF');
+            seal(bytes);
+            write(path, bytes);
+            auto loaded = Sequence::load(engine, path);
+            ASSERT_TRUE(loaded) << loaded.error().message;
+            generate(*loaded, 60);
+            EXPECT_TRUE(at == queries || loaded->error().message.contains("not finite")) << loaded->error().message;
+            EXPECT_TRUE(loaded->append(std::span(tokens).first(100)));
+            EXPECT_LE(loaded->memory().kv_bytes_now, loaded->memory().kv_bytes_budget);
+        }
     }
 }
 

@@ -2,8 +2,38 @@
 
 #include <format>
 #include <stdexcept>
+#include <utility>
 
 namespace cake::test {
+
+namespace {
+
+template <typename T>
+T value_of(Result<T> result) {
+    if (!result) throw std::runtime_error(result.error().message);
+    return std::move(*result);
+}
+
+}  // namespace
+
+Engine load(const std::string& name, int32_t n_batch) {
+    return value_of(Engine::load(model_path(name), {.threads = 2, .n_batch = n_batch}));
+}
+
+Sequence start(const Engine& engine, const SequenceOptions& options) {
+    return value_of(engine.sequence(options));
+}
+
+void append(Sequence& sequence, std::span<const Token> tokens) {
+    if (const auto read = sequence.append(tokens); !read) throw std::runtime_error(read.error().message);
+}
+
+std::vector<Token> generate(Sequence& sequence, int64_t n) {
+    std::vector<Token> result;
+    for (const Token t : sequence.generate({.max_tokens = n, .ignore_eos = true, .sampling = {.temperature = 0}}))
+        result.push_back(t);
+    return result;
+}
 
 std::vector<Token> sample_tokens(const Engine& engine, size_t n) {
     std::string text;
@@ -13,9 +43,7 @@ std::vector<Token> sample_tokens(const Engine& engine, size_t n) {
             text += std::format("On day {} the {} crossed the {} river and {} of them came back. ", day * 7919 % 1009,
                                 day % 3 == 0 ? "riders" : "whalers", day % 5 == 0 ? "frozen" : "wide", day * day % 83);
         }
-        auto result = engine.tokenize(text);
-        if (!result) throw std::runtime_error(result.error().message);
-        tokens = std::move(*result);
+        tokens = value_of(engine.tokenize(text));
     }
     tokens.resize(n);
     return tokens;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,13 @@ namespace cake::test {
 inline std::string model_path(const std::string& name) {
     return std::string(CAKE_TEST_MODELS) + "/" + name + ".gguf";
 }
+
+/// One of them, ready; what follows throws where anything goes wrong that a test does not ask about.
+Engine load(const std::string& name, int32_t n_batch = 512);
+Sequence start(const Engine& engine, const SequenceOptions& options);
+void append(Sequence& sequence, std::span<const Token> tokens);
+/// The likeliest tokens, past the end of text too.
+std::vector<Token> generate(Sequence& sequence, int64_t n);
 
 /// English enough for a tokenizer; as many tokens as are asked for.
 std::vector<Token> sample_tokens(const Engine& engine, size_t n);

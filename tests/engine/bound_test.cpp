@@ -1,0 +1,233 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "cake/engine.hpp"
+#include "cake/policy.hpp"
+#include "support/test_models.hpp"
+
+namespace cake {
+namespace {
+
+using test::append;
+using test::generate;
+using test::load;
+using test::start;
+
+struct Kept {
+    std::string policy;
+    std::string cache_type = "f16";
+};
+
+class Bound : public testing::TestWithParam<Kept> {};
+
+TEST_P(Bound, HoldsInPrefillDecodingAndFurtherSegments) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 1500);
+    auto sequence = start(engine, {.policy = GetParam().policy,
+                                   .budget = TokensPerLayer{96},
+                                   .window = 16,
+                                   .cache_type_k = GetParam().cache_type,
+                                   .cache_type_v = GetParam().cache_type});
+    const auto expect_bound = [&] {
+        const auto memory = sequence.memory();
+        EXPECT_LE(memory.kv_bytes_now, memory.kv_bytes_budget);
+        EXPECT_LE(memory.kv_bytes_peak, memory.kv_bytes_budget + memory.layer_bytes);
+        int64_t kept = 0;
+        for (const auto& layer : sequence.layers()) {
+            EXPECT_GE(layer.kept, std::min<int64_t>(16, sequence.n_tokens()));
+            kept += layer.kept;
+        }
+        EXPECT_LE(kept, 96 * engine.info().n_layer);
+        EXPECT_TRUE(std::ranges::all_of(sequence.logits(), [](float x) { return std::isfinite(x); }));
+    };
+    append(sequence, std::span(tokens).first(1000));
+    expect_bound();
+    for (int i = 0; i < 200; i++) {
+        ASSERT_TRUE(sequence.decode(tokens[static_cast<size_t>(i)]));
+        expect_bound();
+    }
+    append(sequence, std::span(tokens).subspan(1000, 3));
+    expect_bound();
+    append(sequence, std::span(tokens).subspan(1003));
+    expect_bound();
+    EXPECT_EQ(sequence.n_tokens(), 1700);
+}
+
+INSTANTIATE_TEST_SUITE_P(Policies, Bound,
+                         testing::Values(Kept{"cake"}, Kept{"snapkv"}, Kept{"pyramidkv"}, Kept{"streaming-llm"},
+                                         Kept{"h2o"}, Kept{"tova"}, Kept{"knorm"}, Kept{"keydiff"}, Kept{"ada-snapkv"},
+                                         Kept{"cake:preference-heads"}, Kept{"tova:adaptive-heads"},
+                                         Kept{"cake", "q8_0"}, Kept{"cake", "q4_0"}, Kept{"cake", "f32"},
+                                         Kept{"cake", "bf16"}),
+                         [](const auto& instance) {
+                             std::string name = instance.param.policy + "_" + instance.param.cache_type;
+                             std::ranges::replace_if(name, [](char c) { return c == '-' || c == ':'; }, '_');
+                             return name;
+                         });
+
+/// Layers share a budget so unequally that some have no more than their windows, and slack that reaches into those.
+TEST(Bound, HoldsOverTurnsOfAnyLength) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 200);
+    for (const auto* policy : {"cake", "cake:preference-heads"}) {
+        for (uint64_t seed = 1; seed <= 25; seed++) {
+            SCOPED_TRACE(testing::Message() << policy << " seed " << seed);
+            std::mt19937_64 random(seed);
+            const auto draw = [&](int32_t least, int32_t most) {
+                return least + static_cast<int32_t>(random() % static_cast<uint64_t>(most - least + 1));
+            };
+            const int32_t window = draw(1, 24);
+            const int32_t budget = window + draw(0, 40);
+            const double skew[] = {0.02, 1, 50};
+            auto sequence = start(engine, {.policy = policy,
+                                           .budget = TokensPerLayer{budget},
+                                           .window = window,
+                                           .tau1 = skew[draw(0, 2)],
+                                           .tau2 = skew[draw(0, 2)],
+                                           .evict_interval = std::max(1, (budget - window) / draw(2, 4))});
+            append(sequence, tokens);
+            for (int turn = 0; turn < 8; turn++) {
+                generate(sequence, draw(0, 20));
+                append(sequence, std::span(tokens).first(static_cast<size_t>(draw(1, draw(0, 2) == 0 ? 200 : 6))));
+                int64_t kept = 0;
+                for (const auto& layer : sequence.layers()) kept += layer.kept;
+                EXPECT_LE(kept, budget * engine.info().n_layer);
+            }
+        }
+    }
+}
+
+TEST(Bound, SmallestBudgetIsTheWindow) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 400);
+    EXPECT_FALSE(engine.sequence({.budget = TokensPerLayer{31}}));
+    auto sequence = start(engine, {.budget = TokensPerLayer{32}});
+    append(sequence, tokens);
+    for (int i = 0; i < 50; i++) ASSERT_TRUE(sequence.decode(tokens[static_cast<size_t>(i)]));
+    for (const auto& layer : sequence.layers()) EXPECT_LE(layer.kept, 32);
+}
+
+/// Peaks of everything that is accounted.
+uint64_t accounted_peak(const Sequence& sequence) {
+    const auto memory = sequence.memory();
+    return memory.kv_bytes_peak + memory.hidden_bytes_peak + memory.compute_bytes_peak;
+}
+
+TEST(Append, ALongStreamTakesNoMoreMemoryThanAShortOne) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 12000);
+    for (const auto* policy : {"cake", "h2o", "ada-snapkv", "streaming-llm"}) {
+        SCOPED_TRACE(policy);
+        const auto peak = [&](size_t n) {
+            auto sequence = start(engine, {.policy = policy, .budget = TokensPerLayer{64}});
+            const auto read = sequence.append(std::span(tokens).first(n), {.segment = 256});
+            EXPECT_TRUE(read);
+            EXPECT_LE(sequence.memory().kv_bytes_now, sequence.memory().kv_bytes_budget);
+            return accounted_peak(sequence);
+        };
+        // The heads of a layer may come to hold unequally many tokens, so the layer in flight is not of one size.
+        const auto of_short = static_cast<double>(peak(1500));
+        EXPECT_LT(static_cast<double>(peak(tokens.size())), 1.1 * of_short);
+    }
+}
+
+TEST(Decode, AGenerationOfAnyLengthHoldsTheBoundAndTakesNoMoreMemory) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 300);
+    for (const auto* policy : {"cake", "h2o", "ada-snapkv", "keydiff"}) {
+        SCOPED_TRACE(policy);
+        auto sequence = start(engine, {.policy = policy, .budget = TokensPerLayer{64}, .evict_interval = 8});
+        append(sequence, tokens);
+        uint64_t peak = 0;
+        int64_t n = 0;
+        for ([[maybe_unused]] const Token token : sequence.generate({.max_tokens = 3000, .ignore_eos = true})) {
+            EXPECT_LE(sequence.memory().kv_bytes_now, sequence.memory().kv_bytes_budget);
+            if (++n == 1000) peak = accounted_peak(sequence);
+        }
+        EXPECT_EQ(n, 3000);
+        EXPECT_EQ(sequence.n_tokens(), 3299) << "the last one is not read before it has to be";
+        EXPECT_EQ(accounted_peak(sequence), peak);
+    }
+}
+
+TEST(Append, TurnsAfterDecodingUseTheWholeBudgetInEveryLayer) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 1000);
+    auto sequence = start(engine, {.policy = "snapkv", .budget = TokensPerLayer{256}, .evict_interval = 16});
+    append(sequence, tokens);
+    for (int turn = 0; turn < 6; turn++) {
+        for (int i = 0; i < 16; i++) ASSERT_TRUE(sequence.decode(tokens[static_cast<size_t>(i)]));
+        append(sequence, std::span(tokens).first(100));
+        for (const auto& layer : sequence.layers()) EXPECT_GE(layer.kept, 256 - 16 - 1);
+    }
+}
+
+TEST(Combinations, EveryScorerAllocatorAndCacheTypeGeneratesWithinTheBound) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 260);
+    for (const auto& scorer : scorer_names()) {
+        for (const auto& allocator : allocator_names()) {
+            for (const auto* type : {"f32", "f16", "bf16", "q8_0", "q4_0"}) {
+                SCOPED_TRACE(scorer.name + " " + allocator.name + " " + type);
+                auto sequence = start(engine, {.budget = TokensPerLayer{48},
+                                               .scorer = scorer.name,
+                                               .allocator = allocator.name,
+                                               .window = 8,
+                                               .cache_type_k = type,
+                                               .cache_type_v = type});
+                append(sequence, std::span(tokens).first(200));
+                size_t n = 0;
+                for ([[maybe_unused]] const Token token :
+                     sequence.generate({.max_tokens = 24, .ignore_eos = true, .sampling = {.temperature = 0}}))
+                    n++;
+                EXPECT_EQ(n, 24U) << sequence.error().message;
+                append(sequence, std::span(tokens).subspan(200));
+                ASSERT_TRUE(sequence.decode(tokens[0]));
+                int64_t kept = 0;
+                for (const auto& layer : sequence.layers()) kept += layer.kept;
+                EXPECT_LE(kept, 48 * engine.info().n_layer);
+                EXPECT_GE(kept, 40 * engine.info().n_layer) << "the budget is there to be used";
+                EXPECT_LE(sequence.memory().kv_bytes_now, sequence.memory().kv_bytes_budget);
+                EXPECT_TRUE(std::ranges::all_of(sequence.logits(), [](float x) { return std::isfinite(x); }));
+            }
+        }
+    }
+}
+
+TEST(Budget, MeansTheSameInTokensBytesAndShare) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 1000);
+    const auto per_token =
+        *engine.kv_bytes_per_token_and_layer("f16", "f16") * static_cast<uint64_t>(engine.info().n_layer);
+    for (const Budget& budget : {Budget{TokensPerLayer{100}}, Budget{KvBytes{per_token * 100}}, Budget{KvRatio{0.1}}}) {
+        auto sequence = start(engine, {.budget = budget});
+        append(sequence, tokens);
+        EXPECT_EQ(sequence.memory().budget_tokens_per_layer, 100);
+        EXPECT_EQ(sequence.memory().kv_bytes_budget, per_token * 100);
+    }
+}
+
+TEST(Budget, AShareOfAShortPromptIsAtLeastTheWindow) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 40);
+    auto sequence = start(engine, {.budget = KvRatio{0.05}});
+    append(sequence, tokens);
+    EXPECT_EQ(sequence.memory().budget_tokens_per_layer, 32);
+}
+
+TEST(Budget, AnIntervalThatLeavesNothingToBeWonIsRefused) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 40);
+    auto good = start(engine, {.budget = TokensPerLayer{256}, .evict_interval = 112});
+    append(good, tokens);
+    auto bad = start(engine, {.budget = TokensPerLayer{256}, .evict_interval = 113});
+    const auto read = bad.append(tokens);
+    ASSERT_FALSE(read);
+    EXPECT_NE(read.error().message.find("at most 112"), std::string::npos) << read.error().message;
+}
+
+}  // namespace
+}  // namespace cake

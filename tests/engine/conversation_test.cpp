@@ -1,0 +1,94 @@
+#include "cake/conversation.hpp"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cctype>
+#include <filesystem>
+#include <format>
+#include <stdexcept>
+
+#include "cake/token_stream.hpp"
+#include "support/test_models.hpp"
+
+namespace cake {
+namespace {
+
+const Engine& engine() {
+    static const Engine loaded = test::load("f32", 64);
+    return loaded;
+}
+
+Conversation start() {
+    auto conversation =
+        Conversation::start(engine(), {.sequence = {.budget = TokensPerLayer{128}}, .chat_template = "chatml"});
+    if (!conversation) throw std::runtime_error(conversation.error().message);
+    return std::move(*conversation);
+}
+
+std::string message(const std::string& role, const std::string& content) {
+    return "<|im_start|>" + role + "\n" + content + "<|im_end|>\n";
+}
+
+const std::string kAnswer = "<|im_start|>assistant\n";
+
+int64_t count(const std::string& text, bool continues) {
+    const auto tokens = TokenStream::whole(engine(), text, continues);
+    if (!tokens) throw std::runtime_error(tokens.error().message);
+    return static_cast<int64_t>(tokens->size());
+}
+
+TEST(Conversation, AQuestionThatWasNotAnsweredIsNotReadAgain) {
+    auto asked = start();
+    ASSERT_TRUE(asked.ask("The rain?"));
+    const int64_t n_first = count(message("user", "The rain?") + kAnswer, false);
+    EXPECT_EQ(asked.sequence().n_tokens(), n_first);
+
+    const auto path = std::filesystem::temp_directory_path() / std::format("cake-conversation-{}", ::getpid());
+    ASSERT_TRUE(asked.save(path));
+    auto loaded = Conversation::load(engine(), path, {.chat_template = "chatml"});
+    std::filesystem::remove(path);
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    const int64_t n_second = count("<|im_end|>\n" + message("user", "And Spain?") + kAnswer, true);
+    for (auto* conversation : {&asked, &*loaded}) {
+        ASSERT_TRUE(conversation->ask("And Spain?"));
+        EXPECT_EQ(conversation->sequence().n_tokens(), n_first + n_second);
+        ASSERT_EQ(conversation->messages().size(), 3U);
+        EXPECT_EQ(conversation->messages()[1].role, "assistant");
+    }
+}
+
+TEST(Conversation, WhiteSpaceAtTheEndOfAnAnswerIsReadOnce) {
+    // The model's answers are random: as many are begun as it takes for one that stands at white space.
+    size_t n_seen = 0;
+    for (uint32_t seed = 1; seed <= 20; seed++) {
+        auto conversation = start();
+        ASSERT_TRUE(conversation.ask("The rain?"));
+        for (const auto& piece : conversation.answer(
+                 {.max_tokens = 60, .ignore_eos = true, .sampling = {.temperature = 1, .seed = seed}})) {
+            if (!piece.empty() && std::isspace(static_cast<unsigned char>(piece.back())) != 0) break;
+        }
+        const auto& answer = conversation.messages().back().content;
+        if (answer.empty() || std::isspace(static_cast<unsigned char>(answer.back())) == 0) continue;
+        n_seen++;
+        const int64_t n_before = conversation.sequence().n_tokens() + 1;  // with the last of the answer
+        ASSERT_TRUE(conversation.ask("And Spain?"));
+        EXPECT_EQ(conversation.sequence().n_tokens() - n_before,
+                  count("<|im_end|>\n" + message("user", "And Spain?") + kAnswer, true))
+            << answer;
+    }
+    EXPECT_GT(n_seen, 2U);
+}
+
+TEST(Conversation, AMessageWithAZeroByteIsRefusedAndNotSaid) {
+    auto conversation = start();
+    ASSERT_TRUE(conversation.ask("The rain?"));
+    const auto asked = conversation.ask(std::string("a\0b", 3));
+    ASSERT_FALSE(asked);
+    EXPECT_NE(asked.error().message.find("zero byte"), std::string::npos) << asked.error().message;
+    EXPECT_EQ(conversation.messages().size(), 1U);
+    EXPECT_TRUE(conversation.ask("ab"));
+}
+
+}  // namespace
+}  // namespace cake
