@@ -117,7 +117,10 @@ class Chat {
         const int64_t n_before = conversation_->sequence().n_tokens();
         auto read = ask(document_.empty() ? message : document_ + "\n\n" + message);
         if (!read) {
-            if (!interrupted()) return read;
+            const bool had_document = !document_.empty();
+            document_.clear();  // or every further message would be refused with it
+            if (!interrupted())
+                return had_document ? fail(read.error().message + "; the file that was to be read is put aside") : read;
             return fail("stopped while reading; what was half-read cannot be used: /clear or /load to go on");
         }
         document_.clear();
@@ -145,6 +148,7 @@ class Chat {
         auto text = read_file(name);
         if (!text) return std::unexpected(text.error());
         if (text->empty()) return fail(name + ": is empty");
+        if (text->contains('\0')) return fail(name + ": has a zero byte in it: is it a text?");
         document_ += (document_.empty() ? "" : "\n\n") + *text;
         return tell(std::format("{} bytes will be read before your next message", format_count(text->size())));
     }

@@ -15,7 +15,8 @@
 namespace cake::cli {
 
 Result<Input> Input::open(const std::string& path) {
-    const int fd = path == "-" ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // Without waiting for somebody to open the other end of a pipe: read_some() waits, and can be stopped.
+    const int fd = path == "-" ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return fail(std::format("{}: {}", path, std::strerror(errno)));
     Input input(path, fd);
     struct stat status{};
@@ -53,9 +54,9 @@ Result<std::string> Input::read_some() {
     for (;;) {
         // Waiting ends at a signal, which reading would go on after.
         pollfd waiting{.fd = fd_, .events = POLLIN, .revents = 0};
-        const bool stopped = ::poll(&waiting, 1, -1) < 0 && errno == EINTR && interrupted();
-        const ssize_t n = stopped ? 0 : ::read(fd_, buffer.data(), buffer.size());
-        if (n < 0 && errno == EINTR) continue;
+        if (!interrupted()) ::poll(&waiting, 1, -1);
+        const ssize_t n = interrupted() ? 0 : ::read(fd_, buffer.data(), buffer.size());
+        if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (n < 0) return fail(std::format("{}: {}", path_, std::strerror(errno)));
         buffer.resize(static_cast<size_t>(n));
         n_read_ += static_cast<uint64_t>(n);

@@ -83,11 +83,11 @@ Result<std::string> Conversation::text_since_last_answer() const {
     if (!asked) return asked;
     // Templates add or drop white space around an answer.
     if (whole->starts_with(*asked)) {
-        const auto rest = trimmed(std::string_view(*whole).substr(asked->size()));
-        const auto answer = trimmed(messages_[n_before - 1].content);
-        if (rest.starts_with(answer))
-            return behind({rest.data() + answer.size(), whole->data() + whole->size()},
-                          messages_[n_before - 1].content);
+        const std::string& content = messages_[n_before - 1].content;
+        const auto answer = trimmed(content);
+        const auto rest = std::string_view(*whole).substr(asked->size());
+        const size_t begin = answer.empty() ? 0 : std::min(rest.find_first_not_of(kSpace), rest.size());
+        if (rest.substr(begin).starts_with(answer)) return behind(rest.substr(begin + answer.size()), content);
     }
     // A template that changes answers: begin where it begins the new message.
     const auto before = render(n_before, false);
@@ -117,7 +117,7 @@ std::generator<std::string> Conversation::answer(GenerateOptions options) {
     for (const Token token : sequence_.generate(std::move(options))) {
         std::string piece = engine_.piece(token);
         // A template's text ends at a zero byte.
-        messages_[place].content += piece == std::string_view("\0", 1) ? "\uFFFD" : piece;
+        for (const char byte : piece) messages_[place].content += byte == '\0' ? '?' : byte;
         co_yield std::move(piece);
     }
 }

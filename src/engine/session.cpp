@@ -23,6 +23,11 @@ Json optional_number(const std::optional<double>& value) {
     return value ? Json(*value) : Json(nullptr);
 }
 
+/// The note as it will be read again: what is not UTF-8 in it is replaced, which makes it longer.
+std::string readable(const std::string& note) {
+    return Json::parse(Json(note).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
+}
+
 Json write_options(const SequenceOptions& o) {
     return {{"policy", o.policy},
             {"scorer", o.scorer},
@@ -250,7 +255,7 @@ class Loader {
         };
         ring.n_filled = row(0);
         ring.next = row(1);
-        const bool good = ring.next < n_rows && ring.n_filled <= state_->n_tokens &&
+        const bool good = ring.next < n_rows && ring.n_filled == std::min(n_rows, state_->n_tokens) &&
                           (ring.n_filled == n_rows || ring.next == ring.n_filled);
         if (!good) fields.wrong("ring");
     }
@@ -287,13 +292,15 @@ class Loader {
                        return run.length == state_->n_tokens && run.capacity == budget;
                    });
         }
+        const int64_t window = state_->options.window;
         int64_t room = 0;
         for (const auto& run : runs) {
+            if (run.length < std::min(window, state_->n_tokens)) return false;
             if (state_->allocator->heads == HeadSplit::uniform && run.length != runs.front().length) return false;
             room += run.capacity;
         }
-        const int64_t share = budget + plan_.slack;
-        return share >= state_->options.window && room == share * static_cast<int64_t>(runs.size());
+        return budget >= std::min(window, plan_.tokens_per_layer - plan_.slack) &&
+               room == (budget + plan_.slack) * static_cast<int64_t>(runs.size());
     }
 
     uint64_t n_content_bytes() const {
@@ -359,7 +366,8 @@ Result<void> save_session(const SequenceState& state, const std::string& path) {
     if (state.broken) return fail("an earlier text was not read to its end: there is no session to save");
     if (state.tokens_per_layer == 0 || state.n_tokens == 0)
         return fail("nothing has been read yet: there is no session to save");
-    if (state.note.size() > kMostNoteBytes) return fail("the session's note is longer than 8 MiB");
+    if (state.note.size() > kMostNoteBytes || readable(state.note).size() > kMostNoteBytes)
+        return fail("the session's note is longer than 8 MiB");
     auto writer = SessionWriter::create(path, write_header(state));
     if (!writer) return std::unexpected(writer.error());
     if (auto written = write_content(*writer, state); !written) return written;

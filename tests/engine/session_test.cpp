@@ -130,7 +130,14 @@ TEST_F(Session, CannotBeSavedWhereThereIsNothingOrNowhere) {
     EXPECT_NE(into_folder.error().message.find("plain file"), std::string::npos) << into_folder.error().message;
     sequence.set_note(std::string(size_t{9} << 20U, 'x'));
     EXPECT_FALSE(sequence.save(path));
+    sequence.set_note(std::string(size_t{3} << 20U, '\xFF'));
+    EXPECT_FALSE(sequence.save(path)) << "what is not UTF-8 becomes longer";
     EXPECT_TRUE(fs::is_empty(folder));
+    sequence.set_note("\xFF said");
+    EXPECT_TRUE(sequence.save(path));
+    const auto loaded = Sequence::load(engine, path);
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    EXPECT_EQ(loaded->note(), "\uFFFD said");
 }
 
 TEST_F(Session, OfAnotherKindIsRefusedWithItsReason) {
@@ -204,11 +211,7 @@ TEST_F(Session, OfWhatTheEngineWouldNotLeaveIsRefused) {
         {"heads of unequal length", cake, shift(3, 3), "layers"},
         {"heads with unequal room", cake, shift(0, 3), "layers"},
         {"a full cache that does not hold the text", full,
-         [](Json& header) {
-             header["n_tokens"] = header["n_tokens"].get<int64_t>() - 1;
-             header["ring"] = {0, 0};
-         },
-         "layers"},
+         [](Json& header) { header["n_tokens"] = header["n_tokens"].get<int64_t>() - 1; }, "layers"},
         {"a full cache without the room of its context", full,
          [](Json& header) {
              for (auto& layer : header["layers"]) {
@@ -218,6 +221,18 @@ TEST_F(Session, OfWhatTheEngineWouldNotLeaveIsRefused) {
          },
          "layers"},
         {"a layer with more room than the others", cake, [&](Json& header) { grow_budget(header, 1); }, "room left"},
+        {"heads shorter than the window",
+         {.policy = "ada-snapkv", .budget = TokensPerLayer{50}, .window = 8},
+         [](Json& header) {
+             auto& runs = header["layers"][0]["runs"];
+             const auto n = runs[0][0].get<int64_t>() - 1;
+             for (int i : {0, 1}) {
+                 runs[0][static_cast<size_t>(i)] = runs[0][static_cast<size_t>(i)].get<int64_t>() - n;
+                 runs[1][static_cast<size_t>(i)] = runs[1][static_cast<size_t>(i)].get<int64_t>() + n;
+             }
+         },
+         "layers"},
+        {"no queries", cake, [](Json& header) { header["ring"] = {0, 0}; }, "ring"},
         {"a window that does not fit", cake, [](Json& header) { header["options"]["window"] = 49; }, "ring"},
         {"a budget that is not that of its layers", cake, [](Json& header) { header["tokens_per_layer"] = 45; },
          "more than its budget"},
