@@ -6,8 +6,11 @@ import random
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SHAPE = "--embd 896 --heads 14 --heads-kv 2 --head-dim 64 --ff 4864 --vocab 32000 --ctx 131072 --type q4_0".split()
-
+# What tools/make_model.py is told; the number of layers comes from outside.
+SHAPES = {
+    "0.5B": (24, "--embd 896 --heads 14 --heads-kv 2 --head-dim 64 --ff 4864 --vocab 32000 --ctx 131072 --type q4_0"),
+    "1B": (16, "--embd 2048 --heads 32 --heads-kv 8 --head-dim 64 --ff 8192 --vocab 32000 --ctx 131072 --type q4_0"),
+}
 
 MIB = 1 << 20
 
@@ -17,14 +20,19 @@ def accounted(report):
     return report["kv"]["bytes_peak"] + report["hidden_bytes_peak"] + report["compute_bytes_peak"]
 
 
-def make_model(layers):
-    """A model of random weights in Q4_0, of the shape of a 0.5B model."""
-    path = ROOT / "build" / f"random-{layers}x896-q4_0.gguf"
+def make_model_of(shape, layers=None):
+    """A model of random weights in Q4_0, of a shape's layers or of as many as are asked for."""
+    usual, flags = SHAPES[shape]
+    path = ROOT / "build" / f"random-{shape}-{layers or usual}-layers-q4_0.gguf"
     if not path.exists():
-        subprocess.run(
-            [ROOT / "tools" / "make_model.py", "--out", f"{path}.new", "--layers", str(layers), *SHAPE], check=True)
+        subprocess.run([ROOT / "tools" / "make_model.py", "--out", f"{path}.new", "--layers", str(layers or usual),
+                        *flags.split()], check=True)
         os.rename(f"{path}.new", path)
     return path
+
+
+def make_model(layers):
+    return make_model_of("0.5B", layers)
 
 
 def make_text(tokens):

@@ -19,6 +19,7 @@ struct EngineOptions {
     int32_t threads = 0;    // 0: one for each core
     int32_t n_batch = 512;  // tokens in a chunk of the prefill, 1 to 8,192
     bool repack = true;  // copy weights into a faster layout where there is one; false: leave them in the mapped file
+    bool ggml_attention = false;  // attention as ggml computes it, instead of the kernels of our own; to compare with
 };
 
 /// What a GGUF file is.
@@ -65,6 +66,8 @@ class CAKE_API Engine {
     std::string piece(Token token) const;
 
     const ModelInfo& info() const;
+    /// That compute.
+    int32_t threads() const;
     /// What sequences share; opaque outside the library.
     const std::shared_ptr<const EngineState>& state() const { return state_; }
     /// Bytes of K and V of one token in one layer.

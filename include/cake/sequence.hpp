@@ -101,6 +101,10 @@ class CAKE_API Sequence {
     /// Adds one token, as generate() does.
     Result<void> decode(Token token);
 
+    /// Fills an empty sequence as if a text of so many tokens had been read, with keys and values that are made up: for
+    /// measuring speed at a depth that takes long to reach. What is generated from it means nothing.
+    Result<void> make_up(int64_t n_tokens);
+
     /// Draws tokens one by one; ends at the limit, at the model's end of text, when cancelled, or on an error.
     std::generator<Token> generate(GenerateOptions options);
     FinishReason finish_reason() const;

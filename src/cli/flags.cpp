@@ -29,6 +29,8 @@ void ModelFlags::add_to(CLI::App& app) {
         ->type_name("N")
         ->check(CLI::Range(1, 8192))
         ->capture_default_str();
+    app.add_flag("--ggml-attention", options.ggml_attention,
+                 "attention as ggml computes it, instead of our own kernels; to compare with");
     app.add_flag("--no-repack", no_repack, "compute on the weights as they lie in the file: less memory, slower");
 }
 

@@ -80,7 +80,8 @@ class Decode {
             graph_.add(ggml_set_rows(context, state_.ring.layers[static_cast<size_t>(layer)], flat, ring_row_));
         }
         const auto heads = held_slots(state_.store, layer);
-        return nodes_.finish(layer, hidden, attend(graph_, nodes_, query, buffer, heads, {}));
+        const auto attended = attend(graph_, state_.engine->attention, nodes_, query, buffer, heads);
+        return nodes_.finish(layer, hidden, attended.node);
     }
 
     void write_slots(ggml_tensor* rows, ggml_tensor* values, ggml_tensor* slots) {

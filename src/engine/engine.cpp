@@ -79,9 +79,12 @@ Result<Engine> Engine::load(const std::string& path, const EngineOptions& option
                                 vocabulary->n_tokens(), hparams->n_vocab));
     }
     auto info = describe(*file, *hparams, *weights);
+    const AttentionMethod attention{
+        .kernels = !options.ggml_attention && ggml_backend_buft_is_host(compute->buffer_type()),
+        .n_threads = compute->n_threads()};
     return Engine(std::make_shared<const EngineState>(options, std::move(*file), std::move(*hparams),
-                                                      std::move(*compute), std::move(*weights), std::move(*vocabulary),
-                                                      std::move(info)));
+                                                      std::move(*compute), attention, std::move(*weights),
+                                                      std::move(*vocabulary), std::move(info)));
 }
 
 Engine::Engine(std::shared_ptr<const EngineState> state) : state_(std::move(state)) {}
@@ -112,6 +115,10 @@ Result<std::string> Engine::chat_prompt(const std::string& message) const {
 
 std::string Engine::piece(Token token) const {
     return state_->vocabulary.piece(token);
+}
+
+int32_t Engine::threads() const {
+    return state_->compute.n_threads();
 }
 
 const ModelInfo& Engine::info() const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "cake/engine.hpp"
+#include "engine/attention.hpp"
 #include "model/architecture.hpp"
 #include "model/compute.hpp"
 #include "model/gguf_file.hpp"
@@ -15,6 +16,7 @@ struct EngineState {
     GgufFile file;
     Hparams hparams;
     Compute compute;
+    AttentionMethod attention;
     Weights weights;
     Vocabulary vocabulary;
     ModelInfo info;

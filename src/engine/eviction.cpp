@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "engine/analysis.hpp"
 #include "method/allocator.hpp"
 #include "method/preference.hpp"
 #include "method/selection.hpp"
@@ -131,18 +132,16 @@ void SegmentEviction::make_room_for_decoding() {
 Result<void> add_decoded_attention(GraphRunner& runner, SequenceState& state, int32_t layer) {
     auto& unread = state.n_unread[static_cast<size_t>(layer)];
     if (!state.sums_attention() || unread == 0) return {};
-    const auto slots = held_slots(state.store, layer);
-    const auto age = state.ring.ages();
-    const int32_t n_group = state.hparams().n_group();
-    auto done = for_each_attention(runner, state.hparams(),
-                                   {.queries = state.ring.layers[static_cast<size_t>(layer)],
-                                    .unseen = age,
-                                    .k = state.store.buffer().k(),
-                                    .heads = slots},
-                                   [&](int32_t head, std::span<const float> attention) {
-                                       add_to_sums(state.store.sums(layer, head / n_group), attention, n_group,
-                                                   [&](size_t query) { return age[query] < unread; });
-                                   });
+    AttentionInput input{.queries = state.ring.layers[static_cast<size_t>(layer)],
+                         .window = {},
+                         .k = state.store.buffer().k(),
+                         .heads = held_slots(state.store, layer)};
+    const auto ages = state.ring.ages();
+    for (size_t row = 0; row < ages.size(); row++)
+        if (ages[row] < unread) input.window.push_back({.row = static_cast<int64_t>(row), .unseen = ages[row]});
+    std::vector<std::span<float>> sums;
+    for (int32_t head = 0; head < state.shape.n_head_kv; head++) sums.push_back(state.store.sums(layer, head));
+    auto done = add_attention(runner, *state.engine, input, sums);
     if (done) unread = 0;
     return done;
 }
@@ -164,7 +163,7 @@ Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t la
     const AccountedBytes held(state.accountant, MemoryUse::compute, scoring_bytes(state, store.n_held(layer)));
     std::optional<AttentionStats> stats;
     if (state.scorer->reads.window) {
-        auto analysed = analyse_window(runner, state, layer, keys, Dispersion::skip);
+        auto analysed = analyse_window(runner, state, layer, keys);
         if (!analysed) return std::unexpected(analysed.error());
         stats = std::move(*analysed);
         keys.stats = &*stats;

@@ -2,7 +2,10 @@
 
 #include <ggml-cpp.h>
 
+#include <memory>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "cache/accountant.hpp"
 #include "model/compute.hpp"
@@ -23,9 +26,18 @@ class Graph {
     /// Makes a node, and what it depends on, part of the graph, after all that already is.
     void add(ggml_tensor* node) { ggml_build_forward_expand(graph_, node); }
 
+    /// Makes something that a node needs when it is computed, and keeps it as long as the graph.
+    template <typename T, typename... Arguments>
+    T& own(Arguments&&... arguments) {
+        auto made = std::make_shared<T>(std::forward<Arguments>(arguments)...);
+        owned_.push_back(made);
+        return *made;
+    }
+
   private:
     ggml_context_ptr context_;
     ggml_cgraph* graph_;
+    std::vector<std::shared_ptr<void>> owned_;
 };
 
 /// Allocates and computes graphs one after another in one buffer, which grows to the largest and is accounted for.

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <optional>
 
+#include "engine/analysis.hpp"
 #include "engine/attention.hpp"
 #include "engine/eviction.hpp"
 #include "engine/graph.hpp"
@@ -158,7 +159,7 @@ class Prefill {
         graph.add(flight_.put(graph, nodes.key(layer, input, positions), flight_.buffer().k(), slots));
         graph.add(flight_.put(graph, nodes.value(layer, input), flight_.buffer().v(), slots));
 
-        std::vector<ggml_tensor*> masks;
+        Attended attended;
         ggml_tensor* ring_rows = nullptr;
         if (query_begin < end) {
             ggml_tensor* query_positions = ggml_view_1d(graph.context(), positions, end - query_begin,
@@ -172,50 +173,34 @@ class Prefill {
             }
             if (output_begin < end) {
                 const auto seen = flight_.slots(n_segment_ - end);
-                const size_t n_masks = is_even(seen) ? 1 : seen.size();
-                for (const auto& head : std::span(seen).first(n_masks))
-                    masks.push_back(graph.input(GGML_TYPE_F16, head.length, end - output_begin));
                 ggml_tensor* out_query =
                     ggml_view_3d(graph.context(), query, query->ne[0], query->ne[1], end - output_begin, query->nb[1],
                                  query->nb[2], static_cast<size_t>(output_begin - query_begin) * query->nb[2]);
-                ggml_tensor* attention = attend(graph, nodes, out_query, flight_.buffer(), seen, masks);
-                write_hidden(graph, nodes.finish(layer, suffix(hidden, output_begin), attention), output_begin, end);
+                attended = attend(graph, state_.engine->attention, nodes, out_query, flight_.buffer(), seen);
+                write_hidden(graph, nodes.finish(layer, suffix(hidden, output_begin), attended.node), output_begin,
+                             end);
             }
         }
         if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
         set_numbers<int32_t>(positions, state_.n_tokens + begin);
         set_numbers<int64_t>(slots, flight_.segment_begin() + begin);
         if (ring_rows != nullptr) set_ring_rows(ring_rows, end);
-        for (ggml_tensor* mask : masks) set_causal_mask(mask);
+        set_masks(attended);
         if (auto computed = runner_.compute(graph); !computed || !sums_attention_) return computed;
         return sum_attention(begin, end);
     }
 
-    /// Adds the attention of the queries [begin, end) to the sums, so many at a time that their weights stay small.
+    /// Adds the attention of the queries [begin, end) to the sums.
     Result<void> sum_attention(int64_t begin, int64_t end) {
-        constexpr int64_t kMostWeights = int64_t{1} << 22;
-        const auto slots = flight_.slots(n_segment_ - end);
-        const int64_t step =
-            std::max<int64_t>(1, kMostWeights / std::ranges::max(slots, {}, &HeadSlots::length).length);
-        const int32_t n_group = h_.n_group();
-        for (int64_t from = begin; from < end; from += step) {
-            std::vector<int64_t> unseen;
-            for (int64_t i = from; i < std::min(from + step, end); i++) unseen.push_back(end - 1 - i);
-            auto done = for_each_attention(analysis_, h_,
-                                           {.queries = chunk_queries_,
-                                            .first_query = from - begin,
-                                            .unseen = std::move(unseen),
-                                            .k = flight_.buffer().k(),
-                                            .heads = slots},
-                                           [&](int32_t head, std::span<const float> attention) {
-                                               const auto i = static_cast<size_t>(head / n_group);
-                                               const auto n_keys = static_cast<size_t>(slots[i].length);
-                                               add_to_sums(std::span(flight_.sums()[i]).first(n_keys), attention,
-                                                           n_group, [](size_t) { return true; });
-                                           });
-            if (!done) return done;
-        }
-        return {};
+        AttentionInput input{.queries = chunk_queries_,
+                             .window = {},
+                             .k = flight_.buffer().k(),
+                             .heads = flight_.slots(n_segment_ - end)};
+        for (int64_t i = begin; i < end; i++) input.window.push_back({.row = i - begin, .unseen = end - 1 - i});
+        std::vector<std::span<float>> sums;
+        for (size_t head = 0; head < input.heads.size(); head++)
+            sums.push_back(std::span(flight_.sums()[head]).first(static_cast<size_t>(input.heads[head].length)));
+        return add_attention(analysis_, *state_.engine, input, sums);
     }
 
     /// Copies the queries of those tokens of [begin, end) that belong to the window into the layer's rings. The input
@@ -249,17 +234,6 @@ class Prefill {
         set_input<T>(input, numbers);
     }
 
-    /// The last of the mask's queries sees all of its keys, each one before it a key less.
-    static void set_causal_mask(ggml_tensor* mask) {
-        std::vector<ggml_fp16_t> row(static_cast<size_t>(mask->ne[0]), ggml_fp32_to_fp16(-INFINITY));
-        const int64_t n_before = mask->ne[0] - mask->ne[1];
-        std::fill_n(row.begin(), n_before, ggml_fp32_to_fp16(0.0F));
-        for (int64_t i = 0; i < mask->ne[1]; i++) {
-            row[static_cast<size_t>(n_before + i)] = ggml_fp32_to_fp16(0.0F);
-            ggml_backend_tensor_set(mask, row.data(), static_cast<size_t>(i) * mask->nb[1], mask->nb[1]);
-        }
-    }
-
     Result<void> store_layer(int32_t layer) {
         auto keys = flight_.keys(state_.options.window);
         auto stats = analyse(layer, keys);
@@ -274,14 +248,10 @@ class Prefill {
     /// The layer's window attention, where a policy reads it: once for all sequences.
     Result<std::optional<AttentionStats>> analyse(int32_t layer, const LayerKeys& keys) {
         const SequenceState* reader = nullptr;
-        auto dispersion = Dispersion::skip;
-        for (size_t i = 0; i < states_.size(); i++) {
-            if (!evictions_[i].reads_window()) continue;
-            reader = states_[i];
-            if (reader->allocator->reads_attention || reader->options.analyse) dispersion = Dispersion::sum;
-        }
+        for (size_t i = 0; i < states_.size(); i++)
+            if (evictions_[i].reads_window()) reader = states_[i];
         if (reader == nullptr) return std::nullopt;
-        auto stats = analyse_window(analysis_, *reader, layer, keys, dispersion);
+        auto stats = analyse_window(analysis_, *reader, layer, keys);
         if (!stats) return std::unexpected(stats.error());
         return std::move(*stats);
     }

@@ -42,26 +42,6 @@ Result<std::vector<float>> call(const Scorer& scorer, const ScorerInput& input) 
 
 }  // namespace
 
-Result<AttentionStats> analyse_window(GraphRunner& runner, const SequenceState& state, int32_t layer,
-                                      const LayerKeys& keys, Dispersion dispersion) {
-    std::vector<int64_t> n_keys;
-    for (size_t head = 0; head < keys.slots.size(); head++) n_keys.push_back(keys.n_keys(head));
-    AttentionStats stats(state.hparams().n_head, n_keys);
-    const auto ages = state.ring.ages();
-    const auto n_queries = static_cast<int32_t>(ages.size());
-    const auto newest = static_cast<int32_t>(std::ranges::find(ages, 0) - ages.begin());
-    auto done = for_each_attention(runner, state.hparams(),
-                                   {.queries = state.ring.layers[static_cast<size_t>(layer)],
-                                    .unseen = ages,
-                                    .k = keys.buffer.k(),
-                                    .heads = keys.slots},
-                                   [&](int32_t head, std::span<const float> attention) {
-                                       add_head(stats, head, attention, n_queries, newest, dispersion);
-                                   });
-    if (!done) return std::unexpected(done.error());
-    return stats;
-}
-
 Result<std::vector<std::vector<float>>> score_layer(const SequenceState& state, int32_t layer, const LayerKeys& keys) {
     const auto n_head_kv = static_cast<size_t>(state.shape.n_head_kv);
     std::vector<HeadKeys> heads(n_head_kv);
@@ -97,17 +77,6 @@ Result<std::vector<std::vector<float>>> score_layer(const SequenceState& state, 
         scores.push_back(std::move(*scored));
     }
     return scores;
-}
-
-void add_to_sums(std::span<float> sums, std::span<const float> attention, int32_t n_group,
-                 const std::function<bool(size_t query)>& counts) {
-    const size_t n_keys = sums.size();
-    const float share = 1.0F / static_cast<float>(n_group);
-    for (size_t query = 0; query * n_keys < attention.size(); query++) {
-        if (!counts(query)) continue;
-        const auto row = attention.subspan(query * n_keys, n_keys);
-        for (size_t j = 0; j < n_keys; j++) sums[j] += row[j] * share;
-    }
 }
 
 size_t scoring_bytes(const SequenceState& state, int64_t n_slots) {

@@ -21,17 +21,8 @@ struct LayerKeys {
     int64_t n_keys(size_t head) const { return slots[head].length - window; }
 };
 
-/// The Attention Analyzer: what the queries in the ring say of a layer's keys outside the window.
-Result<AttentionStats> analyse_window(GraphRunner& runner, const SequenceState& state, int32_t layer,
-                                      const LayerKeys& keys, Dispersion dispersion);
-
 /// The scores of a layer's tokens, by KV head: the scorer's, and infinity in the window.
 Result<std::vector<std::vector<float>>> score_layer(const SequenceState& state, int32_t layer, const LayerKeys& keys);
-
-/// Adds attention to `sums`, by KV head: the mean over the group of `attention`, [n_keys, n_queries], of one query
-/// head, for the queries that `counts` says.
-void add_to_sums(std::span<float> sums, std::span<const float> attention, int32_t n_group,
-                 const std::function<bool(size_t query)>& counts);
 
 /// Host memory of the statistics and scores of a layer's tokens.
 size_t scoring_bytes(const SequenceState& state, int64_t n_slots);

@@ -7,6 +7,7 @@
 
 #include "cake/engine.hpp"
 #include "engine/decode.hpp"
+#include "engine/made_up.hpp"
 #include "engine/prefill.hpp"
 #include "engine/sequence_state.hpp"
 #include "engine/session.hpp"
@@ -16,9 +17,11 @@ namespace cake {
 
 namespace {
 
+constexpr const char* kBroken = "an earlier text was not read to its end: this sequence cannot go on";
+
 /// Everything that can be said against a segment before any work is done.
 Result<void> check_segment(const SequenceState& state, std::span<const Token> tokens) {
-    if (state.broken) return fail("an earlier text was not read to its end: this sequence cannot go on");
+    if (state.broken) return fail(kBroken);
     if (tokens.empty()) return fail("there is nothing to read: the text holds no token");
     const int32_t n_vocab = state.hparams().n_vocab;
     const auto outside = std::ranges::find_if(tokens, [&](Token t) { return t < 0 || t >= n_vocab; });
@@ -115,7 +118,12 @@ Result<void> append_states(std::span<SequenceState* const> states, std::span<con
         if (auto checked = check_segment(*state, tokens); !checked) return checked;
     }
     for (SequenceState* state : states) {
-        if (auto made = within_memory([&] { return make_room(*state, n_tokens); }); !made) return made;
+        auto made = within_memory([&] { return make_room(*state, n_tokens); });
+        if (made) continue;
+        // As if nothing had been asked.
+        for (SequenceState* opened : states)
+            if (opened->n_tokens == 0) close_store(*opened);
+        return made;
     }
     return guarded(states, [&] { return read_segments(states, tokens, segment, options); });
 }
@@ -150,10 +158,26 @@ Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token>
 }
 
 Result<void> Sequence::decode(Token token) {
-    if (state_->tokens_per_layer == 0) return append({&token, 1});
+    if (state_->n_tokens == 0) return append({&token, 1});
     if (auto read = read_pending(*state_); !read) return read;
     if (auto checked = check_segment(*state_, {&token, 1}); !checked) return checked;
     return decode_state(*state_, token);
+}
+
+Result<void> Sequence::make_up(int64_t n_tokens) {
+    SequenceState& state = *state_;
+    if (state.n_tokens > 0 || state.broken) return fail("only an empty sequence can be filled with what is made up");
+    constexpr int64_t kMostTokens = int64_t{1} << 28;
+    if (n_tokens < 1 || n_tokens > kMostTokens)
+        return fail(std::format("a made-up text of {} tokens is not possible: 1 to {} are", n_tokens, kMostTokens));
+    return within_memory([&]() -> Result<void> {
+        if (auto made = make_room(state, n_tokens); !made) {
+            close_store(state);
+            return made;
+        }
+        cake::make_up(state, n_tokens);
+        return {};
+    });
 }
 
 std::generator<Token> Sequence::generate(GenerateOptions options) {
@@ -163,6 +187,11 @@ std::generator<Token> Sequence::generate(GenerateOptions options) {
     for (int64_t i = 0; options.max_tokens < 0 || i < options.max_tokens; i++) {
         if (options.cancelled && options.cancelled()) {
             state.finish_reason = FinishReason::cancelled;
+            co_return;
+        }
+        if (state.broken) {
+            state.finish_reason = FinishReason::failed;
+            state.error = Error{kBroken};
             co_return;
         }
         if (auto read = read_pending(state); !read) {

@@ -294,4 +294,11 @@ Result<void> open_store(SequenceState& state, const StorePlan& plan) {
     return {};
 }
 
+void close_store(SequenceState& state) {
+    state.store = {};
+    state.ring = {};
+    state.slack = 0;
+    state.tokens_per_layer = 0;
+}
+
 }  // namespace cake

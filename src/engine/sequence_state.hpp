@@ -86,5 +86,7 @@ Result<StorePlan> plan_store(const SequenceState& state, int64_t n_prompt);
 
 /// Allocates store and ring.
 Result<void> open_store(SequenceState& state, const StorePlan& plan);
+/// Gives them back.
+void close_store(SequenceState& state);
 
 }  // namespace cake

@@ -28,8 +28,8 @@ double entropy(std::span<const float> weights) {
 
 }  // namespace
 
-void add_head(AttentionStats& stats, int32_t head, std::span<const float> attention, int32_t n_queries, int32_t newest,
-              Dispersion dispersion) {
+void add_head(AttentionStats& stats, int32_t head, std::span<const float> attention, int32_t n_queries,
+              int32_t newest) {
     auto& group = stats.heads[static_cast<size_t>(head / stats.n_group)];
     const auto n_keys = static_cast<size_t>(group.n_keys);
     const size_t n_total = attention.size() / static_cast<size_t>(n_queries);
@@ -46,7 +46,7 @@ void add_head(AttentionStats& stats, int32_t head, std::span<const float> attent
     for (int32_t i = 0; i < n_queries; i++) {
         const auto weights = row(i);
         for (size_t j = 0; j < n_keys; j++) mean[j] += weights[j];
-        if (dispersion == Dispersion::sum) stats.dispersion += entropy(weights);
+        stats.dispersion += entropy(weights);
     }
     for (float& m : mean) m /= static_cast<float>(n_queries);
 

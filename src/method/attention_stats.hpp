@@ -27,14 +27,10 @@ struct AttentionStats {
     AttentionStats(int32_t n_head, std::span<const int64_t> n_keys);
 };
 
-/// Whether the dispersion is summed too: it costs a logarithm for each weight, and only allocation reads it.
-enum class Dispersion { skip, sum };
-
 /// Adds query head `head`. `attention` is the causal softmax of `n_queries` window queries over all keys,
 /// [n_keys_total, n_queries], of which the first `n_keys` of its KV head lie outside the window; the query `newest` is
 /// the last of the text. The variance of a single query is 0.
-void add_head(AttentionStats& stats, int32_t head, std::span<const float> attention, int32_t n_queries, int32_t newest,
-              Dispersion dispersion = Dispersion::sum);
+void add_head(AttentionStats& stats, int32_t head, std::span<const float> attention, int32_t n_queries, int32_t newest);
 
 /// The causal softmax attention of the last `window` queries over all keys, in float32: the definition that faster
 /// paths are tested against. `q` is [head_dim, window], `k` is [head_dim, n_keys_total]; the result [n_keys_total,

@@ -25,6 +25,7 @@ class LayerGraph {
     ggml_tensor* finish(int32_t layer, ggml_tensor* hidden, ggml_tensor* attention) const;
     ggml_tensor* logits(ggml_tensor* hidden) const;  // [n_vocab, n]
 
+    const Hparams& hparams() const { return hparams_; }
     /// 1 / sqrt(head_dim_k), which attention logits are multiplied by.
     static float attention_scale(const Hparams& hparams);
 

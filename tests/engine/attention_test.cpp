@@ -6,6 +6,7 @@
 #include <random>
 #include <stdexcept>
 
+#include "engine/analysis.hpp"
 #include "method/attention_stats.hpp"
 #include "support/cpu.hpp"
 
@@ -65,6 +66,8 @@ class Attention : public testing::TestWithParam<std::vector<HeadSlots>> {
         return window_attention(q, read(buffer.k(), slots), kDim, kQueries);
     }
 
+    void expect_the_definition(const AttentionMethod& method);
+
     std::mt19937_64 random{11};
     Accountant accountant;
     Compute compute = make_compute();
@@ -81,28 +84,18 @@ class Attention : public testing::TestWithParam<std::vector<HeadSlots>> {
     GraphRunner runner{compute, accountant};
 };
 
-TEST_P(Attention, OverRunsOfAnyLengthIsTheDefinition) {
+void Attention::expect_the_definition(const AttentionMethod& method) {
     const auto& heads = GetParam();
     const auto queries = random_values(kDim * kHeads * kQueries);
     Graph graph(128);
     const LayerGraph nodes(graph.context(), hparams, weights);
     ggml_tensor* flat = graph.input(GGML_TYPE_F32, kDim * kHeads, kQueries);
     ggml_tensor* query = ggml_reshape_3d(graph.context(), flat, kDim, kHeads, kQueries);
-    std::vector<ggml_tensor*> masks;
-    for (const auto& head : heads) {
-        masks.push_back(graph.input(GGML_TYPE_F16, head.length, kQueries));
-        if (is_even(heads)) break;
-    }
-    ggml_tensor* out = graph.output(attend(graph, nodes, query, buffer, heads, masks));
+    const auto attended = attend(graph, method, nodes, query, buffer, heads);
+    ggml_tensor* out = graph.output(attended.node);
     ASSERT_TRUE(runner.allocate(graph));
     set_input<float>(flat, queries);
-    for (ggml_tensor* mask : masks) {
-        std::vector<ggml_fp16_t> values;
-        for (int64_t i = 0; i < kQueries; i++)
-            for (int64_t j = 0; j < mask->ne[0]; j++)
-                values.push_back(ggml_fp32_to_fp16(j <= mask->ne[0] - kQueries + i ? 0.0F : -INFINITY));
-        set_input<ggml_fp16_t>(mask, values);
-    }
+    set_masks(attended);
     ASSERT_TRUE(runner.compute(graph));
     std::vector<float> actual(static_cast<size_t>(kDim * kHeads * kQueries));
     ggml_backend_tensor_get(out, actual.data(), 0, actual.size() * sizeof(float));
@@ -123,6 +116,14 @@ TEST_P(Attention, OverRunsOfAnyLengthIsTheDefinition) {
     }
 }
 
+TEST_P(Attention, OfOurKernelsOverRunsOfAnyLengthIsTheDefinition) {
+    expect_the_definition({.kernels = true, .n_threads = 2});
+}
+
+TEST_P(Attention, OfGgmlOverRunsOfAnyLengthIsTheDefinition) {
+    expect_the_definition({.kernels = false});
+}
+
 TEST_P(Attention, WeightsAreShownHeadByHead) {
     const auto queries = random_values(kDim * kHeads * kQueries);
     Graph graph(8);
@@ -134,7 +135,8 @@ TEST_P(Attention, WeightsAreShownHeadByHead) {
     ASSERT_TRUE(holder.compute(graph));
     std::vector<int32_t> seen;
     const auto done = for_each_attention(
-        runner, hparams, {.queries = rows, .unseen = {4, 3, 2, 1, 0}, .k = buffer.k(), .heads = GetParam()},
+        runner, hparams,
+        {.queries = rows, .window = {{0, 4}, {1, 3}, {2, 2}, {3, 1}, {4, 0}}, .k = buffer.k(), .heads = GetParam()},
         [&](int32_t head, std::span<const float> attention) {
             seen.push_back(head);
             const auto expected = expected_weights(head, queries);

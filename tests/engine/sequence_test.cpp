@@ -265,6 +265,45 @@ TEST(Append, InSegmentsTakesAShareOfTheWholeTextAndRefusesBeforeReadingAny) {
     EXPECT_FALSE(
         stopped.append(tokens, {.progress = [](int64_t done, int64_t) { return done < 300; }, .segment = 100}));
     EXPECT_FALSE(stopped.append(tokens)) << "a part of the text has been read";
+    EXPECT_TRUE(test::generate(stopped, 5).empty()) << "nor is there an answer";
+    EXPECT_EQ(stopped.finish_reason(), FinishReason::failed);
+}
+
+TEST(Append, ToSeveralThatFailsForOneLeavesAllAsTheyWere) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 100);
+    std::vector<Sequence> sequences;
+    sequences.push_back(start(engine, {.budget = KvRatio{0.5}}));
+    sequences.push_back(start(engine, full(50)));
+    EXPECT_FALSE(append_to_all(sequences, tokens));
+    for (auto& sequence : sequences) {
+        ASSERT_TRUE(sequence.decode(tokens[0]));
+        EXPECT_EQ(sequence.n_tokens(), 1);
+    }
+    EXPECT_EQ(sequences[0].memory().budget_tokens_per_layer, 32) << "of the one token, not of the text";
+}
+
+TEST(MakeUp, IsAsDeepAsASequenceThatReadAndGoesOn) {
+    const auto engine = load("f32");
+    for (const auto* policy : {"cake", "full", "h2o", "ada-snapkv"}) {
+        SCOPED_TRACE(policy);
+        SequenceOptions options{.policy = policy, .max_tokens = 700};
+        if (std::string_view(policy) != "full") options.budget = TokensPerLayer{64};
+        auto sequence = start(engine, options);
+        EXPECT_FALSE(sequence.make_up(0));
+        const auto made = sequence.make_up(500);
+        ASSERT_TRUE(made) << made.error().message;
+        EXPECT_EQ(sequence.n_tokens(), 500);
+        EXPECT_FALSE(sequence.make_up(5)) << "it is not empty";
+        auto read = start(engine, options);
+        append(read, test::sample_tokens(engine, 500));
+        EXPECT_NEAR(
+            static_cast<double>(sequence.memory().kv_bytes_now) / static_cast<double>(read.memory().kv_bytes_now), 1,
+            0.1);
+        for (int i = 0; i < 100; i++) ASSERT_TRUE(sequence.decode(5));
+        append(sequence, test::sample_tokens(engine, 50));
+        EXPECT_LE(sequence.memory().kv_bytes_now, sequence.memory().kv_bytes_budget);
+    }
 }
 
 TEST(Decode, ReadsTheGeneratedTokenFirstAndCountsIt) {

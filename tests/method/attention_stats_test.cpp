@@ -106,20 +106,6 @@ TEST(AttentionStats, KvHeadsMayHoldUnequallyManyKeys) {
     EXPECT_EQ(stats.heads[1].mean, (std::vector<float>{0.5F, 0.125F, 0.25F, 0, 0, 0}));
 }
 
-TEST(AttentionStats, WithoutTheDispersionEverythingElseIsTheSame) {
-    std::mt19937_64 random(7);
-    const auto attention = random_softmax(random, 50, 8, 2);
-    auto with = one_kv_head(1, 42);
-    auto without = one_kv_head(1, 42);
-    add_head(with, 0, attention, 8, 7, Dispersion::sum);
-    add_head(without, 0, attention, 8, 7, Dispersion::skip);
-    EXPECT_GT(with.dispersion, 0);
-    EXPECT_EQ(without.dispersion, 0);
-    EXPECT_EQ(without.shift, with.shift);
-    EXPECT_EQ(without.heads[0].mean, with.heads[0].mean);
-    EXPECT_EQ(without.heads[0].variance, with.heads[0].variance);
-}
-
 TEST(AttentionStats, AWindowThatIsTheWholePromptLeavesNothing) {
     auto stats = one_kv_head(1, 0);
     add_head(stats, 0, std::vector<float>{1, 0, 0.5F, 0.5F}, 2, 1);

@@ -16,7 +16,7 @@ struct Llama {
     llama_model_ptr model;
     llama_context_ptr context;
 
-    Llama(const std::string& path, uint32_t n_ctx) {
+    Llama(const std::string& path, uint32_t n_ctx, ggml_type cache_type) {
         ggml_backend_load_all();
         llama_model_params model_params = llama_model_default_params();
         model_params.n_gpu_layers = 0;
@@ -26,6 +26,9 @@ struct Llama {
         params.n_ctx = params.n_batch = n_ctx;
         params.n_ubatch = std::min(n_ctx, 512U);
         params.n_threads = params.n_threads_batch = 2;
+        params.type_k = params.type_v = cache_type;
+        // Its flash attention would make halves of them.
+        if (cache_type == GGML_TYPE_F32) params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
         context.reset(llama_init_from_model(model.get(), params));
         if (!context) throw std::runtime_error("llama.cpp cannot make a context for " + path);
     }
@@ -53,13 +56,13 @@ struct Llama {
 
 }  // namespace
 
-std::vector<float> llama_logits(const std::string& path, std::span<const int32_t> tokens) {
-    return Llama(path, static_cast<uint32_t>(tokens.size())).read(tokens, 0);
+std::vector<float> llama_logits(const std::string& path, std::span<const int32_t> tokens, ggml_type cache_type) {
+    return Llama(path, static_cast<uint32_t>(tokens.size()), cache_type).read(tokens, 0);
 }
 
 std::vector<float> llama_logits_without(const std::string& path, std::span<const int32_t> tokens, int32_t from,
                                         int32_t to, int32_t next) {
-    Llama llama(path, static_cast<uint32_t>(tokens.size()) + 1);
+    Llama llama(path, static_cast<uint32_t>(tokens.size()) + 1, GGML_TYPE_F16);
     llama.read(tokens, 0);
     llama_memory_seq_rm(llama_get_memory(llama.context.get()), 0, from, to);
     return llama.read({&next, 1}, static_cast<int32_t>(tokens.size()));

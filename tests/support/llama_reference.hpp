@@ -1,5 +1,7 @@
 #pragma once
 
+#include <ggml.h>
+
 #include <cstdint>
 #include <span>
 #include <string>
@@ -7,11 +9,12 @@
 
 namespace cake::test {
 
-/// llama.cpp's logits after each token, [n_vocab, n], with f16 K/V on the CPU.
-std::vector<float> llama_logits(const std::string& model, std::span<const int32_t> tokens);
+/// llama.cpp's logits after each token, [n_vocab, n], on the CPU.
+std::vector<float> llama_logits(const std::string& model, std::span<const int32_t> tokens,
+                                ggml_type cache_type = GGML_TYPE_F16);
 
 /// llama.cpp's logits after `next`, when tokens [from, to) were dropped from every layer's cache after reading
-/// `tokens`.
+/// `tokens`; f16 K/V.
 std::vector<float> llama_logits_without(const std::string& model, std::span<const int32_t> tokens, int32_t from,
                                         int32_t to, int32_t next);
 

@@ -1,0 +1,148 @@
+#include "engine/analysis.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/kernel_nodes.hpp"
+
+namespace cake {
+
+namespace {
+
+std::vector<float> causal_mask(std::span<const WindowQuery> window, int64_t n_keys) {
+    const auto n = static_cast<size_t>(n_keys);
+    std::vector<float> mask(n * window.size(), 0.0F);
+    for (size_t i = 0; i < window.size(); i++) {
+        const auto n_seen = static_cast<size_t>(std::max<int64_t>(n_keys - window[i].unseen, 0));
+        std::fill(mask.begin() + static_cast<ptrdiff_t>(i * n + n_seen),
+                  mask.begin() + static_cast<ptrdiff_t>((i + 1) * n), -INFINITY);
+    }
+    return mask;
+}
+
+size_t newest_of(std::span<const WindowQuery> window) {
+    return static_cast<size_t>(std::ranges::min_element(window, {}, &WindowQuery::unseen) - window.begin());
+}
+
+Result<AttentionStats> stats_of_kernels(GraphRunner& runner, const EngineState& engine, const AttentionInput& input,
+                                        std::vector<int64_t> n_keys) {
+    const auto& h = engine.hparams;
+    AttentionStats stats(h.n_head, n_keys);
+    Graph graph(8);
+    const auto node = window_stats_node(graph, engine.attention.n_threads, input.queries, input.k,
+                                        {.n_head = h.n_head,
+                                         .dim_k = h.head_dim_k,
+                                         .queries = input.window,
+                                         .newest = newest_of(input.window),
+                                         .heads = input.heads,
+                                         .n_keys = std::move(n_keys),
+                                         .scale = LayerGraph::attention_scale(h)});
+    if (auto allocated = runner.allocate(graph); !allocated) return std::unexpected(allocated.error());
+    if (auto computed = runner.compute(graph); !computed) return std::unexpected(computed.error());
+    for (size_t head = 0; head < stats.heads.size(); head++) {
+        auto& of_head = stats.heads[head];
+        size_t offset = node.stats.result_begin(head) * sizeof(float);
+        for (auto* values : {&of_head.mean, &of_head.variance, &of_head.last}) {
+            ggml_backend_tensor_get(node.result, values->data(), offset, values->size() * sizeof(float));
+            offset += values->size() * sizeof(float);
+        }
+    }
+    stats.dispersion = node.stats.dispersion();
+    stats.shift = node.stats.shift();
+    return stats;
+}
+
+}  // namespace
+
+Result<AttentionStats> attention_stats(GraphRunner& runner, const EngineState& engine, const AttentionInput& input,
+                                       std::vector<int64_t> n_keys) {
+    if (engine.attention.kernels) return stats_of_kernels(runner, engine, input, std::move(n_keys));
+    AttentionStats stats(engine.hparams.n_head, n_keys);
+    const auto n_queries = static_cast<int32_t>(input.window.size());
+    const auto newest = static_cast<int32_t>(newest_of(input.window));
+    auto done = for_each_attention(runner, engine.hparams, input, [&](int32_t head, std::span<const float> attention) {
+        add_head(stats, head, attention, n_queries, newest);
+    });
+    if (!done) return std::unexpected(done.error());
+    return stats;
+}
+
+Result<AttentionStats> analyse_window(GraphRunner& runner, const SequenceState& state, int32_t layer,
+                                      const LayerKeys& keys) {
+    AttentionInput input{.queries = state.ring.layers[static_cast<size_t>(layer)],
+                         .window = {},
+                         .k = keys.buffer.k(),
+                         .heads = keys.slots};
+    const auto ages = state.ring.ages();
+    for (size_t row = 0; row < ages.size(); row++)
+        input.window.push_back({.row = static_cast<int64_t>(row), .unseen = ages[row]});
+    std::vector<int64_t> n_keys;
+    for (size_t head = 0; head < keys.slots.size(); head++) n_keys.push_back(keys.n_keys(head));
+    return attention_stats(runner, *state.engine, input, std::move(n_keys));
+}
+
+Result<void> add_attention(GraphRunner& runner, const EngineState& engine, const AttentionInput& input,
+                           std::span<const std::span<float>> sums) {
+    // So many queries at a time that their weights stay small, where they are formed.
+    constexpr int64_t kMostWeights = int64_t{1} << 22;
+    const int64_t longest = std::ranges::max(input.heads, {}, &HeadSlots::length).length;
+    const auto step = static_cast<size_t>(std::max<int64_t>(1, kMostWeights / longest));
+    std::vector<int64_t> n_keys;
+    for (const auto& head : input.heads) n_keys.push_back(head.length);
+    for (size_t begin = 0; begin < input.window.size(); begin += step) {
+        const auto n_queries = std::min(step, input.window.size() - begin);
+        AttentionInput part = input;
+        part.window = {input.window.begin() + static_cast<ptrdiff_t>(begin),
+                       input.window.begin() + static_cast<ptrdiff_t>(begin + n_queries)};
+        const auto stats = attention_stats(runner, engine, part, n_keys);
+        if (!stats) return std::unexpected(stats.error());
+        const float factor = static_cast<float>(n_queries) / static_cast<float>(engine.hparams.n_group());
+        for (size_t head = 0; head < sums.size(); head++) {
+            const auto& mean = stats->heads[head].mean;
+            const auto n = static_cast<size_t>(n_keys[head]);
+            for (size_t i = 0; i < mean.size(); i++) sums[head][i % n] += mean[i] * factor;
+        }
+    }
+    return {};
+}
+
+Result<void> for_each_attention(GraphRunner& runner, const Hparams& h, const AttentionInput& input,
+                                const AttentionVisitor& visit) {
+    const auto n_queries = static_cast<int64_t>(input.window.size());
+    std::vector<int32_t> rows;
+    for (const auto& query : input.window) rows.push_back(static_cast<int32_t>(query.row));
+    const int64_t longest = std::ranges::max(input.heads, {}, &HeadSlots::length).length;
+    const AccountedBytes held(runner.accountant(), MemoryUse::compute,
+                              2 * sizeof(float) * static_cast<size_t>(longest * n_queries));
+    std::vector<float> mask;
+    std::vector<float> attention;
+
+    for (int32_t head = 0; head < h.n_head; head++) {
+        const auto [begin, length] = input.heads[static_cast<size_t>(head / h.n_group())];
+        const auto n_weights = static_cast<size_t>(length * n_queries);
+        if (mask.size() != n_weights) mask = causal_mask(input.window, length);
+        attention.resize(n_weights);
+        Graph graph(16);
+        auto* context = graph.context();
+        ggml_tensor* k = ggml_view_2d(context, input.k, h.head_dim_k, length, input.k->nb[1],
+                                      static_cast<size_t>(begin) * input.k->nb[1]);
+        ggml_tensor* of_head =
+            ggml_view_2d(context, input.queries, h.head_dim_k, input.queries->ne[1], input.queries->nb[1],
+                         static_cast<size_t>(head) * static_cast<size_t>(h.head_dim_k) * sizeof(float));
+        ggml_tensor* numbers = graph.input(GGML_TYPE_I32, n_queries);
+        ggml_tensor* q = ggml_get_rows(context, of_head, numbers);
+        ggml_tensor* bias = graph.input(GGML_TYPE_F32, length, n_queries);
+        ggml_tensor* weights =
+            ggml_soft_max_ext(context, ggml_mul_mat(context, k, q), bias, LayerGraph::attention_scale(h), 0.0F);
+        graph.output(weights);
+        if (auto allocated = runner.allocate(graph); !allocated) return allocated;
+        set_input<float>(bias, mask);
+        set_input<int32_t>(numbers, rows);
+        if (auto computed = runner.compute(graph); !computed) return computed;
+        ggml_backend_tensor_get(weights, attention.data(), 0, n_weights * sizeof(float));
+        visit(head, attention);
+    }
+    return {};
+}
+
+}  // namespace cake

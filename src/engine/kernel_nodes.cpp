@@ -1,0 +1,101 @@
+#include "engine/kernel_nodes.hpp"
+
+#include <utility>
+
+#include "kernels/attention.hpp"
+
+namespace cake {
+
+namespace {
+
+Rows rows_of(const ggml_tensor* rows) {
+    return {.data = rows->data, .row_bytes = rows->nb[1], .type = rows->type, .dim = static_cast<int32_t>(rows->ne[0])};
+}
+
+/// Products in bfloat16 where K and V are no more exact than that.
+Products products_of(const KvBuffer& buffer) {
+    const auto exact = [](const ggml_tensor* rows) {
+        return rows->type == GGML_TYPE_F32 || rows->type == GGML_TYPE_F16;
+    };
+    return exact(buffer.k()) || exact(buffer.v()) ? Products::f32 : Products::bf16;
+}
+
+/// The node holds its result, then the scratch of all threads.
+void run_attention(ggml_tensor* node, int thread, int /*n_threads*/, void* work) {
+    const ggml_tensor* query = node->src[0];
+    const ggml_tensor* v = node->src[2];
+    const auto dim_v = static_cast<size_t>(v->ne[0]);
+    const auto n_head = static_cast<size_t>(query->ne[1]);
+    const size_t n_result = dim_v * n_head * static_cast<size_t>(query->ne[2]);
+    auto* const result = static_cast<float*>(node->data);
+    static_cast<Attention*>(work)->run({.queries = {.data = static_cast<const float*>(query->data),
+                                                    .head_stride = query->nb[1] / sizeof(float),
+                                                    .stride = query->nb[2] / sizeof(float)},
+                                        .k = rows_of(node->src[1]),
+                                        .v = rows_of(v),
+                                        .result = {.data = result, .head_stride = dim_v, .stride = dim_v * n_head}},
+                                       {result + n_result, static_cast<size_t>(node->ne[0]) - n_result}, thread);
+}
+
+WindowData window_data(const ggml_tensor* node, size_t dim_k) {
+    const ggml_tensor* queries = node->src[0];
+    return {.queries = {.data = static_cast<const float*>(queries->data),
+                        .head_stride = dim_k,
+                        .stride = queries->nb[1] / sizeof(float)},
+            .k = rows_of(node->src[1])};
+}
+
+std::span<float> floats_of(const ggml_tensor* node) {
+    return {static_cast<float*>(node->data), static_cast<size_t>(node->ne[0])};
+}
+
+/// The node holds the sums, then the scratch of all threads.
+void run_window_sums(ggml_tensor* node, int thread, int /*n_threads*/, void* work) {
+    auto& stats = *static_cast<WindowStats*>(work);
+    const auto all = floats_of(node);
+    stats.find_sums(window_data(node, static_cast<size_t>(node->src[1]->ne[0])), all.first(stats.n_sums()),
+                    all.subspan(stats.n_sums()), thread);
+}
+
+/// The node holds the result, then the scratch of all threads.
+void run_window_reduction(ggml_tensor* node, int thread, int /*n_threads*/, void* work) {
+    auto& stats = *static_cast<WindowStats*>(work);
+    const auto all = floats_of(node);
+    stats.reduce(window_data(node, static_cast<size_t>(node->src[1]->ne[0])), floats_of(node->src[2]),
+                 all.first(stats.n_result()), all.subspan(stats.n_result()), thread);
+}
+
+}  // namespace
+
+WindowStatsNode window_stats_node(Graph& graph, int32_t n_threads, ggml_tensor* queries, ggml_tensor* k,
+                                  WindowProblem problem) {
+    auto& stats = graph.own<WindowStats>(std::move(problem), n_threads);
+    const auto node = [&](size_t n_floats, std::span<ggml_tensor*> args, ggml_custom_op_t run) {
+        return ggml_custom_4d(graph.context(), GGML_TYPE_F32, static_cast<int64_t>(n_floats + stats.n_scratch()), 1, 1,
+                              1, args.data(), static_cast<int>(args.size()), run, GGML_N_TASKS_MAX, &stats);
+    };
+    ggml_tensor* args[] = {queries, k, nullptr};
+    args[2] = node(stats.n_sums(), std::span(args).first(2), run_window_sums);
+    return {.result = graph.output(node(stats.n_result(), args, run_window_reduction)), .stats = stats};
+}
+
+ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const LayerGraph& nodes, ggml_tensor* query,
+                            const KvBuffer& buffer, std::span<const HeadSlots> heads) {
+    const auto& h = nodes.hparams();
+    auto& attention = graph.own<Attention>(AttentionProblem{.n_head = h.n_head,
+                                                            .n_queries = query->ne[2],
+                                                            .dim_k = h.head_dim_k,
+                                                            .dim_v = h.head_dim_v,
+                                                            .heads = {heads.begin(), heads.end()},
+                                                            .scale = LayerGraph::attention_scale(h),
+                                                            .products = products_of(buffer)},
+                                           n_threads);
+    const int64_t width = int64_t{h.head_dim_v} * h.n_head;
+    ggml_tensor* args[] = {query, buffer.k(), buffer.v()};
+    ggml_tensor* node = ggml_custom_4d(graph.context(), GGML_TYPE_F32,
+                                       width * query->ne[2] + static_cast<int64_t>(attention.n_scratch()), 1, 1, 1,
+                                       args, 3, run_attention, GGML_N_TASKS_MAX, &attention);
+    return ggml_view_2d(graph.context(), node, width, query->ne[2], static_cast<size_t>(width) * sizeof(float), 0);
+}
+
+}  // namespace cake

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "cache/kv_buffer.hpp"
+#include "engine/graph.hpp"
+#include "kernels/rows.hpp"
+#include "kernels/window_stats.hpp"
+#include "model/layer_graph.hpp"
+
+namespace cake {
+
+/// Our kernels as nodes of a graph, which run on ggml's threads.
+
+/// What attend() says. [head_dim_v * n_head, n]
+ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const LayerGraph& nodes, ggml_tensor* query,
+                            const KvBuffer& buffer, std::span<const HeadSlots> heads);
+
+/// Statistics of attention, [WindowStats::n_result()], and what tells where in them they are.
+struct WindowStatsNode {
+    ggml_tensor* result;
+    const WindowStats& stats;
+};
+
+/// `queries`: f32 [head_dim_k * n_head, rows]; `k`: [head_dim_k, n_slots]. An output of the graph.
+WindowStatsNode window_stats_node(Graph& graph, int32_t n_threads, ggml_tensor* queries, ggml_tensor* k,
+                                  WindowProblem problem);
+
+}  // namespace cake

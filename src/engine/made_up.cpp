@@ -1,0 +1,63 @@
+#include "engine/made_up.hpp"
+
+#include <algorithm>
+#include <random>
+
+#include "engine/eviction.hpp"
+
+namespace cake {
+
+namespace {
+
+constexpr int64_t kRows = 1024;  // that are drawn; those after them are the same again
+
+std::vector<float> draw(size_t n, std::mt19937& random) {
+    std::normal_distribution<float> normal;
+    std::vector<float> values(n);
+    for (float& x : values) x = normal(random);
+    return values;
+}
+
+/// The first `n` rows.
+void fill(ggml_tensor* rows, int64_t n, std::mt19937& random) {
+    std::vector<std::byte> bytes(static_cast<size_t>(kRows) * rows->nb[1]);
+    ggml_quantize_chunk(rows->type, draw(static_cast<size_t>(kRows * rows->ne[0]), random).data(), bytes.data(), 0,
+                        kRows, rows->ne[0], nullptr);
+    for (int64_t row = 0; row < n; row += kRows) {
+        ggml_backend_tensor_set(rows, bytes.data(), static_cast<size_t>(row) * rows->nb[1],
+                                static_cast<size_t>(std::min(kRows, n - row)) * rows->nb[1]);
+    }
+}
+
+}  // namespace
+
+void make_up(SequenceState& state, int64_t n_tokens) {
+    auto& store = state.store;
+    const int64_t n_runs = static_cast<int64_t>(state.shape.n_layer) * state.shape.n_head_kv;
+    const auto length =
+        static_cast<int32_t>(state.evicts() ? std::min(n_tokens, state.tokens_per_layer - state.slack) : n_tokens);
+    store.arrange(std::vector<int32_t>(static_cast<size_t>(n_runs), length));
+    for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
+        for (int32_t head = 0; head < state.shape.n_head_kv; head++) {
+            store.extend(layer, head, length);
+            int64_t i = 0;
+            for (int32_t& position : store.positions(layer, head))
+                position = static_cast<int32_t>(n_tokens * i++ / length);
+            std::ranges::fill(store.scores(layer, head), 0.0F);
+            std::ranges::fill(store.sums(layer, head), 0.0F);
+        }
+    }
+    std::mt19937 random(1);
+    fill(store.buffer().k(), n_runs * length, random);
+    fill(store.buffer().v(), n_runs * length, random);
+    for (ggml_tensor* layer : state.ring.layers) {
+        const auto queries = draw(static_cast<size_t>(ggml_nelements(layer)), random);
+        ggml_backend_tensor_set(layer, queries.data(), 0, queries.size() * sizeof(float));
+    }
+    state.ring.push(std::min(n_tokens, state.ring.n_rows()));
+    state.logits.assign(static_cast<size_t>(state.hparams().n_vocab), 0.0F);
+    state.n_tokens = n_tokens;
+    SegmentEviction(state, 0).make_room_for_decoding();
+}
+
+}  // namespace cake
