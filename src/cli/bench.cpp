@@ -6,6 +6,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <utility>
 
 #include "cli/commands.hpp"
 #include "cli/flags.hpp"
@@ -89,7 +90,6 @@ class Bench {
         auto engine = Engine::load(flags_.model.path, flags_.model.engine_options());
         if (!engine) return std::unexpected(engine.error());
         engine_ = std::make_unique<Engine>(std::move(*engine));
-        if (auto begun = begin(); !begun) return begun;
         for (const auto& options : flags_.options) {
             for (const int64_t depth : flags_.n_depth) {
                 for (const int64_t n : flags_.n_prompt)
@@ -110,6 +110,8 @@ class Bench {
             if (auto done = repeat(of, measured); !done) return done;
         }
         bar.clear();
+        if (!std::exchange(begun_, true))
+            if (auto begun = begin(); !begun) return begun;
         return write(of, measured);
     }
 
@@ -203,6 +205,7 @@ class Bench {
     const BenchFlags& flags_;
     std::unique_ptr<Engine> engine_;
     Json rows_ = Json::array();
+    bool begun_ = false;  // with a first result, so that what fails writes nothing
 };
 
 void add_list(CLI::App& app, const char* flags, std::vector<int64_t>& values, const char* help) {

@@ -263,6 +263,46 @@ class Evaluation(unittest.TestCase):
         self.assertGreaterEqual(int(output.splitlines()[1].split(b",")[5]), 1)
 
 
+class Bench(unittest.TestCase):
+    FLAGS = ("-m", MODELS / "f32.gguf", "-t", 1, "-r", 2, "-p", "40,80", "-n", 5, "-d", "0,200", "--kv-budget", 64,
+             "--policy", "cake,full")
+
+    def bench(self, *arguments):
+        result = cake("bench", *self.FLAGS, *arguments)
+        self.assertEqual((result.returncode, result.stderr), (0, b""))
+        return result.stdout.decode()
+
+    def test_a_row_for_each_policy_depth_and_test(self):
+        rows = json.loads(self.bench("-o", "json"))
+        self.assertEqual([(r["policy"], r["n_depth"], r["n_prompt"], r["n_gen"]) for r in rows],
+                         [(policy, depth, *test) for policy in ("cake", "full") for depth in (0, 200)
+                          for test in ((40, 0), (80, 0), (0, 5))])
+        for row in rows:
+            self.assertEqual(len(row["samples"]), 2)
+            self.assertGreater(row["tokens_per_second"], 0)
+            self.assertFalse(row["depth_made_up"])
+            self.assertGreaterEqual(row["memory_bytes_peak"], row["kv_bytes_peak"])
+            slots = 64 if row["policy"] == "cake" else row["n_depth"] + row["n_prompt"] + row["n_gen"]
+            self.assertEqual(row["kv_budget"], slots)
+
+    def test_other_formats_and_a_made_up_depth(self):
+        table = self.bench("--made-up").splitlines()
+        self.assertEqual(len(table), 4 + 12)
+        self.assertEqual(sum("@ d200 (made up)" in line for line in table), 6)
+        lines = self.bench("--made-up", "-o", "csv").splitlines()
+        self.assertEqual(len(lines), 13)
+        self.assertEqual({len(line.split(",")) for line in lines}, {14})
+
+    def test_wrong_use(self):
+        model = ("-m", MODELS / "f32.gguf")
+        for flags, word in ((("-p", -1), "--n-prompt"), (("-r", 0), "--repetitions"), (("-o", "xml"), "--output"),
+                            (("--policy", "none"), "none"), (("-d", "a"), "--n-depth"), ((), "--model")):
+            with self.subTest(flags=flags):
+                assert_refused(self, cake("bench", *(model if flags else ()), *flags), word, code=2)
+        assert_refused(self, cake("bench", "-m", "/none"), "/none")
+        assert_refused(self, cake("bench", *model, "--policy", "full", "-d", 1 << 28, "--made-up"), "memory")
+
+
 class WrongUse(unittest.TestCase):
     def test_prompts(self):
         assert_refused(self, run("-p", ""), "the prompt is empty")
