@@ -244,12 +244,7 @@ void add_bench(CLI::App& app, std::function<int()>& action) {
         ->type_name("NAME")
         ->capture_default_str();
     bench->callback([flags, &action] {
-        for (const auto& policy : flags->policies) {
-            flags->kv.options.policy = policy;
-            auto kv = flags->kv;
-            if (policy == "full" && flags->policies.size() > 1) kv.drop_budget();  // it is the others'
-            flags->options.push_back(kv.sequence_options());
-        }
+        flags->options = flags->kv.options_of(flags->policies);
         action = [flags] { return Bench(*flags).execute(); };
     });
 }

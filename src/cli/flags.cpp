@@ -75,12 +75,6 @@ void KvFlags::add_budget_to(CLI::App& app) {
     bytes->excludes(share);
 }
 
-void KvFlags::drop_budget() {
-    memory.reset();
-    tokens_per_layer = 0;
-    ratio = 0;
-}
-
 void KvFlags::add_method_to(CLI::App& app) {
     app.add_option("--window", options.window, "the last tokens, which always stay and judge the others")
         ->type_name("W")
@@ -131,6 +125,21 @@ SequenceOptions KvFlags::sequence_options() const {
         result.budget = TokensPerLayer{tokens_per_layer};
     }
     if (auto valid = validate(result); !valid) throw CLI::ValidationError(valid.error().message);
+    return result;
+}
+
+std::vector<SequenceOptions> KvFlags::options_of(const std::vector<std::string>& policies) const {
+    std::vector<SequenceOptions> result;
+    for (const auto& policy : policies) {
+        KvFlags of_policy = *this;
+        of_policy.options.policy = policy;
+        if (policy == "full" && policies.size() > 1) {
+            of_policy.memory.reset();
+            of_policy.tokens_per_layer = 0;
+            of_policy.ratio = 0;
+        }
+        result.push_back(of_policy.sequence_options());
+    }
     return result;
 }
 

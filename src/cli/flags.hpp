@@ -29,10 +29,10 @@ struct KvFlags {
     /// The budget alone, and all but policy and budget.
     void add_budget_to(CLI::App& app);
     void add_method_to(CLI::App& app);
-    /// As if no budget had been given.
-    void drop_budget();
     /// Names, numbers and the stated budget, checked; what is wrong with them is wrong usage.
     SequenceOptions sequence_options() const;
+    /// The same for each of several policies; a budget is that of those that take one.
+    std::vector<SequenceOptions> options_of(const std::vector<std::string>& policies) const;
 };
 
 /// Whether a budget means something: `full` keeps everything.

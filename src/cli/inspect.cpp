@@ -113,12 +113,7 @@ void add_inspect(CLI::App& app, std::function<int()>& action) {
         if (!flags->prompt && flags->file.empty()) throw CLI::RequiredError("a text (-p TEXT or -f FILE)");
         if (flags->policies.empty() || flags->policies.size() > 2)
             throw CLI::ValidationError("--policy", "one policy or two are shown, as in --policy cake,snapkv");
-        for (const auto& policy : flags->policies) {
-            flags->kv.options.policy = policy;
-            auto kv = flags->kv;
-            if (policy == "full" && flags->policies.size() > 1) kv.drop_budget();  // it is the other's
-            flags->options.push_back(kv.sequence_options());
-        }
+        flags->options = flags->kv.options_of(flags->policies);
         action = [flags] { return Inspect(*flags).execute(); };
     });
 }

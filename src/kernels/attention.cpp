@@ -87,12 +87,8 @@ class TaskRun {
 
     /// The end of a task that is the whole of its group.
     void write() const {
-        for (size_t row = 0; row < n_rows_; row++) {
-            float sum = scratch_.sum[row];
-            float factor = 1;
-            if (data_.sinks != nullptr) take_sink(data_.sinks[query_head(row)], scratch_.largest[row], sum, factor);
-            write_row(row, scratch_.result + row * dim_v_, sum > 0 ? factor / sum : 0.0F);
-        }
+        for (size_t row = 0; row < n_rows_; row++)
+            write_row(row, scratch_.result + row * dim_v_, scratch_.largest[row], scratch_.sum[row]);
     }
 
     /// Leaves what others are to be joined with: [dim_v + 2, n_rows].
@@ -122,9 +118,7 @@ class TaskRun {
                 sum += factor * part[dim + 1];
                 for (size_t d = 0; d < dim; d++) result[d] += factor * part[d];
             }
-            float factor = 1;
-            if (data_.sinks != nullptr) take_sink(data_.sinks[query_head(row)], largest, sum, factor);
-            write_row(row, result, sum > 0 ? factor / sum : 0.0F);
+            write_row(row, result, largest, sum);
         }
     }
 
@@ -146,7 +140,7 @@ class TaskRun {
     }
 
     void begin() {
-        const float scale = problem_.softcap > 0 ? problem_.scale / problem_.softcap : problem_.scale * kLog2E;
+        const float scale = query_scale(problem_.scale, problem_.softcap);
         for (size_t row = 0; row < n_rows_; row++) {
             const float* query_row = data_.queries.data + query_head(row) * data_.queries.head_stride +
                                      static_cast<size_t>(query(row)) * data_.queries.stride;
@@ -210,15 +204,16 @@ class TaskRun {
         scratch_.sum[row] = scratch_.sum[row] * decay + hn::ReduceSum(f, hn::Add(sum0, sum1));
     }
 
-    /// A sink's weight joins the sum of a row.
-    static void take_sink(float sink, float largest, float& sum, float& factor) {
-        const float logit = sink * kLog2E;
-        const float most = std::max(logit, largest);
-        factor = largest > kNothing ? std::exp2(largest - most) : 0.0F;
-        sum = sum * factor + std::exp2(logit - most);
-    }
-
-    void write_row(size_t row, const float* values, float factor) const {
+    /// A row's values by the sum of its weights, which a sink's joins.
+    void write_row(size_t row, const float* values, float largest, float sum) const {
+        float factor = 1;
+        if (data_.sinks != nullptr) {
+            const float logit = data_.sinks[query_head(row)] * kLog2E;
+            const float most = std::max(logit, largest);
+            factor = largest > kNothing ? std::exp2(largest - most) : 0.0F;
+            sum = sum * factor + std::exp2(logit - most);
+        }
+        factor = sum > 0 ? factor / sum : 0.0F;
         float* const to = data_.result.data + query_head(row) * data_.result.head_stride +
                           static_cast<size_t>(query(row)) * data_.result.stride;
         for (int32_t d = 0; d < problem_.dim_v; d++) to[d] = values[d] * factor;

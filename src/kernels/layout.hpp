@@ -17,6 +17,11 @@ constexpr size_t kWidest = 32;
 constexpr float kLog2E = std::numbers::log2e_v<float>;
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
+/// What queries are multiplied by: logits come out to the base 2, or where they are to be capped, as tanh takes them.
+constexpr float query_scale(float scale, float softcap) {
+    return softcap > 0 ? scale / softcap : scale * kLog2E;
+}
+
 constexpr int64_t divide_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }

@@ -59,7 +59,7 @@ class WindowRun {
           n_rows_(n_group_ * n_queries_),
           dim_k_(padded(static_cast<size_t>(problem.dim_k))) {
         scratch_.lay_out(problem, n_rows_, scratch);
-        const float scale = problem.softcap > 0 ? problem.scale / problem.softcap : problem.scale * kLog2E;
+        const float scale = query_scale(problem.scale, problem.softcap);
         for (size_t row = 0; row < n_rows_; row++) {
             const size_t query_head = static_cast<size_t>(task.head) * n_group_ + row / n_queries_;
             const float* query = data.queries.data + query_head * data.queries.head_stride +
