@@ -71,10 +71,10 @@ class Decode {
         auto* context = graph_.context();
         const auto& buffer = state_.store.buffer();
         ggml_tensor* input = nodes_.attention_input(layer, hidden);
-        ggml_tensor* query = nodes_.query(layer, input, position_);
+        const auto [query, key, value] = nodes_.project(layer, input, position_);
         ggml_tensor* slots = ggml_view_1d(context, slots_, h_.n_head_kv, static_cast<size_t>(layer) * slots_->nb[1]);
-        write_slots(buffer.k(), nodes_.key(layer, input, position_), slots);
-        write_slots(buffer.v(), nodes_.value(layer, input), slots);
+        write_slots(buffer.k(), key, slots);
+        write_slots(buffer.v(), value, slots);
         if (ring_row_ != nullptr) {
             ggml_tensor* flat = ggml_reshape_2d(context, query, query->ne[0] * query->ne[1], 1);
             graph_.add(ggml_set_rows(context, state_.ring.layers[static_cast<size_t>(layer)], flat, ring_row_));

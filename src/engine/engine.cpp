@@ -47,8 +47,8 @@ ModelInfo describe(const GgufFile& file, const Hparams& h, const Weights& weight
             .n_vocab = h.n_vocab,
             .n_ctx_train = h.n_ctx_train,
             .n_params = n_params,
-            .weight_bytes = weights.n_bytes,
-            .weight_types = weight_types(file, weights.n_bytes)};
+            .weight_bytes = weights.tensors.n_bytes,
+            .weight_types = weight_types(file, weights.tensors.n_bytes)};
 }
 
 }  // namespace

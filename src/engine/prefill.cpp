@@ -137,49 +137,40 @@ class Prefill {
     }
 
     /// Tokens [begin, end) of the segment through one layer. In the last layer only K and V of all tokens are needed,
-    /// queries for the window and the outputs, and the rest for the outputs.
+    /// and the rest for the window and the outputs.
     Result<void> run_chunk(int32_t layer, int64_t begin, int64_t end) {
         const bool last = layer == h_.n_layer - 1;
-        const int64_t first_query = last && !sums_attention_ ? std::min(first_output_, n_segment_ - n_window_) : 0;
-        const int64_t query_begin = std::min(std::max(begin, first_query), end);
         const int64_t output_begin = last ? std::min(std::max(begin, first_output_), end) : begin;
 
         Graph graph(kNodesPerLayer + kNodesPerRing * states_.size() +
                     kNodesPerHead * static_cast<size_t>(h_.n_head_kv));
         const LayerGraph nodes = layer_graph(graph);
-        const auto suffix = [&](ggml_tensor* x, int64_t from) {
-            return from == begin ? x
-                                 : ggml_view_2d(graph.context(), x, x->ne[0], end - from, x->nb[1],
-                                                static_cast<size_t>(from - begin) * x->nb[1]);
-        };
         ggml_tensor* hidden = read_hidden(graph, begin, end);
         ggml_tensor* input = nodes.attention_input(layer, hidden);
         ggml_tensor* positions = graph.input(GGML_TYPE_I32, end - begin);
+        const auto projected = nodes.project(layer, input, positions);
         ggml_tensor* slots = graph.input(GGML_TYPE_I64, end - begin);
-        graph.add(flight_.put(graph, nodes.key(layer, input, positions), flight_.buffer().k(), slots));
-        graph.add(flight_.put(graph, nodes.value(layer, input), flight_.buffer().v(), slots));
+        graph.add(flight_.put(graph, projected.key, flight_.buffer().k(), slots));
+        graph.add(flight_.put(graph, projected.value, flight_.buffer().v(), slots));
 
+        ggml_tensor* query = projected.query;
+        ggml_tensor* ring_rows = store_window_queries(graph, layer, query, begin, end);
+        if (sums_attention_) {
+            ggml_tensor* to = ggml_view_3d(graph.context(), chunk_queries_, query->ne[0], query->ne[1], end - begin,
+                                           query->nb[1], chunk_queries_->nb[1], 0);
+            graph.add(ggml_cpy(graph.context(), query, to));
+        }
         Attended attended;
-        ggml_tensor* ring_rows = nullptr;
-        if (query_begin < end) {
-            ggml_tensor* query_positions = ggml_view_1d(graph.context(), positions, end - query_begin,
-                                                        static_cast<size_t>(query_begin - begin) * sizeof(int32_t));
-            ggml_tensor* query = nodes.query(layer, suffix(input, query_begin), query_positions);
-            ring_rows = store_window_queries(graph, layer, query, query_begin, end);
-            if (sums_attention_) {
-                ggml_tensor* to = ggml_view_3d(graph.context(), chunk_queries_, query->ne[0], query->ne[1], end - begin,
-                                               query->nb[1], query->nb[2], 0);
-                graph.add(ggml_cpy(graph.context(), query, to));
-            }
-            if (output_begin < end) {
-                const auto seen = flight_.slots(n_segment_ - end);
-                ggml_tensor* out_query =
-                    ggml_view_3d(graph.context(), query, query->ne[0], query->ne[1], end - output_begin, query->nb[1],
-                                 query->nb[2], static_cast<size_t>(output_begin - query_begin) * query->nb[2]);
-                attended = attend(graph, state_.engine->attention, nodes, out_query, flight_.buffer(), seen);
-                write_hidden(graph, nodes.finish(layer, suffix(hidden, output_begin), attended.node), output_begin,
-                             end);
-            }
+        if (output_begin < end) {
+            const auto seen = flight_.slots(n_segment_ - end);
+            ggml_tensor* out_query =
+                ggml_view_3d(graph.context(), query, query->ne[0], query->ne[1], end - output_begin, query->nb[1],
+                             query->nb[2], static_cast<size_t>(output_begin - begin) * query->nb[2]);
+            attended = attend(graph, state_.engine->attention, nodes, out_query, flight_.buffer(), seen);
+            ggml_tensor* residual =
+                ggml_view_2d(graph.context(), hidden, hidden->ne[0], end - output_begin, hidden->nb[1],
+                             static_cast<size_t>(output_begin - begin) * hidden->nb[1]);
+            write_hidden(graph, nodes.finish(layer, residual, attended.node), output_begin, end);
         }
         if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
         set_numbers<int32_t>(positions, state_.n_tokens + begin);

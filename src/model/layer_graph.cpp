@@ -16,19 +16,30 @@ ggml_tensor* LayerGraph::attention_input(int32_t i, ggml_tensor* hidden) const {
     return normalise(hidden, layer(i).attn_norm);
 }
 
-ggml_tensor* LayerGraph::query(int32_t i, ggml_tensor* input, ggml_tensor* positions) const {
-    ggml_tensor* q = product(layer(i).attn_q, layer(i).attn_q_bias, input);
-    return rotate(ggml_reshape_3d(context_, q, hparams_.head_dim_k, hparams_.n_head, input->ne[1]), positions);
-}
-
-ggml_tensor* LayerGraph::key(int32_t i, ggml_tensor* input, ggml_tensor* positions) const {
-    ggml_tensor* k = product(layer(i).attn_k, layer(i).attn_k_bias, input);
-    return rotate(ggml_reshape_3d(context_, k, hparams_.head_dim_k, hparams_.n_head_kv, input->ne[1]), positions);
-}
-
-ggml_tensor* LayerGraph::value(int32_t i, ggml_tensor* input) const {
-    ggml_tensor* v = product(layer(i).attn_v, layer(i).attn_v_bias, input);
-    return ggml_reshape_3d(context_, v, hparams_.head_dim_v, hparams_.n_head_kv, input->ne[1]);
+Projections LayerGraph::project(int32_t i, ggml_tensor* input, ggml_tensor* positions) const {
+    const auto& w = layer(i);
+    const int64_t n_head = hparams_.n_head;
+    const int64_t n_head_kv = hparams_.n_head_kv;
+    const auto heads_of = [&](ggml_tensor* x, int64_t dim, int64_t first_row, int64_t n) {
+        const size_t row = ggml_element_size(x);
+        return ggml_view_3d(context_, x, dim, n, x->ne[1], static_cast<size_t>(dim) * row, x->nb[1],
+                            static_cast<size_t>(first_row) * row);
+    };
+    const int64_t q_rows = hparams_.head_dim_k * n_head;
+    const int64_t k_rows = hparams_.head_dim_k * n_head_kv;
+    ggml_tensor* q = product(w.attn_q, input);
+    ggml_tensor* k = w.attn_k.weight != nullptr ? product(w.attn_k, input) : q;
+    ggml_tensor* v = w.attn_v.weight != nullptr ? product(w.attn_v, input) : k;
+    ggml_tensor* value = heads_of(v, hparams_.head_dim_v, v == q ? q_rows + k_rows : v == k ? k_rows : 0, n_head_kv);
+    if (k != q)
+        return {.query = rotate(heads_of(q, hparams_.head_dim_k, 0, n_head), positions),
+                .key = rotate(heads_of(k, hparams_.head_dim_k, 0, n_head_kv), positions),
+                .value = value};
+    ggml_tensor* rotated = rotate(heads_of(q, hparams_.head_dim_k, 0, n_head + n_head_kv), positions);
+    rotated = ggml_reshape_2d(context_, rotated, q_rows + k_rows, input->ne[1]);
+    return {.query = heads_of(rotated, hparams_.head_dim_k, 0, n_head),
+            .key = heads_of(rotated, hparams_.head_dim_k, q_rows, n_head_kv),
+            .value = value};
 }
 
 ggml_tensor* LayerGraph::attend(ggml_tensor* query, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask) const {
@@ -39,12 +50,12 @@ ggml_tensor* LayerGraph::attend(ggml_tensor* query, ggml_tensor* k, ggml_tensor*
 
 ggml_tensor* LayerGraph::finish(int32_t i, ggml_tensor* hidden, ggml_tensor* attention) const {
     const auto& w = layer(i);
-    hidden = ggml_add(context_, product(w.attn_output, w.attn_output_bias, attention), hidden);
+    hidden = ggml_add(context_, product(w.attn_output, attention), hidden);
     ggml_tensor* x = normalise(hidden, w.ffn_norm);
-    ggml_tensor* up = product(w.ffn_up, w.ffn_up_bias, x);
-    ggml_tensor* gate = product(w.ffn_gate, w.ffn_gate_bias, x);
-    x = product(w.ffn_down, w.ffn_down_bias, ggml_swiglu_split(context_, gate, up));
-    return ggml_add(context_, x, hidden);
+    ggml_tensor* gate = product(w.ffn_gate, x);
+    x = w.ffn_up.weight == nullptr ? ggml_swiglu(context_, gate)
+                                   : ggml_swiglu_split(context_, gate, product(w.ffn_up, x));
+    return ggml_add(context_, product(w.ffn_down, x), hidden);
 }
 
 ggml_tensor* LayerGraph::logits(ggml_tensor* hidden) const {
@@ -55,9 +66,9 @@ ggml_tensor* LayerGraph::normalise(ggml_tensor* x, ggml_tensor* weight) const {
     return ggml_mul(context_, ggml_rms_norm(context_, x, hparams_.rms_norm_eps), weight);
 }
 
-ggml_tensor* LayerGraph::product(ggml_tensor* weight, ggml_tensor* bias, ggml_tensor* x) const {
-    ggml_tensor* y = ggml_mul_mat(context_, weight, x);
-    return bias != nullptr ? ggml_add(context_, y, bias) : y;
+ggml_tensor* LayerGraph::product(const Linear& linear, ggml_tensor* x) const {
+    ggml_tensor* y = ggml_mul_mat(context_, linear.weight, x);
+    return linear.bias != nullptr ? ggml_add(context_, y, linear.bias) : y;
 }
 
 ggml_tensor* LayerGraph::rotate(ggml_tensor* x, ggml_tensor* positions) const {

@@ -1,48 +1,34 @@
 #pragma once
 
-#include <ggml-cpp.h>
-
 #include <vector>
 
 #include "model/architecture.hpp"
-#include "model/compute.hpp"
-#include "model/gguf_file.hpp"
+#include "model/tensor_loader.hpp"
 
 namespace cake {
 
-/// One layer's tensors, in ggml's order of dimensions; biases are null where the model has none.
+/// One layer's tensors, in ggml's order of dimensions. Where attn_k or attn_v is null its rows follow those of the
+/// projection before it, and so do ffn_up's those of ffn_gate: one product gives both.
 struct LayerWeights {
-    ggml_tensor* attn_norm = nullptr;    // [n_embd]
-    ggml_tensor* attn_q = nullptr;       // [n_embd, head_dim_k * n_head]
-    ggml_tensor* attn_k = nullptr;       // [n_embd, head_dim_k * n_head_kv]
-    ggml_tensor* attn_v = nullptr;       // [n_embd, head_dim_v * n_head_kv]
-    ggml_tensor* attn_output = nullptr;  // [head_dim_v * n_head, n_embd]
-    ggml_tensor* attn_q_bias = nullptr;
-    ggml_tensor* attn_k_bias = nullptr;
-    ggml_tensor* attn_v_bias = nullptr;
-    ggml_tensor* attn_output_bias = nullptr;
-    ggml_tensor* ffn_norm = nullptr;  // [n_embd]
-    ggml_tensor* ffn_gate = nullptr;  // [n_embd, n_ff]
-    ggml_tensor* ffn_up = nullptr;    // [n_embd, n_ff]
-    ggml_tensor* ffn_down = nullptr;  // [n_ff, n_embd]
-    ggml_tensor* ffn_gate_bias = nullptr;
-    ggml_tensor* ffn_up_bias = nullptr;
-    ggml_tensor* ffn_down_bias = nullptr;
+    ggml_tensor* attn_norm = nullptr;  // [n_embd]
+    Linear attn_q;                     // [n_embd, head_dim_k * n_head]
+    Linear attn_k;                     // [n_embd, head_dim_k * n_head_kv]
+    Linear attn_v;                     // [n_embd, head_dim_v * n_head_kv]
+    Linear attn_output;                // [head_dim_v * n_head, n_embd]
+    ggml_tensor* ffn_norm = nullptr;   // [n_embd]
+    Linear ffn_gate;                   // [n_embd, n_ff]
+    Linear ffn_up;                     // [n_embd, n_ff]
+    Linear ffn_down;                   // [n_ff, n_embd]
 };
 
-/// A model's tensors on its device. Mapped from the file where the device computes on them as they are there,
-/// copied into a repacked layout where it has a faster one.
+/// A model's tensors on its device.
 struct Weights {
     ggml_tensor* token_embd = nullptr;   // [n_embd, n_vocab]
     ggml_tensor* output_norm = nullptr;  // [n_embd]
     ggml_tensor* output = nullptr;       // [n_embd, n_vocab]; token_embd's data where the file ties them
     ggml_tensor* rope_freqs = nullptr;   // [n_rot / 2]; null where the model has none
     std::vector<LayerWeights> layers;
-
-    size_t n_bytes = 0;   // of all tensors as stored in the file
-    size_t n_copied = 0;  // of those that were copied into memory
-    std::vector<ggml_backend_buffer_ptr> buffers;
-    ggml_context_ptr context;
+    LoadedTensors tensors;
 };
 
 /// `file` outlives the result. Sets `hparams.n_vocab`. A tensor that is missing, has another shape, or is not used by

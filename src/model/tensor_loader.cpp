@@ -1,0 +1,222 @@
+#include "model/tensor_loader.hpp"
+
+#include <algorithm>
+#include <format>
+#include <utility>
+
+namespace cake {
+
+namespace {
+
+std::string shape_text(const ggml_tensor* tensor) {
+    std::string text;
+    for (int d = 0; d < ggml_n_dims(tensor); d++) text += std::format("{}{}", d == 0 ? "" : " x ", tensor->ne[d]);
+    return text;
+}
+
+bool computable(ggml_type type, TensorUse use) {
+    if (type == GGML_TYPE_F32) return true;
+    if (use == TensorUse::vector) return false;
+    if (type == GGML_TYPE_F16 || type == GGML_TYPE_BF16) return true;
+    return ggml_is_quantized(type) && ggml_get_type_traits(type)->to_float != nullptr;
+}
+
+/// Tensors of the file, and as many again that are taken twice or joined.
+size_t most_tensors(const GgufFile& file) {
+    return 2 * static_cast<size_t>(gguf_get_n_tensors(file.metadata())) + 1;
+}
+
+}  // namespace
+
+TensorLoader::TensorLoader(const GgufFile& file, const Compute& compute, bool repack) : file_(file), compute_(compute) {
+    if (repack) repacked_ = compute.repacked_buffer_types();
+    loaded_.context.reset(
+        ggml_init({.mem_size = most_tensors(file) * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
+}
+
+ggml_tensor* TensorLoader::required(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use) {
+    if (file_.tensor(name) == nullptr) {
+        note(std::format("the tensor {} is missing", name));
+        return nullptr;
+    }
+    return add(name, shape, use);
+}
+
+ggml_tensor* TensorLoader::optional(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use) {
+    return file_.tensor(name) == nullptr ? nullptr : add(name, shape, use);
+}
+
+Linear TensorLoader::linear(const std::string& name, int64_t n_in, int64_t n_out) {
+    return {.weight = required(name + ".weight", {n_in, n_out}, TensorUse::matrix),
+            .bias = optional(name + ".bias", {n_out}, TensorUse::vector)};
+}
+
+ggml_tensor* TensorLoader::add(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use) {
+    const ggml_tensor* source = file_.tensor(name);
+    if (source == nullptr || !error_.empty()) return nullptr;
+    std::vector<int64_t> wanted(shape);
+    wanted.resize(GGML_MAX_DIMS, 1);
+    if (!std::ranges::equal(wanted, source->ne)) {
+        std::string text;
+        for (const int64_t n : shape) text += std::format("{}{}", text.empty() ? "" : " x ", n);
+        note(std::format("the tensor {} has the shape {}; {} is needed", name, shape_text(source), text));
+        return nullptr;
+    }
+    if (!computable(source->type, use)) {
+        note(std::format("the tensor {} is of type {}, which ggml cannot compute with here", name,
+                         ggml_type_name(source->type)));
+        return nullptr;
+    }
+    ggml_tensor* tensor = ggml_dup_tensor(loaded_.context.get(), source);
+    ggml_set_name(tensor, name.c_str());
+    entries_[tensor] = {.use = use, .sources = {source}};
+    if (used_.insert(name).second) loaded_.n_bytes += ggml_nbytes(tensor);
+    return tensor;
+}
+
+void TensorLoader::join(std::span<Linear* const> parts) {
+    for (size_t n = parts.size(); n > 1; n--)
+        if (join_all(parts.first(n))) return;
+}
+
+bool TensorLoader::join_all(std::span<Linear* const> parts) {
+    std::vector<ggml_tensor*> weights;
+    std::vector<ggml_tensor*> biases;
+    for (const Linear* part : parts) {
+        if (part->weight == nullptr || part->weight->type != parts[0]->weight->type) return false;
+        if ((part->bias == nullptr) != (parts[0]->bias == nullptr)) return false;
+        weights.push_back(part->weight);
+        if (part->bias != nullptr) biases.push_back(part->bias);
+    }
+    const auto is_repacked = [&](const ggml_tensor* weight) {
+        return repacked_type(weight, TensorUse::matrix) != nullptr;
+    };
+    if (!std::ranges::all_of(weights, is_repacked)) return false;
+    const Linear whole{.weight = joined(weights), .bias = biases.empty() ? nullptr : joined(biases)};
+    for (Linear* part : parts) *part = {};
+    *parts[0] = whole;
+    return true;
+}
+
+ggml_tensor* TensorLoader::joined(std::span<ggml_tensor* const> parts) {
+    const int rows = entries_.at(parts[0]).use == TensorUse::vector ? 0 : 1;
+    std::vector<int64_t> shape(parts[0]->ne, parts[0]->ne + rows + 1);
+    shape.back() = 0;
+    Entry whole{.use = entries_.at(parts[0]).use, .sources = {}};
+    for (ggml_tensor* part : parts) {
+        shape.back() += part->ne[rows];
+        whole.sources.append_range(entries_.at(part).sources);
+        entries_.erase(part);
+    }
+    ggml_tensor* tensor =
+        ggml_new_tensor(loaded_.context.get(), parts[0]->type, static_cast<int>(shape.size()), shape.data());
+    ggml_set_name(tensor, parts[0]->name);
+    entries_[tensor] = std::move(whole);
+    return tensor;
+}
+
+void TensorLoader::refuse_unused(const std::string& owner) {
+    for (int64_t i = 0; i < gguf_get_n_tensors(file_.metadata()); i++) {
+        const std::string name = gguf_get_tensor_name(file_.metadata(), i);
+        // Old converters wrote each layer's rope frequencies as a tensor; they follow from the metadata.
+        if (used_.contains(name) || name.ends_with("attn_rot_embd.weight") || name.ends_with("rope_freqs.weight"))
+            continue;
+        note(std::format("the tensor {} is not one that {} has", name, owner));
+        return;
+    }
+}
+
+Result<LoadedTensors> TensorLoader::load() {
+    if (!error_.empty()) return fail(std::format("{}: {}", file_.path(), error_));
+    if (auto mapped = map_in_place(); !mapped) return std::unexpected(mapped.error());
+    if (auto copied = copy_rest(); !copied) return std::unexpected(copied.error());
+    return std::move(loaded_);
+}
+
+/// Whether the device computes this product with the weights in a buffer of the given type.
+bool TensorLoader::supports(ggml_backend_buffer_type_t type, const ggml_tensor* tensor) const {
+    const ggml_context_ptr context(
+        ggml_init({.mem_size = 4 * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
+    ggml_tensor* weight = ggml_dup_tensor(context.get(), tensor);
+    ggml_tensor* input = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, tensor->ne[0], 512);
+    ggml_tensor* product = ggml_mul_mat(context.get(), weight, input);
+    const ggml_backend_buffer_ptr probe(ggml_backend_buft_alloc_buffer(type, 0));
+    if (!probe) return false;
+    weight->buffer = probe.get();
+    return ggml_backend_dev_supports_op(compute_.device(), product);
+}
+
+ggml_backend_buffer_type_t TensorLoader::repacked_type(const ggml_tensor* tensor, TensorUse use) const {
+    if (use != TensorUse::matrix) return nullptr;
+    const auto found = std::ranges::find_if(repacked_, [&](auto* type) { return supports(type, tensor); });
+    return found == repacked_.end() ? nullptr : *found;
+}
+
+/// Gives the tensors that need no other layout their place in the mapped file.
+Result<void> TensorLoader::map_in_place() {
+    ggml_backend_dev_props props;
+    ggml_backend_dev_get_props(compute_.device(), &props);
+    if (!props.caps.buffer_from_host_ptr) return {};
+    const auto bytes = file_.mapping().bytes();
+    auto* base = const_cast<std::byte*>(bytes.data());
+    ggml_backend_buffer_ptr buffer;
+    for (auto& [tensor, entry] : entries_) {
+        if (entry.sources.size() != 1 || repacked_type(tensor, entry.use) != nullptr) continue;
+        const auto data = file_.data(entry.sources[0]);
+        const size_t alignment = ggml_backend_buft_get_alignment(compute_.buffer_type());
+        if (reinterpret_cast<uintptr_t>(data.data()) % alignment != 0) continue;
+        if (!buffer) {
+            buffer.reset(ggml_backend_dev_buffer_from_host_ptr(compute_.device(), base, bytes.size(), bytes.size()));
+            if (!buffer) return fail(file_.path() + ": the device cannot use the mapped file");
+            ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+        }
+        ggml_backend_tensor_alloc(buffer.get(), tensor, const_cast<std::byte*>(data.data()));
+    }
+    if (buffer) loaded_.buffers.push_back(std::move(buffer));
+    return {};
+}
+
+/// Copies the others, one buffer for each layout.
+Result<void> TensorLoader::copy_rest() {
+    std::map<ggml_backend_buffer_type_t, std::vector<ggml_tensor*>> by_type;
+    for (auto& [tensor, entry] : entries_) {
+        if (tensor->data != nullptr) continue;
+        auto* type = repacked_type(tensor, entry.use);
+        by_type[type != nullptr ? type : compute_.buffer_type()].push_back(tensor);
+    }
+    for (auto& [type, tensors] : by_type) {
+        size_t n_bytes = 0;
+        const size_t alignment = ggml_backend_buft_get_alignment(type);
+        for (const auto* tensor : tensors)
+            n_bytes += GGML_PAD(ggml_backend_buft_get_alloc_size(type, tensor), alignment);
+        ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, n_bytes + alignment));
+        if (!buffer) return fail(std::format("{}: {} MiB for the weights cannot be had", file_.path(), n_bytes >> 20U));
+        ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+        ggml_tallocr place = ggml_tallocr_new(buffer.get());
+        for (auto* tensor : tensors) {
+            ggml_tallocr_alloc(&place, tensor);
+            copy(tensor, entries_.at(tensor));
+        }
+        loaded_.buffers.push_back(std::move(buffer));
+    }
+    return {};
+}
+
+void TensorLoader::copy(ggml_tensor* tensor, const Entry& entry) {
+    std::vector<std::byte> whole;  // a repacked layout is written at once
+    auto data = file_.data(entry.sources[0]);
+    if (entry.sources.size() > 1) {
+        for (const auto* source : entry.sources) whole.append_range(file_.data(source));
+        data = whole;
+    }
+    ggml_backend_tensor_set(tensor, data.data(), 0, data.size());
+    loaded_.n_copied += data.size();
+    // At once, so that no more than one tensor is in memory twice.
+    for (const auto* source : entry.sources) file_.mapping().drop_pages(file_.data(source));
+}
+
+void TensorLoader::note(std::string message) {
+    if (error_.empty()) error_ = std::move(message);
+}
+
+}  // namespace cake
