@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Makes a GGUF file of the Llama architecture with seeded random weights: real structure, real tokenizer, no knowledge.
+"""Makes a GGUF file with seeded random weights: a family's real structure, a real tokenizer, no knowledge.
 
 Tests compare its logits with llama.cpp's; benchmarks time shapes that nobody ships. Needs python3-gguf and numpy.
 """
 
 import argparse
+import dataclasses
 import itertools
 import os
 import sys
@@ -37,33 +38,85 @@ def vocabulary(size):
     return texts, scores, kinds
 
 
+@dataclasses.dataclass
+class Family:
+    """What the files of an architecture have that those of Llama have not, or the other way round."""
+    norm_bias: bool = False  # LayerNorm, and its epsilon
+    pre_norm: bool = True
+    post_norm: bool = False
+    ffn_norm: str = "ffn_norm"
+    qk_norm: str = ""  # of the "heads", or of "all" as one vector
+    biases: tuple = ()  # of these matrices
+    fused: bool = False  # attn_qkv
+    fused_gate: bool = False  # ffn_up holds the gate too
+    gated: bool = True
+    positions: bool = False
+    sinks: bool = False
+    tied: bool = False
+    experts: bool = False
+    rope_factors: bool = False
+    values: dict = dataclasses.field(default_factory=dict)  # metadata
+
+
+ATTENTION = ("attn_q", "attn_k", "attn_v")
+FAMILIES = {
+    "llama": Family(),
+    "qwen2": Family(biases=ATTENTION),
+    "qwen3": Family(qk_norm="heads"),
+    "qwen3moe": Family(qk_norm="heads", experts=True),
+    "gemma2": Family(post_norm=True, tied=True,
+                     values={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}),
+    "gemma3": Family(post_norm=True, tied=True, qk_norm="heads"),
+    "phi3": Family(fused=True, fused_gate=True, rope_factors=True, values={"rope.scaling.attn_factor": 1.19}),
+    "gpt2": Family(norm_bias=True, biases=("attn_qkv", "attn_output", "ffn_up", "ffn_down"), fused=True, gated=False,
+                   positions=True, tied=True),
+    "gpt-oss": Family(ffn_norm="post_attention_norm", biases=(*ATTENTION, "attn_output", "experts"), sinks=True,
+                      experts=True),
+    "smollm3": Family(tied=True),
+    "granite": Family(tied=True, values={"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.15,
+                                         "logit_scale": 8.0}),
+    "olmo2": Family(pre_norm=False, post_norm=True, qk_norm="all"),
+}
+
+
 class Maker:
     def __init__(self, options):
         self.options = options
+        self.family = FAMILIES[options.arch]
         self.random = np.random.default_rng(options.seed)
-        self.writer = gguf.GGUFWriter(options.out, "llama", use_temp_file=False)
+        self.writer = gguf.GGUFWriter(options.out, options.arch, use_temp_file=False)
 
-    def matrix(self, name, rows, columns, scale=1.0):
-        """A [columns, rows] matrix in ggml's order, of standard deviation scale / sqrt(columns)."""
+    def matrix(self, name, rows, columns, scale=1.0, n_expert=0):
+        """A [columns, rows] matrix in ggml's order, or n_expert of them, of standard deviation scale / sqrt(columns)."""
         deviation = scale * self.options.scale / np.sqrt(columns)
         kind = TYPES[self.options.type]
+        shape = (n_expert, rows, columns) if n_expert else (rows, columns)
         if kind == Type.Q4_0 and rows * columns > 1 << 22:
             # Quantising in Python takes minutes for a large model; random blocks are as good as quantised random numbers.
-            blocks = np.empty((rows, columns // 32, 18), np.uint8)
+            blocks = np.empty((*shape[:-1], columns // 32, 18), np.uint8)
             blocks[..., :2] = np.array([deviation / 4.6], np.float16).view(np.uint8)
-            blocks[..., 2:] = self.random.integers(0, 256, (rows, columns // 32, 16), np.uint8)
-            self.writer.add_tensor(name, blocks.reshape(rows, -1), raw_dtype=kind)
+            blocks[..., 2:] = self.random.integers(0, 256, (*shape[:-1], columns // 32, 16), np.uint8)
+            self.writer.add_tensor(name, blocks.reshape(*shape[:-1], -1), raw_dtype=kind)
             return
-        values = self.random.standard_normal((rows, columns), np.float32) * np.float32(deviation)
+        values = self.random.standard_normal(shape, np.float32) * np.float32(deviation)
         self.writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
 
     def vector(self, name, size, mean, deviation):
         values = mean + deviation * self.random.standard_normal(size, np.float32)
         self.writer.add_tensor(name, values.astype(np.float32))
 
+    def value(self, key, value):
+        key = f"{self.options.arch}.{key}"
+        if isinstance(value, str):
+            self.writer.add_string(key, value)
+        elif isinstance(value, float):
+            self.writer.add_float32(key, value)
+        else:
+            self.writer.add_uint32(key, value)
+
     def metadata(self):
         o, w = self.options, self.writer
-        w.add_name(f"random llama, seed {o.seed}")
+        w.add_name(f"random {o.arch}, seed {o.seed}")
         w.add_block_count(o.layers)
         w.add_context_length(o.ctx)
         w.add_embedding_length(o.embd)
@@ -72,13 +125,21 @@ class Maker:
         w.add_head_count_kv(o.heads_kv)
         w.add_key_length(o.head_dim)
         w.add_value_length(o.head_dim)
-        w.add_rope_dimension_count(o.head_dim)
-        w.add_rope_freq_base(o.rope_freq_base)
-        if o.rope_scaling_factor:
-            w.add_rope_scaling_factor(o.rope_scaling_factor)
-        if o.rope_scale_linear:
-            w.add_float32("llama.rope.scale_linear", o.rope_scale_linear)
-        w.add_layer_norm_rms_eps(1e-5)
+        if not self.family.positions:
+            w.add_rope_dimension_count(o.rot or o.head_dim)
+            w.add_rope_freq_base(o.rope_freq_base)
+        optional = {"rope.scaling.type": o.rope_scaling_type, "rope.scaling.factor": o.rope_scaling_factor,
+                    "rope.scale_linear": o.rope_scale_linear, "rope.scaling.original_context_length": o.ctx_orig,
+                    "attention.sliding_window": o.swa, "expert_count": o.experts, "expert_used_count": o.experts_used}
+        if self.family.experts:
+            optional["expert_feed_forward_length"] = o.ff
+        for key, value in {**self.family.values, **optional}.items():
+            if value:
+                self.value(key, value)
+        if self.family.norm_bias:
+            w.add_layer_norm_eps(1e-5)
+        else:
+            w.add_layer_norm_rms_eps(1e-5)
         w.add_vocab_size(o.vocab)
         texts, scores, kinds = vocabulary(o.vocab)
         w.add_tokenizer_model("llama")
@@ -90,30 +151,81 @@ class Maker:
         w.add_eos_token_id(2)
         w.add_add_bos_token(True)
 
-    def tensors(self):
+    def norm(self, name):
+        self.vector(name + ".weight", self.options.embd, 1, 0.1)
+        if self.family.norm_bias:
+            self.vector(name + ".bias", self.options.embd, 0, 0.1)
+
+    def linear(self, block, name, rows, columns, scale=1.0):
+        self.matrix(f"{block}{name}.weight", rows, columns, scale)
+        if name in self.family.biases or (self.options.bias and name.startswith("attn")):
+            self.vector(f"{block}{name}.bias", rows, 0, 0.3)
+
+    def experts(self, block, name, rows, columns):
         o = self.options
+        self.matrix(f"{block}{name}.weight", rows, columns, n_expert=o.experts)
+        if "experts" in self.family.biases:
+            self.vector(f"{block}{name}.bias", (o.experts, rows), 0, 0.3)
+
+    def attention(self, block):
+        o, f = self.options, self.family
         q, kv = o.heads * o.head_dim, o.heads_kv * o.head_dim
-        self.matrix("token_embd.weight", o.vocab, o.embd, np.sqrt(o.embd))
-        self.vector("output_norm.weight", o.embd, 1, 0.1)
-        if not o.tied:
+        # Sharper queries and keys, so that attention prefers some tokens to others.
+        if f.fused:
+            self.linear(block, "attn_qkv", q + 2 * kv, o.embd, 1.6)
+        else:
+            self.linear(block, "attn_q", q, o.embd, 1.6)
+            self.linear(block, "attn_k", kv, o.embd, 1.6)
+            self.linear(block, "attn_v", kv, o.embd)
+        if f.qk_norm:
+            self.vector(block + "attn_q_norm.weight", q if f.qk_norm == "all" else o.head_dim, 1.3, 0.2)
+            self.vector(block + "attn_k_norm.weight", kv if f.qk_norm == "all" else o.head_dim, 1.3, 0.2)
+        if f.sinks:
+            self.vector(block + "attn_sinks.weight", o.heads, 1, 1)
+        self.linear(block, "attn_output", o.embd, q)
+
+    def feed_forward(self, block):
+        o, f = self.options, self.family
+        if o.experts:
+            values = self.random.standard_normal((o.experts, o.embd), np.float32) / np.float32(np.sqrt(o.embd))
+            self.writer.add_tensor(block + "ffn_gate_inp.weight", values)
+            if "experts" in f.biases:
+                self.vector(block + "ffn_gate_inp.bias", o.experts, 0, 0.3)
+            self.experts(block, "ffn_gate_exps", o.ff, o.embd)
+            self.experts(block, "ffn_up_exps", o.ff, o.embd)
+            self.experts(block, "ffn_down_exps", o.embd, o.ff)
+            return
+        if f.gated and not f.fused_gate:
+            self.linear(block, "ffn_gate", o.ff, o.embd)
+        self.linear(block, "ffn_up", 2 * o.ff if f.fused_gate else o.ff, o.embd)
+        self.linear(block, "ffn_down", o.embd, o.ff)
+
+    def tensors(self):
+        o, f = self.options, self.family
+        self.matrix("token_embd.weight", o.vocab, o.embd, 1 if f.tied else np.sqrt(o.embd))
+        if f.positions:
+            self.vector("position_embd.weight", (o.ctx, o.embd), 0, 0.1)
+        self.norm("output_norm")
+        if not (o.tied or f.tied):
             self.matrix("output.weight", o.vocab, o.embd, 2)
+        n_pairs = (o.rot or o.head_dim) // 2
         if o.rope_freqs:
-            self.writer.add_tensor("rope_freqs.weight", np.linspace(1, 8, o.head_dim // 2, dtype=np.float32))
+            self.writer.add_tensor("rope_freqs.weight", np.linspace(1, 8, n_pairs, dtype=np.float32))
+        if f.rope_factors:
+            self.writer.add_tensor("rope_factors_short.weight", np.linspace(1, 1.5, n_pairs, dtype=np.float32))
+            self.writer.add_tensor("rope_factors_long.weight", np.linspace(1, 30, n_pairs, dtype=np.float32))
         for layer in range(o.layers):
             block = f"blk.{layer}."
-            self.vector(block + "attn_norm.weight", o.embd, 1, 0.1)
-            # Sharper queries and keys, so that attention prefers some tokens to others.
-            self.matrix(block + "attn_q.weight", q, o.embd, 1.6)
-            self.matrix(block + "attn_k.weight", kv, o.embd, 1.6)
-            self.matrix(block + "attn_v.weight", kv, o.embd)
-            self.matrix(block + "attn_output.weight", o.embd, q)
-            self.vector(block + "ffn_norm.weight", o.embd, 1, 0.1)
-            self.matrix(block + "ffn_gate.weight", o.ff, o.embd)
-            self.matrix(block + "ffn_up.weight", o.ff, o.embd)
-            self.matrix(block + "ffn_down.weight", o.embd, o.ff)
-            if o.bias:
-                for name, size in {"attn_q": q, "attn_k": kv, "attn_v": kv, "attn_output": o.embd}.items():
-                    self.vector(f"{block}{name}.bias", size, 0, 0.3)
+            if f.pre_norm:
+                self.norm(block + "attn_norm")
+            self.attention(block)
+            if f.post_norm:
+                self.norm(block + "post_attention_norm")
+            if f.pre_norm:
+                self.norm(block + f.ffn_norm)
+            self.feed_forward(block)
+            if f.post_norm:
+                self.norm(block + "post_ffw_norm")
 
     def write(self):
         self.metadata()
@@ -127,6 +239,7 @@ class Maker:
 def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, metavar="FILE", help="the file to write")
+    parser.add_argument("--arch", choices=FAMILIES, default="llama", help="the family (default llama)")
     shape = {"layers": 4, "embd": 128, "heads": 4, "heads-kv": 2, "ff": 256, "vocab": 512, "ctx": 2048}
     for name, default in shape.items():
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"(default {default})")
@@ -135,6 +248,12 @@ def parse(arguments):
     parser.add_argument("--tied", action="store_true", help="no output matrix: the embeddings serve as one")
     parser.add_argument("--rope-freqs", action="store_true", help="with the rope_freqs tensor of Llama 3")
     parser.add_argument("--bias", action="store_true", help="with biases in the attention")
+    parser.add_argument("--experts", type=int, metavar="N", help="experts in a layer")
+    parser.add_argument("--experts-used", type=int, metavar="N", help="of them, those that a token uses")
+    parser.add_argument("--swa", type=int, metavar="N", help="tokens that layers with a sliding window attend to")
+    parser.add_argument("--rot", type=int, metavar="N", help="values of a head that rotate (default all)")
+    parser.add_argument("--ctx-orig", type=int, metavar="N", help="context before rope scaling")
+    parser.add_argument("--rope-scaling-type", metavar="TYPE", help="linear, yarn or longrope")
     parser.add_argument("--rope-freq-base", type=float, default=10000, metavar="X", help="(default 10000)")
     parser.add_argument("--rope-scaling-factor", type=float, metavar="X", help="as files have it that name no scaling type")
     parser.add_argument("--rope-scale-linear", type=float, metavar="X", help="as old files have it")
@@ -143,6 +262,10 @@ def parse(arguments):
     options = parser.parse_args(arguments)
     if min(options.layers, options.embd, options.heads, options.heads_kv, options.ff, options.ctx) < 1:
         parser.error("sizes are positive")
+    if FAMILIES[options.arch].experts and not options.experts:
+        parser.error(f"--arch {options.arch} needs --experts and --experts-used")
+    if bool(options.experts) != bool(options.experts_used):
+        parser.error("--experts and --experts-used go together")
     options.head_dim = options.head_dim or options.embd // options.heads
     if options.vocab < 320:
         parser.error("--vocab is at least 320: controls, bytes and letters")

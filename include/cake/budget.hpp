@@ -5,7 +5,8 @@
 
 namespace cake {
 
-/// The average number of tokens that a layer keeps, the window and the slack of decoding included.
+/// The average number of tokens that a layer keeps, the window and the slack of decoding included. Layers that attend
+/// to a sliding window keep just that, beside this.
 struct TokensPerLayer {
     int64_t tokens = 1024;
 };

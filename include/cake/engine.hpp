@@ -28,6 +28,10 @@ struct ModelInfo {
     std::string name;
     std::string architecture;
     int32_t n_layer = 0;
+    int32_t n_swa = 0;         // tokens of the sliding window that some layers attend to; 0: none does
+    int32_t n_swa_layers = 0;  // these
+    int32_t n_expert = 0;      // 0: one feed-forward for all tokens
+    int32_t n_expert_used = 0;
     int32_t n_embd = 0;
     int32_t n_ff = 0;
     int32_t n_head = 0;
@@ -39,6 +43,14 @@ struct ModelInfo {
     uint64_t n_params = 0;
     uint64_t weight_bytes = 0;
     std::string weight_types;  // by share, largest first: "Q4_0 78%, Q6_K 22%"
+
+    /// Tokens in all layers together that are held of a text, where those that attend to all of it keep at most
+    /// `per_layer` and the others their window.
+    int64_t tokens_held(int64_t n_tokens, int64_t per_layer) const {
+        const int64_t n_window_tokens = n_tokens < n_swa ? n_tokens : n_swa;
+        return (n_layer - n_swa_layers) * (n_tokens < per_layer ? n_tokens : per_layer) +
+               n_swa_layers * n_window_tokens;
+    }
 };
 
 struct EngineState;

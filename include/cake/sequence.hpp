@@ -63,17 +63,18 @@ struct LayerReport {
     std::optional<double> shift;
     std::optional<double> preference;
     int64_t budget = 0;  // tokens that it may hold after an eviction, window included
+    int64_t window = 0;  // tokens that it attends to where that is a sliding window, which it keeps; else 0
     int64_t kept = 0;    // tokens that it holds
 };
 
 /// What was held, in bytes. Peaks count what was allocated: the budget is allocated at once.
 struct MemoryReport {
-    int64_t budget_tokens_per_layer = 0;
+    int64_t budget_tokens_per_layer = 0;  // of the layers that attend to the whole text
     uint64_t kv_bytes_budget = 0;
     uint64_t kv_bytes_peak = 0;        // the budget and the one full-length layer of a prefill
     uint64_t kv_bytes_now = 0;         // of the slots that hold a token
     uint64_t kv_bytes_allocated = 0;   // now: the budget and, while a text is read, the full-length layer
-    uint64_t kv_bytes_full_cache = 0;  // what a full cache would hold now
+    uint64_t kv_bytes_full_cache = 0;  // what a full cache would hold now, no more than the window where one slides
     uint64_t layer_bytes = 0;          // the one full-length layer of the longest prefill
     uint64_t hidden_bytes_peak = 0;
     uint64_t compute_bytes_peak = 0;
@@ -129,8 +130,8 @@ class CAKE_API Sequence {
     std::vector<LayerReport> layers() const;
     /// Positions in the text of the tokens that a layer holds for one KV head, rising.
     std::vector<int32_t> positions(int32_t layer, int32_t head) const;
-    /// The cascade of the last segment: what layers 0 to m may keep, window included, after layer m was read. Empty
-    /// where all of it fitted.
+    /// The cascade of the last segment: what layers 0 to m may keep, window included, after layer m was read; of those
+    /// that attend to the whole text. Empty where all of it fitted.
     std::vector<std::vector<int32_t>> stages() const;
     /// May also be asked by the function that is told of progress.
     MemoryReport memory() const;

@@ -21,7 +21,10 @@ struct InfoFlags {
     bool json = false;
 };
 
-std::string as_text(const ModelInfo& m, uint64_t bytes_per_token) {
+std::string as_text(const ModelInfo& m, uint64_t token_bytes) {
+    const auto bytes = [&](int64_t n_tokens, int64_t per_layer) {
+        return token_bytes * static_cast<uint64_t>(m.tokens_held(n_tokens, per_layer));
+    };
     std::string out = std::format("{}\n", printable(m.name));
     const auto line = [&](std::string_view what, const std::string& value) {
         out += std::format("  {:<14}{}\n", what, value);
@@ -31,34 +34,36 @@ std::string as_text(const ModelInfo& m, uint64_t bytes_per_token) {
     line("parameters",
          std::format("{} in {} ({})", format_count(m.n_params), format_bytes(m.weight_bytes), m.weight_types));
     line("layers", std::format("{}, width {}, feed-forward {}", m.n_layer, m.n_embd, m.n_ff));
+    if (m.n_expert > 0) line("experts", std::format("{} in a layer, {} for a token", m.n_expert, m.n_expert_used));
+    if (m.n_swa_layers > 0)
+        line("attention", std::format("to the last {} tokens in {} of the layers, to the whole text in the others",
+                                      format_count(static_cast<uint64_t>(m.n_swa)), m.n_swa_layers));
     line("heads", std::format("{} for queries, {} for K/V, of {} values", m.n_head, m.n_head_kv, m.head_dim_k));
     line("vocabulary", std::format("{} tokens", format_count(static_cast<uint64_t>(m.n_vocab))));
     line("trained on", std::format("texts of {} tokens", format_count(static_cast<uint64_t>(m.n_ctx_train))));
-    out += std::format("\nK/V memory, {} a token\n\n", format_bytes(bytes_per_token));
+    out += std::format("\nK/V memory, {} a token\n\n", format_bytes(bytes(1, 1)));
 
     out += std::format("  {:<24}", "a text of");
     for (const int64_t n : kTexts) out += std::format("{:>20}", format_count(static_cast<uint64_t>(n)) + " tokens");
     out += std::format("\n  {:<24}", "full cache");
-    for (const int64_t n : kTexts)
-        out += std::format("{:>20}", format_bytes(bytes_per_token * static_cast<uint64_t>(n)));
+    for (const int64_t n : kTexts) out += std::format("{:>20}", format_bytes(bytes(n, n)));
     out += "\n";
     for (const int64_t budget : kBudgets) {
         out += std::format("  {:<24}", std::format("--kv-budget {}", budget));
         for (const int64_t n : kTexts) {
-            const auto kept = static_cast<uint64_t>(std::min(budget, n));
-            out += std::format("{:>20}", std::format("{} ({:.1f}%)", format_bytes(bytes_per_token * kept),
-                                                     100.0 * static_cast<double>(kept) / static_cast<double>(n)));
+            const uint64_t held = bytes(n, budget);
+            const double share = 100.0 * static_cast<double>(held) / static_cast<double>(bytes(n, n));
+            out += std::format("{:>20}", std::format("{} ({:.1f}%)", format_bytes(held), share));
         }
         out += "\n";
     }
-    out +=
-        std::format("\nWhile a prompt is read, one layer more is held in full: {} for {} tokens.\n",
-                    format_bytes(bytes_per_token / static_cast<uint64_t>(m.n_layer) * static_cast<uint64_t>(kTexts[1])),
-                    format_count(static_cast<uint64_t>(kTexts[1])));
+    out += std::format("\nWhile a prompt is read, one layer more is held in full: {} for {} tokens.\n",
+                       format_bytes(token_bytes * static_cast<uint64_t>(kTexts[1])),
+                       format_count(static_cast<uint64_t>(kTexts[1])));
     return out;
 }
 
-nlohmann::ordered_json as_json(const ModelInfo& m, uint64_t bytes_per_token) {
+nlohmann::ordered_json as_json(const ModelInfo& m, uint64_t token_bytes) {
     return {{"model", m.path},
             {"name", m.name},
             {"architecture", m.architecture},
@@ -66,6 +71,10 @@ nlohmann::ordered_json as_json(const ModelInfo& m, uint64_t bytes_per_token) {
             {"weight_bytes", m.weight_bytes},
             {"weight_types", m.weight_types},
             {"n_layer", m.n_layer},
+            {"n_swa", m.n_swa},
+            {"n_swa_layers", m.n_swa_layers},
+            {"n_expert", m.n_expert},
+            {"n_expert_used", m.n_expert_used},
             {"n_embd", m.n_embd},
             {"n_ff", m.n_ff},
             {"n_head", m.n_head},
@@ -73,7 +82,7 @@ nlohmann::ordered_json as_json(const ModelInfo& m, uint64_t bytes_per_token) {
             {"head_dim", m.head_dim_k},
             {"n_vocab", m.n_vocab},
             {"n_ctx_train", m.n_ctx_train},
-            {"kv_bytes_per_token", bytes_per_token}};
+            {"kv_bytes_per_token", token_bytes * static_cast<uint64_t>(m.n_layer)}};
 }
 
 Result<void> show(const InfoFlags& flags) {
@@ -82,12 +91,10 @@ Result<void> show(const InfoFlags& flags) {
     const auto per_layer = engine->kv_bytes_per_token_and_layer(flags.cache_type_k, flags.cache_type_v);
     if (!per_layer) return std::unexpected(per_layer.error());
     const auto& info = engine->info();
-    const uint64_t bytes_per_token = *per_layer * static_cast<uint64_t>(info.n_layer);
     return write_output(
         flags.json
-            ? as_json(info, bytes_per_token).dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
-                  "\n"
-            : as_text(info, bytes_per_token));
+            ? as_json(info, *per_layer).dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n"
+            : as_text(info, *per_layer));
 }
 
 }  // namespace

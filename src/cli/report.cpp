@@ -46,6 +46,7 @@ nlohmann::ordered_json to_json(const RunReport& report, const Engine& engine, co
                           {"shift", number(layer.shift)},
                           {"preference", number(layer.preference)},
                           {"budget", layer.budget},
+                          {"window", layer.window},
                           {"kept", layer.kept}});
     }
     return {{"model", engine.info().path},

@@ -29,14 +29,15 @@ Result<AttentionStats> stats_of_kernels(GraphRunner& runner, const EngineState& 
     const auto& h = engine.hparams;
     AttentionStats stats(h.n_head, n_keys);
     Graph graph(8);
-    const auto node = window_stats_node(graph, engine.attention.n_threads, input.queries, input.k,
+    const auto node = window_stats_node(graph, engine.attention.n_threads, input.queries, input.k, input.sinks,
                                         {.n_head = h.n_head,
                                          .dim_k = h.head_dim_k,
                                          .queries = input.window,
                                          .newest = newest_of(input.window),
                                          .heads = input.heads,
                                          .n_keys = std::move(n_keys),
-                                         .scale = LayerGraph::attention_scale(h)});
+                                         .scale = h.attention_scale,
+                                         .softcap = h.attn_softcap});
     if (auto allocated = runner.allocate(graph); !allocated) return std::unexpected(allocated.error());
     if (auto computed = runner.compute(graph); !computed) return std::unexpected(computed.error());
     for (size_t head = 0; head < stats.heads.size(); head++) {
@@ -72,7 +73,8 @@ Result<AttentionStats> analyse_window(GraphRunner& runner, const SequenceState& 
     AttentionInput input{.queries = state.ring.layers[static_cast<size_t>(layer)],
                          .window = {},
                          .k = keys.buffer.k(),
-                         .heads = keys.slots};
+                         .heads = keys.slots,
+                         .sinks = state.sinks(layer)};
     const auto ages = state.ring.ages();
     for (size_t row = 0; row < ages.size(); row++)
         input.window.push_back({.row = static_cast<int64_t>(row), .unseen = ages[row]});
@@ -132,8 +134,17 @@ Result<void> for_each_attention(GraphRunner& runner, const Hparams& h, const Att
         ggml_tensor* numbers = graph.input(GGML_TYPE_I32, n_queries);
         ggml_tensor* q = ggml_get_rows(context, of_head, numbers);
         ggml_tensor* bias = graph.input(GGML_TYPE_F32, length, n_queries);
-        ggml_tensor* weights =
-            ggml_soft_max_ext(context, ggml_mul_mat(context, k, q), bias, LayerGraph::attention_scale(h), 0.0F);
+        ggml_tensor* logits = ggml_mul_mat(context, k, q);
+        float scale = h.attention_scale;
+        if (h.attn_softcap > 0) {
+            logits = ggml_tanh(context, ggml_scale(context, logits, scale / h.attn_softcap));
+            scale = h.attn_softcap;
+        }
+        ggml_tensor* weights = ggml_soft_max_ext(context, logits, bias, scale, 0.0F);
+        if (input.sinks != nullptr) {
+            ggml_soft_max_add_sinks(weights,
+                                    ggml_view_1d(context, input.sinks, 1, static_cast<size_t>(head) * sizeof(float)));
+        }
         graph.output(weights);
         if (auto allocated = runner.allocate(graph); !allocated) return allocated;
         set_input<float>(bias, mask);

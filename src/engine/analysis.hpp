@@ -18,6 +18,7 @@ struct AttentionInput {
     std::vector<WindowQuery> window;
     ggml_tensor* k = nullptr;  // [head_dim_k, n_slots]
     std::vector<HeadSlots> heads;
+    ggml_tensor* sinks = nullptr;  // f32 [n_head] or null
 };
 
 /// The Attention Analyzer: what the window says of the keys outside it, of which the KV heads have `n_keys`; the query

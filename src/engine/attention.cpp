@@ -15,6 +15,15 @@ ggml_tensor* view_heads(const Graph& graph, ggml_tensor* rows, int64_t begin, in
                         static_cast<size_t>(stride) * rows->nb[1], static_cast<size_t>(begin) * rows->nb[1]);
 }
 
+/// All but the newest `n` slots of a head.
+void leave_out_unseen(std::span<HeadSlots> heads, int64_t n) {
+    for (HeadSlots& head : heads) {
+        const int64_t unseen = std::max<int64_t>(head.length - n, 0);
+        head.begin += unseen;
+        head.length -= unseen;
+    }
+}
+
 }  // namespace
 
 std::vector<HeadSlots> held_slots(const KvStore& store, int32_t layer) {
@@ -31,10 +40,14 @@ bool is_even(std::span<const HeadSlots> heads) {
     return true;
 }
 
-Attended attend(Graph& graph, const AttentionMethod& method, const LayerGraph& nodes, ggml_tensor* query,
-                const KvBuffer& buffer, std::span<const HeadSlots> heads) {
-    if (method.kernels) return {.node = attention_node(graph, method.n_threads, nodes, query, buffer, heads)};
-    Attended result;
+Attended attend(Graph& graph, const AttentionMethod& method, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
+                const KvBuffer& buffer, std::vector<HeadSlots> heads) {
+    Attended result{.window = nodes.attention_traits(layer).window};
+    if (result.window > 0) leave_out_unseen(heads, result.window + query->ne[2] - 1);
+    if (method.kernels) {
+        result.node = attention_node(graph, method.n_threads, nodes, layer, query, buffer, heads);
+        return result;
+    }
     const auto mask = [&](int64_t length) -> ggml_tensor* {
         if (query->ne[2] == 1) return nullptr;  // it sees all
         return result.masks.emplace_back(graph.input(GGML_TYPE_F16, length, query->ne[2]));
@@ -44,7 +57,7 @@ Attended attend(Graph& graph, const AttentionMethod& method, const LayerGraph& n
         const auto [begin, length] = heads[0];
         const int64_t stride = n_head_kv > 1 ? heads[1].begin - begin : length;
         const auto view = [&](ggml_tensor* rows) { return view_heads(graph, rows, begin, length, n_head_kv, stride); };
-        result.node = nodes.attend(query, view(buffer.k()), view(buffer.v()), mask(length));
+        result.node = nodes.attend(layer, 0, query, view(buffer.k()), view(buffer.v()), mask(length));
         return result;
     }
     const int64_t n_group = query->ne[1] / n_head_kv;
@@ -52,7 +65,8 @@ Attended attend(Graph& graph, const AttentionMethod& method, const LayerGraph& n
         const auto [begin, length] = heads[i];
         ggml_tensor* group = ggml_view_3d(graph.context(), query, query->ne[0], n_group, query->ne[2], query->nb[1],
                                           query->nb[2], i * static_cast<size_t>(n_group) * query->nb[1]);
-        ggml_tensor* out = nodes.attend(group, view_heads(graph, buffer.k(), begin, length, 1, length),
+        ggml_tensor* out = nodes.attend(layer, static_cast<int64_t>(i) * n_group, group,
+                                        view_heads(graph, buffer.k(), begin, length, 1, length),
                                         view_heads(graph, buffer.v(), begin, length, 1, length), mask(length));
         result.node = result.node == nullptr ? out : ggml_concat(graph.context(), result.node, out, 0);
     }
@@ -61,11 +75,16 @@ Attended attend(Graph& graph, const AttentionMethod& method, const LayerGraph& n
 
 void set_masks(const Attended& attended) {
     for (ggml_tensor* mask : attended.masks) {
-        std::vector<ggml_fp16_t> row(static_cast<size_t>(mask->ne[0]), ggml_fp32_to_fp16(-INFINITY));
+        const ggml_fp16_t hidden = ggml_fp32_to_fp16(-INFINITY);
+        const ggml_fp16_t seen = ggml_fp32_to_fp16(0.0F);
+        std::vector<ggml_fp16_t> row(static_cast<size_t>(mask->ne[0]), hidden);
         const int64_t n_before = mask->ne[0] - mask->ne[1];
-        std::fill_n(row.begin(), n_before, ggml_fp32_to_fp16(0.0F));
+        std::fill_n(row.begin(), n_before, seen);
         for (int64_t i = 0; i < mask->ne[1]; i++) {
-            row[static_cast<size_t>(n_before + i)] = ggml_fp32_to_fp16(0.0F);
+            const int64_t newest = n_before + i;
+            row[static_cast<size_t>(newest)] = seen;
+            if (attended.window > 0 && newest >= attended.window)
+                std::fill_n(row.begin(), newest - attended.window + 1, hidden);
             ggml_backend_tensor_set(mask, row.data(), static_cast<size_t>(i) * mask->nb[1], mask->nb[1]);
         }
     }

@@ -7,7 +7,7 @@
 #include "cache/kv_store.hpp"
 #include "engine/graph.hpp"
 #include "kernels/rows.hpp"
-#include "model/architecture.hpp"
+#include "model/hparams.hpp"
 #include "model/layer_graph.hpp"
 
 namespace cake {
@@ -25,12 +25,13 @@ std::vector<HeadSlots> held_slots(const KvStore& store, int32_t layer);
 struct Attended {
     ggml_tensor* node = nullptr;
     std::vector<ggml_tensor*> masks{};
+    int64_t window = 0;
 };
 
-/// Attention of `query`, [head_dim_k, n_head, n], over slots that may differ in number from one KV head to the next:
-/// the last query sees all of them, each one before it one less.
-Attended attend(Graph& graph, const AttentionMethod& method, const LayerGraph& nodes, ggml_tensor* query,
-                const KvBuffer& buffer, std::span<const HeadSlots> heads);
+/// Attention of `query`, [head_dim_k, n_head, n], in a layer of the model, over slots that may differ in number from
+/// one KV head to the next: the last query sees all of them, or the layer's window, each one before it one less.
+Attended attend(Graph& graph, const AttentionMethod& method, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
+                const KvBuffer& buffer, std::vector<HeadSlots> heads);
 void set_masks(const Attended& attended);
 
 /// Whether every KV head has equally many slots, as far apart as the next.

@@ -15,9 +15,9 @@ namespace {
 
 /// KV heads that hold unequally many tokens are attended to one by one.
 size_t nodes_per_layer(const Hparams& h) {
-    constexpr size_t kNodes = 48;
+    constexpr size_t kNodes = 64;
     constexpr size_t kNodesPerHead = 8;
-    return kNodes + kNodesPerHead * static_cast<size_t>(h.n_head_kv);
+    return kNodes + kNodesPerHead * static_cast<size_t>(h.n_head_kv) + 2 * static_cast<size_t>(h.n_expert_used);
 }
 
 class Decode {
@@ -27,7 +27,7 @@ class Decode {
           h_(state.hparams()),
           runner_(*state.decode_runner),
           graph_(nodes_per_layer(h_) * (static_cast<size_t>(h_.n_layer) + 2)),
-          nodes_(graph_.context(), h_, state.engine->weights) {}
+          nodes_(graph_.context(), h_, state.engine->weights, state.long_text()) {}
 
     Result<void> run(Token token) {
         const auto position = static_cast<int32_t>(state_.n_tokens);
@@ -48,10 +48,11 @@ class Decode {
   private:
     /// Takes the next slot of every layer and KV head, and the next row of the ring.
     void place(int32_t position) {
-        for (int32_t layer = 0; layer < h_.n_layer; layer++) {
-            for (const Run& run : state_.store.runs(layer)) slot_numbers_.push_back(run.begin + run.length);
-            state_.store.push(layer, position);
-            if (state_.sums_attention()) state_.n_unread[static_cast<size_t>(layer)]++;
+        for (const auto& place : state_.places) {
+            auto& store = state_.store_of(place);
+            for (const Run& run : store.runs(place.index)) slot_numbers_.push_back(run.begin + run.length);
+            store.push(place.index, position);
+            if (!place.windowed && state_.sums_attention()) state_.n_unread[static_cast<size_t>(place.index)]++;
         }
         ring_number_ = state_.ring.next;
         state_.ring.push(1);
@@ -62,25 +63,27 @@ class Decode {
         position_ = graph_.input(GGML_TYPE_I32, 1);
         slots_ = graph_.input(GGML_TYPE_I64, h_.n_head_kv, h_.n_layer);
         if (state_.reads_queries()) ring_row_ = graph_.input(GGML_TYPE_I64, 1);
-        ggml_tensor* hidden = nodes_.embed(token_);
+        ggml_tensor* hidden = nodes_.embed(token_, position_);
         for (int32_t layer = 0; layer < h_.n_layer; layer++) hidden = build_layer(layer, hidden);
         logits_ = graph_.output(nodes_.logits(hidden));
     }
 
     ggml_tensor* build_layer(int32_t layer, ggml_tensor* hidden) {
         auto* context = graph_.context();
-        const auto& buffer = state_.store.buffer();
+        const auto place = state_.places[static_cast<size_t>(layer)];
+        const auto& store = state_.store_of(place);
+        const auto& buffer = store.buffer();
         ggml_tensor* input = nodes_.attention_input(layer, hidden);
         const auto [query, key, value] = nodes_.project(layer, input, position_);
         ggml_tensor* slots = ggml_view_1d(context, slots_, h_.n_head_kv, static_cast<size_t>(layer) * slots_->nb[1]);
         write_slots(buffer.k(), key, slots);
         write_slots(buffer.v(), value, slots);
-        if (ring_row_ != nullptr) {
+        if (ring_row_ != nullptr && !place.windowed) {
             ggml_tensor* flat = ggml_reshape_2d(context, query, query->ne[0] * query->ne[1], 1);
-            graph_.add(ggml_set_rows(context, state_.ring.layers[static_cast<size_t>(layer)], flat, ring_row_));
+            graph_.add(ggml_set_rows(context, state_.ring.layers[static_cast<size_t>(place.index)], flat, ring_row_));
         }
-        const auto heads = held_slots(state_.store, layer);
-        const auto attended = attend(graph_, state_.engine->attention, nodes_, query, buffer, heads);
+        const auto attended =
+            attend(graph_, state_.engine->attention, nodes_, layer, query, buffer, held_slots(store, place.index));
         return nodes_.finish(layer, hidden, attended.node);
     }
 
@@ -106,6 +109,11 @@ class Decode {
 }  // namespace
 
 Result<void> check_room(const SequenceState& state, int64_t n_more) {
+    const int64_t most = state.hparams().most_positions();
+    if (most > 0 && state.n_tokens + n_more > most) {
+        return fail(std::format("the text reaches {} tokens, and this model has learned {} positions and no more",
+                                state.n_tokens + n_more, most));
+    }
     if (state.evicts() || state.n_tokens + n_more <= state.tokens_per_layer) return {};
     return fail(std::format("the context of {} tokens is full: a larger one (-c), or a policy that evicts, goes on",
                             state.tokens_per_layer));
@@ -125,6 +133,7 @@ Result<void> decode(SequenceState& state, Token token) {
         auto done = full ? evict_decoded(*analysis, state, layer) : add_decoded_attention(*analysis, state, layer);
         if (!done) return done;
     }
+    for (int32_t layer = 0; layer < state.windows_shape.n_layer; layer++) slide_window(state, layer);
     return Decode(state).run(token);
 }
 

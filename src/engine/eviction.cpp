@@ -16,6 +16,12 @@ namespace cake {
 
 namespace {
 
+std::vector<int32_t> range(int32_t begin, int32_t end) {
+    std::vector<int32_t> numbers(static_cast<size_t>(end - begin));
+    std::iota(numbers.begin(), numbers.end(), begin);
+    return numbers;
+}
+
 /// Drops all of a layer but what its scores in the store say.
 void shrink(SequenceState& state, int32_t layer, int32_t n_keep) {
     auto& store = state.store;
@@ -92,8 +98,7 @@ Result<void> SegmentEviction::join(int32_t layer, const LayerKeys& keys) {
         std::vector<std::vector<float>> scores;
         for (const auto& head : keys.slots) {
             scores.emplace_back(static_cast<size_t>(head.length), std::numeric_limits<float>::infinity());
-            auto& all = kept.emplace_back(scores.back().size());
-            std::iota(all.begin(), all.end(), 0);
+            kept.push_back(range(0, static_cast<int32_t>(head.length)));
         }
         move_in(layer, keys, kept, scores);
         return {};
@@ -129,13 +134,37 @@ void SegmentEviction::make_room_for_decoding() {
     store.arrange(capacities);
 }
 
+void keep_window(SequenceState& state, int32_t layer, const LayerKeys& keys) {
+    auto& windows = state.windows;
+    for (size_t i = 0; i < keys.slots.size(); i++) {
+        const auto head = static_cast<int32_t>(i);
+        const auto length = static_cast<int32_t>(keys.slots[i].length);
+        const int32_t first = std::max(length - state.hparams().n_swa, 0);
+        windows.keep(layer, head, {});
+        windows.load(layer, head, keys.buffer, keys.slots[i].begin, range(first, length));
+        std::ranges::copy(keys.positions[i].subspan(static_cast<size_t>(first)),
+                          windows.positions(layer, head).begin());
+        std::ranges::fill(windows.scores(layer, head), 0.0F);
+        std::ranges::fill(windows.sums(layer, head), 0.0F);
+    }
+}
+
+void slide_window(SequenceState& state, int32_t layer) {
+    for (int32_t head = 0; head < state.shape.n_head_kv; head++) {
+        const Run run = state.windows.runs(layer)[static_cast<size_t>(head)];
+        if (run.length < run.capacity) return;  // so it is with all heads
+        state.windows.keep(layer, head, range(std::max(run.length - state.hparams().n_swa + 1, 0), run.length));
+    }
+}
+
 Result<void> add_decoded_attention(GraphRunner& runner, SequenceState& state, int32_t layer) {
     auto& unread = state.n_unread[static_cast<size_t>(layer)];
     if (!state.sums_attention() || unread == 0) return {};
     AttentionInput input{.queries = state.ring.layers[static_cast<size_t>(layer)],
                          .window = {},
                          .k = state.store.buffer().k(),
-                         .heads = held_slots(state.store, layer)};
+                         .heads = held_slots(state.store, layer),
+                         .sinks = state.sinks(layer)};
     const auto ages = state.ring.ages();
     for (size_t row = 0; row < ages.size(); row++)
         if (ages[row] < unread) input.window.push_back({.row = static_cast<int64_t>(row), .unseen = ages[row]});

@@ -36,6 +36,11 @@ class SegmentEviction {
     Cascade cascade_;
 };
 
+/// A layer that attends to a sliding window, in flight, leaves its window with the sequence.
+void keep_window(SequenceState& state, int32_t layer, const LayerKeys& keys);
+/// Makes room for the next token in a layer that keeps a window: what no later token sees goes.
+void slide_window(SequenceState& state, int32_t layer);
+
 /// Decoding: scores a layer again with the queries in the ring and drops all but what it may keep.
 Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t layer);
 

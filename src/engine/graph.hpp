@@ -59,9 +59,10 @@ class GraphRunner {
     size_t n_bytes_ = 0;
 };
 
-/// Sets an allocated input.
+/// Sets an input of an allocated graph; one that no node reads has no place, and is left.
 template <typename T>
 void set_input(ggml_tensor* tensor, std::span<const T> values) {
+    if (tensor->data == nullptr) return;
     ggml_backend_tensor_set(tensor, values.data(), 0, values.size_bytes());
 }
 

@@ -20,6 +20,10 @@ Products products_of(const KvBuffer& buffer) {
     return exact(buffer.k()) || exact(buffer.v()) ? Products::f32 : Products::bf16;
 }
 
+const float* floats_or_null(const ggml_tensor* tensor) {
+    return tensor == nullptr ? nullptr : static_cast<const float*>(tensor->data);
+}
+
 /// The node holds its result, then the scratch of all threads.
 void run_attention(ggml_tensor* node, int thread, int /*n_threads*/, void* work) {
     const ggml_tensor* query = node->src[0];
@@ -33,6 +37,7 @@ void run_attention(ggml_tensor* node, int thread, int /*n_threads*/, void* work)
                                                     .stride = query->nb[2] / sizeof(float)},
                                         .k = rows_of(node->src[1]),
                                         .v = rows_of(v),
+                                        .sinks = floats_or_null(node->src[3]),
                                         .result = {.data = result, .head_stride = dim_v, .stride = dim_v * n_head}},
                                        {result + n_result, static_cast<size_t>(node->ne[0]) - n_result}, thread);
 }
@@ -42,7 +47,8 @@ WindowData window_data(const ggml_tensor* node, size_t dim_k) {
     return {.queries = {.data = static_cast<const float*>(queries->data),
                         .head_stride = dim_k,
                         .stride = queries->nb[1] / sizeof(float)},
-            .k = rows_of(node->src[1])};
+            .k = rows_of(node->src[1]),
+            .sinks = floats_or_null(node->src[2])};
 }
 
 std::span<float> floats_of(const ggml_tensor* node) {
@@ -61,40 +67,43 @@ void run_window_sums(ggml_tensor* node, int thread, int /*n_threads*/, void* wor
 void run_window_reduction(ggml_tensor* node, int thread, int /*n_threads*/, void* work) {
     auto& stats = *static_cast<WindowStats*>(work);
     const auto all = floats_of(node);
-    stats.reduce(window_data(node, static_cast<size_t>(node->src[1]->ne[0])), floats_of(node->src[2]),
+    stats.reduce(window_data(node, static_cast<size_t>(node->src[1]->ne[0])), floats_of(node->src[3]),
                  all.first(stats.n_result()), all.subspan(stats.n_result()), thread);
 }
 
 }  // namespace
 
 WindowStatsNode window_stats_node(Graph& graph, int32_t n_threads, ggml_tensor* queries, ggml_tensor* k,
-                                  WindowProblem problem) {
+                                  ggml_tensor* sinks, WindowProblem problem) {
     auto& stats = graph.own<WindowStats>(std::move(problem), n_threads);
     const auto node = [&](size_t n_floats, std::span<ggml_tensor*> args, ggml_custom_op_t run) {
         return ggml_custom_4d(graph.context(), GGML_TYPE_F32, static_cast<int64_t>(n_floats + stats.n_scratch()), 1, 1,
                               1, args.data(), static_cast<int>(args.size()), run, GGML_N_TASKS_MAX, &stats);
     };
-    ggml_tensor* args[] = {queries, k, nullptr};
-    args[2] = node(stats.n_sums(), std::span(args).first(2), run_window_sums);
+    ggml_tensor* args[] = {queries, k, sinks, nullptr};
+    args[3] = node(stats.n_sums(), std::span(args).first(3), run_window_sums);
     return {.result = graph.output(node(stats.n_result(), args, run_window_reduction)), .stats = stats};
 }
 
-ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const LayerGraph& nodes, ggml_tensor* query,
+ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
                             const KvBuffer& buffer, std::span<const HeadSlots> heads) {
     const auto& h = nodes.hparams();
+    const auto traits = nodes.attention_traits(layer);
     auto& attention = graph.own<Attention>(AttentionProblem{.n_head = h.n_head,
                                                             .n_queries = query->ne[2],
                                                             .dim_k = h.head_dim_k,
                                                             .dim_v = h.head_dim_v,
                                                             .heads = {heads.begin(), heads.end()},
-                                                            .scale = LayerGraph::attention_scale(h),
+                                                            .scale = traits.scale,
+                                                            .softcap = traits.softcap,
+                                                            .window = traits.window,
                                                             .products = products_of(buffer)},
                                            n_threads);
     const int64_t width = int64_t{h.head_dim_v} * h.n_head;
-    ggml_tensor* args[] = {query, buffer.k(), buffer.v()};
+    ggml_tensor* args[] = {query, buffer.k(), buffer.v(), traits.sinks};
     ggml_tensor* node = ggml_custom_4d(graph.context(), GGML_TYPE_F32,
                                        width * query->ne[2] + static_cast<int64_t>(attention.n_scratch()), 1, 1, 1,
-                                       args, 3, run_attention, GGML_N_TASKS_MAX, &attention);
+                                       args, 4, run_attention, GGML_N_TASKS_MAX, &attention);
     return ggml_view_2d(graph.context(), node, width, query->ne[2], static_cast<size_t>(width) * sizeof(float), 0);
 }
 

@@ -14,7 +14,7 @@ namespace cake {
 /// Our kernels as nodes of a graph, which run on ggml's threads.
 
 /// What attend() says. [head_dim_v * n_head, n]
-ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const LayerGraph& nodes, ggml_tensor* query,
+ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
                             const KvBuffer& buffer, std::span<const HeadSlots> heads);
 
 /// Statistics of attention, [WindowStats::n_result()], and what tells where in them they are.
@@ -23,8 +23,9 @@ struct WindowStatsNode {
     const WindowStats& stats;
 };
 
-/// `queries`: f32 [head_dim_k * n_head, rows]; `k`: [head_dim_k, n_slots]. An output of the graph.
+/// `queries`: f32 [head_dim_k * n_head, rows]; `k`: [head_dim_k, n_slots]; `sinks`: f32 [n_head] or null. An output of
+/// the graph.
 WindowStatsNode window_stats_node(Graph& graph, int32_t n_threads, ggml_tensor* queries, ggml_tensor* k,
-                                  WindowProblem problem);
+                                  ggml_tensor* sinks, WindowProblem problem);
 
 }  // namespace cake

@@ -5,22 +5,15 @@
 
 namespace cake {
 
-namespace {
-
-/// Of a layer's KV heads, the most tokens that one holds.
 int64_t most_held(const KvStore& store, int32_t layer) {
     return std::ranges::max(store.runs(layer), {}, &Run::length).length;
 }
 
-}  // namespace
-
 Result<LayerInFlight> LayerInFlight::allocate(Accountant& accountant, ggml_backend_buffer_type_t type,
-                                              const KvStore& store, int64_t n_segment) {
-    const auto& shape = store.shape();
+                                              const KvShape& shape, int64_t n_rows, int64_t n_segment) {
     LayerInFlight result;
     result.n_segment_ = n_segment;
-    for (int32_t layer = 0; layer < shape.n_layer; layer++)
-        result.n_rows_ = std::max(result.n_rows_, most_held(store, layer) + n_segment);
+    result.n_rows_ = n_rows;
     const int64_t n_slots = result.n_rows_ * shape.n_head_kv;
     auto buffer = KvBuffer::allocate(accountant, type, shape, n_slots, "one layer's K and V of the text");
     if (!buffer) return std::unexpected(buffer.error());

@@ -10,15 +10,18 @@
 
 namespace cake {
 
+/// Of a layer's KV heads, the most tokens that one holds.
+int64_t most_held(const KvStore& store, int32_t layer);
+
 /// The one layer whose K and V stand in full: for each KV head [what earlier segments left | the segment], used again
 /// for every layer. Heads that were left unequally many tokens lie so that the segment begins in the same row.
 class LayerInFlight {
   public:
-    /// Room for any layer of the store.
-    static Result<LayerInFlight> allocate(Accountant& accountant, ggml_backend_buffer_type_t type, const KvStore& store,
-                                          int64_t n_segment);
+    /// Room for `n_rows` tokens of each KV head: the most that any layer holds, and the segment.
+    static Result<LayerInFlight> allocate(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
+                                          int64_t n_rows, int64_t n_segment);
 
-    /// Takes what a layer kept out of the store; the segment's tokens follow from `position`.
+    /// Takes what a layer kept out of its store; the segment's tokens follow from `position`.
     void take(KvStore& store, int32_t layer, int32_t position);
 
     const KvBuffer& buffer() const { return buffer_; }

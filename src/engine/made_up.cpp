@@ -29,27 +29,36 @@ void fill(ggml_tensor* rows, int64_t n, std::mt19937& random) {
     }
 }
 
-}  // namespace
-
-void make_up(SequenceState& state, int64_t n_tokens) {
-    auto& store = state.store;
-    const int64_t n_runs = static_cast<int64_t>(state.shape.n_layer) * state.shape.n_head_kv;
-    const auto length =
-        static_cast<int32_t>(state.evicts() ? std::min(n_tokens, state.tokens_per_layer - state.slack) : n_tokens);
-    store.arrange(std::vector<int32_t>(static_cast<size_t>(n_runs), length));
-    for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
-        for (int32_t head = 0; head < state.shape.n_head_kv; head++) {
-            store.extend(layer, head, length);
+/// Gives every run `length` tokens, spread evenly over the last `n_spread` of `n_tokens`.
+void fill(KvStore& store, int32_t length, int64_t n_spread, int64_t n_tokens, std::mt19937& random) {
+    int64_t n_rows = 0;
+    for (int32_t layer = 0; layer < store.shape().n_layer; layer++) {
+        for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
+            n_rows = std::max(n_rows, store.extend(layer, head, length) + length);
             int64_t i = 0;
             for (int32_t& position : store.positions(layer, head))
-                position = static_cast<int32_t>(n_tokens * i++ / length);
+                position = static_cast<int32_t>(n_tokens - n_spread + n_spread * i++ / length);
             std::ranges::fill(store.scores(layer, head), 0.0F);
             std::ranges::fill(store.sums(layer, head), 0.0F);
         }
     }
+    fill(store.buffer().k(), n_rows, random);
+    fill(store.buffer().v(), n_rows, random);
+}
+
+}  // namespace
+
+void make_up(SequenceState& state, int64_t n_tokens) {
+    const int64_t n_runs = static_cast<int64_t>(state.shape.n_layer) * state.shape.n_head_kv;
+    const auto length =
+        static_cast<int32_t>(state.evicts() ? std::min(n_tokens, state.tokens_per_layer - state.slack) : n_tokens);
     std::mt19937 random(1);
-    fill(store.buffer().k(), n_runs * length, random);
-    fill(store.buffer().v(), n_runs * length, random);
+    state.store.arrange(std::vector<int32_t>(static_cast<size_t>(n_runs), length));
+    fill(state.store, length, n_tokens, n_tokens, random);
+    if (state.windows_shape.n_layer > 0) {
+        const int64_t n_swa = std::min<int64_t>(n_tokens, state.hparams().n_swa);
+        fill(state.windows, static_cast<int32_t>(n_swa), n_swa, n_tokens, random);
+    }
     for (ggml_tensor* layer : state.ring.layers) {
         const auto queries = draw(static_cast<size_t>(ggml_nelements(layer)), random);
         ggml_backend_tensor_set(layer, queries.data(), 0, queries.size() * sizeof(float));

@@ -46,18 +46,19 @@ class Prefill {
     Result<void> run() {
         if (auto allocated = allocate(); !allocated) return allocated;
         if (auto embedded = embed(); !embedded) return embedded;
-        for (int32_t layer = 0; layer < h_.n_layer; layer++) {
+        for (int32_t layer = 0; layer < state_.shape.n_layer; layer++) {
             if (auto added = add_decoded_attention(analysis_, state_, layer); !added) return added;
         }
         first_row_ = state_.ring.next;
         for (SequenceState* state : states_) state->ring.push(n_window_);
         for (int32_t layer = 0; layer < h_.n_layer; layer++) {
-            flight_.take(state_.store, layer, static_cast<int32_t>(state_.n_tokens));
+            const auto place = state_.places[static_cast<size_t>(layer)];
+            flight_.take(state_.store_of(place), place.index, static_cast<int32_t>(state_.n_tokens));
             for (int64_t begin = 0; begin < n_segment_; begin += n_batch()) {
                 if (auto chunk = run_chunk(layer, begin, std::min(begin + n_batch(), n_segment_)); !chunk) return chunk;
                 if (!report_progress(layer, begin)) return fail("cancelled");
             }
-            if (auto stored = store_layer(layer); !stored) return stored;
+            if (auto stored = store_layer(place); !stored) return stored;
         }
         if (auto computed = compute_logits(); !computed) return computed;
         for (SequenceState* state : states_) {
@@ -74,7 +75,8 @@ class Prefill {
 
     Result<void> allocate() {
         auto* type = state_.engine->compute.buffer_type();
-        auto flight = LayerInFlight::allocate(state_.accountant, type, state_.store, n_segment_);
+        auto flight =
+            LayerInFlight::allocate(state_.accountant, type, state_.shape, most_held() + n_segment_, n_segment_);
         if (!flight) return std::unexpected(flight.error());
         flight_ = std::move(*flight);
         state_.layer_bytes = std::max<uint64_t>(state_.layer_bytes, flight_.buffer().size_bytes());
@@ -106,7 +108,17 @@ class Prefill {
         return {};
     }
 
-    LayerGraph layer_graph(Graph& graph) const { return {graph.context(), h_, state_.engine->weights}; }
+    /// Of all layers, the most tokens that a KV head holds.
+    int64_t most_held() const {
+        int64_t most = 0;
+        for (const auto& place : state_.places)
+            most = std::max(most, cake::most_held(state_.store_of(place), place.index));
+        return most;
+    }
+
+    LayerGraph layer_graph(Graph& graph) const {
+        return {graph.context(), h_, state_.engine->weights, state_.long_text()};
+    }
 
     ggml_tensor* hidden_view(Graph& graph, int64_t begin, int64_t end) const {
         return ggml_view_2d(graph.context(), hidden_, h_.n_embd, end - begin, hidden_->nb[1],
@@ -128,8 +140,10 @@ class Prefill {
             const int64_t end = std::min(begin + n_batch(), n_segment_);
             Graph graph(kNodesPerLayer);
             ggml_tensor* ids = graph.input(GGML_TYPE_I32, end - begin);
-            write_hidden(graph, layer_graph(graph).embed(ids), begin, end);
+            ggml_tensor* positions = graph.input(GGML_TYPE_I32, end - begin);
+            write_hidden(graph, layer_graph(graph).embed(ids, positions), begin, end);
             if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
+            set_numbers<int32_t>(positions, state_.n_tokens + begin);
             set_input(ids, tokens_.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
             if (auto computed = runner_.compute(graph); !computed) return computed;
         }
@@ -140,6 +154,7 @@ class Prefill {
     /// and the rest for the window and the outputs.
     Result<void> run_chunk(int32_t layer, int64_t begin, int64_t end) {
         const bool last = layer == h_.n_layer - 1;
+        const auto place = state_.places[static_cast<size_t>(layer)];
         const int64_t output_begin = last ? std::min(std::max(begin, first_output_), end) : begin;
 
         Graph graph(kNodesPerLayer + kNodesPerRing * states_.size() +
@@ -154,8 +169,9 @@ class Prefill {
         graph.add(flight_.put(graph, projected.value, flight_.buffer().v(), slots));
 
         ggml_tensor* query = projected.query;
-        ggml_tensor* ring_rows = store_window_queries(graph, layer, query, begin, end);
-        if (sums_attention_) {
+        const bool sums = sums_attention_ && !place.windowed;
+        ggml_tensor* ring_rows = place.windowed ? nullptr : store_window_queries(graph, place.index, query, begin, end);
+        if (sums) {
             ggml_tensor* to = ggml_view_3d(graph.context(), chunk_queries_, query->ne[0], query->ne[1], end - begin,
                                            query->nb[1], chunk_queries_->nb[1], 0);
             graph.add(ggml_cpy(graph.context(), query, to));
@@ -166,7 +182,7 @@ class Prefill {
             ggml_tensor* out_query =
                 ggml_view_3d(graph.context(), query, query->ne[0], query->ne[1], end - output_begin, query->nb[1],
                              query->nb[2], static_cast<size_t>(output_begin - begin) * query->nb[2]);
-            attended = attend(graph, state_.engine->attention, nodes, out_query, flight_.buffer(), seen);
+            attended = attend(graph, state_.engine->attention, nodes, layer, out_query, flight_.buffer(), seen);
             ggml_tensor* residual =
                 ggml_view_2d(graph.context(), hidden, hidden->ne[0], end - output_begin, hidden->nb[1],
                              static_cast<size_t>(output_begin - begin) * hidden->nb[1]);
@@ -177,16 +193,17 @@ class Prefill {
         set_numbers<int64_t>(slots, flight_.segment_begin() + begin);
         if (ring_rows != nullptr) set_ring_rows(ring_rows, end);
         set_masks(attended);
-        if (auto computed = runner_.compute(graph); !computed || !sums_attention_) return computed;
-        return sum_attention(begin, end);
+        if (auto computed = runner_.compute(graph); !computed || !sums) return computed;
+        return sum_attention(place.index, begin, end);
     }
 
     /// Adds the attention of the queries [begin, end) to the sums.
-    Result<void> sum_attention(int64_t begin, int64_t end) {
+    Result<void> sum_attention(int32_t layer, int64_t begin, int64_t end) {
         AttentionInput input{.queries = chunk_queries_,
                              .window = {},
                              .k = flight_.buffer().k(),
-                             .heads = flight_.slots(n_segment_ - end)};
+                             .heads = flight_.slots(n_segment_ - end),
+                             .sinks = state_.sinks(layer)};
         for (int64_t i = begin; i < end; i++) input.window.push_back({.row = i - begin, .unseen = end - 1 - i});
         std::vector<std::span<float>> sums;
         for (size_t head = 0; head < input.heads.size(); head++)
@@ -225,13 +242,17 @@ class Prefill {
         set_input<T>(input, numbers);
     }
 
-    Result<void> store_layer(int32_t layer) {
+    Result<void> store_layer(const LayerPlace& place) {
         auto keys = flight_.keys(state_.options.window);
-        auto stats = analyse(layer, keys);
+        if (place.windowed) {
+            for (SequenceState* state : states_) keep_window(*state, place.index, keys);
+            return {};
+        }
+        auto stats = analyse(place.index, keys);
         if (!stats) return std::unexpected(stats.error());
         keys.stats = *stats ? &**stats : nullptr;
         for (auto& eviction : evictions_) {
-            if (auto joined = eviction.join(layer, keys); !joined) return joined;
+            if (auto joined = eviction.join(place.index, keys); !joined) return joined;
         }
         return {};
     }

@@ -63,7 +63,7 @@ Result<std::vector<std::vector<float>>> score_layer(const SequenceState& state, 
             values = read_keys(keys.buffer.k(), keys.slots[head].begin, keys.n_keys(head));
             heads[head].keys = values;
         }
-        auto scored = call(*state.scorer, {.layer = layer,
+        auto scored = call(*state.scorer, {.layer = state.model_layers[static_cast<size_t>(layer)],
                                            .head = static_cast<int32_t>(head),
                                            .n_group = state.hparams().n_group(),
                                            .heads = heads,

@@ -257,18 +257,25 @@ int64_t Sequence::n_tokens() const {
 }
 
 std::vector<LayerReport> Sequence::layers() const {
-    auto layers = state_->layers;
-    if (state_->tokens_per_layer == 0) return layers;
-    for (int32_t i = 0; i < state_->shape.n_layer; i++)
-        layers[static_cast<size_t>(i)].kept = state_->store.tokens_held(i);
+    std::vector<LayerReport> layers;
+    for (const auto& place : state_->places) {
+        auto& report = layers.emplace_back();
+        if (place.windowed)
+            report.window = report.budget = state_->hparams().n_swa;
+        else
+            report = state_->layers[static_cast<size_t>(place.index)];
+        if (state_->tokens_per_layer > 0) report.kept = state_->store_of(place).tokens_held(place.index);
+    }
     return layers;
 }
 
 std::vector<int32_t> Sequence::positions(int32_t layer, int32_t head) const {
     const auto& s = *state_;
-    if (s.tokens_per_layer == 0 || layer < 0 || layer >= s.shape.n_layer || head < 0 || head >= s.shape.n_head_kv)
+    if (s.tokens_per_layer == 0 || layer < 0 || layer >= s.hparams().n_layer || head < 0 || head >= s.shape.n_head_kv) {
         return {};
-    const auto held = s.store.positions(layer, head);
+    }
+    const auto& place = s.places[static_cast<size_t>(layer)];
+    const auto held = s.store_of(place).positions(place.index, head);
     return {held.begin(), held.end()};
 }
 
@@ -282,13 +289,16 @@ std::vector<std::vector<int32_t>> Sequence::stages() const {
 MemoryReport Sequence::memory() const {
     const auto& s = *state_;
     if (s.tokens_per_layer == 0) return {};
-    const auto n_layer = static_cast<uint64_t>(s.shape.n_layer);
+    const auto bytes_of = [](const KvShape& shape, int64_t tokens) {
+        return static_cast<uint64_t>(shape.n_layer) * shape.token_bytes() * static_cast<uint64_t>(tokens);
+    };
+    const int64_t n_window = std::min<int64_t>(s.n_tokens, s.hparams().n_swa);
     return {.budget_tokens_per_layer = s.tokens_per_layer,
-            .kv_bytes_budget = s.store.bytes_allocated(),
+            .kv_bytes_budget = s.store.bytes_allocated() + s.windows.bytes_allocated(),
             .kv_bytes_peak = s.accountant.bytes_peak(MemoryUse::kv),
-            .kv_bytes_now = s.store.bytes_used(),
+            .kv_bytes_now = s.store.bytes_used() + s.windows.bytes_used(),
             .kv_bytes_allocated = s.accountant.bytes_now(MemoryUse::kv),
-            .kv_bytes_full_cache = n_layer * s.shape.token_bytes() * static_cast<uint64_t>(s.n_tokens),
+            .kv_bytes_full_cache = bytes_of(s.shape, s.n_tokens) + bytes_of(s.windows_shape, n_window),
             .layer_bytes = s.layer_bytes,
             .hidden_bytes_peak = s.accountant.bytes_peak(MemoryUse::hidden),
             .compute_bytes_peak = s.accountant.bytes_peak(MemoryUse::compute)};

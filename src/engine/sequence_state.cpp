@@ -97,6 +97,24 @@ Result<void> check_numbers(const SequenceOptions& o) {
     return {};
 }
 
+/// Tokens that a layer which keeps a window has room for: some are gathered before they are dropped together.
+int32_t window_capacity(const SequenceState& state, int64_t most_tokens) {
+    const int64_t n_swa = state.hparams().n_swa;
+    return static_cast<int32_t>(std::min(n_swa + std::max<int64_t>(n_swa / 16, 1), most_tokens));
+}
+
+/// The same before the first prompt is known, for a sequence that evicts.
+int32_t window_capacity(const SequenceState& state) {
+    constexpr int64_t kNoLimit = std::numeric_limits<int32_t>::max();
+    return window_capacity(state, state.options.max_tokens > 0 ? state.options.max_tokens : kNoLimit);
+}
+
+/// Bytes of `tokens` tokens in every layer that keeps a window; far below overflow, as the file's sizes are limited.
+uint64_t windows_bytes(const SequenceState& state, int32_t tokens) {
+    return static_cast<uint64_t>(state.windows_shape.n_layer) * state.windows_shape.token_bytes() *
+           static_cast<uint64_t>(tokens);
+}
+
 /// The stated budget in tokens a layer.
 Result<int64_t> budget_tokens(const SequenceState& state, int64_t n_prompt) {
     const auto n_layer = static_cast<uint64_t>(state.shape.n_layer);
@@ -106,13 +124,15 @@ Result<int64_t> budget_tokens(const SequenceState& state, int64_t n_prompt) {
         return limit > 0 ? limit : std::max<int64_t>(n_prompt, state.hparams().n_ctx_train);
     }
     const Budget budget = state.options.budget.value_or(TokensPerLayer{});
+    const uint64_t windows = windows_bytes(state, window_capacity(state));
     int64_t tokens = 0;
     std::string stated;
     if (const auto* per_layer = std::get_if<TokensPerLayer>(&budget)) {
         tokens = per_layer->tokens;
         stated = std::format("{} tokens a layer", tokens);
     } else if (const auto* bytes = std::get_if<KvBytes>(&budget)) {
-        tokens = static_cast<int64_t>(bytes->bytes / (n_layer * state.shape.token_bytes()));
+        tokens = static_cast<int64_t>((bytes->bytes - std::min(bytes->bytes, windows)) /
+                                      (n_layer * state.shape.token_bytes()));
         stated = std::format("{} bytes", bytes->bytes);
     } else {
         // A share of a short prompt may be less than the window, which always stays.
@@ -123,7 +143,8 @@ Result<int64_t> budget_tokens(const SequenceState& state, int64_t n_prompt) {
         return fail(std::format(
             "a budget of {} cannot hold the window of {} tokens in {} layers: at least {} tokens a layer, {} bytes, "
             "or a smaller --window would work",
-            stated, window, n_layer, window, static_cast<uint64_t>(window) * n_layer * state.shape.token_bytes()));
+            stated, window, n_layer, window,
+            windows + static_cast<uint64_t>(window) * n_layer * state.shape.token_bytes()));
     }
     return tokens;
 }
@@ -205,6 +226,16 @@ bool SequenceState::reads_window() const {
     return evicts() && (scorer->reads.window || allocator->reads_attention || options.analyse);
 }
 
+ggml_tensor* SequenceState::sinks(int32_t layer) const {
+    const auto i = static_cast<size_t>(model_layers[static_cast<size_t>(layer)]);
+    return engine->weights.layers[i].attn_sinks;
+}
+
+bool SequenceState::long_text() const {
+    const int64_t most = options.max_tokens > 0 ? options.max_tokens : hparams().n_ctx_train;
+    return most > hparams().rope.n_ctx_orig;
+}
+
 bool SequenceState::reads_queries() const {
     return reads_window() || sums_attention();
 }
@@ -244,9 +275,16 @@ Result<std::unique_ptr<SequenceState>> make_sequence_state(std::shared_ptr<const
     state->allocator = policy->allocator;
     auto shape = make_kv_shape(state->hparams(), options.cache_type_k, options.cache_type_v);
     if (!shape) return std::unexpected(shape.error());
-    state->shape = *shape;
-    state->layers.resize(static_cast<size_t>(shape->n_layer));
-    state->n_unread.resize(static_cast<size_t>(shape->n_layer));
+    state->shape = state->windows_shape = *shape;
+    state->shape.n_layer = state->windows_shape.n_layer = 0;
+    for (int32_t layer = 0; layer < shape->n_layer; layer++) {
+        const bool windowed = state->hparams().is_swa(layer);
+        auto& of_kind = windowed ? state->windows_shape : state->shape;
+        state->places.push_back({.windowed = windowed, .index = of_kind.n_layer++});
+        if (!windowed) state->model_layers.push_back(layer);
+    }
+    state->layers.resize(state->model_layers.size());
+    state->n_unread.resize(state->model_layers.size());
     // A budget that cannot work is refused before a long text is read.
     if (auto budget = budget_tokens(*state, 1); !budget) return std::unexpected(budget.error());
     return state;
@@ -259,8 +297,11 @@ Result<StorePlan> plan_store(const SequenceState& state, int64_t n_prompt) {
     constexpr int64_t kMostTokens = std::numeric_limits<int32_t>::max() / 2;
     const auto& shape = state.shape;
     const uint64_t bytes_per_token = static_cast<uint64_t>(shape.n_layer) * shape.token_bytes();
+    const int32_t window_tokens = state.evicts() ? window_capacity(state) : window_capacity(state, *budget);
+    constexpr auto kMostBytes = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+    const uint64_t windows = windows_bytes(state, window_tokens);
     const bool too_many_bytes =
-        static_cast<uint64_t>(*budget) > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / bytes_per_token;
+        windows > kMostBytes / 2 || static_cast<uint64_t>(*budget) > kMostBytes / 2 / bytes_per_token;
     if (*budget > kMostTokens || too_many_bytes) {
         return state.evicts()
                    ? fail(std::format("a budget of {} tokens a layer is larger than any memory: ask for less", *budget))
@@ -268,7 +309,7 @@ Result<StorePlan> plan_store(const SequenceState& state, int64_t n_prompt) {
                                       "context (-c), or take a policy that evicts",
                                       *budget));
     }
-    StorePlan plan{.tokens_per_layer = *budget};
+    StorePlan plan{.tokens_per_layer = *budget, .window_capacity = window_tokens};
     if (state.evicts()) {
         const auto slack = decode_slack(state.options.evict_interval, *budget - state.options.window);
         if (!slack) return std::unexpected(slack.error());
@@ -288,6 +329,14 @@ Result<void> open_store(SequenceState& state, const StorePlan& plan) {
                                       plan.tokens_per_layer, store.error().message));
     }
     state.store = std::move(*store);
+    if (state.windows_shape.n_layer > 0) {
+        auto windows = KvStore::create(state.accountant, type, state.windows_shape, plan.window_capacity);
+        if (!windows) return std::unexpected(windows.error());
+        state.windows = std::move(*windows);
+        const auto n_runs =
+            static_cast<size_t>(state.windows_shape.n_layer) * static_cast<size_t>(state.shape.n_head_kv);
+        state.windows.arrange(std::vector<int32_t>(n_runs, plan.window_capacity));
+    }
     if (auto ring = state.reads_queries() ? open_ring(state) : Result<void>(); !ring) return ring;
     state.slack = plan.slack;
     state.tokens_per_layer = plan.tokens_per_layer;
@@ -296,6 +345,7 @@ Result<void> open_store(SequenceState& state, const StorePlan& plan) {
 
 void close_store(SequenceState& state) {
     state.store = {};
+    state.windows = {};
     state.ring = {};
     state.slack = 0;
     state.tokens_per_layer = 0;

@@ -33,19 +33,31 @@ struct QueryRing {
     std::vector<int64_t> ages() const;
 };
 
-/// What a Sequence holds.
+/// Where a layer of the model has its K and V: among those that attend to the whole text, whose budgets are sliced, or
+/// among those that attend to a sliding window and keep just that.
+struct LayerPlace {
+    bool windowed = false;
+    int32_t index = 0;  // in the store of its kind
+};
+
+/// What a Sequence holds. Where nothing else is said, layers are counted in the order of the store.
 struct SequenceState {
     std::shared_ptr<const EngineState> engine;
     SequenceOptions options;
     const Scorer* scorer = nullptr;  // both null where nothing is ever evicted
     const Allocator* allocator = nullptr;
-    KvShape shape;
+    KvShape shape;                      // of the store
+    KvShape windows_shape;              // of the windows; 0 layers where every layer attends to the whole text
+    std::vector<LayerPlace> places;     // [n_layer of the model]
+    std::vector<int32_t> model_layers;  // [n_layer] which layer of the model one of the store is
 
     Accountant accountant;  // before what it accounts
     KvStore store;
+    KvStore windows;
     QueryRing ring;
-    int64_t tokens_per_layer = 0;  // the stated budget; 0 until the first append, since it may depend on the prompt
-    int32_t slack = 0;             // tokens that a layer may gain between two evictions
+    int64_t tokens_per_layer =
+        0;              // the stated budget of the store; 0 until the first append, since it may depend on the prompt
+    int32_t slack = 0;  // tokens that a layer may gain between two evictions
 
     /// Hidden states of a segment are kept in half precision where they would take more than this in single.
     size_t most_hidden_f32_bytes = size_t{64} << 20U;
@@ -69,8 +81,15 @@ struct SequenceState {
     bool reads_window() const;   // statistics of the window's attention
     bool reads_queries() const;  // so the ring is kept
     bool sums_attention() const { return evicts() && scorer->reads.all_queries; }
+    KvStore& store_of(const LayerPlace& place) { return place.windowed ? windows : store; }
+    const KvStore& store_of(const LayerPlace& place) const { return place.windowed ? windows : store; }
+    /// The layer's logits that take weight and give nothing, or null.
+    ggml_tensor* sinks(int32_t layer) const;
+    /// Whether the text may be longer than the context that the model was first trained on.
+    bool long_text() const;
 };
 
+/// Of all layers of the model.
 Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k, const std::string& type_v);
 
 /// Checks every option.
@@ -81,6 +100,7 @@ Result<std::unique_ptr<SequenceState>> make_sequence_state(std::shared_ptr<const
 struct StorePlan {
     int64_t tokens_per_layer = 0;
     int32_t slack = 0;
+    int32_t window_capacity = 0;  // tokens of a layer that keeps a window, those between two compactions included
 };
 Result<StorePlan> plan_store(const SequenceState& state, int64_t n_prompt);
 

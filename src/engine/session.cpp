@@ -61,7 +61,7 @@ Json write_layer(const SequenceState& state, int32_t layer) {
 std::string write_header(const SequenceState& state) {
     Json layers = Json::array();
     for (int32_t layer = 0; layer < state.shape.n_layer; layer++) layers.push_back(write_layer(state, layer));
-    return Json{{"model", fingerprint(state.engine->file)},
+    Json header{{"model", fingerprint(state.engine->file)},
                 {"model_name", state.hparams().name},
                 {"options", write_options(state.options)},
                 {"tokens_per_layer", state.tokens_per_layer},
@@ -70,8 +70,9 @@ std::string write_header(const SequenceState& state) {
                 {"ring", {state.ring.n_filled, state.ring.next}},
                 {"layer_bytes", state.layer_bytes},
                 {"layers", std::move(layers)},
-                {"note", state.note}}
-        .dump(-1, ' ', false, Json::error_handler_t::replace);
+                {"note", state.note}};
+    if (state.windows_shape.n_layer > 0) header["window_length"] = state.windows.runs(0).front().length;
+    return header.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 /// Calls `part` with pieces of the rows [first, first + n) of a tensor: offset and size in bytes.
@@ -105,23 +106,29 @@ Result<void> read_rows(SessionReader& reader, ggml_tensor* rows, int64_t first, 
     });
 }
 
+Result<void> write_store(SessionWriter& writer, const KvStore& store) {
+    const auto write = [&](auto values) { return writer.write(std::as_bytes(std::span(values))); };
+    for (int32_t layer = 0; layer < store.shape().n_layer; layer++) {
+        for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
+            if (auto w = write(store.positions(layer, head)); !w) return w;
+            if (auto w = write(store.scores(layer, head)); !w) return w;
+            if (auto w = write(store.sums(layer, head)); !w) return w;
+            const Run& run = store.runs(layer)[static_cast<size_t>(head)];
+            if (auto w = write_rows(writer, store.buffer().k(), run.begin, run.length); !w) return w;
+            if (auto w = write_rows(writer, store.buffer().v(), run.begin, run.length); !w) return w;
+        }
+    }
+    return {};
+}
+
 Result<void> write_content(SessionWriter& writer, const SequenceState& state) {
     const auto write = [&](auto values) { return writer.write(std::as_bytes(std::span(values))); };
     if (auto w = write(std::span(state.logits).last(static_cast<size_t>(state.hparams().n_vocab))); !w) return w;
     for (const ggml_tensor* layer : state.ring.layers) {
         if (auto w = write_rows(writer, layer, 0, state.ring.n_filled); !w) return w;
     }
-    for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
-        for (int32_t head = 0; head < state.shape.n_head_kv; head++) {
-            if (auto w = write(state.store.positions(layer, head)); !w) return w;
-            if (auto w = write(state.store.scores(layer, head)); !w) return w;
-            if (auto w = write(state.store.sums(layer, head)); !w) return w;
-            const Run& run = state.store.runs(layer)[static_cast<size_t>(head)];
-            if (auto w = write_rows(writer, state.store.buffer().k(), run.begin, run.length); !w) return w;
-            if (auto w = write_rows(writer, state.store.buffer().v(), run.begin, run.length); !w) return w;
-        }
-    }
-    return {};
+    if (auto w = write_store(writer, state.store); !w) return w;
+    return write_store(writer, state.windows);
 }
 
 SequenceOptions read_options(Fields& fields) {
@@ -223,6 +230,11 @@ class Loader {
             state.pending = token;
         }
         read_ring(fields);
+        if (state.windows_shape.n_layer > 0) {
+            const int64_t most = std::min<int64_t>(state.n_tokens, plan_.window_capacity);
+            fields.integer("window_length", window_length_,
+                           std::min<int64_t>({state.n_tokens, state.hparams().n_swa, most}), most);
+        }
         if (const Json* layers = fields.array("layers", state.layers.size())) {
             for (size_t i = 0; i < layers->size(); i++) {
                 if (!read_layer((*layers)[i], i)) fields.wrong("layers");
@@ -308,12 +320,13 @@ class Loader {
         uint64_t n = sizeof(float) * static_cast<uint64_t>(h.n_vocab);
         if (state_->reads_queries()) {
             const auto query = static_cast<uint64_t>(h.head_dim_k) * static_cast<uint64_t>(h.n_head);
-            n +=
-                sizeof(float) * query * static_cast<uint64_t>(h.n_layer) * static_cast<uint64_t>(state_->ring.n_filled);
+            n += sizeof(float) * query * static_cast<uint64_t>(state_->shape.n_layer) *
+                 static_cast<uint64_t>(state_->ring.n_filled);
         }
-        for (const auto& run : runs_)
-            n += static_cast<uint64_t>(run.length) * (3 * sizeof(float) + state_->shape.slot_bytes());
-        return n;
+        auto n_slots = static_cast<uint64_t>(state_->windows_shape.n_layer) *
+                       static_cast<uint64_t>(state_->shape.n_head_kv) * static_cast<uint64_t>(window_length_);
+        for (const auto& run : runs_) n_slots += static_cast<uint64_t>(run.length);
+        return n + n_slots * (3 * sizeof(float) + state_->shape.slot_bytes());
     }
 
     Result<void> read_content() {
@@ -323,19 +336,21 @@ class Loader {
         for (ggml_tensor* layer : state.ring.layers) {
             if (auto r = read_rows(reader_, layer, 0, state.ring.n_filled); !r) return r;
         }
-        for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
-            for (int32_t head = 0; head < state.shape.n_head_kv; head++) {
-                if (auto r = read_run(layer, head); !r) return r;
+        auto saved = runs_.begin();
+        const auto read_store = [&](KvStore& store, auto length_of) -> Result<void> {
+            for (int32_t layer = 0; layer < store.shape().n_layer; layer++) {
+                for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
+                    if (auto r = read_run(store, layer, head, length_of()); !r) return r;
+                }
             }
-        }
-        return {};
+            return {};
+        };
+        if (auto r = read_store(state.store, [&] { return (saved++)->length; }); !r) return r;
+        return read_store(state.windows, [&] { return window_length_; });
     }
 
-    Result<void> read_run(int32_t layer, int32_t head) {
-        auto& store = state_->store;
-        const auto& saved = runs_[static_cast<size_t>(layer) * static_cast<size_t>(state_->shape.n_head_kv) +
-                                  static_cast<size_t>(head)];
-        const int64_t first = store.extend(layer, head, saved.length);
+    Result<void> read_run(KvStore& store, int32_t layer, int32_t head, int32_t length) {
+        const int64_t first = store.extend(layer, head, length);
         const auto positions = store.positions(layer, head);
         if (auto r = read(positions); !r) return r;
         if (auto r = read(store.scores(layer, head)); !r) return r;
@@ -343,8 +358,11 @@ class Loader {
         const bool rising = std::ranges::adjacent_find(positions, std::greater_equal{}) == positions.end();
         if (!rising || positions.front() < 0 || positions.back() >= state_->n_tokens)
             return damaged("the positions of its tokens are out of order");
-        if (auto r = read_rows(reader_, store.buffer().k(), first, saved.length); !r) return r;
-        return read_rows(reader_, store.buffer().v(), first, saved.length);
+        // A window is the end of the text, with nothing left out.
+        if (&store == &state_->windows && positions.front() != state_->n_tokens - length)
+            return damaged("a window is not the end of the text");
+        if (auto r = read_rows(reader_, store.buffer().k(), first, length); !r) return r;
+        return read_rows(reader_, store.buffer().v(), first, length);
     }
 
     template <typename T>
@@ -358,6 +376,7 @@ class Loader {
     std::unique_ptr<SequenceState> state_;
     StorePlan plan_;
     std::vector<SavedRun> runs_;  // [n_head_kv, n_layer]
+    int32_t window_length_ = 0;   // tokens of every layer that keeps a window
 };
 
 }  // namespace

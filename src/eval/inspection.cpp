@@ -31,14 +31,14 @@ Result<Inspection> inspect(const Engine& engine, const SequenceOptions& sequence
     const auto token_bytes =
         engine.kv_bytes_per_token_and_layer(result.options.cache_type_k, result.options.cache_type_v);
     if (!token_bytes) return std::unexpected(token_bytes.error());
-    const auto n_layer = static_cast<uint64_t>(engine.info().n_layer);
 
     const auto note = [&](int64_t n_tokens) {
         const auto memory = sequence->memory();
         const uint64_t in_flight = memory.kv_bytes_allocated - memory.kv_bytes_budget;
-        result.moments.push_back({.tokens = static_cast<double>(n_tokens),
-                                  .held_bytes = memory.kv_bytes_now + in_flight,
-                                  .full_bytes = static_cast<uint64_t>(n_tokens) * n_layer * *token_bytes});
+        result.moments.push_back(
+            {.tokens = static_cast<double>(n_tokens),
+             .held_bytes = memory.kv_bytes_now + in_flight,
+             .full_bytes = static_cast<uint64_t>(engine.info().tokens_held(n_tokens, n_tokens)) * *token_bytes});
         thin_out(result.moments);
     };
     const auto read = sequence->append(tokens, {.progress =

@@ -117,21 +117,23 @@
     }
     const cells = make("div", { className: "cells", role: "img" });
     cells.setAttribute("aria-label", `Budgets of ${policy.policy} at every stage`);
-    cells.style.gridTemplateColumns = `repeat(${policy.layers.length}, minmax(3px, 1fr))`;
+    // Layers with a sliding window keep just that, and take no part.
+    const sliced = policy.layers.flatMap((layer, number) => layer.window > 0 ? [] : [number]);
+    cells.style.gridTemplateColumns = `repeat(${sliced.length}, minmax(3px, 1fr))`;
     policy.stages.forEach((stage, m) => {
-      for (let layer = 0; layer < policy.layers.length; layer++) {
+      sliced.forEach((layer, column) => {
         const cell = make("div", { className: "cell" });
-        if (layer <= m) {
-          cell.style.background = shade(stage[layer] / most, i);
-          cell.dataset.hint = `after layer ${m}: layer ${layer} may keep ${count(stage[layer])} tokens`;
+        if (column <= m) {
+          cell.style.background = shade(stage[column] / most, i);
+          cell.dataset.hint = `after layer ${sliced[m]}: layer ${layer} may keep ${count(stage[column])} tokens`;
         }
         cells.append(cell);
-      }
+      });
     });
     explain(cells, (target) => target.dataset.hint ?? "");
-    card.append(cells, make("div", { className: "axis" }, make("span", { textContent: "layer 0" }),
+    card.append(cells, make("div", { className: "axis" }, make("span", { textContent: `layer ${sliced[0]}` }),
       make("span", { textContent: `strongest: ${count(most)} tokens` }),
-      make("span", { textContent: `layer ${policy.layers.length - 1}` })));
+      make("span", { textContent: `layer ${sliced.at(-1)}` })));
   });
 
   // The text. Long ones are built a part at a time, when they come into sight.

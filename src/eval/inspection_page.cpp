@@ -47,6 +47,7 @@ Json of_inspection(const Inspection& inspection) {
                           {"shift", number(layer.shift)},
                           {"preference", number(layer.preference)},
                           {"budget", layer.budget},
+                          {"window", layer.window},
                           {"kept", layer.kept}});
     }
     // A string for each layer, a character for each token: the number of KV heads from '0' on.

@@ -61,8 +61,7 @@ class WindowRun {
         scratch_.lay_out(problem, n_rows_, scratch);
         const float scale = query_scale(problem.scale, problem.softcap);
         for (size_t row = 0; row < n_rows_; row++) {
-            const size_t query_head = static_cast<size_t>(task.head) * n_group_ + row / n_queries_;
-            const float* query = data.queries.data + query_head * data.queries.head_stride +
+            const float* query = data.queries.data + query_head(row) * data.queries.head_stride +
                                  static_cast<size_t>(query_of(row).row) * data.queries.stride;
             pack_query<P>(query, static_cast<size_t>(problem.dim_k), scale, scratch_.queries + row * dim_k_);
         }
@@ -84,7 +83,7 @@ class WindowRun {
 
     /// `sums`: what the first pass left of the head's `n_tasks` tasks, [2, n_rows, n_tasks]. `result`: of the head.
     void reduce(const float* sums, size_t n_tasks, float* result, double& dispersion, double& shift) {
-        for (size_t row = 0; row < n_rows_; row++) scratch_.shifts[row] = shift_of(sums + 2 * row, n_tasks);
+        for (size_t row = 0; row < n_rows_; row++) scratch_.shifts[row] = shift_of(row, sums + 2 * row, n_tasks);
         const auto n_keys = static_cast<size_t>(problem_.n_keys[static_cast<size_t>(task_.head)]);
         dispersion = shift = 0;
         for_each_block([&](int64_t block, size_t n) HWY_ATTR {
@@ -104,6 +103,7 @@ class WindowRun {
     }
 
   private:
+    size_t query_head(size_t row) const { return static_cast<size_t>(task_.head) * n_group_ + row / n_queries_; }
     const WindowQuery& query_of(size_t row) const { return problem_.queries[row % n_queries_]; }
     float* weights(size_t query) const { return scratch_.weights + query * kBlock; }
 
@@ -153,11 +153,12 @@ class WindowRun {
     }
 
     /// A row's largest logit plus the logarithm of its sum; infinity, which makes all weights 0, where it sees nothing.
-    float shift_of(const float* sums, size_t n_tasks) const {
-        float largest = kNothing;
+    float shift_of(size_t row, const float* sums, size_t n_tasks) const {
+        const float sink = data_.sinks == nullptr ? kNothing : data_.sinks[query_head(row)] * kLog2E;
+        float largest = sink;
         for (size_t i = 0; i < n_tasks; i++) largest = std::max(largest, sums[2 * n_rows_ * i]);
         if (!(largest > kNothing)) return std::numeric_limits<float>::infinity();
-        float sum = 0;
+        float sum = std::exp2(sink - largest);
         for (size_t i = 0; i < n_tasks; i++)
             sum += sums[2 * n_rows_ * i + 1] * std::exp2(sums[2 * n_rows_ * i] - largest);
         return largest + std::log2(sum);

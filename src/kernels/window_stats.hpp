@@ -28,6 +28,7 @@ struct WindowProblem {
 struct WindowData {
     HeadVectors<const float> queries;  // [dim_k, n_head, rows]
     Rows k;
+    const float* sinks = nullptr;  // [n_head] logits that take weight and give nothing, or null
 };
 
 /// What the softmax attention of a window's queries says about the keys outside it: mean and variance over the queries

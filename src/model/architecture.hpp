@@ -1,46 +1,70 @@
 #pragma once
 
+#include <ggml.h>
+
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
-#include "model/gguf_file.hpp"
-
 namespace cake {
+
+enum class NormKind {
+    rms,
+    layer,  // the mean removed too, and a bias
+};
+
+/// Norms of queries and keys, before they are rotated.
+enum class QkNorm {
+    none,
+    heads,  // of every head by itself
+    all,    // of all heads as one vector
+};
+
+enum class Activation { silu, gelu, swiglu_oai };
+
+enum class Experts {
+    none,
+    softmax,            // of all experts, then the weights of those chosen are brought to a sum of 1
+    softmax_of_chosen,  // the experts' scores choose, and their softmax weighs those chosen alone
+};
 
 /// What distinguishes a model family: traits that the one layer graph reads. A row of the table in architecture.cpp.
 struct Architecture {
     std::string_view name;  // general.architecture
-    int32_t rope_mode;      // GGML_ROPE_TYPE_*
+    int32_t rope_mode = GGML_ROPE_TYPE_NORMAL;
+    NormKind norm = NormKind::rms;
+    bool pre_norm = true;                    // attn_norm and ffn_norm before attention and feed-forward
+    bool post_norm = false;                  // post_attention_norm and post_ffw_norm after them
+    std::string_view ffn_norm = "ffn_norm";  // the tensor before the feed-forward
+    QkNorm qk_norm = QkNorm::none;
+    Activation activation = Activation::silu;
+    bool gated = true;                // the feed-forward has a gate
+    bool fused_gate = false;          // which is the first half of ffn_up
+    Experts experts = Experts::none;  // where the file says that there are any
+    bool learned_positions = false;   // position_embd instead of rotation
+    bool sinks = false;               // attn_sinks: logits that take weight and give nothing
+    int32_t no_rope_step = 0;         // every so many layers one does not rotate
+    bool scales_embeddings = false;   // by the root of their width
+    int32_t swa_period = 0;           // every so many layers one attends to all, the others to a window; 0: all do
+    int32_t default_swa = 0;          // their window, where the file does not say
+    bool ignores_swa = false;         // a stated window means nothing, as in llama.cpp
+    bool swa_rope_is_plain = false;   // rotation in layers with a window is not scaled
+    float swa_rope_freq_base = 0;     // theirs, where the file does not say; 0: as in the others
+    int32_t wide_scale_layers = 0;  // with so many layers attention is scaled by n_embd / n_head, not the head's width
+    // Soft caps of the logits of attention and of the last ones, where the file does not say; nothing: there are none.
+    std::optional<float> attn_softcap{};
+    std::optional<float> final_softcap{};
+    bool granite_scales = false;  // embedding_scale, residual_scale, logit_scale, attention.scale
 };
 
 std::span<const Architecture> architectures();
 
-/// A model's hyper-parameters, in GGUF's and llama.cpp's names, checked against each other.
-struct Hparams {
-    const Architecture* architecture = nullptr;
-    std::string name;
-    int32_t n_vocab = 0;
-    int32_t n_ctx_train = 0;
-    int32_t n_embd = 0;
-    int32_t n_layer = 0;
-    int32_t n_ff = 0;
-    int32_t n_head = 0;
-    int32_t n_head_kv = 0;
-    int32_t head_dim_k = 0;
-    int32_t head_dim_v = 0;
-    int32_t n_rot = 0;
-    float rms_norm_eps = 0;
-    float rope_freq_base = 10000;
-    float rope_freq_scale = 1;
+/// Null where there is none.
+const Architecture* find_architecture(std::string_view name);
 
-    /// Query heads that share a KV head.
-    int32_t n_group() const { return n_head / n_head_kv; }
-};
-
-/// Reads and checks; an architecture that is not in the table, or a key that would change the arithmetic in a way
-/// that is not built, is refused by name.
-Result<Hparams> read_hparams(const GgufFile& file);
+/// All names, in a sentence.
+std::string architecture_names();
 
 }  // namespace cake

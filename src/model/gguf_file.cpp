@@ -5,9 +5,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <format>
+#include <functional>
 #include <utility>
 
 #include "model/gguf_check.hpp"
@@ -116,6 +118,52 @@ Result<std::optional<std::string>> GgufFile::string(const std::string& key) cons
     if (id < 0) return std::nullopt;
     if (gguf_get_kv_type(metadata_.get(), id) != GGUF_TYPE_STRING) return wrong_type(*this, key, id, "string");
     return gguf_get_val_str(metadata_.get(), id);
+}
+
+Result<std::optional<double>> GgufFile::number(const std::string& key) const {
+    const auto* meta = metadata_.get();
+    const int64_t id = gguf_find_key(meta, key.c_str());
+    if (id < 0) return std::nullopt;
+    switch (gguf_get_kv_type(meta, id)) {
+        case GGUF_TYPE_BOOL:
+            return gguf_get_val_bool(meta, id) ? 1 : 0;
+        case GGUF_TYPE_FLOAT32:
+            return gguf_get_val_f32(meta, id);
+        case GGUF_TYPE_FLOAT64:
+            return gguf_get_val_f64(meta, id);
+        default: {
+            const auto value = u32(key);
+            if (!value) return std::unexpected(value.error());
+            return **value;
+        }
+    }
+}
+
+bool GgufFile::is_array(const std::string& key) const {
+    const int64_t id = gguf_find_key(metadata_.get(), key.c_str());
+    return id >= 0 && gguf_get_kv_type(metadata_.get(), id) == GGUF_TYPE_ARRAY;
+}
+
+Result<std::optional<std::vector<bool>>> GgufFile::booleans(const std::string& key) const {
+    const auto* meta = metadata_.get();
+    const int64_t id = gguf_find_key(meta, key.c_str());
+    if (id < 0) return std::nullopt;
+    if (!is_array(key)) return wrong_type(*this, key, id, "array of bools");
+    const size_t n = gguf_get_arr_n(meta, id);
+    std::vector<bool> flags(n);
+    const auto read = [&](const auto* values) { std::transform(values, values + n, flags.begin(), std::identity{}); };
+    switch (gguf_get_arr_type(meta, id)) {
+        case GGUF_TYPE_BOOL:
+        case GGUF_TYPE_UINT8:
+            read(static_cast<const uint8_t*>(gguf_get_arr_data(meta, id)));
+            return flags;
+        case GGUF_TYPE_INT32:
+        case GGUF_TYPE_UINT32:
+            read(static_cast<const uint32_t*>(gguf_get_arr_data(meta, id)));
+            return flags;
+        default:
+            return wrong_type(*this, key, id, "array of bools");
+    }
 }
 
 }  // namespace cake

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cake/error.hpp"
 
@@ -46,6 +47,11 @@ class GgufFile {
     Result<std::optional<float>> f32(const std::string& key) const;
     Result<std::optional<bool>> boolean(const std::string& key) const;
     Result<std::optional<std::string>> string(const std::string& key) const;
+    /// A number of any type; a bool counts as 0 or 1.
+    Result<std::optional<double>> number(const std::string& key) const;
+    /// An array of bools, or of whole numbers that stand for them.
+    Result<std::optional<std::vector<bool>>> booleans(const std::string& key) const;
+    bool is_array(const std::string& key) const;
     bool has(const std::string& key) const { return gguf_find_key(metadata_.get(), key.c_str()) >= 0; }
 
     /// Null where the file has no such tensor. It has shape and type; its data are data(tensor).

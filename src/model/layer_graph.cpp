@@ -4,12 +4,28 @@
 
 namespace cake {
 
-float LayerGraph::attention_scale(const Hparams& hparams) {
-    return 1.0F / std::sqrt(static_cast<float>(hparams.head_dim_k));
+namespace {
+
+/// `n` heads of each token of `x`, [rows, n_tokens], from row `first_row` on: [dim, n, n_tokens].
+ggml_tensor* view_heads(ggml_context* context, ggml_tensor* x, int64_t dim, int64_t first_row, int64_t n) {
+    const size_t size = ggml_element_size(x);
+    return ggml_view_3d(context, x, dim, n, x->ne[1], static_cast<size_t>(dim) * size, x->nb[1],
+                        static_cast<size_t>(first_row) * size);
 }
 
-ggml_tensor* LayerGraph::embed(ggml_tensor* tokens) const {
-    return ggml_get_rows(context_, weights_.token_embd, tokens);
+}  // namespace
+
+AttentionTraits LayerGraph::attention_traits(int32_t i) const {
+    return {.scale = hparams_.attention_scale,
+            .softcap = hparams_.attn_softcap,
+            .window = hparams_.is_swa(i) ? hparams_.n_swa : 0,
+            .sinks = layer(i).attn_sinks};
+}
+
+ggml_tensor* LayerGraph::embed(ggml_tensor* tokens, ggml_tensor* positions) const {
+    ggml_tensor* x = scale(ggml_get_rows(context_, weights_.token_embd, tokens), hparams_.embedding_scale);
+    if (weights_.position_embd == nullptr) return x;
+    return ggml_add(context_, x, ggml_get_rows(context_, weights_.position_embd, positions));
 }
 
 ggml_tensor* LayerGraph::attention_input(int32_t i, ggml_tensor* hidden) const {
@@ -17,53 +33,142 @@ ggml_tensor* LayerGraph::attention_input(int32_t i, ggml_tensor* hidden) const {
 }
 
 Projections LayerGraph::project(int32_t i, ggml_tensor* input, ggml_tensor* positions) const {
+    const auto& h = hparams_;
     const auto& w = layer(i);
-    const int64_t n_head = hparams_.n_head;
-    const int64_t n_head_kv = hparams_.n_head_kv;
-    const auto heads_of = [&](ggml_tensor* x, int64_t dim, int64_t first_row, int64_t n) {
-        const size_t row = ggml_element_size(x);
-        return ggml_view_3d(context_, x, dim, n, x->ne[1], static_cast<size_t>(dim) * row, x->nb[1],
-                            static_cast<size_t>(first_row) * row);
-    };
-    const int64_t q_rows = hparams_.head_dim_k * n_head;
-    const int64_t k_rows = hparams_.head_dim_k * n_head_kv;
+    const int64_t q_rows = static_cast<int64_t>(h.head_dim_k) * h.n_head;
+    const int64_t k_rows = static_cast<int64_t>(h.head_dim_k) * h.n_head_kv;
     ggml_tensor* q = product(w.attn_q, input);
     ggml_tensor* k = w.attn_k.weight != nullptr ? product(w.attn_k, input) : q;
     ggml_tensor* v = w.attn_v.weight != nullptr ? product(w.attn_v, input) : k;
-    ggml_tensor* value = heads_of(v, hparams_.head_dim_v, v == q ? q_rows + k_rows : v == k ? k_rows : 0, n_head_kv);
-    if (k != q)
-        return {.query = rotate(heads_of(q, hparams_.head_dim_k, 0, n_head), positions),
-                .key = rotate(heads_of(k, hparams_.head_dim_k, 0, n_head_kv), positions),
-                .value = value};
-    ggml_tensor* rotated = rotate(heads_of(q, hparams_.head_dim_k, 0, n_head + n_head_kv), positions);
-    rotated = ggml_reshape_2d(context_, rotated, q_rows + k_rows, input->ne[1]);
-    return {.query = heads_of(rotated, hparams_.head_dim_k, 0, n_head),
-            .key = heads_of(rotated, hparams_.head_dim_k, q_rows, n_head_kv),
-            .value = value};
+    const int64_t k_begin = k == q ? q_rows : 0;
+    const int64_t v_begin = v == k ? k_begin + k_rows : 0;
+    Projections result{.query = view_heads(context_, q, h.head_dim_k, 0, h.n_head),
+                       .key = view_heads(context_, k, h.head_dim_k, k_begin, h.n_head_kv),
+                       .value = view_heads(context_, v, h.head_dim_v, v_begin, h.n_head_kv)};
+    const bool rotates = h.rotates_in(i);
+    if (rotates && k == q && w.attn_q_norm == nullptr) {  // both at once
+        ggml_tensor* both = view_heads(context_, q, h.head_dim_k, 0, h.n_head + h.n_head_kv);
+        both = rotate(i, both, positions);
+        result.query = ggml_view_3d(context_, both, both->ne[0], h.n_head, both->ne[2], both->nb[1], both->nb[2], 0);
+        result.key = ggml_view_3d(context_, both, both->ne[0], h.n_head_kv, both->ne[2], both->nb[1], both->nb[2],
+                                  static_cast<size_t>(h.n_head) * both->nb[1]);
+        return result;
+    }
+    if (w.attn_q_norm != nullptr) {
+        result.query = normalise_heads(result.query, w.attn_q_norm);
+        result.key = normalise_heads(result.key, w.attn_k_norm);
+    }
+    if (rotates) {
+        result.query = rotate(i, result.query, positions);
+        result.key = rotate(i, result.key, positions);
+    }
+    return result;
 }
 
-ggml_tensor* LayerGraph::attend(ggml_tensor* query, ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask) const {
+/// Each head by itself, or where the weight is of all heads, all as one vector.
+ggml_tensor* LayerGraph::normalise_heads(ggml_tensor* x, ggml_tensor* weight) const {
+    const bool all = hparams_.architecture->qk_norm == QkNorm::all;
+    ggml_tensor* vectors = all ? ggml_view_2d(context_, x, x->ne[0] * x->ne[1], x->ne[2], x->nb[2], 0) : x;
+    vectors = normalise(vectors, {.weight = weight});
+    return all ? ggml_reshape_3d(context_, vectors, x->ne[0], x->ne[1], x->ne[2]) : vectors;
+}
+
+ggml_tensor* LayerGraph::attend(int32_t i, int64_t first_head, ggml_tensor* query, ggml_tensor* k, ggml_tensor* v,
+                                ggml_tensor* mask) const {
+    const auto traits = attention_traits(i);
     ggml_tensor* q = ggml_permute(context_, query, 0, 2, 1, 3);
-    ggml_tensor* out = ggml_flash_attn_ext(context_, q, k, v, mask, attention_scale(hparams_), 0.0F, 0.0F);
+    ggml_tensor* out = ggml_flash_attn_ext(context_, q, k, v, mask, traits.scale, 0.0F, traits.softcap);
+    if (traits.sinks != nullptr) {
+        ggml_flash_attn_ext_add_sinks(
+            out, ggml_view_1d(context_, traits.sinks, query->ne[1], static_cast<size_t>(first_head) * sizeof(float)));
+    }
     return ggml_reshape_2d(context_, out, out->ne[0] * out->ne[1], out->ne[2]);
 }
 
 ggml_tensor* LayerGraph::finish(int32_t i, ggml_tensor* hidden, ggml_tensor* attention) const {
     const auto& w = layer(i);
-    hidden = ggml_add(context_, product(w.attn_output, attention), hidden);
+    const float factor = hparams_.residual_scale;
+    ggml_tensor* added = normalise(product(w.attn_output, attention), w.attn_post_norm);
+    hidden = ggml_add(context_, scale(added, factor), hidden);
     ggml_tensor* x = normalise(hidden, w.ffn_norm);
-    ggml_tensor* gate = product(w.ffn_gate, x);
-    x = w.ffn_up.weight == nullptr ? ggml_swiglu(context_, gate)
-                                   : ggml_swiglu_split(context_, gate, product(w.ffn_up, x));
-    return ggml_add(context_, product(w.ffn_down, x), hidden);
+    x = hparams_.n_expert > 0 ? mix_experts(w, x) : feed_forward(w, x);
+    return ggml_add(context_, scale(normalise(x, w.ffn_post_norm), factor), hidden);
+}
+
+ggml_tensor* LayerGraph::feed_forward(const LayerWeights& w, ggml_tensor* x) const {
+    ggml_tensor* gate = w.ffn_gate.weight != nullptr ? product(w.ffn_gate, x) : nullptr;
+    ggml_tensor* up = w.ffn_up.weight != nullptr ? product(w.ffn_up, x) : nullptr;
+    return product(w.ffn_down, activate(gate, up));
+}
+
+/// Either may be null: without a gate `up` alone is activated, without `up` it is the gate's second half.
+ggml_tensor* LayerGraph::activate(ggml_tensor* gate, ggml_tensor* up) const {
+    constexpr float kAlpha = 1.702F;  // of gpt-oss
+    constexpr float kLimit = 7;
+    switch (hparams_.architecture->activation) {
+        case Activation::silu:
+            if (gate == nullptr) return ggml_silu(context_, up);
+            return up == nullptr ? ggml_swiglu(context_, gate) : ggml_swiglu_split(context_, gate, up);
+        case Activation::gelu:
+            if (gate == nullptr) return ggml_gelu(context_, up);
+            return up == nullptr ? ggml_geglu(context_, gate) : ggml_geglu_split(context_, gate, up);
+        case Activation::swiglu_oai:
+            break;
+    }
+    return ggml_swiglu_oai(context_, gate, up, kAlpha, kLimit);
+}
+
+ggml_tensor* LayerGraph::expert_product(const Linear& linear, ggml_tensor* x, ggml_tensor* chosen) const {
+    ggml_tensor* y = ggml_mul_mat_id(context_, linear.weight, x, chosen);
+    return linear.bias != nullptr ? ggml_add_id(context_, y, linear.bias, chosen) : y;
+}
+
+/// The experts that a token's scores choose, weighed and summed.
+ggml_tensor* LayerGraph::mix_experts(const LayerWeights& w, ggml_tensor* x) const {
+    constexpr float kLeastSum = 6.103515625e-5F;  // the smallest normal number in half precision
+    const auto& h = hparams_;
+    const int64_t n_tokens = x->ne[1];
+    const bool of_all = h.architecture->experts == Experts::softmax;
+    ggml_tensor* scores = product(w.ffn_gate_inp, x);  // [n_expert, n]
+    if (of_all) scores = ggml_soft_max(context_, scores);
+    ggml_tensor* chosen = ggml_argsort_top_k(context_, scores, h.n_expert_used);  // [n_used, n]
+    ggml_tensor* weights = ggml_get_rows(context_, ggml_reshape_3d(context_, scores, 1, h.n_expert, n_tokens), chosen);
+    weights = ggml_reshape_2d(context_, weights, h.n_expert_used, n_tokens);
+    if (of_all) {
+        ggml_tensor* sum = ggml_clamp(context_, ggml_sum_rows(context_, weights), kLeastSum, INFINITY);
+        weights = ggml_div(context_, weights, sum);
+    } else {
+        weights = ggml_soft_max(context_, weights);
+    }
+    weights = ggml_reshape_3d(context_, scale(weights, h.expert_weights_scale), 1, h.n_expert_used, n_tokens);
+
+    x = ggml_reshape_3d(context_, x, x->ne[0], 1, n_tokens);
+    ggml_tensor* up = expert_product(w.ffn_up, x, chosen);
+    ggml_tensor* gate = expert_product(w.ffn_gate, x, chosen);
+    ggml_tensor* out = expert_product(w.ffn_down, activate(gate, up), chosen);  // [n_embd, n_used, n]
+    out = ggml_mul(context_, out, weights);
+    const auto of_expert = [&](int32_t i) {
+        return ggml_view_2d(context_, out, out->ne[0], n_tokens, out->nb[2], static_cast<size_t>(i) * out->nb[1]);
+    };
+    ggml_tensor* sum = of_expert(0);
+    for (int32_t i = 1; i < h.n_expert_used; i++) sum = ggml_add(context_, sum, of_expert(i));
+    return h.n_expert_used > 1 ? sum : ggml_cont(context_, sum);
 }
 
 ggml_tensor* LayerGraph::logits(ggml_tensor* hidden) const {
-    return ggml_mul_mat(context_, weights_.output, normalise(hidden, weights_.output_norm));
+    ggml_tensor* x = ggml_mul_mat(context_, weights_.output, normalise(hidden, weights_.output_norm));
+    x = scale(x, hparams_.logit_scale);
+    const float cap = hparams_.final_softcap;
+    return cap > 0 ? scale(ggml_tanh(context_, scale(x, 1 / cap)), cap) : x;
 }
 
-ggml_tensor* LayerGraph::normalise(ggml_tensor* x, ggml_tensor* weight) const {
-    return ggml_mul(context_, ggml_rms_norm(context_, x, hparams_.rms_norm_eps), weight);
+/// As it is where there is no norm.
+ggml_tensor* LayerGraph::normalise(ggml_tensor* x, const Norm& norm) const {
+    if (norm.weight == nullptr) return x;
+    x = hparams_.architecture->norm == NormKind::rms ? ggml_rms_norm(context_, x, hparams_.norm_eps)
+                                                     : ggml_norm(context_, x, hparams_.norm_eps);
+    x = ggml_mul(context_, x, norm.weight);
+    return norm.bias != nullptr ? ggml_add(context_, x, norm.bias) : x;
 }
 
 ggml_tensor* LayerGraph::product(const Linear& linear, ggml_tensor* x) const {
@@ -71,10 +176,17 @@ ggml_tensor* LayerGraph::product(const Linear& linear, ggml_tensor* x) const {
     return linear.bias != nullptr ? ggml_add(context_, y, linear.bias) : y;
 }
 
-ggml_tensor* LayerGraph::rotate(ggml_tensor* x, ggml_tensor* positions) const {
-    const auto& h = hparams_;
-    return ggml_rope_ext(context_, x, positions, weights_.rope_freqs, h.n_rot, h.architecture->rope_mode, h.n_ctx_train,
-                         h.rope_freq_base, h.rope_freq_scale, 0.0F, 1.0F, 32.0F, 1.0F);
+ggml_tensor* LayerGraph::scale(ggml_tensor* x, float factor) const {
+    return factor == 1 ? x : ggml_scale(context_, x, factor);
+}
+
+ggml_tensor* LayerGraph::rotate(int32_t i, ggml_tensor* x, ggml_tensor* positions) const {
+    const Rope& rope = hparams_.rope_of(i);
+    ggml_tensor* factors = weights_.rope_freqs;
+    if (factors == nullptr) factors = long_text_ ? weights_.rope_factors_long : weights_.rope_factors_short;
+    return ggml_rope_ext(context_, x, positions, factors, hparams_.n_rot, hparams_.architecture->rope_mode,
+                         rope.n_ctx_orig, rope.freq_base, rope.freq_scale, rope.ext_factor, rope.attn_factor,
+                         rope.beta_fast, rope.beta_slow);
 }
 
 }  // namespace cake

@@ -51,6 +51,16 @@ Linear TensorLoader::linear(const std::string& name, int64_t n_in, int64_t n_out
             .bias = optional(name + ".bias", {n_out}, TensorUse::vector)};
 }
 
+Linear TensorLoader::experts(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_expert) {
+    return {.weight = required(name + ".weight", {n_in, n_out, n_expert}, TensorUse::experts),
+            .bias = optional(name + ".bias", {n_out, n_expert}, TensorUse::vector)};
+}
+
+Norm TensorLoader::norm(const std::string& name, int64_t n, bool has_bias) {
+    return {.weight = required(name + ".weight", {n}, TensorUse::vector),
+            .bias = has_bias ? required(name + ".bias", {n}, TensorUse::vector) : nullptr};
+}
+
 ggml_tensor* TensorLoader::add(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use) {
     const ggml_tensor* source = file_.tensor(name);
     if (source == nullptr || !error_.empty()) return nullptr;
@@ -134,12 +144,18 @@ Result<LoadedTensors> TensorLoader::load() {
 }
 
 /// Whether the device computes this product with the weights in a buffer of the given type.
-bool TensorLoader::supports(ggml_backend_buffer_type_t type, const ggml_tensor* tensor) const {
+bool TensorLoader::supports(ggml_backend_buffer_type_t type, const ggml_tensor* tensor, TensorUse use) const {
+    constexpr int64_t kTokens = 512;
     const ggml_context_ptr context(
         ggml_init({.mem_size = 4 * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
     ggml_tensor* weight = ggml_dup_tensor(context.get(), tensor);
-    ggml_tensor* input = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, tensor->ne[0], 512);
-    ggml_tensor* product = ggml_mul_mat(context.get(), weight, input);
+    ggml_tensor* input =
+        ggml_new_tensor_3d(context.get(), GGML_TYPE_F32, tensor->ne[0], use == TensorUse::experts ? 1 : kTokens,
+                           use == TensorUse::experts ? kTokens : 1);
+    ggml_tensor* product = use == TensorUse::experts
+                               ? ggml_mul_mat_id(context.get(), weight, input,
+                                                 ggml_new_tensor_2d(context.get(), GGML_TYPE_I32, 1, kTokens))
+                               : ggml_mul_mat(context.get(), weight, input);
     const ggml_backend_buffer_ptr probe(ggml_backend_buft_alloc_buffer(type, 0));
     if (!probe) return false;
     weight->buffer = probe.get();
@@ -147,8 +163,8 @@ bool TensorLoader::supports(ggml_backend_buffer_type_t type, const ggml_tensor* 
 }
 
 ggml_backend_buffer_type_t TensorLoader::repacked_type(const ggml_tensor* tensor, TensorUse use) const {
-    if (use != TensorUse::matrix) return nullptr;
-    const auto found = std::ranges::find_if(repacked_, [&](auto* type) { return supports(type, tensor); });
+    if (use != TensorUse::matrix && use != TensorUse::experts) return nullptr;
+    const auto found = std::ranges::find_if(repacked_, [&](auto* type) { return supports(type, tensor, use); });
     return found == repacked_.end() ? nullptr : *found;
 }
 

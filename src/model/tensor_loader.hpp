@@ -15,12 +15,23 @@
 namespace cake {
 
 /// What a tensor is used for decides which layouts the device can have it in.
-enum class TensorUse { matrix, table, vector };
+enum class TensorUse {
+    matrix,   // multiplied with
+    experts,  // multiplied with, one of several [n_in, n_out, n_expert]
+    table,    // rows are taken
+    vector,   // added or multiplied value by value
+};
 
 /// A matrix that is multiplied with, and what is added to the product; null where the model has none.
 struct Linear {
-    ggml_tensor* weight = nullptr;  // [n_in, n_out]
-    ggml_tensor* bias = nullptr;    // [n_out]
+    ggml_tensor* weight = nullptr;  // [n_in, n_out], or of experts [n_in, n_out, n_expert]
+    ggml_tensor* bias = nullptr;    // [n_out], [n_out, n_expert]
+};
+
+/// What a norm multiplies with, and what it adds; null where the model has none.
+struct Norm {
+    ggml_tensor* weight = nullptr;
+    ggml_tensor* bias = nullptr;
 };
 
 /// Tensors on their device, and what holds them.
@@ -43,6 +54,11 @@ class TensorLoader {
     ggml_tensor* optional(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
     /// `name`.weight, [n_in, n_out], and `name`.bias where there is one.
     Linear linear(const std::string& name, int64_t n_in, int64_t n_out);
+    /// The same of `n_expert` experts.
+    Linear experts(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_expert);
+    /// `name`.weight and, where `has_bias`, `name`.bias, both [n].
+    Norm norm(const std::string& name, int64_t n, bool has_bias = false);
+    bool has(const std::string& name) const { return file_.tensor(name) != nullptr; }
 
     /// Puts as many as can be, from the first, one under another into the first, so that they are one product; those
     /// become null. Only what is copied anyhow is joined.
@@ -61,7 +77,7 @@ class TensorLoader {
     };
 
     ggml_tensor* add(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
-    bool supports(ggml_backend_buffer_type_t type, const ggml_tensor* tensor) const;
+    bool supports(ggml_backend_buffer_type_t type, const ggml_tensor* tensor, TensorUse use) const;
     ggml_backend_buffer_type_t repacked_type(const ggml_tensor* tensor, TensorUse use) const;
     ggml_tensor* joined(std::span<ggml_tensor* const> parts);
     bool join_all(std::span<Linear* const> parts);

@@ -8,26 +8,86 @@ namespace cake {
 
 namespace {
 
-LayerWeights take_layer(TensorLoader& tensors, const Hparams& h, int32_t layer) {
-    const int64_t q = static_cast<int64_t>(h.head_dim_k) * h.n_head;
-    const int64_t k = static_cast<int64_t>(h.head_dim_k) * h.n_head_kv;
-    const int64_t v = static_cast<int64_t>(h.head_dim_v) * h.n_head_kv;
-    const int64_t o = static_cast<int64_t>(h.head_dim_v) * h.n_head;
-    const auto name = [layer](const char* rest) { return std::format("blk.{}.{}", layer, rest); };
-    LayerWeights w{
-        .attn_norm = tensors.required(name("attn_norm.weight"), {h.n_embd}, TensorUse::vector),
-        .attn_q = tensors.linear(name("attn_q"), h.n_embd, q),
-        .attn_k = tensors.linear(name("attn_k"), h.n_embd, k),
-        .attn_v = tensors.linear(name("attn_v"), h.n_embd, v),
-        .attn_output = tensors.linear(name("attn_output"), o, h.n_embd),
-        .ffn_norm = tensors.required(name("ffn_norm.weight"), {h.n_embd}, TensorUse::vector),
-        .ffn_gate = tensors.linear(name("ffn_gate"), h.n_embd, h.n_ff),
-        .ffn_up = tensors.linear(name("ffn_up"), h.n_embd, h.n_ff),
-        .ffn_down = tensors.linear(name("ffn_down"), h.n_ff, h.n_embd),
-    };
-    tensors.join(std::array{&w.attn_q, &w.attn_k, &w.attn_v});
-    tensors.join(std::array{&w.ffn_gate, &w.ffn_up});
-    return w;
+class LayerTaker {
+  public:
+    LayerTaker(TensorLoader& tensors, const Hparams& hparams, int32_t layer)
+        : tensors_(tensors), h_(hparams), a_(*hparams.architecture), prefix_(std::format("blk.{}.", layer)) {}
+
+    LayerWeights take() {
+        take_attention();
+        take_feed_forward();
+        if (a_.post_norm) {
+            w_.attn_post_norm = norm("post_attention_norm");
+            w_.ffn_post_norm = norm("post_ffw_norm");
+        }
+        return w_;
+    }
+
+  private:
+    std::string name(std::string_view rest) const { return prefix_ + std::string(rest); }
+    Norm norm(std::string_view rest) { return tensors_.norm(name(rest), h_.n_embd, a_.norm == NormKind::layer); }
+
+    void take_attention() {
+        const int64_t q = static_cast<int64_t>(h_.head_dim_k) * h_.n_head;
+        const int64_t k = static_cast<int64_t>(h_.head_dim_k) * h_.n_head_kv;
+        const int64_t v = static_cast<int64_t>(h_.head_dim_v) * h_.n_head_kv;
+        if (a_.pre_norm) w_.attn_norm = norm("attn_norm");
+        if (tensors_.has(name("attn_qkv.weight"))) {
+            w_.attn_q = tensors_.linear(name("attn_qkv"), h_.n_embd, q + k + v);
+        } else {
+            w_.attn_q = tensors_.linear(name("attn_q"), h_.n_embd, q);
+            w_.attn_k = tensors_.linear(name("attn_k"), h_.n_embd, k);
+            w_.attn_v = tensors_.linear(name("attn_v"), h_.n_embd, v);
+            tensors_.join(std::array{&w_.attn_q, &w_.attn_k, &w_.attn_v});
+        }
+        if (a_.qk_norm != QkNorm::none) {
+            const bool all = a_.qk_norm == QkNorm::all;
+            w_.attn_q_norm = tensors_.norm(name("attn_q_norm"), all ? q : h_.head_dim_k).weight;
+            w_.attn_k_norm = tensors_.norm(name("attn_k_norm"), all ? k : h_.head_dim_k).weight;
+        }
+        if (a_.sinks) w_.attn_sinks = tensors_.required(name("attn_sinks.weight"), {h_.n_head}, TensorUse::vector);
+        w_.attn_output =
+            tensors_.linear(name("attn_output"), static_cast<int64_t>(h_.head_dim_v) * h_.n_head, h_.n_embd);
+    }
+
+    void take_feed_forward() {
+        if (a_.pre_norm) w_.ffn_norm = norm(a_.ffn_norm);
+        if (h_.n_expert > 0) {
+            w_.ffn_gate_inp = tensors_.linear(name("ffn_gate_inp"), h_.n_embd, h_.n_expert);
+            w_.ffn_gate = tensors_.experts(name("ffn_gate_exps"), h_.n_embd, h_.n_ff_exp, h_.n_expert);
+            w_.ffn_up = tensors_.experts(name("ffn_up_exps"), h_.n_embd, h_.n_ff_exp, h_.n_expert);
+            w_.ffn_down = tensors_.experts(name("ffn_down_exps"), h_.n_ff_exp, h_.n_embd, h_.n_expert);
+            return;
+        }
+        w_.ffn_down = tensors_.linear(name("ffn_down"), h_.n_ff, h_.n_embd);
+        if (a_.fused_gate) {
+            w_.ffn_gate = tensors_.linear(name("ffn_up"), h_.n_embd, 2 * int64_t{h_.n_ff});
+            return;
+        }
+        if (a_.gated) w_.ffn_gate = tensors_.linear(name("ffn_gate"), h_.n_embd, h_.n_ff);
+        w_.ffn_up = tensors_.linear(name("ffn_up"), h_.n_embd, h_.n_ff);
+        if (a_.gated) tensors_.join(std::array{&w_.ffn_gate, &w_.ffn_up});
+    }
+
+    TensorLoader& tensors_;
+    const Hparams& h_;
+    const Architecture& a_;
+    std::string prefix_;
+    LayerWeights w_;
+};
+
+void take_common(TensorLoader& tensors, const Hparams& h, Weights& w) {
+    const auto& a = *h.architecture;
+    w.token_embd = tensors.required("token_embd.weight", {h.n_embd, h.n_vocab}, TensorUse::table);
+    if (a.learned_positions)
+        w.position_embd = tensors.required("position_embd.weight", {h.n_embd, h.n_ctx_train}, TensorUse::table);
+    w.output_norm = tensors.norm("output_norm", h.n_embd, a.norm == NormKind::layer);
+    w.output = tensors.optional("output.weight", {h.n_embd, h.n_vocab}, TensorUse::matrix);
+    if (w.output == nullptr) w.output = tensors.required("token_embd.weight", {h.n_embd, h.n_vocab}, TensorUse::matrix);
+    if (!h.rotates) return;
+    w.rope_freqs = tensors.optional("rope_freqs.weight", {h.n_rot / 2}, TensorUse::vector);
+    w.rope_factors_long = tensors.optional("rope_factors_long.weight", {h.n_rot / 2}, TensorUse::vector);
+    w.rope_factors_short = tensors.optional("rope_factors_short.weight", {h.n_rot / 2}, TensorUse::vector);
 }
 
 }  // namespace
@@ -43,16 +103,12 @@ Result<Weights> load_weights(const GgufFile& file, Hparams& hparams, const Compu
     hparams.n_vocab = static_cast<int32_t>(embeddings->ne[1]);
 
     TensorLoader tensors(file, compute, repack);
-    const auto& h = hparams;
     Weights weights;
-    weights.token_embd = tensors.required("token_embd.weight", {h.n_embd, h.n_vocab}, TensorUse::table);
-    weights.output_norm = tensors.required("output_norm.weight", {h.n_embd}, TensorUse::vector);
-    weights.output = tensors.optional("output.weight", {h.n_embd, h.n_vocab}, TensorUse::matrix);
-    if (weights.output == nullptr)
-        weights.output = tensors.required("token_embd.weight", {h.n_embd, h.n_vocab}, TensorUse::matrix);
-    weights.rope_freqs = tensors.optional("rope_freqs.weight", {h.n_rot / 2}, TensorUse::vector);
-    for (int32_t layer = 0; layer < h.n_layer; layer++) weights.layers.push_back(take_layer(tensors, h, layer));
-    tensors.refuse_unused(std::format("the architecture {} with {} layers", h.architecture->name, h.n_layer));
+    take_common(tensors, hparams, weights);
+    for (int32_t layer = 0; layer < hparams.n_layer; layer++)
+        weights.layers.push_back(LayerTaker(tensors, hparams, layer).take());
+    tensors.refuse_unused(
+        std::format("the architecture {} with {} layers", hparams.architecture->name, hparams.n_layer));
     auto loaded = tensors.load();
     if (!loaded) return std::unexpected(loaded.error());
     weights.tensors = std::move(*loaded);

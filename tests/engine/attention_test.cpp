@@ -78,9 +78,11 @@ class Attention : public testing::TestWithParam<std::vector<HeadSlots>> {
         h.n_head_kv = kHeadsKv;
         h.head_dim_k = kDim;
         h.head_dim_v = kDim;
+        h.attention_scale = 1 / std::sqrt(static_cast<float>(kDim));
+        h.swa_layers = {false};
         return h;
     }();
-    Weights weights;
+    Weights weights{.layers = {LayerWeights{}}};
     GraphRunner runner{compute, accountant};
 };
 
@@ -88,10 +90,10 @@ void Attention::expect_the_definition(const AttentionMethod& method) {
     const auto& heads = GetParam();
     const auto queries = random_values(kDim * kHeads * kQueries);
     Graph graph(128);
-    const LayerGraph nodes(graph.context(), hparams, weights);
+    const LayerGraph nodes(graph.context(), hparams, weights, false);
     ggml_tensor* flat = graph.input(GGML_TYPE_F32, kDim * kHeads, kQueries);
     ggml_tensor* query = ggml_reshape_3d(graph.context(), flat, kDim, kHeads, kQueries);
-    const auto attended = attend(graph, method, nodes, query, buffer, heads);
+    const auto attended = attend(graph, method, nodes, 0, query, buffer, heads);
     ggml_tensor* out = graph.output(attended.node);
     ASSERT_TRUE(runner.allocate(graph));
     set_input<float>(flat, queries);

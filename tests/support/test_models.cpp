@@ -1,5 +1,6 @@
 #include "support/test_models.hpp"
 
+#include <algorithm>
 #include <format>
 #include <stdexcept>
 #include <utility>
@@ -15,6 +16,17 @@ T value_of(Result<T> result) {
 }
 
 }  // namespace
+
+std::vector<std::string> family_names() {
+    return {"llama",      "mixtral", "qwen2",   "qwen3",   "qwen3moe", "gemma2", "gemma3", "phi3",
+            "phi3-short", "gpt2",    "gpt-oss", "smollm3", "granite",  "olmo2",  "olmo3"};
+}
+
+std::string family_test_name(const testing::TestParamInfo<std::string>& instance) {
+    std::string name = instance.param;
+    std::ranges::replace(name, '-', '_');
+    return name;
+}
 
 Engine load(const std::string& name, int32_t n_batch) {
     return value_of(Engine::load(model_path(name), {.threads = 2, .n_batch = n_batch}));

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <span>
 #include <string>
 #include <vector>
@@ -12,6 +14,11 @@ namespace cake::test {
 inline std::string model_path(const std::string& name) {
     return std::string(CAKE_TEST_MODELS) + "/" + name + ".gguf";
 }
+
+/// Those of them that stand for a family of models, or for what a family has beside that.
+std::vector<std::string> family_names();
+/// What a test of one is called.
+std::string family_test_name(const testing::TestParamInfo<std::string>& instance);
 
 /// One of them, ready; what follows throws where anything goes wrong that a test does not ask about.
 Engine load(const std::string& name, int32_t n_batch = 512);

@@ -1,0 +1,84 @@
+#include "model/key_reader.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <format>
+
+namespace cake {
+
+std::string KeyReader::key_name(const std::string& key) {
+    known_.insert(prefix_ + key);
+    return prefix_ + key;
+}
+
+void KeyReader::note(const std::string& message) {
+    if (error_.empty()) error_ = std::format("{}: {}", file_.path(), message);
+}
+
+void KeyReader::wrong(const std::string& key, std::string_view what) {
+    note(std::format("the metadata value {}{} {}", prefix_, key, what));
+}
+
+template <typename T>
+std::optional<T> KeyReader::value_of(Result<std::optional<T>> value) {
+    if (value) return *value;
+    if (error_.empty()) error_ = value.error().message;
+    return {};
+}
+
+int32_t KeyReader::count(const std::string& key, uint32_t least, uint32_t most, std::optional<int32_t> fallback) {
+    const auto value = value_of(file_.u32(key_name(key)));
+    if (!value) {
+        if (!fallback) wrong(key, "is missing");
+        return fallback.value_or(static_cast<int32_t>(least));
+    }
+    if (*value < least || *value > most) wrong(key, std::format("is {}; it must be {} to {}", *value, least, most));
+    return static_cast<int32_t>(std::clamp(*value, least, most));
+}
+
+float KeyReader::positive(const std::string& key, std::optional<float> fallback) {
+    const auto value = value_of(file_.f32(key_name(key)));
+    if (!value) {
+        if (!fallback) wrong(key, "is missing");
+        return fallback.value_or(1.0F);
+    }
+    if (!std::isfinite(*value) || *value <= 0) wrong(key, std::format("is {}; it must be positive", *value));
+    return *value;
+}
+
+std::string KeyReader::text(const std::string& key, const std::string& fallback) {
+    return value_of(file_.string(key_name(key))).value_or(fallback);
+}
+
+bool KeyReader::flag(const std::string& key, bool fallback) {
+    return value_of(file_.boolean(key_name(key))).value_or(fallback);
+}
+
+std::vector<bool> KeyReader::pattern(const std::string& key, int32_t n, int32_t period) {
+    std::vector<bool> flags(static_cast<size_t>(n));
+    if (has(key) && file_.is_array(prefix_ + key)) {
+        const auto stated = value_of(file_.booleans(key_name(key)));
+        if (stated && stated->size() != flags.size())
+            wrong(key, std::format("has {} flags for {} layers", stated->size(), n));
+        return stated && stated->size() == flags.size() ? *stated : flags;
+    }
+    period = count(key, 1, 4096, period);
+    for (int32_t i = 0; i < n; i++) flags[static_cast<size_t>(i)] = i % period < period - 1;
+    return flags;
+}
+
+void KeyReader::require(const std::string& key, double only) {
+    if (!has(key)) return ignore(key);
+    const auto value = value_of(file_.number(key_name(key)));
+    if (value && *value != only) wrong(key, std::format("is {}: only {} is supported", *value, only));
+}
+
+void KeyReader::refuse_unknown() {
+    for (int64_t i = 0; i < gguf_get_n_kv(file_.metadata()); i++) {
+        const std::string key = gguf_get_key(file_.metadata(), i);
+        if (!key.starts_with(prefix_) || known_.contains(key)) continue;
+        return wrong(key.substr(prefix_.size()), "is not known here, and may change what the model computes");
+    }
+}
+
+}  // namespace cake

@@ -1,0 +1,163 @@
+// What holds for every family of models: the bound, sessions, and windows that stay what they are.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <numeric>
+
+#include "cake/engine.hpp"
+#include "support/llama_reference.hpp"
+#include "support/test_models.hpp"
+
+namespace cake {
+namespace {
+
+using test::append;
+using test::generate;
+using test::load;
+using test::start;
+
+constexpr int64_t kPrompt = 600;
+
+class Family : public testing::TestWithParam<std::string> {};
+
+void expect_bound(const Engine& engine, const Sequence& sequence) {
+    const auto memory = sequence.memory();
+    EXPECT_LE(memory.kv_bytes_now, memory.kv_bytes_budget);
+    EXPECT_LE(memory.kv_bytes_peak, memory.kv_bytes_budget + memory.layer_bytes);
+    int64_t kept = 0;
+    int64_t n_sliced = 0;
+    const auto layers = sequence.layers();
+    for (size_t i = 0; i < layers.size(); i++) {
+        if (layers[i].window == 0) {
+            n_sliced++;
+            kept += layers[i].kept;
+            continue;
+        }
+        // A window is the end of the text, with nothing left out.
+        EXPECT_EQ(layers[i].window, engine.info().n_swa);
+        EXPECT_GE(layers[i].kept, std::min(layers[i].window, sequence.n_tokens()));
+        EXPECT_LE(layers[i].kept, layers[i].window + layers[i].window / 16);
+        const auto positions = sequence.positions(static_cast<int32_t>(i), 0);
+        EXPECT_EQ(positions.back(), sequence.n_tokens() - 1);
+        EXPECT_EQ(positions.back() - positions.front() + 1, std::ssize(positions));
+    }
+    EXPECT_EQ(n_sliced, engine.info().n_layer - engine.info().n_swa_layers);
+    EXPECT_LE(kept, memory.budget_tokens_per_layer * n_sliced);
+    EXPECT_TRUE(std::ranges::all_of(sequence.logits(), [](float x) { return std::isfinite(x); }));
+}
+
+TEST_P(Family, HoldsTheBoundAtATwentiethOfTheCache) {
+    const auto engine = load(GetParam(), 128);
+    const auto tokens = test::sample_tokens(engine, kPrompt + 100);
+    for (const auto* policy : {"cake", "snapkv", "h2o", "ada-snapkv"}) {
+        SCOPED_TRACE(policy);
+        auto sequence = start(engine, {.policy = policy, .budget = KvRatio{0.05}, .window = 8});
+        append(sequence, std::span(tokens).first(kPrompt));
+        EXPECT_EQ(sequence.memory().budget_tokens_per_layer, kPrompt / 20);
+        expect_bound(engine, sequence);
+        for (int64_t i = kPrompt; i < kPrompt + 90; i++) {
+            ASSERT_TRUE(sequence.decode(tokens[static_cast<size_t>(i)]));
+            expect_bound(engine, sequence);
+        }
+        append(sequence, std::span(tokens).last(10));
+        expect_bound(engine, sequence);
+    }
+}
+
+TEST_P(Family, ReadsInSegmentsAndTokenByTokenWhatItReadsAtOnce) {
+    const auto engine = load(GetParam(), 64);
+    const auto tokens = test::sample_tokens(engine, 260);
+    const auto n_vocab = static_cast<size_t>(engine.info().n_vocab);
+    const SequenceOptions options{.policy = "full", .cache_type_k = "f32", .cache_type_v = "f32", .max_tokens = 300};
+    auto whole = start(engine, options);
+    append(whole, tokens);
+    auto in_parts = start(engine, options);
+    append(in_parts, std::span(tokens).first(10));
+    append(in_parts, std::span(tokens).subspan(10, 150));
+    for (const Token t : std::span(tokens).subspan(160)) ASSERT_TRUE(in_parts.decode(t));
+    EXPECT_LT(test::mean_kl(whole.logits(), in_parts.logits(), n_vocab), 1e-6);
+}
+
+TEST_P(Family, GoesOnFromASavedSession) {
+    const auto engine = load(GetParam());
+    const auto tokens = test::sample_tokens(engine, 300);
+    const std::string path = testing::TempDir() + "/family_" + GetParam() + ".cake";
+    for (const auto* policy : {"cake", "full"}) {
+        SCOPED_TRACE(policy);
+        SequenceOptions options{.policy = policy, .window = 8, .max_tokens = 400};
+        if (options.policy == "cake") options.budget = TokensPerLayer{40};
+        auto sequence = start(engine, options);
+        append(sequence, tokens);
+        generate(sequence, 30);
+        const auto saved = sequence.save(path);
+        ASSERT_TRUE(saved) << saved.error().message;
+        auto loaded = Sequence::load(engine, path);
+        ASSERT_TRUE(loaded) << loaded.error().message;
+        EXPECT_EQ(generate(*loaded, 30), generate(sequence, 30));
+        expect_bound(engine, *loaded);
+    }
+    std::filesystem::remove(path);
+}
+
+TEST_P(Family, ComputesWithGgmlsAttentionWhatItDoesWithOurs) {
+    const std::string path = test::model_path(GetParam());
+    const auto ours = load(GetParam());
+    auto ggmls = Engine::load(path, {.threads = 2, .ggml_attention = true});
+    ASSERT_TRUE(ggmls) << ggmls.error().message;
+    const auto tokens = test::sample_tokens(ours, kPrompt);
+    std::vector<Sequence> sequences;
+    for (const Engine* engine : {&ours, static_cast<const Engine*>(&*ggmls)}) {
+        sequences.push_back(start(*engine, {.policy = "cake",
+                                            .budget = TokensPerLayer{60},
+                                            .window = 16,
+                                            .cache_type_k = "f32",
+                                            .cache_type_v = "f32"}));
+        append(sequences.back(), tokens);
+    }
+    const auto layers = sequences[0].layers();
+    for (size_t i = 0; i < layers.size(); i++) {
+        const auto other = sequences[1].layers()[i];
+        ASSERT_EQ(layers[i].dispersion.has_value(), layers[i].window == 0);
+        if (!layers[i].dispersion) continue;
+        // ggml's attention of a prefill is in half precision, which the hidden states of later layers come from.
+        EXPECT_NEAR(*layers[i].dispersion, *other.dispersion, 1e-2 * *layers[i].dispersion);
+        EXPECT_NEAR(*layers[i].shift, *other.shift, 2e-2 * *layers[i].shift);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Family, testing::ValuesIn(test::family_names()), test::family_test_name);
+
+TEST(LearnedPositions, EndWithTheContext) {
+    const auto engine = load("gpt2");
+    const int32_t n_ctx = engine.info().n_ctx_train;
+    auto tokens = test::sample_tokens(engine, static_cast<size_t>(n_ctx) + 1);
+    auto sequence = start(engine, {.budget = TokensPerLayer{64}, .window = 8});
+    const auto read = sequence.append(tokens);
+    ASSERT_FALSE(read);
+    EXPECT_NE(read.error().message.find("2048 positions"), std::string::npos) << read.error().message;
+    append(sequence, std::span(tokens).first(static_cast<size_t>(n_ctx) - 1));
+    EXPECT_TRUE(sequence.decode(tokens[0]));
+    EXPECT_FALSE(sequence.decode(tokens[0]));
+}
+
+TEST(Windows, CountInTheBudgetOfBytes) {
+    const auto engine = load("gemma3");
+    const auto& info = engine.info();
+    const auto token_bytes = *engine.kv_bytes_per_token_and_layer("f16", "f16");
+    const auto tokens = test::sample_tokens(engine, kPrompt);
+    const uint64_t windows = static_cast<uint64_t>(info.n_swa_layers) * 68 * token_bytes;
+    const uint64_t sliced = static_cast<uint64_t>(info.n_layer - info.n_swa_layers) * 100 * token_bytes;
+    auto sequence = start(engine, {.budget = KvBytes{windows + sliced}});
+    append(sequence, tokens);
+    EXPECT_EQ(sequence.memory().budget_tokens_per_layer, 100);
+    EXPECT_EQ(sequence.memory().kv_bytes_budget, windows + sliced);
+    const auto refused = engine.sequence({.budget = KvBytes{windows}});
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().message.find("bytes"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace cake

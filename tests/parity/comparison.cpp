@@ -1,0 +1,48 @@
+#include "parity/comparison.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "support/llama_reference.hpp"
+#include "support/test_models.hpp"
+
+namespace cake::test {
+
+namespace {
+
+void expect_close(std::span<const float> reference, std::span<const float> ours, size_t n_vocab, double most_kl) {
+    ASSERT_EQ(reference.size(), ours.size());
+    EXPECT_LT(mean_kl(reference, ours, n_vocab), most_kl);
+    // Greedy choices agree, but for near ties: a KL divergence of D allows logits to differ by some sqrt(2 D).
+    EXPECT_LT(greedy_regret(reference, ours, n_vocab), 5 * std::sqrt(2 * most_kl));
+}
+
+}  // namespace
+
+std::vector<float> full_logits(const std::string& path, std::span<const Token> tokens, const EngineOptions& options,
+                               const std::string& cache_type) {
+    auto engine = Engine::load(path, options);
+    if (!engine) throw std::runtime_error(engine.error().message);
+    auto sequence = start(*engine, {.policy = "full",
+                                    .cache_type_k = cache_type,
+                                    .cache_type_v = cache_type,
+                                    .max_tokens = static_cast<int64_t>(tokens.size())});
+    const auto read = sequence.append(tokens, {.all_logits = true});
+    if (!read) throw std::runtime_error(read.error().message);
+    return {sequence.logits().begin(), sequence.logits().end()};
+}
+
+void expect_parity(const std::string& path, std::span<const Token> tokens, double most_kl, bool repack) {
+    const auto n_vocab = static_cast<size_t>(Engine::load(path, {.threads = 1})->info().n_vocab);
+    const auto half = llama_logits(path, tokens, GGML_TYPE_F16);
+    expect_close(half, full_logits(path, tokens, {.threads = 2, .repack = repack, .ggml_attention = true}, "f16"),
+                 n_vocab, most_kl);
+    const auto single = llama_logits(path, tokens, GGML_TYPE_F32);
+    expect_close(single, full_logits(path, tokens, {.threads = 2, .repack = repack}, "f32"), n_vocab,
+                 std::max(most_kl, mean_kl(single, half, n_vocab)));
+}
+
+}  // namespace cake::test
