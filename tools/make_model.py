@@ -116,7 +116,8 @@ class Maker:
 
     def metadata(self):
         o, w = self.options, self.writer
-        w.add_name(f"random {o.arch}, seed {o.seed}")
+        # Not the family: libllama tells some tokenizers by the name.
+        w.add_name(f"random weights, seed {o.seed}")
         w.add_block_count(o.layers)
         w.add_context_length(o.ctx)
         w.add_embedding_length(o.embd)

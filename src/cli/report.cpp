@@ -46,8 +46,8 @@ nlohmann::ordered_json to_json(const RunReport& report, const Engine& engine, co
                           {"shift", number(layer.shift)},
                           {"preference", number(layer.preference)},
                           {"budget", layer.budget},
-                          {"window", layer.window},
                           {"kept", layer.kept}});
+        if (layer.window > 0) layers.back()["window"] = layer.window;
     }
     return {{"model", engine.info().path},
             {"policy", report.policy},

@@ -204,8 +204,60 @@ class WrongModel(HostileFile):
                                                                 "llama.attention.head_count_kv": (gguf.U32, 3)}),
                            "not a multiple of attention.head_count_kv")
 
-    def test_a_scaling_of_attention_that_is_not_built(self):
-        self.refuse_metadata("llama.rope.scaling.attn_factor", (gguf.F32, 3.0), "attn_factor")
+    def test_values_that_would_change_what_is_computed(self):
+        for key, value in (("rope.scaling.yarn_log_multiplier", (gguf.F32, 0.5)), ("rope.scaling.type", (gguf.STRING, "su")),
+                           ("attention.causal", (gguf.BOOL, 0)), ("attention.clamp_kqv", (gguf.F32, 8.0)),
+                           ("attention.scale", (gguf.F32, 0.1)), ("attention.sliding_window", (gguf.U32, 64)),
+                           ("something.new", (gguf.U32, 1))):
+            with self.subTest(key=key):
+                self.refuse_metadata(f"llama.{key}", value, f"llama.{key}")
+
+    def test_experts_that_cannot_be(self):
+        def change(**values):
+            return lambda model: model.metadata.update({f"llama.{key}": (gguf.U32, value) for key, value in values.items()})
+
+        self.refuse_change(change(expert_count=4), "expert_used_count is missing")
+        self.refuse_change(change(expert_count=4, expert_used_count=5), "expert_used_count is 5", "1 to 4")
+        self.refuse_change(change(expert_count=1 << 31, expert_used_count=1), "expert_count")
+        self.refuse_change(change(expert_count=4, expert_used_count=2, expert_shared_count=1), "expert_shared_count")
+        self.refuse_change(change(expert_count=4, expert_used_count=2), "ffn_gate_inp.weight is missing")
+
+    def test_windows_that_cannot_be(self):
+        def refuse(key, value, *words):
+            model = gguf.valid()
+            model.metadata = {name.replace("llama.", "gemma2."): entry for name, entry in model.metadata.items()}
+            model.metadata.update({"general.architecture": (gguf.STRING, "gemma2"), f"gemma2.{key}": value})
+            self.refuse(model.to_bytes(), *words)
+
+        pattern = "attention.sliding_window_pattern"
+        refuse(pattern, (gguf.ARRAY, gguf.BOOL, [1, 0, 1]), "3 flags for 2 layers")
+        refuse(pattern, (gguf.ARRAY, gguf.BOOL, [1, 1]), "no layer attends to the whole text")
+        refuse(pattern, (gguf.ARRAY, gguf.F32, [1.0, 0.0]), "array of bools")
+        refuse(pattern, (gguf.U32, 0), pattern)
+        refuse("attention.sliding_window", (gguf.U32, (1 << 32) - 1), "sliding_window")
+        refuse("attn_logit_softcapping", (gguf.F32, -1.0), "must be positive")
+
+    def test_files_of_every_family_that_are_damaged_at_random(self):
+        folder = pathlib.Path(os.environ["CAKE_TEST_MODELS"])
+        generator = random.Random(5)
+        cases = []
+        for name in ("mixtral", "qwen3moe", "gemma2", "gemma3", "phi3", "gpt2", "gpt-oss", "granite", "olmo3"):
+            data = (folder / f"{name}.gguf").read_bytes()
+            for i in range(8):
+                # Among the values of the architecture, which come before the vocabulary.
+                at = generator.randrange(64, data.index(b"tokenizer.ggml.model"))
+                bytes_there = bytes(generator.choice((0, 1, 0x7F, 0x80, 0xFF)) for _ in range(generator.randrange(1, 5)))
+                cases.append((f"{name}-{i}.gguf", data[:at] + bytes_there + data[at + len(bytes_there):]))
+
+        def check(case):
+            result = self.use(case[1], case[0])
+            if result.returncode not in (0, 1):
+                return f"{case[0]}: {result.returncode}: {result.stderr}"
+            return None
+
+        for name, failure in zip([case[0] for case in cases], map(check, cases)):
+            with self.subTest(case=name):
+                self.assertIsNone(failure)
 
     def test_numbers_that_are_none(self):
         for key in ("attention.layer_norm_rms_epsilon", "rope.freq_base"):
