@@ -1,9 +1,13 @@
 """What the scripts behind docs/results.md share: the random model they measure on, and a text for it."""
 
+import csv
+import io
 import os
 import pathlib
 import random
+import shlex
 import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What tools/make_model.py is told; the number of layers comes from outside.
@@ -41,3 +45,29 @@ def make_text(tokens):
     words = ["".join(random.Random(i).choices("etaoinshrdlucm", k=2 + i % 7)) for i in range(4000)]
     path.write_text(" ".join(random.Random(1).choices(words, k=tokens)))
     return path
+
+
+def evaluate(build, *flags):
+    """Prints a command of `cake eval` as a user would type it, and returns its rows."""
+    command = ["eval", *flags]
+    print(f"    ./dev cake {shlex.join(command)}\n", flush=True)
+    result = subprocess.run([str(build / "cake"), *command, "-o", "csv"], cwd=ROOT, stdout=subprocess.PIPE, check=False)
+    if result.returncode != 0:
+        sys.exit(f"cake eval {flags[0]} ended with exit code {result.returncode}")
+    return [row for row in csv.DictReader(io.StringIO(result.stdout.decode())) if not row["depth"]]
+
+
+def print_table(rows, figure, digits):
+    """Policies by budgets, each with its confidence interval."""
+    budgets = sorted({int(row["budget"]) for row in rows} - {0})
+    print(f"| {figure} | " + " | ".join(map(str, budgets)) + " |")
+    print("| --- |" + " ---: |" * len(budgets))
+    for policy in dict.fromkeys(row["policy"] for row in rows):
+        cells = []
+        for budget in budgets:
+            row = next(r for r in rows if r["policy"] == policy and int(r["budget"]) in (budget, 0))
+            low, high = row[f"{figure}_low"], row[f"{figure}_high"]
+            interval = f" ({float(low):.{digits}f}–{float(high):.{digits}f})" if low else ""
+            cells.append(f"{float(row[figure]):.{digits}f}{interval}")
+        print(f"| {policy} | " + " | ".join(cells) + " |")
+    print(flush=True)

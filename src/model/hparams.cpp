@@ -77,8 +77,8 @@ Rope read_rope(KeyReader& keys, const Hparams& h) {
     rope.attn_factor = keys.positive("rope.scaling.attn_factor", 1);
     if (type == "yarn") {
         rope.ext_factor = keys.positive("rope.scaling.yarn_ext_factor", 1);
+        keys.require("rope.scaling.yarn_attn_factor", 1);
         // ggml multiplies with 1 + 0.1 ln(factor) itself, which for a factor below 1 is taken back.
-        rope.attn_factor *= keys.positive("rope.scaling.yarn_attn_factor", 1);
         if (factor < 1) rope.attn_factor /= 1 + 0.1F * std::log(factor);
         rope.beta_fast = keys.positive("rope.scaling.yarn_beta_fast", 32);
         rope.beta_slow = keys.positive("rope.scaling.yarn_beta_slow", 1);

@@ -100,6 +100,41 @@ TEST(Bound, HoldsOverTurnsOfAnyLength) {
     }
 }
 
+/// Uniform attention, in every layer the same, so that all preferences are 0; all of it on one key; one line again and
+/// again; and tokens at random.
+TEST(Bound, HoldsWithAtypicalAttention) {
+    for (const auto* model : {"flat", "sharp", "f32"}) {
+        const auto engine = load(model, 128);
+        auto random_tokens = test::sample_tokens(engine, 700);
+        std::mt19937_64 random(3);
+        for (Token& token : random_tokens) token = static_cast<Token>(3 + random() % 500);
+        const auto line = test::sample_tokens(engine, 20);
+        std::vector<Token> lines;
+        for (int i = 0; i < 35; i++) lines.insert(lines.end(), line.begin(), line.end());
+        for (const auto* policy : {"cake", "snapkv", "pyramidkv", "h2o", "cake:preference-heads", "keydiff"}) {
+            for (const auto& text : {random_tokens, lines}) {
+                SCOPED_TRACE(testing::Message() << model << " " << policy);
+                auto sequence =
+                    start(engine, {.policy = policy, .budget = TokensPerLayer{40}, .window = 16, .analyse = true});
+                append(sequence, text);
+                generate(sequence, 40);
+                int64_t kept = 0;
+                for (const auto& layer : sequence.layers()) {
+                    EXPECT_GE(layer.budget, 16);
+                    EXPECT_GE(layer.kept, 16);
+                    kept += layer.kept;
+                    for (const auto& figure : {layer.dispersion, layer.shift, layer.preference})
+                        EXPECT_TRUE(figure && std::isfinite(*figure) && *figure >= 0);
+                }
+                EXPECT_LE(kept, 40 * engine.info().n_layer);
+                // What can be kept is: at most a token of each layer is lost to rounding, and the slack of decoding.
+                EXPECT_GE(kept, 35 * engine.info().n_layer);
+                EXPECT_TRUE(std::ranges::all_of(sequence.logits(), [](float x) { return std::isfinite(x); }));
+            }
+        }
+    }
+}
+
 TEST(Bound, SmallestBudgetIsTheWindow) {
     const auto engine = load("f32");
     const auto tokens = test::sample_tokens(engine, 400);

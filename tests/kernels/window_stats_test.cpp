@@ -27,23 +27,24 @@ struct Case {
     int32_t n_threads = 1;
     float key_size = 1;
     uint64_t seed = 1;
+    bool has_sinks = false;
 
     std::string text() const {
         std::string lengths;
         for (size_t i = 0; i < problem.heads.size(); i++)
             lengths += std::format(" {}+{} ({})", problem.heads[i].begin, problem.heads[i].length, problem.n_keys[i]);
-        return std::format("seed {}: {} heads over{}, {} queries, dim {}, {}, {} threads, softcap {}", seed,
+        return std::format("seed {}: {} heads over{}, {} queries, dim {}, {}, {} threads, softcap {}, sinks {}", seed,
                            problem.n_head, lengths, problem.queries.size(), problem.dim_k, ggml_type_name(type),
-                           n_threads, problem.softcap);
+                           n_threads, problem.softcap, has_sinks);
     }
 };
 
-/// The softmax weights of a query over the slots that it sees, zeros behind.
+/// The softmax weights of a query over the slots that it sees, zeros behind; a sink takes its share.
 std::vector<double> weights_of(const WindowProblem& p, const float* query, const CacheRows& k, const HeadSlots& head,
-                               int64_t unseen) {
+                               int64_t unseen, double sink) {
     std::vector<double> weights(static_cast<size_t>(head.length));
     const int64_t seen = std::max<int64_t>(head.length - unseen, 0);
-    double largest = -std::numeric_limits<double>::infinity();
+    double largest = sink;
     for (int64_t j = 0; j < seen; j++) {
         double dot = 0;
         for (int32_t d = 0; d < p.dim_k; d++) dot += static_cast<double>(query[d]) * k.at(head.begin + j, d);
@@ -52,14 +53,15 @@ std::vector<double> weights_of(const WindowProblem& p, const float* query, const
         weights[static_cast<size_t>(j)] = dot;
         largest = std::max(largest, dot);
     }
-    double sum = 0;
+    double sum = std::isfinite(sink) ? std::exp(sink - largest) : 0;
     for (int64_t j = 0; j < seen; j++)
         sum += weights[static_cast<size_t>(j)] = std::exp(weights[static_cast<size_t>(j)] - largest);
     for (int64_t j = 0; j < seen; j++) weights[static_cast<size_t>(j)] /= sum;
     return weights;
 }
 
-Expected reference(const WindowProblem& p, const std::vector<float>& queries, const CacheRows& k) {
+Expected reference(const WindowProblem& p, const std::vector<float>& queries, const CacheRows& k,
+                   const std::vector<float>& sinks) {
     Expected result;
     const size_t n_group = static_cast<size_t>(p.n_head) / p.heads.size();
     for (size_t kv = 0; kv < p.heads.size(); kv++) {
@@ -71,7 +73,9 @@ Expected reference(const WindowProblem& p, const std::vector<float>& queries, co
             for (const auto& query : p.queries) {
                 const size_t at = (static_cast<size_t>(query.row) * static_cast<size_t>(p.n_head) + kv * n_group + g) *
                                   static_cast<size_t>(p.dim_k);
-                weights.push_back(weights_of(p, queries.data() + at, k, p.heads[kv], query.unseen));
+                weights.push_back(weights_of(p, queries.data() + at, k, p.heads[kv], query.unseen,
+                                             sinks.empty() ? -std::numeric_limits<double>::infinity()
+                                                           : static_cast<double>(sinks[kv * n_group + g])));
             }
             const auto n = static_cast<double>(weights.size());
             for (size_t j = 0; j < n_keys; j++) {
@@ -105,17 +109,19 @@ void expect_the_definition(const Case& c) {
     const auto queries = normal(static_cast<size_t>(n_rows) * width, c.seed);
     const CacheRows k(c.type, p.dim_k, normal(static_cast<size_t>(n_slots * p.dim_k), c.seed + 1, c.key_size));
 
+    const auto sinks = c.has_sinks ? normal(static_cast<size_t>(p.n_head), c.seed + 2, 3) : std::vector<float>();
     WindowStats stats(p, c.n_threads);
     const WindowData data{
         .queries = {.data = queries.data(), .head_stride = static_cast<size_t>(p.dim_k), .stride = width},
-        .k = k.rows()};
+        .k = k.rows(),
+        .sinks = sinks.empty() ? nullptr : sinks.data()};
     std::vector<float> sums(stats.n_sums(), NAN);
     std::vector<float> result(stats.n_result(), NAN);
     std::vector<float> scratch(stats.n_scratch(), NAN);
     test::on_threads(c.n_threads, [&](int32_t thread) { stats.find_sums(data, sums, scratch, thread); });
     test::on_threads(c.n_threads, [&](int32_t thread) { stats.reduce(data, sums, result, scratch, thread); });
 
-    const auto expected = reference(p, queries, k);
+    const auto expected = reference(p, queries, k, sinks);
     ASSERT_EQ(result.size(), expected.values.size());
     // A weight is off by a share of itself; a variance is far below the weights that it is of, and is off by as much of
     // itself and of what those errors add to it.
@@ -170,6 +176,7 @@ Case draw(uint64_t seed) {
     }
     p.scale = 1.0F / std::sqrt(static_cast<float>(p.dim_k));
     if (number(0, 3) == 0) p.softcap = static_cast<float>(number(1, 50));
+    c.has_sinks = number(0, 2) == 0;
     return c;
 }
 
