@@ -37,6 +37,9 @@ struct Cache {
         hparams.n_head = 14;
         hparams.n_head_kv = 2;
         hparams.head_dim_k = hparams.head_dim_v = kDim;
+        hparams.attention_scale = 0.125F;
+        hparams.swa_layers = {false};
+        weights.layers.resize(1);
         const KvShape shape{.n_layer = 1,
                             .n_head_kv = hparams.n_head_kv,
                             .head_dim_k = kDim,
@@ -64,15 +67,15 @@ void attention(benchmark::State& state, bool kernels, ggml_type type, int64_t n_
     while (state.KeepRunning()) {
         state.PauseTiming();
         Graph graph(16 * static_cast<size_t>(n_layer) + 16);
-        const LayerGraph nodes(graph.context(), cache.hparams, cache.weights);
+        const LayerGraph nodes(graph.context(), cache.hparams, cache.weights, false);
         ggml_tensor* flat = graph.input(GGML_TYPE_F32, int64_t{kDim} * cache.hparams.n_head, n_queries);
         ggml_tensor* query = ggml_reshape_3d(graph.context(), flat, kDim, cache.hparams.n_head, n_queries);
         std::vector<Attended> attended;
         for (int64_t layer = 0; layer < n_layer; layer++) {
-            const HeadSlots heads[] = {{.begin = 2 * layer * length, .length = length},
-                                       {.begin = (2 * layer + 1) * length, .length = length}};
+            const std::vector<HeadSlots> heads = {{.begin = 2 * layer * length, .length = length},
+                                                  {.begin = (2 * layer + 1) * length, .length = length}};
             attended.push_back(
-                attend(graph, {.kernels = kernels, .n_threads = kThreads}, nodes, query, cache.buffer, heads));
+                attend(graph, {.kernels = kernels, .n_threads = kThreads}, nodes, 0, query, cache.buffer, heads));
             graph.output(attended.back().node);
         }
         check(runner.allocate(graph));

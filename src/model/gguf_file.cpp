@@ -134,7 +134,7 @@ Result<std::optional<double>> GgufFile::number(const std::string& key) const {
         default: {
             const auto value = u32(key);
             if (!value) return std::unexpected(value.error());
-            return **value;
+            return *value;
         }
     }
 }
