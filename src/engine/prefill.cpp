@@ -150,8 +150,8 @@ class Prefill {
         return {};
     }
 
-    /// Tokens [begin, end) of the segment through one layer. In the last layer only K and V of all tokens are needed,
-    /// and the rest for the window and the outputs.
+    /// Tokens [begin, end) of the segment through one layer. In the last one attention and what follows are for the
+    /// outputs alone.
     Result<void> run_chunk(int32_t layer, int64_t begin, int64_t end) {
         const bool last = layer == h_.n_layer - 1;
         const auto place = state_.places[static_cast<size_t>(layer)];
