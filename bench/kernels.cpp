@@ -67,7 +67,7 @@ void attention(benchmark::State& state, bool kernels, ggml_type type, int64_t n_
     while (state.KeepRunning()) {
         state.PauseTiming();
         Graph graph(16 * static_cast<size_t>(n_layer) + 16);
-        const LayerGraph nodes(graph.context(), cache.hparams, cache.weights, false);
+        const LayerGraph nodes(graph.context(), cache.hparams, cache.weights);
         ggml_tensor* flat = graph.input(GGML_TYPE_F32, int64_t{kDim} * cache.hparams.n_head, n_queries);
         ggml_tensor* query = ggml_reshape_3d(graph.context(), flat, kDim, cache.hparams.n_head, n_queries);
         std::vector<Attended> attended;

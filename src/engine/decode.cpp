@@ -13,21 +13,14 @@ namespace cake {
 
 namespace {
 
-/// KV heads that hold unequally many tokens are attended to one by one.
-size_t nodes_per_layer(const Hparams& h) {
-    constexpr size_t kNodes = 64;
-    constexpr size_t kNodesPerHead = 8;
-    return kNodes + kNodesPerHead * static_cast<size_t>(h.n_head_kv) + 2 * static_cast<size_t>(h.n_expert_used);
-}
-
 class Decode {
   public:
     explicit Decode(SequenceState& state)
         : state_(state),
           h_(state.hparams()),
           runner_(*state.decode_runner),
-          graph_(nodes_per_layer(h_) * (static_cast<size_t>(h_.n_layer) + 2)),
-          nodes_(graph_.context(), h_, state.engine->weights, state.long_text()) {}
+          graph_(LayerGraph::most_nodes(h_) * (static_cast<size_t>(h_.n_layer) + 2)),
+          nodes_(graph_.context(), h_, state.engine->weights) {}
 
     Result<void> run(Token token) {
         const auto position = static_cast<int32_t>(state_.n_tokens);

@@ -18,8 +18,7 @@ namespace cake {
 
 namespace {
 
-constexpr size_t kNodesPerLayer = 64;
-constexpr size_t kNodesPerHead = 8;
+constexpr size_t kNodes = 64;
 constexpr size_t kNodesPerRing = 4;
 constexpr int64_t kLogitsPerGraph = 64;
 
@@ -116,9 +115,7 @@ class Prefill {
         return most;
     }
 
-    LayerGraph layer_graph(Graph& graph) const {
-        return {graph.context(), h_, state_.engine->weights, state_.long_text()};
-    }
+    LayerGraph layer_graph(Graph& graph) const { return {graph.context(), h_, state_.engine->weights}; }
 
     ggml_tensor* hidden_view(Graph& graph, int64_t begin, int64_t end) const {
         return ggml_view_2d(graph.context(), hidden_, h_.n_embd, end - begin, hidden_->nb[1],
@@ -138,7 +135,7 @@ class Prefill {
     Result<void> embed() {
         for (int64_t begin = 0; begin < n_segment_; begin += n_batch()) {
             const int64_t end = std::min(begin + n_batch(), n_segment_);
-            Graph graph(kNodesPerLayer);
+            Graph graph(kNodes);
             ggml_tensor* ids = graph.input(GGML_TYPE_I32, end - begin);
             ggml_tensor* positions = graph.input(GGML_TYPE_I32, end - begin);
             write_hidden(graph, layer_graph(graph).embed(ids, positions), begin, end);
@@ -157,8 +154,7 @@ class Prefill {
         const auto place = state_.places[static_cast<size_t>(layer)];
         const int64_t output_begin = last ? std::min(std::max(begin, first_output_), end) : begin;
 
-        Graph graph(kNodesPerLayer + kNodesPerRing * states_.size() +
-                    kNodesPerHead * static_cast<size_t>(h_.n_head_kv));
+        Graph graph(LayerGraph::most_nodes(h_) + kNodesPerRing * states_.size());
         const LayerGraph nodes = layer_graph(graph);
         ggml_tensor* hidden = read_hidden(graph, begin, end);
         ggml_tensor* input = nodes.attention_input(layer, hidden);
@@ -281,7 +277,7 @@ class Prefill {
         state_.logits.resize(n_vocab * static_cast<size_t>(n_segment_ - first_output_));
         for (int64_t begin = first_output_; begin < n_segment_; begin += kLogitsPerGraph) {
             const int64_t end = std::min(begin + kLogitsPerGraph, n_segment_);
-            Graph graph(kNodesPerLayer);
+            Graph graph(kNodes);
             ggml_tensor* logits = graph.output(layer_graph(graph).logits(read_hidden(graph, begin, end)));
             if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
             if (auto computed = runner_.compute(graph); !computed) return computed;

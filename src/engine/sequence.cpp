@@ -170,6 +170,9 @@ Result<void> Sequence::make_up(int64_t n_tokens) {
     constexpr int64_t kMostTokens = int64_t{1} << 28;
     if (n_tokens < 1 || n_tokens > kMostTokens)
         return fail(std::format("a made-up text of {} tokens is not possible: 1 to {} are", n_tokens, kMostTokens));
+    if (state.options.max_tokens > 0 && n_tokens > state.options.max_tokens)
+        return fail(std::format("a made-up text of {} tokens does not fit into the context of {}", n_tokens,
+                                state.options.max_tokens));
     return within_memory([&]() -> Result<void> {
         if (auto made = make_room(state, n_tokens); !made) {
             close_store(state);

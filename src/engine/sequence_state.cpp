@@ -109,7 +109,7 @@ int32_t window_capacity(const SequenceState& state) {
     return window_capacity(state, state.options.max_tokens > 0 ? state.options.max_tokens : kNoLimit);
 }
 
-/// Bytes of `tokens` tokens in every layer that keeps a window; far below overflow, as the file's sizes are limited.
+/// Bytes of `tokens` tokens in every layer that keeps a window; make_sequence_state() refuses what would overflow.
 uint64_t windows_bytes(const SequenceState& state, int32_t tokens) {
     return static_cast<uint64_t>(state.windows_shape.n_layer) * state.windows_shape.token_bytes() *
            static_cast<uint64_t>(tokens);
@@ -231,11 +231,6 @@ ggml_tensor* SequenceState::sinks(int32_t layer) const {
     return engine->weights.layers[i].attn_sinks;
 }
 
-bool SequenceState::long_text() const {
-    const int64_t most = options.max_tokens > 0 ? options.max_tokens : hparams().n_ctx_train;
-    return most > hparams().rope.n_ctx_orig;
-}
-
 bool SequenceState::reads_queries() const {
     return reads_window() || sums_attention();
 }
@@ -285,6 +280,13 @@ Result<std::unique_ptr<SequenceState>> make_sequence_state(std::shared_ptr<const
     }
     state->layers.resize(state->model_layers.size());
     state->n_unread.resize(state->model_layers.size());
+    constexpr double kMostBytes = 0x1p60;
+    if (static_cast<double>(state->windows_shape.n_layer) * static_cast<double>(shape->token_bytes()) *
+            static_cast<double>(window_capacity(*state)) >
+        kMostBytes) {
+        return fail(std::format("{}: sliding windows of {} tokens are larger than any memory",
+                                state->engine->file.path(), state->hparams().n_swa));
+    }
     // A budget that cannot work is refused before a long text is read.
     if (auto budget = budget_tokens(*state, 1); !budget) return std::unexpected(budget.error());
     return state;

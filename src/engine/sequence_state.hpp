@@ -85,8 +85,6 @@ struct SequenceState {
     const KvStore& store_of(const LayerPlace& place) const { return place.windowed ? windows : store; }
     /// The layer's logits that take weight and give nothing, or null.
     ggml_tensor* sinks(int32_t layer) const;
-    /// Whether the text may be longer than the context that the model was first trained on.
-    bool long_text() const;
 };
 
 /// Of all layers of the model.

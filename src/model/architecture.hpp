@@ -41,9 +41,9 @@ struct Architecture {
     Experts experts = Experts::none;  // where the file says that there are any
     int32_t no_rope_step = 0;         // every so many layers one does not rotate
     int32_t swa_period = 0;           // every so many layers one attends to all, the others to a window; 0: all do
-    int32_t default_swa = 0;          // their window, where the file does not say
     float swa_rope_freq_base = 0;     // theirs, where the file does not say; 0: as in the others
     int32_t wide_scale_layers = 0;  // with so many layers attention is scaled by n_embd / n_head, not the head's width
+    std::optional<int32_t> default_swa = 0;  // the window, where the file does not say; nothing: it has to
     // Soft caps of the logits of attention and of the last ones, where the file does not say; nothing: there are none.
     std::optional<float> attn_softcap{};
     std::optional<float> final_softcap{};
@@ -56,6 +56,9 @@ struct Architecture {
     bool scales_embeddings = false;  // by the root of their width
     bool ignores_swa = false;        // a stated window means nothing, as in llama.cpp
     bool swa_rope_is_plain = false;  // rotation in layers with a window is not scaled
+    bool needs_experts = false;      // there is no file without
+    bool needs_biases = false;       // of every matrix of a layer
+    bool needs_output = false;       // the embeddings do not serve as one
     bool granite_scales = false;     // embedding_scale, residual_scale, logit_scale, attention.scale
 };
 

@@ -36,7 +36,9 @@ void read_sizes(KeyReader& keys, Hparams& h) {
 
 void read_feed_forward(KeyReader& keys, Hparams& h) {
     const auto experts = h.architecture->experts;
-    h.n_expert = experts == Experts::none ? 0 : keys.count("expert_count", 0, 4096, 0);
+    const bool needed = h.architecture->needs_experts;
+    if (experts != Experts::none)
+        h.n_expert = keys.count("expert_count", needed ? 1 : 0, 4096, needed ? std::nullopt : std::optional(0));
     if (experts == Experts::none) keys.require("expert_count", 0);
     if (h.n_expert == 0) {
         keys.ignore("expert_used_count");
@@ -49,7 +51,8 @@ void read_feed_forward(KeyReader& keys, Hparams& h) {
     const bool has_width = keys.has("expert_feed_forward_length");
     h.n_ff = keys.count("feed_forward_length", 1, kMostWidth * 8, has_width ? std::optional(1) : std::nullopt);
     h.n_ff_exp = keys.count("expert_feed_forward_length", 1, kMostWidth * 8, h.n_ff);
-    h.expert_weights_scale = keys.positive("expert_weights_scale", 1);
+    keys.require("expert_weights_scale", 1);
+    if (has_width && h.n_ff == 1) h.n_ff = h.n_ff_exp;
     keys.require("expert_shared_count", 0);
     keys.require("expert_group_count", 0);
     keys.require("expert_group_used_count", 0);
@@ -129,7 +132,7 @@ void read_windows(KeyReader& keys, Hparams& h) {
 void read_scales(KeyReader& keys, Hparams& h) {
     const auto& a = *h.architecture;
     const bool wide = a.wide_scale_layers > 0 && h.n_layer == a.wide_scale_layers;
-    h.attention_scale = 1.0F / std::sqrt(static_cast<float>(wide ? h.n_embd / h.n_head : h.head_dim_k));
+    h.attention_scale = 1.0F / std::sqrt(static_cast<float>(wide ? std::max(h.n_embd / h.n_head, 1) : h.head_dim_k));
     if (a.scales_embeddings) h.embedding_scale = std::sqrt(static_cast<float>(h.n_embd));
     if (a.granite_scales) {
         h.attention_scale = keys.positive("attention.scale", h.attention_scale);

@@ -45,7 +45,6 @@ struct Hparams {
     int32_t n_expert = 0;  // 0: one feed-forward for all tokens
     int32_t n_expert_used = 0;
     int32_t n_ff_exp = 0;
-    float expert_weights_scale = 1;
 
     float attention_scale = 1;  // of the logits of attention
     float attn_softcap = 0;     // those, x, become softcap * tanh(x / softcap); 0: they stay
@@ -61,6 +60,8 @@ struct Hparams {
     bool rotates_in(int32_t layer) const {
         return rotates && (architecture->no_rope_step == 0 || (layer + 1) % architecture->no_rope_step != 0);
     }
+    /// Whether the model was trained, at last, on longer texts than at first, so that the factors for these are taken.
+    bool is_long() const { return n_ctx_train > rope.n_ctx_orig; }
     /// The most tokens that a text can have; 0: no limit.
     int32_t most_positions() const { return architecture->learned_positions ? n_ctx_train : 0; }
 };

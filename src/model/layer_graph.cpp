@@ -15,6 +15,13 @@ ggml_tensor* view_heads(ggml_context* context, ggml_tensor* x, int64_t dim, int6
 
 }  // namespace
 
+size_t LayerGraph::most_nodes(const Hparams& hparams) {
+    constexpr size_t kNodes = 96;
+    constexpr size_t kNodesPerHead = 12;
+    return kNodes + kNodesPerHead * static_cast<size_t>(hparams.n_head_kv) +
+           2 * static_cast<size_t>(hparams.n_expert_used);
+}
+
 AttentionTraits LayerGraph::attention_traits(int32_t i) const {
     return {.scale = hparams_.attention_scale,
             .softcap = hparams_.attn_softcap,
@@ -140,7 +147,7 @@ ggml_tensor* LayerGraph::mix_experts(const LayerWeights& w, ggml_tensor* x) cons
     } else {
         weights = ggml_soft_max(context_, weights);
     }
-    weights = ggml_reshape_3d(context_, scale(weights, h.expert_weights_scale), 1, h.n_expert_used, n_tokens);
+    weights = ggml_reshape_3d(context_, weights, 1, h.n_expert_used, n_tokens);
 
     x = ggml_reshape_3d(context_, x, x->ne[0], 1, n_tokens);
     ggml_tensor* up = expert_product(w.ffn_up, x, chosen);
@@ -183,7 +190,7 @@ ggml_tensor* LayerGraph::scale(ggml_tensor* x, float factor) const {
 ggml_tensor* LayerGraph::rotate(int32_t i, ggml_tensor* x, ggml_tensor* positions) const {
     const Rope& rope = hparams_.rope_of(i);
     ggml_tensor* factors = weights_.rope_freqs;
-    if (factors == nullptr) factors = long_text_ ? weights_.rope_factors_long : weights_.rope_factors_short;
+    if (factors == nullptr) factors = hparams_.is_long() ? weights_.rope_factors_long : weights_.rope_factors_short;
     return ggml_rope_ext(context_, x, positions, factors, hparams_.n_rot, hparams_.architecture->rope_mode,
                          rope.n_ctx_orig, rope.freq_base, rope.freq_scale, rope.ext_factor, rope.attn_factor,
                          rope.beta_fast, rope.beta_slow);

@@ -25,9 +25,10 @@ struct AttentionTraits {
 /// The arithmetic of the model as ggml nodes; the caller places K and V and says what is attended to.
 class LayerGraph {
   public:
-    /// `long_text`: the text may be longer than the context that the model was first trained on.
-    LayerGraph(ggml_context* context, const Hparams& hparams, const Weights& weights, bool long_text)
-        : context_(context), hparams_(hparams), weights_(weights), long_text_(long_text) {}
+    LayerGraph(ggml_context* context, const Hparams& hparams, const Weights& weights)
+        : context_(context), hparams_(hparams), weights_(weights) {}
+    /// More nodes than a layer ever makes, its attention KV head by KV head included.
+    static size_t most_nodes(const Hparams& hparams);
 
     ggml_tensor* embed(ggml_tensor* tokens, ggml_tensor* positions) const;   // [n], [n] -> [n_embd, n]
     ggml_tensor* attention_input(int32_t layer, ggml_tensor* hidden) const;  // [n_embd, n]
@@ -58,7 +59,6 @@ class LayerGraph {
     ggml_context* context_;
     const Hparams& hparams_;
     const Weights& weights_;
-    bool long_text_;
 };
 
 }  // namespace cake

@@ -46,14 +46,16 @@ ggml_tensor* TensorLoader::optional(const std::string& name, std::initializer_li
     return file_.tensor(name) == nullptr ? nullptr : add(name, shape, use);
 }
 
-Linear TensorLoader::linear(const std::string& name, int64_t n_in, int64_t n_out) {
+Linear TensorLoader::linear(const std::string& name, int64_t n_in, int64_t n_out, bool needs_bias) {
     return {.weight = required(name + ".weight", {n_in, n_out}, TensorUse::matrix),
-            .bias = optional(name + ".bias", {n_out}, TensorUse::vector)};
+            .bias = needs_bias ? required(name + ".bias", {n_out}, TensorUse::vector)
+                               : optional(name + ".bias", {n_out}, TensorUse::vector)};
 }
 
-Linear TensorLoader::experts(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_expert) {
+Linear TensorLoader::experts(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_expert, bool needs_bias) {
     return {.weight = required(name + ".weight", {n_in, n_out, n_expert}, TensorUse::experts),
-            .bias = optional(name + ".bias", {n_out, n_expert}, TensorUse::vector)};
+            .bias = needs_bias ? required(name + ".bias", {n_out, n_expert}, TensorUse::vector)
+                               : optional(name + ".bias", {n_out, n_expert}, TensorUse::vector)};
 }
 
 Norm TensorLoader::norm(const std::string& name, int64_t n, bool has_bias) {
@@ -222,7 +224,10 @@ void TensorLoader::copy(ggml_tensor* tensor, const Entry& entry) {
     std::vector<std::byte> whole;  // a repacked layout is written at once
     auto data = file_.data(entry.sources[0]);
     if (entry.sources.size() > 1) {
-        for (const auto* source : entry.sources) whole.append_range(file_.data(source));
+        for (const auto* source : entry.sources) {
+            whole.append_range(file_.data(source));
+            file_.mapping().drop_pages(file_.data(source));
+        }
         data = whole;
     }
     ggml_backend_tensor_set(tensor, data.data(), 0, data.size());

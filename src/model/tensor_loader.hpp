@@ -52,10 +52,10 @@ class TensorLoader {
     /// Null where the file lacks the tensor or it cannot be used; where that is an error it is noted.
     ggml_tensor* required(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
     ggml_tensor* optional(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
-    /// `name`.weight, [n_in, n_out], and `name`.bias where there is one.
-    Linear linear(const std::string& name, int64_t n_in, int64_t n_out);
+    /// `name`.weight, [n_in, n_out], and `name`.bias where there is one, or has to be.
+    Linear linear(const std::string& name, int64_t n_in, int64_t n_out, bool needs_bias);
     /// The same of `n_expert` experts.
-    Linear experts(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_expert);
+    Linear experts(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_expert, bool needs_bias);
     /// `name`.weight and, where `has_bias`, `name`.bias, both [n].
     Norm norm(const std::string& name, int64_t n, bool has_bias = false);
     bool has(const std::string& name) const { return file_.tensor(name) != nullptr; }

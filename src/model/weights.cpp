@@ -33,11 +33,11 @@ class LayerTaker {
         const int64_t v = static_cast<int64_t>(h_.head_dim_v) * h_.n_head_kv;
         if (a_.pre_norm) w_.attn_norm = norm("attn_norm");
         if (tensors_.has(name("attn_qkv.weight"))) {
-            w_.attn_q = tensors_.linear(name("attn_qkv"), h_.n_embd, q + k + v);
+            w_.attn_q = tensors_.linear(name("attn_qkv"), h_.n_embd, q + k + v, a_.needs_biases);
         } else {
-            w_.attn_q = tensors_.linear(name("attn_q"), h_.n_embd, q);
-            w_.attn_k = tensors_.linear(name("attn_k"), h_.n_embd, k);
-            w_.attn_v = tensors_.linear(name("attn_v"), h_.n_embd, v);
+            w_.attn_q = tensors_.linear(name("attn_q"), h_.n_embd, q, a_.needs_biases);
+            w_.attn_k = tensors_.linear(name("attn_k"), h_.n_embd, k, a_.needs_biases);
+            w_.attn_v = tensors_.linear(name("attn_v"), h_.n_embd, v, a_.needs_biases);
             tensors_.join(std::array{&w_.attn_q, &w_.attn_k, &w_.attn_v});
         }
         if (a_.qk_norm != QkNorm::none) {
@@ -46,26 +46,26 @@ class LayerTaker {
             w_.attn_k_norm = tensors_.norm(name("attn_k_norm"), all ? k : h_.head_dim_k).weight;
         }
         if (a_.sinks) w_.attn_sinks = tensors_.required(name("attn_sinks.weight"), {h_.n_head}, TensorUse::vector);
-        w_.attn_output =
-            tensors_.linear(name("attn_output"), static_cast<int64_t>(h_.head_dim_v) * h_.n_head, h_.n_embd);
+        w_.attn_output = tensors_.linear(name("attn_output"), static_cast<int64_t>(h_.head_dim_v) * h_.n_head,
+                                         h_.n_embd, a_.needs_biases);
     }
 
     void take_feed_forward() {
         if (a_.pre_norm) w_.ffn_norm = norm(a_.ffn_norm);
         if (h_.n_expert > 0) {
-            w_.ffn_gate_inp = tensors_.linear(name("ffn_gate_inp"), h_.n_embd, h_.n_expert);
-            w_.ffn_gate = tensors_.experts(name("ffn_gate_exps"), h_.n_embd, h_.n_ff_exp, h_.n_expert);
-            w_.ffn_up = tensors_.experts(name("ffn_up_exps"), h_.n_embd, h_.n_ff_exp, h_.n_expert);
-            w_.ffn_down = tensors_.experts(name("ffn_down_exps"), h_.n_ff_exp, h_.n_embd, h_.n_expert);
+            w_.ffn_gate_inp = tensors_.linear(name("ffn_gate_inp"), h_.n_embd, h_.n_expert, a_.needs_biases);
+            w_.ffn_gate = tensors_.experts(name("ffn_gate_exps"), h_.n_embd, h_.n_ff_exp, h_.n_expert, a_.needs_biases);
+            w_.ffn_up = tensors_.experts(name("ffn_up_exps"), h_.n_embd, h_.n_ff_exp, h_.n_expert, a_.needs_biases);
+            w_.ffn_down = tensors_.experts(name("ffn_down_exps"), h_.n_ff_exp, h_.n_embd, h_.n_expert, a_.needs_biases);
             return;
         }
-        w_.ffn_down = tensors_.linear(name("ffn_down"), h_.n_ff, h_.n_embd);
+        w_.ffn_down = tensors_.linear(name("ffn_down"), h_.n_ff, h_.n_embd, a_.needs_biases);
         if (a_.fused_gate) {
-            w_.ffn_gate = tensors_.linear(name("ffn_up"), h_.n_embd, 2 * int64_t{h_.n_ff});
+            w_.ffn_gate = tensors_.linear(name("ffn_up"), h_.n_embd, 2 * int64_t{h_.n_ff}, a_.needs_biases);
             return;
         }
-        if (a_.gated) w_.ffn_gate = tensors_.linear(name("ffn_gate"), h_.n_embd, h_.n_ff);
-        w_.ffn_up = tensors_.linear(name("ffn_up"), h_.n_embd, h_.n_ff);
+        if (a_.gated) w_.ffn_gate = tensors_.linear(name("ffn_gate"), h_.n_embd, h_.n_ff, a_.needs_biases);
+        w_.ffn_up = tensors_.linear(name("ffn_up"), h_.n_embd, h_.n_ff, a_.needs_biases);
         if (a_.gated) tensors_.join(std::array{&w_.ffn_gate, &w_.ffn_up});
     }
 
@@ -82,7 +82,8 @@ void take_common(TensorLoader& tensors, const Hparams& h, Weights& w) {
     if (a.learned_positions)
         w.position_embd = tensors.required("position_embd.weight", {h.n_embd, h.n_ctx_train}, TensorUse::table);
     w.output_norm = tensors.norm("output_norm", h.n_embd, a.norm == NormKind::layer);
-    w.output = tensors.optional("output.weight", {h.n_embd, h.n_vocab}, TensorUse::matrix);
+    w.output = a.needs_output ? tensors.required("output.weight", {h.n_embd, h.n_vocab}, TensorUse::matrix)
+                              : tensors.optional("output.weight", {h.n_embd, h.n_vocab}, TensorUse::matrix);
     if (w.output == nullptr) w.output = tensors.required("token_embd.weight", {h.n_embd, h.n_vocab}, TensorUse::matrix);
     if (!h.rotates) return;
     w.rope_freqs = tensors.optional("rope_freqs.weight", {h.n_rot / 2}, TensorUse::vector);

@@ -90,7 +90,7 @@ void Attention::expect_the_definition(const AttentionMethod& method) {
     const auto& heads = GetParam();
     const auto queries = random_values(kDim * kHeads * kQueries);
     Graph graph(128);
-    const LayerGraph nodes(graph.context(), hparams, weights, false);
+    const LayerGraph nodes(graph.context(), hparams, weights);
     ggml_tensor* flat = graph.input(GGML_TYPE_F32, kDim * kHeads, kQueries);
     ggml_tensor* query = ggml_reshape_3d(graph.context(), flat, kDim, kHeads, kQueries);
     const auto attended = attend(graph, method, nodes, 0, query, buffer, heads);

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <numeric>
 
 #include "cake/engine.hpp"
 #include "support/llama_reference.hpp"
@@ -141,6 +140,13 @@ TEST(LearnedPositions, EndWithTheContext) {
     append(sequence, std::span(tokens).first(static_cast<size_t>(n_ctx) - 1));
     EXPECT_TRUE(sequence.decode(tokens[0]));
     EXPECT_FALSE(sequence.decode(tokens[0]));
+}
+
+TEST(Windows, AreNotMadeUpBeyondTheContext) {
+    const auto engine = load("gemma3");
+    auto sequence = start(engine, {.budget = TokensPerLayer{40}, .window = 8, .max_tokens = 50});
+    EXPECT_FALSE(sequence.make_up(60));
+    EXPECT_TRUE(sequence.make_up(50));
 }
 
 TEST(Windows, CountInTheBudgetOfBytes) {

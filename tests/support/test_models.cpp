@@ -18,8 +18,8 @@ T value_of(Result<T> result) {
 }  // namespace
 
 std::vector<std::string> family_names() {
-    return {"llama",      "mixtral", "qwen2",   "qwen3",   "qwen3moe", "gemma2", "gemma3", "phi3",
-            "phi3-short", "gpt2",    "gpt-oss", "smollm3", "granite",  "olmo2",  "olmo3"};
+    return {"llama", "mixtral",    "mixtral-all", "qwen2",   "qwen3",   "qwen3moe", "gemma2", "gemma3",
+            "phi3",  "phi3-short", "gpt2",        "gpt-oss", "smollm3", "granite",  "olmo2",  "olmo3"};
 }
 
 std::string family_test_name(const testing::TestParamInfo<std::string>& instance) {
