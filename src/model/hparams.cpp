@@ -37,9 +37,10 @@ void read_sizes(KeyReader& keys, Hparams& h) {
 void read_feed_forward(KeyReader& keys, Hparams& h) {
     const auto experts = h.architecture->experts;
     const bool needed = h.architecture->needs_experts;
-    if (experts != Experts::none)
+    if (experts == Experts::none)
+        keys.require("expert_count", 0);
+    else
         h.n_expert = keys.count("expert_count", needed ? 1 : 0, 4096, needed ? std::nullopt : std::optional(0));
-    if (experts == Experts::none) keys.require("expert_count", 0);
     if (h.n_expert == 0) {
         keys.ignore("expert_used_count");
         keys.ignore("expert_feed_forward_length");
@@ -49,10 +50,10 @@ void read_feed_forward(KeyReader& keys, Hparams& h) {
     h.n_expert_used = keys.count("expert_used_count", 1, static_cast<uint32_t>(h.n_expert));
     // Some files state the width of an expert here alone, some both.
     const bool has_width = keys.has("expert_feed_forward_length");
-    h.n_ff = keys.count("feed_forward_length", 1, kMostWidth * 8, has_width ? std::optional(1) : std::nullopt);
-    h.n_ff_exp = keys.count("expert_feed_forward_length", 1, kMostWidth * 8, h.n_ff);
+    if (has_width) h.n_ff_exp = keys.count("expert_feed_forward_length", 1, kMostWidth * 8);
+    h.n_ff = keys.count("feed_forward_length", 1, kMostWidth * 8, has_width ? std::optional(h.n_ff_exp) : std::nullopt);
+    if (!has_width) h.n_ff_exp = h.n_ff;
     keys.require("expert_weights_scale", 1);
-    if (has_width && h.n_ff == 1) h.n_ff = h.n_ff_exp;
     keys.require("expert_shared_count", 0);
     keys.require("expert_group_count", 0);
     keys.require("expert_group_used_count", 0);

@@ -46,16 +46,19 @@ ggml_tensor* TensorLoader::optional(const std::string& name, std::initializer_li
     return file_.tensor(name) == nullptr ? nullptr : add(name, shape, use);
 }
 
+ggml_tensor* TensorLoader::take(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use,
+                                bool needed) {
+    return needed ? required(name, shape, use) : optional(name, shape, use);
+}
+
 Linear TensorLoader::linear(const std::string& name, int64_t n_in, int64_t n_out, bool needs_bias) {
     return {.weight = required(name + ".weight", {n_in, n_out}, TensorUse::matrix),
-            .bias = needs_bias ? required(name + ".bias", {n_out}, TensorUse::vector)
-                               : optional(name + ".bias", {n_out}, TensorUse::vector)};
+            .bias = take(name + ".bias", {n_out}, TensorUse::vector, needs_bias)};
 }
 
 Linear TensorLoader::experts(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_expert, bool needs_bias) {
     return {.weight = required(name + ".weight", {n_in, n_out, n_expert}, TensorUse::experts),
-            .bias = needs_bias ? required(name + ".bias", {n_out, n_expert}, TensorUse::vector)
-                               : optional(name + ".bias", {n_out, n_expert}, TensorUse::vector)};
+            .bias = take(name + ".bias", {n_out, n_expert}, TensorUse::vector, needs_bias)};
 }
 
 Norm TensorLoader::norm(const std::string& name, int64_t n, bool has_bias) {

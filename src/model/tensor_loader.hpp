@@ -52,6 +52,7 @@ class TensorLoader {
     /// Null where the file lacks the tensor or it cannot be used; where that is an error it is noted.
     ggml_tensor* required(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
     ggml_tensor* optional(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
+    ggml_tensor* take(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use, bool needed);
     /// `name`.weight, [n_in, n_out], and `name`.bias where there is one, or has to be.
     Linear linear(const std::string& name, int64_t n_in, int64_t n_out, bool needs_bias);
     /// The same of `n_expert` experts.

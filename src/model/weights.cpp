@@ -82,8 +82,7 @@ void take_common(TensorLoader& tensors, const Hparams& h, Weights& w) {
     if (a.learned_positions)
         w.position_embd = tensors.required("position_embd.weight", {h.n_embd, h.n_ctx_train}, TensorUse::table);
     w.output_norm = tensors.norm("output_norm", h.n_embd, a.norm == NormKind::layer);
-    w.output = a.needs_output ? tensors.required("output.weight", {h.n_embd, h.n_vocab}, TensorUse::matrix)
-                              : tensors.optional("output.weight", {h.n_embd, h.n_vocab}, TensorUse::matrix);
+    w.output = tensors.take("output.weight", {h.n_embd, h.n_vocab}, TensorUse::matrix, a.needs_output);
     if (w.output == nullptr) w.output = tensors.required("token_embd.weight", {h.n_embd, h.n_vocab}, TensorUse::matrix);
     if (!h.rotates) return;
     w.rope_freqs = tensors.optional("rope_freqs.weight", {h.n_rot / 2}, TensorUse::vector);
