@@ -75,7 +75,7 @@ void attention(benchmark::State& state, bool kernels, ggml_type type, int64_t n_
             const std::vector<HeadSlots> heads = {{.begin = 2 * layer * length, .length = length},
                                                   {.begin = (2 * layer + 1) * length, .length = length}};
             attended.push_back(
-                attend(graph, {.kernels = kernels, .n_threads = kThreads}, nodes, 0, query, cache.buffer, heads));
+                attend(graph, {.kernels = kernels, .n_threads = kThreads}, nodes, 0, query, {{.buffer = &cache.buffer, .heads = heads}}));
             graph.output(attended.back().node);
         }
         check(runner.allocate(graph));

@@ -36,6 +36,8 @@ struct SequenceOptions {
     int64_t max_tokens = 0;  // of text and answer together; 0: no limit, but `full` needs one
     uint64_t seed = 0;       // of the `random` scorer
     bool analyse = false;  // report every layer's dispersion, shift and preference, whether or not anything reads them
+
+    bool operator==(const SequenceOptions&) const = default;
 };
 
 /// Told while a text is read; false stops. Counts tokens' worth of work, since layers are read one after another.

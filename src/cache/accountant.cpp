@@ -10,11 +10,13 @@ namespace cake {
 void Accountant::take(MemoryUse use, size_t n_bytes) {
     now_[index(use)] += n_bytes;
     peak_[index(use)] = std::max(peak_[index(use)], now_[index(use)]);
+    if (whole_ != nullptr) whole_->take(use, n_bytes);
 }
 
 void Accountant::give(MemoryUse use, size_t n_bytes) {
     assert(n_bytes <= now_[index(use)]);
     now_[index(use)] -= n_bytes;
+    if (whole_ != nullptr) whole_->give(use, n_bytes);
 }
 
 AccountedBytes::AccountedBytes(Accountant& accountant, MemoryUse use, size_t n_bytes)

@@ -16,6 +16,10 @@ enum class MemoryUse { kv, hidden, compute };
 /// Counts every allocation that grows with the length of the input. Outlives what it accounts.
 class Accountant {
   public:
+    Accountant() = default;
+    /// All that it counts is counted in `whole`, too: of several sequences together.
+    explicit Accountant(Accountant* whole) : whole_(whole) {}
+
     void take(MemoryUse use, size_t n_bytes);
     void give(MemoryUse use, size_t n_bytes);
 
@@ -26,6 +30,7 @@ class Accountant {
     static constexpr size_t kUses = 3;
     static size_t index(MemoryUse use) { return static_cast<size_t>(use); }
 
+    Accountant* whole_ = nullptr;
     std::array<size_t, kUses> now_{};
     std::array<size_t, kUses> peak_{};
 };

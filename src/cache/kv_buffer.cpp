@@ -5,13 +5,21 @@
 
 namespace cake {
 
+namespace {
+
+size_t v_offset(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t n_slots) {
+    return GGML_PAD(static_cast<size_t>(n_slots) * shape.row_bytes_k(), ggml_backend_buft_get_alignment(type));
+}
+
+}  // namespace
+
+size_t kv_buffer_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t n_slots) {
+    return v_offset(type, shape, n_slots) + static_cast<size_t>(n_slots) * shape.row_bytes_v();
+}
+
 Result<KvBuffer> KvBuffer::allocate(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
                                     int64_t n_slots, const char* what) {
-    const auto slots = static_cast<size_t>(n_slots);
-    const size_t alignment = ggml_backend_buft_get_alignment(type);
-    const size_t v_offset = GGML_PAD(slots * shape.row_bytes_k(), alignment);
-    auto buffer =
-        AccountedBuffer::allocate(accountant, MemoryUse::kv, type, v_offset + slots * shape.row_bytes_v(), what);
+    auto buffer = AccountedBuffer::allocate(accountant, MemoryUse::kv, type, kv_buffer_bytes(type, shape, n_slots), what);
     if (!buffer) return std::unexpected(buffer.error());
 
     KvBuffer result;
@@ -22,7 +30,7 @@ Result<KvBuffer> KvBuffer::allocate(Accountant& accountant, ggml_backend_buffer_
     result.v_ = ggml_new_tensor_2d(result.context_.get(), shape.type_v, shape.head_dim_v, n_slots);
     auto* base = static_cast<std::byte*>(ggml_backend_buffer_get_base(result.buffer_.get()));
     ggml_backend_tensor_alloc(result.buffer_.get(), result.k_, base);
-    ggml_backend_tensor_alloc(result.buffer_.get(), result.v_, base + v_offset);
+    ggml_backend_tensor_alloc(result.buffer_.get(), result.v_, base + v_offset(type, shape, n_slots));
     return result;
 }
 

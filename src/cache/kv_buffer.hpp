@@ -26,6 +26,9 @@ struct KvShape {
     size_t token_bytes() const { return slot_bytes() * static_cast<size_t>(n_head_kv); }
 };
 
+/// Bytes of a buffer of `n_slots` slots, with what aligning its tensors takes.
+size_t kv_buffer_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t n_slots);
+
 /// `n_slots` slots in one backend buffer: two tensors whose rows are the slots.
 class KvBuffer {
   public:

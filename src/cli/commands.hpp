@@ -9,6 +9,7 @@ namespace cake::cli {
 /// work and returns the exit code.
 void add_run(CLI::App& app, std::function<int()>& action);
 void add_chat(CLI::App& app, std::function<int()>& action);
+void add_serve(CLI::App& app, std::function<int()>& action);
 void add_bench(CLI::App& app, std::function<int()>& action);
 void add_eval(CLI::App& app, std::function<int()>& action);
 void add_inspect(CLI::App& app, std::function<int()>& action);

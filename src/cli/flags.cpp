@@ -163,35 +163,38 @@ void AnswerFlags::add_to(CLI::App& app) {
         ->type_name("N")
         ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
         ->capture_default_str();
+    add_sampling(app, sampling);
+    app.add_flag("--ignore-eos", ignore_eos, "go on where the model would end");
+}
+
+void add_sampling(CLI::App& app, SamplingOptions& sampling) {
     constexpr const char* kSampling = "How the next token is drawn";
-    auto& s = sampling;
     app.add_option_function<int64_t>(
-           "-s,--seed", [&s](int64_t seed) { s.seed = static_cast<uint32_t>(seed); },
+           "-s,--seed", [&sampling](int64_t seed) { sampling.seed = static_cast<uint32_t>(seed); },
            "seed; -1, the default: a different one each time")
         ->type_name("N")
         ->check(CLI::Range(int64_t{-1}, int64_t{0xFFFFFFFF}))
         ->group(kSampling);
-    app.add_option("--temp", s.temperature, "temperature; 0: always the likeliest")
+    app.add_option("--temp", sampling.temperature, "temperature; 0: always the likeliest")
         ->type_name("X")
         ->check(number_in(0, 1e6))
         ->capture_default_str()
         ->group(kSampling);
-    app.add_option("--top-k", s.top_k, "only the K likeliest; 0: all")
+    app.add_option("--top-k", sampling.top_k, "only the K likeliest; 0: all")
         ->type_name("K")
         ->check(CLI::Range(0, 1 << 30))
         ->capture_default_str()
         ->group(kSampling);
-    app.add_option("--top-p", s.top_p, "only the likeliest that make up P together; 1: all")
+    app.add_option("--top-p", sampling.top_p, "only the likeliest that make up P together; 1: all")
         ->type_name("P")
         ->check(number_in(0, 1))
         ->capture_default_str()
         ->group(kSampling);
-    app.add_option("--min-p", s.min_p, "only those at least P times as likely as the likeliest; 0: all")
+    app.add_option("--min-p", sampling.min_p, "only those at least P times as likely as the likeliest; 0: all")
         ->type_name("P")
         ->check(number_in(0, 1))
         ->capture_default_str()
         ->group(kSampling);
-    app.add_flag("--ignore-eos", ignore_eos, "go on where the model would end");
 }
 
 void add_segment(CLI::App& app, int64_t& segment) {

@@ -51,6 +51,9 @@ struct AnswerFlags {
     void add_to(CLI::App& app);
 };
 
+/// --temp and its like.
+void add_sampling(CLI::App& app, SamplingOptions& sampling);
+
 /// --segment: tokens that are read at a time; 0 for the whole text.
 void add_segment(CLI::App& app, int64_t& segment);
 

@@ -37,6 +37,7 @@ int execute(int argc, char** argv) {
     std::function<int()> action;
     add_run(app, action);
     add_chat(app, action);
+    add_serve(app, action);
     add_bench(app, action);
     add_eval(app, action);
     add_inspect(app, action);

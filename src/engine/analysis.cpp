@@ -71,13 +71,10 @@ Result<AttentionStats> attention_stats(GraphRunner& runner, const EngineState& e
 Result<AttentionStats> analyse_window(GraphRunner& runner, const SequenceState& state, int32_t layer,
                                       const LayerKeys& keys) {
     AttentionInput input{.queries = state.ring.layers[static_cast<size_t>(layer)],
-                         .window = {},
+                         .window = state.ring.newest(state.ring.n_filled),
                          .k = keys.buffer.k(),
                          .heads = keys.slots,
                          .sinks = state.sinks(layer)};
-    const auto ages = state.ring.ages();
-    for (size_t row = 0; row < ages.size(); row++)
-        input.window.push_back({.row = static_cast<int64_t>(row), .unseen = ages[row]});
     std::vector<int64_t> n_keys;
     for (size_t head = 0; head < keys.slots.size(); head++) n_keys.push_back(keys.n_keys(head));
     return attention_stats(runner, *state.engine, input, std::move(n_keys));

@@ -24,6 +24,36 @@ void leave_out_unseen(std::span<HeadSlots> heads, int64_t n) {
     }
 }
 
+/// The same of one sequence, as ggml computes it on any device: all KV heads at once where they are even. Adds the masks
+/// that are to be set.
+ggml_tensor* attend_by_ggml(Graph& graph, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
+                            const AttendedSlots& slots, std::vector<ggml_tensor*>& masks) {
+    const auto& [buffer, heads] = slots;
+    const auto mask = [&](int64_t length) -> ggml_tensor* {
+        if (query->ne[2] == 1) return nullptr;  // it sees all
+        return masks.emplace_back(graph.input(GGML_TYPE_F16, length, query->ne[2]));
+    };
+    const auto n_head_kv = static_cast<int64_t>(heads.size());
+    if (is_even(heads)) {
+        const auto [begin, length] = heads[0];
+        const int64_t stride = n_head_kv > 1 ? heads[1].begin - begin : length;
+        const auto view = [&](ggml_tensor* rows) { return view_heads(graph, rows, begin, length, n_head_kv, stride); };
+        return nodes.attend(layer, 0, query, view(buffer->k()), view(buffer->v()), mask(length));
+    }
+    const int64_t n_group = query->ne[1] / n_head_kv;
+    ggml_tensor* all = nullptr;
+    for (size_t i = 0; i < heads.size(); i++) {
+        const auto [begin, length] = heads[i];
+        ggml_tensor* group = ggml_view_3d(graph.context(), query, query->ne[0], n_group, query->ne[2], query->nb[1],
+                                          query->nb[2], i * static_cast<size_t>(n_group) * query->nb[1]);
+        ggml_tensor* out = nodes.attend(layer, static_cast<int64_t>(i) * n_group, group,
+                                        view_heads(graph, buffer->k(), begin, length, 1, length),
+                                        view_heads(graph, buffer->v(), begin, length, 1, length), mask(length));
+        all = all == nullptr ? out : ggml_concat(graph.context(), all, out, 0);
+    }
+    return all;
+}
+
 }  // namespace
 
 std::vector<HeadSlots> held_slots(const KvStore& store, int32_t layer) {
@@ -41,34 +71,20 @@ bool is_even(std::span<const HeadSlots> heads) {
 }
 
 Attended attend(Graph& graph, const AttentionMethod& method, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
-                const KvBuffer& buffer, std::vector<HeadSlots> heads) {
+                std::vector<AttendedSlots> sequences) {
     Attended result{.window = nodes.attention_traits(layer).window};
-    if (result.window > 0) leave_out_unseen(heads, result.window + query->ne[2] - 1);
+    const int64_t n_each = query->ne[2] / static_cast<int64_t>(sequences.size());
+    if (result.window > 0)
+        for (auto& sequence : sequences) leave_out_unseen(sequence.heads, result.window + n_each - 1);
     if (method.kernels) {
-        result.node = attention_node(graph, method.n_threads, nodes, layer, query, buffer, heads);
+        result.node = attention_node(graph, method.n_threads, nodes, layer, query, sequences);
         return result;
     }
-    const auto mask = [&](int64_t length) -> ggml_tensor* {
-        if (query->ne[2] == 1) return nullptr;  // it sees all
-        return result.masks.emplace_back(graph.input(GGML_TYPE_F16, length, query->ne[2]));
-    };
-    const auto n_head_kv = static_cast<int64_t>(heads.size());
-    if (is_even(heads)) {
-        const auto [begin, length] = heads[0];
-        const int64_t stride = n_head_kv > 1 ? heads[1].begin - begin : length;
-        const auto view = [&](ggml_tensor* rows) { return view_heads(graph, rows, begin, length, n_head_kv, stride); };
-        result.node = nodes.attend(layer, 0, query, view(buffer.k()), view(buffer.v()), mask(length));
-        return result;
-    }
-    const int64_t n_group = query->ne[1] / n_head_kv;
-    for (size_t i = 0; i < heads.size(); i++) {
-        const auto [begin, length] = heads[i];
-        ggml_tensor* group = ggml_view_3d(graph.context(), query, query->ne[0], n_group, query->ne[2], query->nb[1],
-                                          query->nb[2], i * static_cast<size_t>(n_group) * query->nb[1]);
-        ggml_tensor* out = nodes.attend(layer, static_cast<int64_t>(i) * n_group, group,
-                                        view_heads(graph, buffer.k(), begin, length, 1, length),
-                                        view_heads(graph, buffer.v(), begin, length, 1, length), mask(length));
-        result.node = result.node == nullptr ? out : ggml_concat(graph.context(), result.node, out, 0);
+    for (size_t i = 0; i < sequences.size(); i++) {
+        ggml_tensor* own = ggml_view_3d(graph.context(), query, query->ne[0], query->ne[1], n_each, query->nb[1],
+                                        query->nb[2], i * static_cast<size_t>(n_each) * query->nb[2]);
+        ggml_tensor* out = attend_by_ggml(graph, nodes, layer, own, sequences[i], result.masks);
+        result.node = i == 0 ? out : ggml_concat(graph.context(), result.node, out, 1);
     }
     return result;
 }

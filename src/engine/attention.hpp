@@ -28,10 +28,17 @@ struct Attended {
     int64_t window = 0;
 };
 
-/// Attention of `query`, [head_dim_k, n_head, n], in a layer of the model, over slots that may differ in number from
-/// one KV head to the next: the last query sees all of them, or the layer's window, each one before it one less.
+/// The slots that a sequence's queries attend to; they may differ in number from one KV head to the next.
+struct AttendedSlots {
+    const KvBuffer* buffer;
+    std::vector<HeadSlots> heads;
+};
+
+/// Attention of `query`, [head_dim_k, n_head, n], in a layer of the model. The tokens are of several sequences, of each
+/// equally many, one sequence after another: its last query sees all of its slots, or the layer's window, each one
+/// before it one less.
 Attended attend(Graph& graph, const AttentionMethod& method, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
-                const KvBuffer& buffer, std::vector<HeadSlots> heads);
+                std::vector<AttendedSlots> sequences);
 void set_masks(const Attended& attended);
 
 /// Whether every KV head has equally many slots, as far apart as the next.

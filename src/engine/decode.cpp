@@ -1,8 +1,10 @@
 #include "engine/decode.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <format>
 #include <optional>
+#include <utility>
 
 #include "engine/attention.hpp"
 #include "engine/eviction.hpp"
@@ -15,91 +17,129 @@ namespace {
 
 class Decode {
   public:
-    explicit Decode(SequenceState& state)
-        : state_(state),
-          h_(state.hparams()),
-          runner_(*state.decode_runner),
-          graph_(LayerGraph::most_nodes(h_) * (static_cast<size_t>(h_.n_layer) + 2)),
-          nodes_(graph_.context(), h_, state.engine->weights) {}
+    Decode(std::span<const NextToken> batch, GraphRunner& runner)
+        : batch_(batch),
+          n_(static_cast<int64_t>(batch.size())),
+          engine_(*batch.front().state->engine),
+          h_(engine_.hparams),
+          runner_(runner),
+          graph_((LayerGraph::most_nodes(h_) + batch.size() * nodes_of_sequence()) *
+                 (static_cast<size_t>(h_.n_layer) + 2)),
+          nodes_(graph_.context(), h_, engine_.weights) {}
 
-    Result<void> run(Token token) {
-        const auto position = static_cast<int32_t>(state_.n_tokens);
-        place(position);
+    Result<void> run() {
+        for (const auto& next : batch_) place(next);
         build();
         if (auto allocated = runner_.allocate(graph_); !allocated) return allocated;
-        set_input<int32_t>(token_, {&token, 1});
-        set_input<int32_t>(position_, {&position, 1});
+        set_input<int32_t>(tokens_, token_numbers_);
+        set_input<int32_t>(positions_, position_numbers_);
         set_input<int64_t>(slots_, slot_numbers_);
-        if (ring_row_ != nullptr) set_input<int64_t>(ring_row_, {&ring_number_, 1});
+        set_input<int64_t>(ring_rows_, ring_numbers_);
         if (auto computed = runner_.compute(graph_); !computed) return computed;
-        state_.logits.resize(static_cast<size_t>(h_.n_vocab));
-        ggml_backend_tensor_get(logits_, state_.logits.data(), 0, ggml_nbytes(logits_));
-        state_.n_tokens++;
+        for (size_t i = 0; i < batch_.size(); i++) {
+            auto& state = *batch_[i].state;
+            state.logits.resize(static_cast<size_t>(h_.n_vocab));
+            ggml_backend_tensor_get(logits_, state.logits.data(), i * logits_->nb[1], logits_->nb[1]);
+            state.n_tokens++;
+        }
         return {};
     }
 
   private:
+    /// Those that write its K, V and query; attention without our kernels may go head by head.
+    size_t nodes_of_sequence() const {
+        constexpr size_t kWritten = 16;
+        constexpr size_t kNodesPerHead = 12;
+        return kWritten + (engine_.attention.kernels ? 0 : kNodesPerHead * static_cast<size_t>(h_.n_head_kv));
+    }
+
     /// Takes the next slot of every layer and KV head, and the next row of the ring.
-    void place(int32_t position) {
-        for (const auto& place : state_.places) {
-            auto& store = state_.store_of(place);
+    void place(const NextToken& next) {
+        auto& state = *next.state;
+        const auto position = static_cast<int32_t>(state.n_tokens);
+        token_numbers_.push_back(next.token);
+        position_numbers_.push_back(position);
+        for (const auto& place : state.places) {
+            auto& store = state.store_of(place);
             for (const Run& run : store.runs(place.index)) slot_numbers_.push_back(run.begin + run.length);
             store.push(place.index, position);
-            if (!place.windowed && state_.sums_attention()) state_.n_unread[static_cast<size_t>(place.index)]++;
+            if (!place.windowed && state.sums_attention()) state.n_unread[static_cast<size_t>(place.index)]++;
         }
-        ring_number_ = state_.ring.next;
-        state_.ring.push(1);
+        ring_numbers_.push_back(state.ring.next);
+        state.ring.push(1);
     }
 
     void build() {
-        token_ = graph_.input(GGML_TYPE_I32, 1);
-        position_ = graph_.input(GGML_TYPE_I32, 1);
-        slots_ = graph_.input(GGML_TYPE_I64, h_.n_head_kv, h_.n_layer);
-        if (state_.reads_queries()) ring_row_ = graph_.input(GGML_TYPE_I64, 1);
-        ggml_tensor* hidden = nodes_.embed(token_, position_);
+        tokens_ = graph_.input(GGML_TYPE_I32, n_);
+        positions_ = graph_.input(GGML_TYPE_I32, n_);
+        slots_ = graph_.input(GGML_TYPE_I64, h_.n_head_kv, h_.n_layer * n_);
+        ring_rows_ = graph_.input(GGML_TYPE_I64, n_);
+        ggml_tensor* hidden = nodes_.embed(tokens_, positions_);
         for (int32_t layer = 0; layer < h_.n_layer; layer++) hidden = build_layer(layer, hidden);
         logits_ = graph_.output(nodes_.logits(hidden));
     }
 
     ggml_tensor* build_layer(int32_t layer, ggml_tensor* hidden) {
-        auto* context = graph_.context();
-        const auto place = state_.places[static_cast<size_t>(layer)];
-        const auto& store = state_.store_of(place);
-        const auto& buffer = store.buffer();
         ggml_tensor* input = nodes_.attention_input(layer, hidden);
-        const auto [query, key, value] = nodes_.project(layer, input, position_);
-        ggml_tensor* slots = ggml_view_1d(context, slots_, h_.n_head_kv, static_cast<size_t>(layer) * slots_->nb[1]);
-        write_slots(buffer.k(), key, slots);
-        write_slots(buffer.v(), value, slots);
-        if (ring_row_ != nullptr && !place.windowed) {
-            ggml_tensor* flat = ggml_reshape_2d(context, query, query->ne[0] * query->ne[1], 1);
-            graph_.add(ggml_set_rows(context, state_.ring.layers[static_cast<size_t>(place.index)], flat, ring_row_));
+        const auto projected = nodes_.project(layer, input, positions_);
+        std::vector<AttendedSlots> attended_slots;
+        for (int64_t i = 0; i < n_; i++) {
+            auto& state = *batch_[static_cast<size_t>(i)].state;
+            const auto place = state.places[static_cast<size_t>(layer)];
+            const auto& store = state.store_of(place);
+            ggml_tensor* slots = row_of(slots_, i * h_.n_layer + layer);
+            write_rows(store.buffer().k(), projected.key, i, slots);
+            write_rows(store.buffer().v(), projected.value, i, slots);
+            if (state.reads_queries() && !place.windowed) {
+                ggml_tensor* row = ggml_view_1d(graph_.context(), ring_rows_, 1, static_cast<size_t>(i) * sizeof(int64_t));
+                write_rows(state.ring.layers[static_cast<size_t>(place.index)], projected.query, i, row);
+            }
+            attended_slots.push_back({.buffer = &store.buffer(), .heads = held_slots(store, place.index)});
         }
-        const auto attended =
-            attend(graph_, state_.engine->attention, nodes_, layer, query, buffer, held_slots(store, place.index));
+        const auto attended = attend(graph_, engine_.attention, nodes_, layer, projected.query, std::move(attended_slots));
         return nodes_.finish(layer, hidden, attended.node);
     }
 
-    void write_slots(ggml_tensor* rows, ggml_tensor* values, ggml_tensor* slots) {
-        ggml_tensor* flat = ggml_reshape_2d(graph_.context(), values, values->ne[0], h_.n_head_kv);
-        graph_.add(ggml_set_rows(graph_.context(), rows, flat, slots));
+    ggml_tensor* row_of(ggml_tensor* rows, int64_t i) const {
+        return ggml_view_1d(graph_.context(), rows, rows->ne[0], static_cast<size_t>(i) * rows->nb[1]);
     }
 
-    SequenceState& state_;
+    /// The vectors of token `i` go to rows `at`, as many in each row as fit.
+    void write_rows(ggml_tensor* rows, ggml_tensor* values, int64_t i, ggml_tensor* at) {
+        auto* context = graph_.context();
+        ggml_tensor* of_token = ggml_view_2d(context, values, values->ne[0] * values->ne[1] / at->ne[0], at->ne[0],
+                                             rows->ne[0] * sizeof(float), static_cast<size_t>(i) * values->nb[2]);
+        graph_.add(ggml_set_rows(context, rows, of_token, at));
+    }
+
+    std::span<const NextToken> batch_;
+    int64_t n_;
+    const EngineState& engine_;
     const Hparams& h_;
     GraphRunner& runner_;
     Graph graph_;
     LayerGraph nodes_;
-    std::vector<int64_t> slot_numbers_;  // [n_head_kv, n_layer]
-    int64_t ring_number_ = 0;
-    ggml_tensor* token_ = nullptr;
-    ggml_tensor* position_ = nullptr;
+    std::vector<int32_t> token_numbers_;
+    std::vector<int32_t> position_numbers_;
+    std::vector<int64_t> slot_numbers_;  // [n_head_kv, n_layer, n]
+    std::vector<int64_t> ring_numbers_;
+    ggml_tensor* tokens_ = nullptr;
+    ggml_tensor* positions_ = nullptr;
     ggml_tensor* slots_ = nullptr;
-    ggml_tensor* ring_row_ = nullptr;
+    ggml_tensor* ring_rows_ = nullptr;
     ggml_tensor* logits_ = nullptr;
 };
 
 }  // namespace
+
+bool are_finite(std::span<const float> logits) {
+    // Not all_of, which would stop at the first: all of a large vocabulary are counted in a few microseconds.
+    return std::ranges::count_if(logits, [](float x) { return !std::isfinite(x); }) == 0;
+}
+
+Error not_finite(const EngineState& engine) {
+    return {engine.file.path() + ": the model computed numbers that are not finite: it, or the session, is damaged"};
+}
 
 Result<void> check_room(const SequenceState& state, int64_t n_more) {
     const int64_t most = state.hparams().most_positions();
@@ -112,9 +152,8 @@ Result<void> check_room(const SequenceState& state, int64_t n_more) {
                             state.tokens_per_layer));
 }
 
-Result<void> decode(SequenceState& state, Token token) {
-    if (!state.decode_runner)
-        state.decode_runner = std::make_unique<GraphRunner>(state.engine->compute, state.accountant);
+Result<void> make_room_for_token(SequenceState& state) {
+    if (auto room = check_room(state, 1); !room) return room;
     std::optional<GraphRunner> analysis;  // most tokens need none
     for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
         const auto is_full = [](const Run& run) { return run.length == run.capacity; };
@@ -127,7 +166,11 @@ Result<void> decode(SequenceState& state, Token token) {
         if (!done) return done;
     }
     for (int32_t layer = 0; layer < state.windows_shape.n_layer; layer++) slide_window(state, layer);
-    return Decode(state).run(token);
+    return {};
+}
+
+Result<void> decode(std::span<const NextToken> batch, GraphRunner& runner) {
+    return Decode(batch, runner).run();
 }
 
 }  // namespace cake

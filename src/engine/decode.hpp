@@ -1,13 +1,30 @@
 #pragma once
 
+#include <span>
+
+#include "engine/graph.hpp"
 #include "engine/sequence_state.hpp"
 
 namespace cake {
 
-/// Adds one token over the store, evicting first in the layers that are full. Fills the state's logits.
-Result<void> decode(SequenceState& state, Token token);
+/// A token that a sequence gets.
+struct NextToken {
+    SequenceState* state;
+    Token token;
+};
+
+/// Whether logits are numbers; they are not where the model, or a session, is damaged.
+bool are_finite(std::span<const float> logits);
+Error not_finite(const EngineState& engine);
 
 /// Whether so many tokens more can be held; the error says what would make room.
 Result<void> check_room(const SequenceState& state, int64_t n_more);
+
+/// Evicts in the layers that are full, so that each can take a token.
+Result<void> make_room_for_token(SequenceState& state);
+
+/// Adds a token to each of several sequences of one engine, which have room for it, with one pass over the weights.
+/// Fills their logits, which are what they would be without the others.
+Result<void> decode(std::span<const NextToken> batch, GraphRunner& runner);
 
 }  // namespace cake

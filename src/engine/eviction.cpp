@@ -30,7 +30,9 @@ void shrink(SequenceState& state, int32_t layer, int32_t n_keep) {
     for (int32_t head = 0; head < state.shape.n_head_kv; head++)
         scores.push_back(std::as_const(store).scores(layer, head));
     const auto kept = select_heads(scores, n_keep, state.options.window, state.allocator->heads);
+    state.n_evicted_slots += store.n_held(layer);
     for (size_t head = 0; head < kept.size(); head++) store.keep(layer, static_cast<int32_t>(head), kept[head]);
+    state.n_evicted_slots -= store.n_held(layer);
 }
 
 }  // namespace
@@ -112,6 +114,7 @@ Result<void> SegmentEviction::join(int32_t layer, const LayerKeys& keys) {
     const std::vector<std::span<const float>> views(scores->begin(), scores->end());
     const int32_t n_keep = budgets.back() + keys.window;
     move_in(layer, keys, select_heads(views, n_keep, state_.options.window, state_.allocator->heads), *scores);
+    state_.n_evicted_slots += n_slots - state_.store.n_held(layer);
     return {};
 }
 
@@ -161,13 +164,10 @@ Result<void> add_decoded_attention(GraphRunner& runner, SequenceState& state, in
     auto& unread = state.n_unread[static_cast<size_t>(layer)];
     if (!state.sums_attention() || unread == 0) return {};
     AttentionInput input{.queries = state.ring.layers[static_cast<size_t>(layer)],
-                         .window = {},
+                         .window = state.ring.newest(unread),
                          .k = state.store.buffer().k(),
                          .heads = held_slots(state.store, layer),
                          .sinks = state.sinks(layer)};
-    const auto ages = state.ring.ages();
-    for (size_t row = 0; row < ages.size(); row++)
-        if (ages[row] < unread) input.window.push_back({.row = static_cast<int64_t>(row), .unseen = ages[row]});
     std::vector<std::span<float>> sums;
     for (int32_t head = 0; head < state.shape.n_head_kv; head++) sums.push_back(state.store.sums(layer, head));
     auto done = add_attention(runner, *state.engine, input, sums);

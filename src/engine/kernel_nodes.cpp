@@ -1,6 +1,8 @@
 #include "engine/kernel_nodes.hpp"
 
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "kernels/attention.hpp"
 
@@ -24,22 +26,49 @@ const float* floats_or_null(const ggml_tensor* tensor) {
     return tensor == nullptr ? nullptr : static_cast<const float*>(tensor->data);
 }
 
+/// The attention of several sequences, each cut into tasks as it is when it stands alone, so that its result is the same
+/// to the last bit; a thread that has nothing left to do in one goes on with the next.
+struct BatchedAttention {
+    struct Part {
+        std::unique_ptr<Attention> attention;
+        Rows k;
+        Rows v;
+    };
+    std::vector<Part> parts;
+    int64_t n_queries = 0;  // of each
+    int32_t dim_v = 0;
+
+    size_t n_scratch() const {
+        size_t n = 0;
+        for (const auto& part : parts) n += part.attention->n_scratch();
+        return n;
+    }
+};
+
 /// The node holds its result, then the scratch of all threads.
 void run_attention(ggml_tensor* node, int thread, int /*n_threads*/, void* work) {
+    auto& batch = *static_cast<BatchedAttention*>(work);
     const ggml_tensor* query = node->src[0];
-    const ggml_tensor* v = node->src[2];
-    const auto dim_v = static_cast<size_t>(v->ne[0]);
-    const auto n_head = static_cast<size_t>(query->ne[1]);
-    const size_t n_result = dim_v * n_head * static_cast<size_t>(query->ne[2]);
-    auto* const result = static_cast<float*>(node->data);
-    static_cast<Attention*>(work)->run({.queries = {.data = static_cast<const float*>(query->data),
-                                                    .head_stride = query->nb[1] / sizeof(float),
-                                                    .stride = query->nb[2] / sizeof(float)},
-                                        .k = rows_of(node->src[1]),
-                                        .v = rows_of(v),
-                                        .sinks = floats_or_null(node->src[3]),
-                                        .result = {.data = result, .head_stride = dim_v, .stride = dim_v * n_head}},
-                                       {result + n_result, static_cast<size_t>(node->ne[0]) - n_result}, thread);
+    const auto dim_v = static_cast<size_t>(batch.dim_v);
+    const auto n_queries = static_cast<size_t>(batch.n_queries);
+    const size_t width = dim_v * static_cast<size_t>(query->ne[1]);
+    auto* result = static_cast<float*>(node->data);
+    float* scratch = result + width * static_cast<size_t>(query->ne[2]);
+    const auto* queries = static_cast<const float*>(query->data);
+    const size_t query_stride = query->nb[2] / sizeof(float);
+    for (const auto& part : batch.parts) {
+        const size_t n_scratch = part.attention->n_scratch();
+        part.attention->run(
+            {.queries = {.data = queries, .head_stride = query->nb[1] / sizeof(float), .stride = query_stride},
+             .k = part.k,
+             .v = part.v,
+             .sinks = floats_or_null(node->src[1]),
+             .result = {.data = result, .head_stride = dim_v, .stride = width}},
+            {scratch, n_scratch}, thread);
+        queries += n_queries * query_stride;
+        result += n_queries * width;
+        scratch += n_scratch;
+    }
 }
 
 WindowData window_data(const ggml_tensor* node, size_t dim_k) {
@@ -86,24 +115,31 @@ WindowStatsNode window_stats_node(Graph& graph, int32_t n_threads, ggml_tensor* 
 }
 
 ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
-                            const KvBuffer& buffer, std::span<const HeadSlots> heads) {
+                            std::span<const AttendedSlots> sequences) {
     const auto& h = nodes.hparams();
     const auto traits = nodes.attention_traits(layer);
-    auto& attention = graph.own<Attention>(AttentionProblem{.n_head = h.n_head,
-                                                            .n_queries = query->ne[2],
-                                                            .dim_k = h.head_dim_k,
-                                                            .dim_v = h.head_dim_v,
-                                                            .heads = {heads.begin(), heads.end()},
-                                                            .scale = traits.scale,
-                                                            .softcap = traits.softcap,
-                                                            .window = traits.window,
-                                                            .products = products_of(buffer)},
-                                           n_threads);
+    auto& batch = graph.own<BatchedAttention>();
+    batch.n_queries = query->ne[2] / static_cast<int64_t>(sequences.size());
+    batch.dim_v = h.head_dim_v;
+    for (const auto& [buffer, heads] : sequences) {
+        auto attention = std::make_unique<Attention>(AttentionProblem{.n_head = h.n_head,
+                                                                      .n_queries = batch.n_queries,
+                                                                      .dim_k = h.head_dim_k,
+                                                                      .dim_v = h.head_dim_v,
+                                                                      .heads = heads,
+                                                                      .scale = traits.scale,
+                                                                      .softcap = traits.softcap,
+                                                                      .window = traits.window,
+                                                                      .products = products_of(*buffer)},
+                                                     n_threads);
+        batch.parts.push_back(
+            {.attention = std::move(attention), .k = rows_of(buffer->k()), .v = rows_of(buffer->v())});
+    }
     const int64_t width = int64_t{h.head_dim_v} * h.n_head;
-    ggml_tensor* args[] = {query, buffer.k(), buffer.v(), traits.sinks};
+    ggml_tensor* args[] = {query, traits.sinks};
     ggml_tensor* node = ggml_custom_4d(graph.context(), GGML_TYPE_F32,
-                                       width * query->ne[2] + static_cast<int64_t>(attention.n_scratch()), 1, 1, 1,
-                                       args, 4, run_attention, GGML_N_TASKS_MAX, &attention);
+                                       width * query->ne[2] + static_cast<int64_t>(batch.n_scratch()), 1, 1, 1, args, 2,
+                                       run_attention, GGML_N_TASKS_MAX, &batch);
     return ggml_view_2d(graph.context(), node, width, query->ne[2], static_cast<size_t>(width) * sizeof(float), 0);
 }
 

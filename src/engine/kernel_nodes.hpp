@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <span>
 
-#include "cache/kv_buffer.hpp"
+#include "engine/attention.hpp"
 #include "engine/graph.hpp"
 #include "kernels/rows.hpp"
 #include "kernels/window_stats.hpp"
@@ -15,7 +15,7 @@ namespace cake {
 
 /// What attend() says. [head_dim_v * n_head, n]
 ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
-                            const KvBuffer& buffer, std::span<const HeadSlots> heads);
+                            std::span<const AttendedSlots> sequences);
 
 /// Statistics of attention, [WindowStats::n_result()], and what tells where in them they are.
 struct WindowStatsNode {

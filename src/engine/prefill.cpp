@@ -24,15 +24,14 @@ constexpr int64_t kLogitsPerGraph = 64;
 
 class Prefill {
   public:
-    Prefill(std::span<SequenceState* const> states, std::span<const Token> tokens, const AppendOptions& options)
+    Prefill(std::span<SequenceState* const> states, std::span<const Token> tokens, bool all_logits)
         : states_(states),
           state_(*states.front()),
           h_(state_.hparams()),
-          options_(options),
           tokens_(tokens),
           n_segment_(static_cast<int64_t>(tokens.size())),
           n_window_(std::min<int64_t>(state_.options.window, n_segment_)),
-          first_output_(options.all_logits ? 0 : n_segment_ - 1),
+          first_output_(all_logits ? 0 : n_segment_ - 1),
           runner_(state_.engine->compute, state_.accountant),
           analysis_(state_.engine->compute, state_.accountant),
           sums_attention_(std::ranges::any_of(states, &SequenceState::sums_attention)) {
@@ -42,11 +41,17 @@ class Prefill {
         }
     }
 
-    Result<void> run() {
-        if (auto allocated = allocate(); !allocated) return allocated;
-        if (auto embedded = embed(); !embedded) return embedded;
+    /// Yields how many tokens' worth of work is done, step by step, or the error that ends it.
+    std::generator<Result<int64_t>> run() {
+        if (auto allocated = allocate(); !allocated) co_return co_yield std::unexpected(allocated.error());
+        for (int64_t begin = 0; begin < n_segment_; begin += n_batch()) {
+            if (auto embedded = embed(begin, end_of_chunk(begin)); !embedded)
+                co_return co_yield std::unexpected(embedded.error());
+            co_yield 0;
+        }
         for (int32_t layer = 0; layer < state_.shape.n_layer; layer++) {
-            if (auto added = add_decoded_attention(analysis_, state_, layer); !added) return added;
+            if (auto added = add_decoded_attention(analysis_, state_, layer); !added)
+                co_return co_yield std::unexpected(added.error());
         }
         first_row_ = state_.ring.next;
         for (SequenceState* state : states_) state->ring.push(n_window_);
@@ -54,23 +59,25 @@ class Prefill {
             const auto place = state_.places[static_cast<size_t>(layer)];
             flight_.take(state_.store_of(place), place.index, static_cast<int32_t>(state_.n_tokens));
             for (int64_t begin = 0; begin < n_segment_; begin += n_batch()) {
-                if (auto chunk = run_chunk(layer, begin, std::min(begin + n_batch(), n_segment_)); !chunk) return chunk;
-                if (!report_progress(layer, begin)) return fail("cancelled");
+                const int64_t end = end_of_chunk(begin);
+                if (auto chunk = run_chunk(layer, begin, end); !chunk) co_return co_yield std::unexpected(chunk.error());
+                co_yield (layer * n_segment_ + end) / h_.n_layer;
             }
-            if (auto stored = store_layer(place); !stored) return stored;
+            if (auto stored = store_layer(place); !stored) co_return co_yield std::unexpected(stored.error());
+            co_yield (layer + 1) * n_segment_ / h_.n_layer;
         }
-        if (auto computed = compute_logits(); !computed) return computed;
+        if (auto computed = compute_logits(); !computed) co_return co_yield std::unexpected(computed.error());
         for (SequenceState* state : states_) {
             state->n_tokens += n_segment_;
             std::ranges::fill(state->n_unread, 0);
             if (state != &state_) state->logits = state_.logits;
         }
         for (auto& eviction : evictions_) eviction.make_room_for_decoding();
-        return {};
     }
 
   private:
     int64_t n_batch() const { return state_.engine->options.n_batch; }
+    int64_t end_of_chunk(int64_t begin) const { return std::min(begin + n_batch(), n_segment_); }
 
     Result<void> allocate() {
         auto* type = state_.engine->compute.buffer_type();
@@ -132,19 +139,15 @@ class Prefill {
         graph.add(ggml_cpy(graph.context(), values, hidden_view(graph, begin, end)));
     }
 
-    Result<void> embed() {
-        for (int64_t begin = 0; begin < n_segment_; begin += n_batch()) {
-            const int64_t end = std::min(begin + n_batch(), n_segment_);
-            Graph graph(kNodes);
-            ggml_tensor* ids = graph.input(GGML_TYPE_I32, end - begin);
-            ggml_tensor* positions = graph.input(GGML_TYPE_I32, end - begin);
-            write_hidden(graph, layer_graph(graph).embed(ids, positions), begin, end);
-            if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
-            set_numbers<int32_t>(positions, state_.n_tokens + begin);
-            set_input(ids, tokens_.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
-            if (auto computed = runner_.compute(graph); !computed) return computed;
-        }
-        return {};
+    Result<void> embed(int64_t begin, int64_t end) {
+        Graph graph(kNodes);
+        ggml_tensor* ids = graph.input(GGML_TYPE_I32, end - begin);
+        ggml_tensor* positions = graph.input(GGML_TYPE_I32, end - begin);
+        write_hidden(graph, layer_graph(graph).embed(ids, positions), begin, end);
+        if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
+        set_numbers<int32_t>(positions, state_.n_tokens + begin);
+        set_input(ids, tokens_.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
+        return runner_.compute(graph);
     }
 
     /// Tokens [begin, end) of the segment through one layer. In the last one attention and what follows are for the
@@ -174,11 +177,11 @@ class Prefill {
         }
         Attended attended;
         if (output_begin < end) {
-            const auto seen = flight_.slots(n_segment_ - end);
             ggml_tensor* out_query =
                 ggml_view_3d(graph.context(), query, query->ne[0], query->ne[1], end - output_begin, query->nb[1],
                              query->nb[2], static_cast<size_t>(output_begin - begin) * query->nb[2]);
-            attended = attend(graph, state_.engine->attention, nodes, layer, out_query, flight_.buffer(), seen);
+            attended = attend(graph, state_.engine->attention, nodes, layer, out_query,
+                              {{.buffer = &flight_.buffer(), .heads = flight_.slots(n_segment_ - end)}});
             ggml_tensor* residual =
                 ggml_view_2d(graph.context(), hidden, hidden->ne[0], end - output_begin, hidden->nb[1],
                              static_cast<size_t>(output_begin - begin) * hidden->nb[1]);
@@ -264,14 +267,6 @@ class Prefill {
         return std::move(*stats);
     }
 
-    bool report_progress(int32_t layer, int64_t begin) const {
-        if (!options_.progress) return true;
-        const double share =
-            (layer + static_cast<double>(std::min(begin + n_batch(), n_segment_)) / static_cast<double>(n_segment_)) /
-            h_.n_layer;
-        return options_.progress(static_cast<int64_t>(share * static_cast<double>(n_segment_)), n_segment_);
-    }
-
     Result<void> compute_logits() {
         const auto n_vocab = static_cast<size_t>(h_.n_vocab);
         state_.logits.resize(n_vocab * static_cast<size_t>(n_segment_ - first_output_));
@@ -290,7 +285,6 @@ class Prefill {
     std::span<SequenceState* const> states_;
     SequenceState& state_;  // the first of them
     const Hparams& h_;
-    const AppendOptions& options_;
     std::span<const Token> tokens_;
     int64_t n_segment_;
     int64_t n_window_;
@@ -311,9 +305,10 @@ class Prefill {
 
 }  // namespace
 
-Result<void> prefill(std::span<SequenceState* const> states, std::span<const Token> tokens,
-                     const AppendOptions& options) {
-    return Prefill(states, tokens, options).run();
+std::generator<Result<int64_t>> prefill(std::span<SequenceState* const> states, std::span<const Token> tokens,
+                                        bool all_logits) {
+    Prefill work(states, tokens, all_logits);
+    co_yield std::ranges::elements_of(work.run());
 }
 
 }  // namespace cake

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <generator>
 #include <span>
 
 #include "engine/sequence_state.hpp"
@@ -9,7 +10,10 @@ namespace cake {
 /// Reads a segment layer by layer over what each layer kept, and evicts after each layer (docs/how-it-works.md,
 /// Eviction Manager). Fills the state's store, ring, reports and logits. Several states, all of them empty and of the
 /// same engine, window and cache types, have each layer computed once; its memory is counted in the first of them.
-Result<void> prefill(std::span<SequenceState* const> states, std::span<const Token> tokens,
-                     const AppendOptions& options);
+///
+/// Goes step by step, a chunk of tokens through a layer at a time, so that others can compute in between: yields how
+/// many tokens' worth of work is done, or an error, which ends it. What it is given has to outlive it.
+std::generator<Result<int64_t>> prefill(std::span<SequenceState* const> states, std::span<const Token> tokens,
+                                        bool all_logits);
 
 }  // namespace cake

@@ -1,14 +1,14 @@
 #include "cake/sequence.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <format>
-#include <new>
+#include <memory>
 
 #include "cake/engine.hpp"
 #include "engine/decode.hpp"
 #include "engine/made_up.hpp"
-#include "engine/prefill.hpp"
+#include "engine/reading.hpp"
+#include "engine/reports.hpp"
 #include "engine/sequence_state.hpp"
 #include "engine/session.hpp"
 #include "text/sampler.hpp"
@@ -17,51 +17,19 @@ namespace cake {
 
 namespace {
 
-constexpr const char* kBroken = "an earlier text was not read to its end: this sequence cannot go on";
-
-/// Everything that can be said against a segment before any work is done.
-Result<void> check_segment(const SequenceState& state, std::span<const Token> tokens) {
-    if (state.broken) return fail(kBroken);
-    if (tokens.empty()) return fail("there is nothing to read: the text holds no token");
-    const int32_t n_vocab = state.hparams().n_vocab;
-    const auto outside = std::ranges::find_if(tokens, [&](Token t) { return t < 0 || t >= n_vocab; });
-    if (outside != tokens.end())
-        return fail(std::format("the token {} is outside the vocabulary of {}", *outside, n_vocab));
-    constexpr int64_t kMostTokens = int64_t{1} << 28;
-    const int64_t limit = state.options.max_tokens > 0 ? state.options.max_tokens : kMostTokens;
-    const int64_t wanted = state.n_tokens + static_cast<int64_t>(tokens.size());
-    if (wanted > limit) {
-        return fail(std::format(
-            "the text reaches {} tokens and the context holds {}: use a larger context (-c) or a shorter text", wanted,
-            limit));
-    }
-    return {};
-}
-
-/// Memory that runs out is an error like any other.
-template <typename Work>
-Result<void> within_memory(Work work) {
-    try {
-        return work();
-    } catch (const std::bad_alloc&) {
-        return fail("memory ran out: a smaller budget, batch (-b) or text needs less");
-    }
-}
-
-/// Does something that leaves the states unusable where it ends halfway.
-template <typename Work>
-Result<void> guarded(std::span<SequenceState* const> states, Work work) {
-    for (SequenceState* state : states) state->broken = true;
-    auto done = within_memory(work);
-    for (SequenceState* state : states) state->broken = !done.has_value();
-    return done;
-}
-
 /// Computes one token. What it changes before it fails cannot be taken back.
 Result<void> decode_state(SequenceState& state, Token token) {
     if (auto room = check_room(state, 1); !room) return room;
-    SequenceState* const only = &state;
-    return guarded({&only, 1}, [&] { return cake::decode(state, token); });
+    if (!state.decode_runner)
+        state.decode_runner = std::make_unique<GraphRunner>(state.engine->compute, state.accountant);
+    state.broken = true;
+    auto done = within_memory([&]() -> Result<void> {
+        if (auto room = make_room_for_token(state); !room) return room;
+        const NextToken next{.state = &state, .token = token};
+        return cake::decode({&next, 1}, *state.decode_runner);
+    });
+    state.broken = !done.has_value();
+    return done;
 }
 
 /// The token that generate() gave last has not been read yet: nothing had asked for its successor.
@@ -74,58 +42,14 @@ Result<void> read_pending(SequenceState& state) {
     return {};
 }
 
-/// Gives the state its store where it has none yet, and makes sure that a text fits into it.
-Result<void> make_room(SequenceState& state, int64_t n_tokens) {
-    if (state.tokens_per_layer == 0) {
-        const auto plan = plan_store(state, n_tokens);
-        if (!plan) return std::unexpected(plan.error());
-        if (auto opened = open_store(state, *plan); !opened) return opened;
-    }
-    return check_room(state, n_tokens);
-}
-
-/// One segment after another. Later ones are read over what the earlier left, which differs from state to state, so
-/// several states take turns from the second on.
-Result<void> read_segments(std::span<SequenceState* const> states, std::span<const Token> tokens, int64_t segment,
-                           const AppendOptions& options) {
-    const auto n_tokens = static_cast<int64_t>(tokens.size());
-    AppendOptions of_segment = options;
-    const auto read = [&](std::span<SequenceState* const> some, int64_t begin) {
-        of_segment.progress = [&](int64_t done, int64_t) {
-            return !options.progress || options.progress(begin + done, n_tokens);
-        };
-        const auto n = std::min(segment, n_tokens - begin);
-        return prefill(some, tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(n)), of_segment);
-    };
-    if (auto first = read(states, 0); !first) return first;
-    for (SequenceState* state : states) {
-        for (int64_t begin = segment; begin < n_tokens; begin += segment) {
-            if (auto next = read({&state, 1}, begin); !next) return next;
-        }
-    }
-    return {};
-}
-
-/// Everything that can be refused is before the first segment is read.
 Result<void> append_states(std::span<SequenceState* const> states, std::span<const Token> tokens,
                            const AppendOptions& options) {
     const auto n_tokens = static_cast<int64_t>(tokens.size());
-    if (options.segment < 0) return fail("a segment must hold at least 1 token (or 0 for the whole text)");
-    const int64_t segment = options.segment > 0 ? std::min(options.segment, n_tokens) : n_tokens;
-    if (segment < n_tokens && options.all_logits)
-        return fail("the logits of all tokens can be had of a text that is read in one segment only");
-    for (SequenceState* state : states) {
-        if (auto checked = check_segment(*state, tokens); !checked) return checked;
+    for (const auto& n_done : read_text(states, tokens, options.segment, options.all_logits)) {
+        if (!n_done) return std::unexpected(n_done.error());
+        if (options.progress && !options.progress(*n_done, n_tokens)) return fail("cancelled");
     }
-    for (SequenceState* state : states) {
-        auto made = within_memory([&] { return make_room(*state, n_tokens); });
-        if (made) continue;
-        // As if nothing had been asked.
-        for (SequenceState* opened : states)
-            if (opened->n_tokens == 0) close_store(*opened);
-        return made;
-    }
-    return guarded(states, [&] { return read_segments(states, tokens, segment, options); });
+    return {};
 }
 
 }  // namespace
@@ -185,7 +109,7 @@ Result<void> Sequence::make_up(int64_t n_tokens) {
 
 std::generator<Token> Sequence::generate(GenerateOptions options) {
     SequenceState& state = *state_;
-    Sampler sampler(options.sampling);
+    Sampler sampler(options.sampling, state.hparams().n_vocab);
     state.finish_reason = FinishReason::length;
     for (int64_t i = 0; options.max_tokens < 0 || i < options.max_tokens; i++) {
         if (options.cancelled && options.cancelled()) {
@@ -209,14 +133,18 @@ std::generator<Token> Sequence::generate(GenerateOptions options) {
             co_return;
         }
         const auto last = std::span(state.logits).last(n_vocab);
-        // Not all_of, which would stop at the first: all of a large vocabulary are counted in a few microseconds.
-        if (std::ranges::count_if(last, [](float x) { return !std::isfinite(x); }) > 0) {
+        if (!are_finite(last)) {
             state.finish_reason = FinishReason::failed;
-            state.error = Error{state.engine->file.path() +
-                                ": the model computed numbers that are not finite: it, or the session, is damaged"};
+            state.error = not_finite(*state.engine);
             co_return;
         }
-        const Token token = sampler.sample(last);
+        const auto drawn = sampler.sample(last);
+        if (!drawn) {
+            state.finish_reason = FinishReason::failed;
+            state.error = drawn.error();
+            co_return;
+        }
+        const Token token = *drawn;
         if (!options.ignore_eos && state.engine->vocabulary.is_end_of_generation(token)) {
             state.finish_reason = FinishReason::end_of_generation;
             co_return;
@@ -260,16 +188,7 @@ int64_t Sequence::n_tokens() const {
 }
 
 std::vector<LayerReport> Sequence::layers() const {
-    std::vector<LayerReport> layers;
-    for (const auto& place : state_->places) {
-        auto& report = layers.emplace_back();
-        if (place.windowed)
-            report.window = report.budget = state_->hparams().n_swa;
-        else
-            report = state_->layers[static_cast<size_t>(place.index)];
-        if (state_->tokens_per_layer > 0) report.kept = state_->store_of(place).tokens_held(place.index);
-    }
-    return layers;
+    return layer_reports(*state_);
 }
 
 std::vector<int32_t> Sequence::positions(int32_t layer, int32_t head) const {
@@ -290,21 +209,7 @@ std::vector<std::vector<int32_t>> Sequence::stages() const {
 }
 
 MemoryReport Sequence::memory() const {
-    const auto& s = *state_;
-    if (s.tokens_per_layer == 0) return {};
-    const auto bytes_of = [](const KvShape& shape, int64_t tokens) {
-        return static_cast<uint64_t>(shape.n_layer) * shape.token_bytes() * static_cast<uint64_t>(tokens);
-    };
-    const int64_t n_window = std::min<int64_t>(s.n_tokens, s.hparams().n_swa);
-    return {.budget_tokens_per_layer = s.tokens_per_layer,
-            .kv_bytes_budget = s.store.bytes_allocated() + s.windows.bytes_allocated(),
-            .kv_bytes_peak = s.accountant.bytes_peak(MemoryUse::kv),
-            .kv_bytes_now = s.store.bytes_used() + s.windows.bytes_used(),
-            .kv_bytes_allocated = s.accountant.bytes_now(MemoryUse::kv),
-            .kv_bytes_full_cache = bytes_of(s.shape, s.n_tokens) + bytes_of(s.windows_shape, n_window),
-            .layer_bytes = s.layer_bytes,
-            .hidden_bytes_peak = s.accountant.bytes_peak(MemoryUse::hidden),
-            .compute_bytes_peak = s.accountant.bytes_peak(MemoryUse::compute)};
+    return memory_report(*state_);
 }
 
 }  // namespace cake

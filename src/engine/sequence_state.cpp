@@ -215,11 +215,19 @@ void QueryRing::push(int64_t n) {
     n_filled = static_cast<int32_t>(std::min(n_filled + n, n_rows()));
 }
 
-std::vector<int64_t> QueryRing::ages() const {
-    std::vector<int64_t> result(static_cast<size_t>(n_filled));
-    for (int64_t age = 0; age < n_filled; age++)
-        result[static_cast<size_t>((next - 1 - age + 2 * n_rows()) % n_rows())] = age;
-    return result;
+void QueryRing::pop(int64_t n) {
+    n = std::min<int64_t>(n, n_filled);
+    next = static_cast<int32_t>((next - n + n_rows()) % n_rows());
+    n_filled -= static_cast<int32_t>(n);
+}
+
+std::vector<WindowQuery> QueryRing::newest(int64_t n) const {
+    std::vector<WindowQuery> queries;
+    for (int64_t row = 0; row < n_rows(); row++) {
+        const int64_t age = (next - 1 - row + n_rows()) % n_rows();
+        if (age < std::min<int64_t>(n, n_filled)) queries.push_back({.row = row, .unseen = age});
+    }
+    return queries;
 }
 
 bool SequenceState::reads_window() const {
@@ -259,8 +267,9 @@ Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k,
 }
 
 Result<std::unique_ptr<SequenceState>> make_sequence_state(std::shared_ptr<const EngineState> engine,
-                                                           const SequenceOptions& options) {
+                                                           const SequenceOptions& options, Accountant* whole) {
     auto state = std::make_unique<SequenceState>();
+    state->accountant = Accountant(whole);
     state->engine = std::move(engine);
     state->options = options;
     if (auto checked = check_numbers(options); !checked) return std::unexpected(checked.error());
@@ -318,6 +327,14 @@ Result<StorePlan> plan_store(const SequenceState& state, int64_t n_prompt) {
         plan.slack = *slack;
     }
     return plan;
+}
+
+uint64_t planned_bytes(const SequenceState& state, const StorePlan& plan) {
+    auto* type = state.engine->compute.buffer_type();
+    const auto bytes_of = [&](const KvShape& shape, int64_t tokens) {
+        return shape.n_layer > 0 ? kv_buffer_bytes(type, shape, tokens * shape.n_layer * shape.n_head_kv) : 0;
+    };
+    return bytes_of(state.shape, plan.tokens_per_layer) + bytes_of(state.windows_shape, plan.window_capacity);
 }
 
 Result<void> open_store(SequenceState& state, const StorePlan& plan) {

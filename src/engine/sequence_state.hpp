@@ -12,6 +12,7 @@
 #include "cake/sequence.hpp"
 #include "engine/engine_state.hpp"
 #include "engine/graph.hpp"
+#include "kernels/window_stats.hpp"
 #include "method/scorer.hpp"
 
 namespace cake {
@@ -29,8 +30,10 @@ struct QueryRing {
     int64_t n_rows() const { return layers.empty() ? 1 : layers.front()->ne[1]; }
     /// Takes the rows of `n` further queries, at most as many as there are; the first goes to the row that was `next`.
     void push(int64_t n);
-    /// For each row that is filled, how many queries came after it.
-    std::vector<int64_t> ages() const;
+    /// Forgets the last `n`. What they had replaced does not come back.
+    void pop(int64_t n);
+    /// The last `n`, or all where there are fewer.
+    std::vector<WindowQuery> newest(int64_t n) const;
 };
 
 /// Where a layer of the model has its K and V: among those that attend to the whole text, whose budgets are sliced, or
@@ -65,6 +68,7 @@ struct SequenceState {
     std::unique_ptr<GraphRunner> decode_runner;
 
     int64_t n_tokens = 0;
+    int64_t n_evicted_slots = 0;  // since the first token
     std::vector<LayerReport> layers;
     std::vector<std::vector<int32_t>> stages;  // budgets of layers 0..m after layer m joined, in the last segment
     std::vector<int32_t> n_unread;             // [n_layer] decoded queries whose attention the sums do not hold yet
@@ -90,9 +94,9 @@ struct SequenceState {
 /// Of all layers of the model.
 Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k, const std::string& type_v);
 
-/// Checks every option.
+/// Checks every option. What the state holds is counted in `whole`, too, where there is one.
 Result<std::unique_ptr<SequenceState>> make_sequence_state(std::shared_ptr<const EngineState> engine,
-                                                           const SequenceOptions& options);
+                                                           const SequenceOptions& options, Accountant* whole = nullptr);
 
 /// What the budget comes to, once the length of the first prompt is known.
 struct StorePlan {
@@ -101,6 +105,8 @@ struct StorePlan {
     int32_t window_capacity = 0;  // tokens of a layer that keeps a window, those between two compactions included
 };
 Result<StorePlan> plan_store(const SequenceState& state, int64_t n_prompt);
+/// K/V that open_store() allocates.
+uint64_t planned_bytes(const SequenceState& state, const StorePlan& plan);
 
 /// Allocates store and ring.
 Result<void> open_store(SequenceState& state, const StorePlan& plan);

@@ -2,11 +2,23 @@
 
 #include <llama.h>
 
+#include <utility>
+
 namespace cake {
 
-Sampler::Sampler(const SamplingOptions& options)
+Sampler::Sampler(const SamplingOptions& options, int32_t n_vocab)
     : chain_(llama_sampler_chain_init(llama_sampler_chain_default_params())) {
     const auto add = [this](llama_sampler* sampler) { llama_sampler_chain_add(chain_.get(), sampler); };
+    std::vector<llama_logit_bias> biases;
+    for (const auto& [token, bias] : options.logit_bias)
+        if (token >= 0 && token < n_vocab) biases.push_back({.token = token, .bias = bias});
+    if (!biases.empty()) add(llama_sampler_init_logit_bias(n_vocab, static_cast<int32_t>(biases.size()), biases.data()));
+    if (options.frequency_penalty != 0 || options.presence_penalty != 0) {
+        constexpr int32_t kLastTokens = 1 << 15;
+        constexpr float kNoRepeatPenalty = 1;
+        add(llama_sampler_init_penalties(n_vocab, kLastTokens, kNoRepeatPenalty, options.frequency_penalty,
+                                         options.presence_penalty));
+    }
     if (options.temperature <= 0) {
         add(llama_sampler_init_greedy());
         return;
@@ -18,17 +30,44 @@ Sampler::Sampler(const SamplingOptions& options)
     add(llama_sampler_init_dist(options.seed));
 }
 
-int32_t Sampler::sample(std::span<const float> logits) {
+Result<Sampler> Sampler::create(const SamplingOptions& options, const Vocabulary& vocabulary,
+                                const std::string& grammar) {
+    Sampler result(options, vocabulary.n_tokens());
+    if (grammar.empty()) return result;
+    auto read = Grammar::create(vocabulary.get(), grammar, kOwnGrammar);
+    if (!read) return std::unexpected(read.error());
+    result.grammar_ = std::move(*read);
+    return result;
+}
+
+Result<int32_t> Sampler::sample(std::span<const float> logits) {
+    auto candidates = candidates_of(logits);
+    int32_t token = draw(candidates);
+    // Asking a grammar about every token of the vocabulary is slow, so it is asked about the one that was drawn.
+    if (grammar_ && !grammar_->allows(token)) {
+        candidates = candidates_of(logits);
+        grammar_->restrict(candidates);
+        token = draw(candidates);
+        if (!grammar_->allows(token)) return fail("the grammar allows no token here: nothing can follow");
+    }
+    llama_sampler_accept(chain_.get(), token);
+    if (grammar_) {
+        if (auto accepted = grammar_->accept(token); !accepted) return std::unexpected(accepted.error());
+    }
+    return token;
+}
+
+llama_token_data_array Sampler::candidates_of(std::span<const float> logits) {
     candidates_.resize(logits.size());
     for (size_t i = 0; i < logits.size(); i++) {
         candidates_[i] = {.id = static_cast<llama_token>(i), .logit = logits[i], .p = 0};
     }
-    llama_token_data_array array{
-        .data = candidates_.data(), .size = candidates_.size(), .selected = -1, .sorted = false};
-    llama_sampler_apply(chain_.get(), &array);
-    const int32_t token = array.selected >= 0 ? array.data[array.selected].id : array.data[0].id;
-    llama_sampler_accept(chain_.get(), token);
-    return token;
+    return {.data = candidates_.data(), .size = candidates_.size(), .selected = -1, .sorted = false};
+}
+
+int32_t Sampler::draw(llama_token_data_array& candidates) {
+    llama_sampler_apply(chain_.get(), &candidates);
+    return candidates.selected >= 0 ? candidates.data[candidates.selected].id : candidates.data[0].id;
 }
 
 }  // namespace cake

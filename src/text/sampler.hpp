@@ -3,23 +3,35 @@
 #include <llama-cpp.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "cake/error.hpp"
 #include "cake/sampling.hpp"
+#include "text/grammar.hpp"
+#include "text/vocabulary.hpp"
 
 namespace cake {
 
 /// Draws tokens from logits through libllama's chain of samplers.
 class Sampler {
   public:
-    explicit Sampler(const SamplingOptions& options);
+    Sampler(const SamplingOptions& options, int32_t n_vocab);
+    /// With a grammar that the text has to keep to, in GBNF; empty: none. Fails where it cannot be read.
+    static Result<Sampler> create(const SamplingOptions& options, const Vocabulary& vocabulary,
+                                  const std::string& grammar);
 
-    /// `logits` is [n_vocab].
-    int32_t sample(std::span<const float> logits);
+    /// `logits` is [n_vocab]. Fails only where a grammar does.
+    Result<int32_t> sample(std::span<const float> logits);
 
   private:
+    llama_token_data_array candidates_of(std::span<const float> logits);
+    int32_t draw(llama_token_data_array& candidates);
+
     llama_sampler_ptr chain_;
+    std::optional<Grammar> grammar_;
     std::vector<llama_token_data> candidates_;
 };
 

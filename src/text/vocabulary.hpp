@@ -31,6 +31,7 @@ class Vocabulary {
     /// `metadata` is the file's; what libllama would abort on is looked for there first.
     static Result<Vocabulary> load(const std::string& path, const gguf_context* metadata);
 
+    const llama_vocab* get() const { return vocab_; }
     int32_t n_tokens() const;
     bool is_end_of_generation(int32_t token) const;
 

@@ -93,7 +93,7 @@ void Attention::expect_the_definition(const AttentionMethod& method) {
     const LayerGraph nodes(graph.context(), hparams, weights);
     ggml_tensor* flat = graph.input(GGML_TYPE_F32, kDim * kHeads, kQueries);
     ggml_tensor* query = ggml_reshape_3d(graph.context(), flat, kDim, kHeads, kQueries);
-    const auto attended = attend(graph, method, nodes, 0, query, buffer, heads);
+    const auto attended = attend(graph, method, nodes, 0, query, {{.buffer = &buffer, .heads = heads}});
     ggml_tensor* out = graph.output(attended.node);
     ASSERT_TRUE(runner.allocate(graph));
     set_input<float>(flat, queries);

@@ -1,0 +1,149 @@
+#include <chrono>
+#include <csignal>
+#include <ctime>
+#include <cstdlib>
+#include <format>
+#include <memory>
+
+#include "cli/commands.hpp"
+#include "cli/flags.hpp"
+#include "cli/output.hpp"
+#include "cli/parse.hpp"
+#include "server/http.hpp"
+
+namespace cake::cli {
+
+namespace {
+
+struct ServeFlags {
+    ModelFlags model;
+    KvFlags kv;
+    server::ServerOptions server;
+    int64_t n_ctx = 0;
+    int64_t segment = 0;
+    int32_t grace_seconds = 30;
+};
+
+/// The signals that end the server are waited for, instead of interrupting whoever computes. Before any thread is made.
+sigset_t hold_signals() {
+    std::signal(SIGPIPE, SIG_IGN);
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    return signals;
+}
+
+/// Whether one comes within a moment.
+bool signal_comes(const sigset_t& signals) {
+    constexpr long kMoment = 50'000'000;
+    const timespec moment{.tv_sec = 0, .tv_nsec = kMoment};
+    return sigtimedwait(&signals, nullptr, &moment) > 0;
+}
+
+void tell(const std::string& line) {
+    std::fputs((line + "\n").c_str(), stderr);
+}
+
+std::string address(const server::ServerOptions& options, int port) {
+    const bool any = options.host == "0.0.0.0" || options.host == "::";
+    const std::string host = any ? "localhost" : options.host;
+    return std::format("http://{}:{}/", host.contains(':') ? "[" + host + "]" : host, port);
+}
+
+void introduce(const ServeFlags& flags, const Engine& engine, const server::ApiServer& server) {
+    const auto& pool = server.pool();
+    const auto n_parallel = flags.server.scheduler.pool.n_parallel;
+    const auto* budget = pool.sequence().budget ? std::get_if<TokensPerLayer>(&*pool.sequence().budget) : nullptr;
+    const auto share = pool.bytes_of_stores() / static_cast<uint64_t>(n_parallel);
+    tell(std::format("{} at {}", printable(engine.info().path), address(flags.server, server.port())));
+    tell(std::format("K/V memory: at most {}: {} sequences of {} tokens{} ({} each), and {} for the one layer in full "
+                     "of texts that are read, {} tokens together",
+                     format_bytes(pool.bytes_bound()), n_parallel,
+                     format_count(static_cast<uint64_t>(budget != nullptr ? budget->tokens : pool.n_ctx())),
+                     budget != nullptr ? " a layer" : "", format_bytes(share), format_bytes(pool.bytes_in_flight()),
+                     format_count(static_cast<uint64_t>(pool.n_ctx()))));
+    if (flags.server.host != "127.0.0.1" && flags.server.host != "localhost" && flags.server.api_key.empty())
+        tell("Whoever reaches this address can use the model: --api-key asks for a key.");
+}
+
+int serve(const ServeFlags& flags) {
+    const auto signals = hold_signals();
+    auto engine = Engine::load(flags.model.path, flags.model.engine_options());
+    if (!engine) {
+        complain(engine.error().message);
+        return kFailed;
+    }
+    auto server = server::ApiServer::start(*engine, flags.server);
+    if (!server) {
+        complain(server.error().message);
+        return kFailed;
+    }
+    introduce(flags, *engine, **server);
+    while (!signal_comes(signals)) continue;
+    (*server)->close();
+    if ((*server)->is_busy())
+        tell(std::format("Stopping: what runs has {} seconds to end; once more stops at once.", flags.grace_seconds));
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(flags.grace_seconds);
+    while ((*server)->is_busy() && std::chrono::steady_clock::now() < end)
+        if (signal_comes(signals)) break;
+    return kDone;
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, std::function<int()>& action) {
+    auto flags = std::make_shared<ServeFlags>();
+    auto* serve_app = app.add_subcommand("serve", "an OpenAI-compatible server, and a page to chat");
+    // Shorter chunks than a lone prompt is read in, since others wait for their next token meanwhile.
+    flags->model.options.n_batch = 128;
+    flags->model.add_to(*serve_app);
+    auto& server = flags->server;
+    serve_app->add_option("--host", server.host, "address to listen at; 0.0.0.0: all")->type_name("ADDRESS")->capture_default_str();
+    serve_app->add_option("--port", server.port, "0: any that is free")
+        ->type_name("N")
+        ->check(CLI::Range(0, 65535))
+        ->capture_default_str();
+    serve_app->add_option("--parallel", server.scheduler.pool.n_parallel, "sequences at once")
+        ->type_name("N")
+        ->check(CLI::Range(1, 256))
+        ->capture_default_str();
+    serve_app->add_option("--queue", server.scheduler.n_queue, "requests that may wait; others are told to come again")
+        ->type_name("N")
+        ->check(CLI::Range(0, 4096))
+        ->capture_default_str();
+    serve_app->add_option("--api-key", server.api_key, "a key that requests have to send; also CAKE_API_KEY, which no list of processes shows")
+        ->type_name("KEY")
+        ->envname("CAKE_API_KEY");
+    serve_app->add_option("--chat-template", server.chat_template,
+                          "a template by libllama's name (chatml, llama3, …) instead of the model's")
+        ->type_name("NAME");
+    serve_app->add_option("--grace", flags->grace_seconds, "seconds that requests have to end when the server is stopped")
+        ->type_name("SECONDS")
+        ->check(CLI::Range(0, 86400))
+        ->capture_default_str();
+    serve_app->add_option("-c,--ctx-size", flags->n_ctx, "most tokens of a prompt and its answer; 0: what the model was trained with")
+        ->type_name("N")
+        ->check(CLI::Range(int64_t{0}, int64_t{1} << 28))
+        ->capture_default_str();
+    add_segment(*serve_app, flags->segment);
+    flags->kv.add_to(*serve_app);
+    add_sampling(*serve_app, server.sampling);
+    serve_app->callback([flags, &action] {
+        auto sequence = flags->kv.sequence_options();
+        if (sequence.budget && std::holds_alternative<KvRatio>(*sequence.budget))
+            throw CLI::ValidationError("--kv-ratio: a share of each prompt has no bound: state --kv-memory or --kv-budget");
+        auto& pool = flags->server.scheduler.pool;
+        if (const auto* bytes = sequence.budget ? std::get_if<KvBytes>(&*sequence.budget) : nullptr) {
+            pool.kv_bytes = bytes->bytes;
+            sequence.budget.reset();
+        }
+        pool.sequence = std::move(sequence);
+        pool.n_ctx = flags->n_ctx;
+        pool.segment = flags->segment;
+        action = [flags] { return serve(*flags); };
+    });
+}
+
+}  // namespace cake::cli

@@ -1,0 +1,129 @@
+#include "engine/answering.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <ranges>
+#include <utility>
+
+#include "engine/reading.hpp"
+
+namespace cake {
+
+Answering::Answering(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<Generation> generation,
+                     std::vector<Resident> residents, std::vector<Sampler> samplers, size_t n_cached, int64_t segment)
+    : request_(std::move(request)), generation_(std::move(generation)), n_cached_(n_cached) {
+    for (auto [resident, sampler] : std::views::zip(residents, samplers)) {
+        resident.id = request_->id;
+        states_.push_back(resident.state.get());
+        choices_.push_back({.resident = std::move(resident), .sampler = std::move(sampler)});
+    }
+    reading_.emplace(read_text(states_, std::span(request_->prompt).subspan(n_cached), segment, false));
+}
+
+bool Answering::has_ended() const {
+    return std::ranges::all_of(choices_, &Choice::ended);
+}
+
+int64_t Answering::n_drawn() const {
+    int64_t n = 0;
+    for (const auto& choice : choices_) n += choice.n_drawn;
+    return n;
+}
+
+void Answering::read_on() {
+    if (!step_)
+        step_.emplace(reading_->begin());
+    else
+        ++*step_;
+    if (*step_ != reading_->end()) {
+        const Result<int64_t> n_read = **step_;
+        if (!n_read) return fail_with(n_read.error().message);
+        n_read_ = *n_read;
+        return;
+    }
+    step_.reset();
+    reading_.reset();
+    n_read_ = static_cast<int64_t>(request_->prompt.size() - n_cached_);
+    generation_->tell(PromptRead{.n_cached = n_cached()});
+    for (auto& choice : choices_) {
+        choice.resident.tokens = request_->prompt;
+        choice.resident.n_prompt = request_->prompt.size();
+        draw(choice);
+    }
+}
+
+void Answering::join(std::vector<NextToken>& batch) {
+    for (auto& choice : choices_) {
+        if (choice.ended || !choice.next) continue;
+        auto& state = *choice.resident.state;
+        if (!check_segment(state, {&*choice.next, 1}) || !check_room(state, 1)) {
+            end(choice, FinishReason::length);  // the context is full
+            continue;
+        }
+        state.broken = true;
+        if (auto room = within_memory([&] { return make_room_for_token(state); }); !room) {
+            end(choice, FinishReason::failed, room.error().message);
+            continue;
+        }
+        batch.push_back({.state = &state, .token = *choice.next});
+    }
+}
+
+void Answering::take(const Result<void>& computed) {
+    for (auto& choice : choices_) {
+        if (choice.ended || !choice.next) continue;
+        if (!computed) {
+            end(choice, FinishReason::failed, computed.error().message);
+            continue;
+        }
+        choice.resident.state->broken = false;
+        choice.resident.tokens.push_back(*choice.next);
+        choice.next.reset();
+        draw(choice);
+    }
+}
+
+void Answering::draw(Choice& choice) {
+    const auto& state = *choice.resident.state;
+    if (request_->max_tokens >= 0 && choice.n_drawn >= request_->max_tokens) return end(choice, FinishReason::length);
+    const auto logits = std::span(state.logits);
+    if (!are_finite(logits)) return end(choice, FinishReason::failed, not_finite(*state.engine).message);
+    const auto token = choice.sampler.sample(logits);
+    if (!token) return end(choice, FinishReason::failed, token.error().message);
+    if (!request_->ignore_eos && state.engine->vocabulary.is_end_of_generation(*token))
+        return end(choice, FinishReason::end_of_generation);
+    choice.n_drawn++;
+    generation_->tell(with_logprobs(index(choice), *token, logits, request_->n_logprobs));
+    if (choice.n_drawn == request_->max_tokens) return end(choice, FinishReason::length);
+    choice.next = *token;
+}
+
+void Answering::end(Choice& choice, FinishReason reason, std::string error) {
+    choice.ended = true;
+    choice.next.reset();
+    generation_->tell(ChoiceEnded{.choice = index(choice), .reason = reason, .error = std::move(error)});
+}
+
+void Answering::end_all(FinishReason reason, const std::string& error) {
+    step_.reset();
+    reading_.reset();
+    for (auto& choice : choices_)
+        if (!choice.ended) end(choice, reason, error);
+}
+
+void Answering::fail_with(const std::string& message) {
+    end_all(FinishReason::failed, message);
+}
+
+void Answering::cancel() {
+    end_all(FinishReason::cancelled, {});
+}
+
+std::vector<Resident> Answering::leave() {
+    std::vector<Resident> left;
+    for (auto& choice : choices_) left.push_back(std::move(choice.resident));
+    choices_.clear();
+    return left;
+}
+
+}  // namespace cake

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+#include <generator>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/decode.hpp"
+#include "engine/generation.hpp"
+#include "engine/resident.hpp"
+#include "text/sampler.hpp"
+
+namespace cake {
+
+/// One request being answered: its prompt is read in steps, then its choices get token after token.
+class Answering {
+  public:
+    struct Choice {
+        Resident resident;
+        Sampler sampler;
+        std::optional<Token> next;  // was drawn, and goes into the sequence with the next step
+        int64_t n_drawn = 0;
+        bool ended = false;
+    };
+
+    /// `residents`, one for each choice, hold the first `n_cached` tokens of the prompt.
+    Answering(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<Generation> generation,
+              std::vector<Resident> residents, std::vector<Sampler> samplers, size_t n_cached, int64_t segment);
+    Answering(const Answering&) = delete;
+    Answering& operator=(const Answering&) = delete;
+
+    const GenerationRequest& request() const { return *request_; }
+    const Generation& generation() const { return *generation_; }
+    bool is_reading() const { return reading_.has_value(); }
+    bool has_ended() const;
+    int64_t n_read() const { return static_cast<int64_t>(n_cached_) + n_read_; }  // tokens' worth of work
+    int64_t n_cached() const { return static_cast<int64_t>(n_cached_); }
+    int64_t n_drawn() const;
+
+    /// Reads a step further, and draws the first tokens when all is read.
+    void read_on();
+
+    /// Makes room for the tokens that were drawn, and adds them to a batch.
+    void join(std::vector<NextToken>& batch);
+    /// After the batch was computed, or failed: draws the next tokens.
+    void take(const Result<void>& computed);
+
+    /// Ends it for all choices.
+    void fail_with(const std::string& message);
+    void cancel();
+
+    const std::vector<Choice>& choices() const { return choices_; }
+    /// What is left to go on from, when it has ended.
+    std::vector<Resident> leave();
+
+  private:
+    void draw(Choice& choice);
+    void end(Choice& choice, FinishReason reason, std::string error = {});
+    void end_all(FinishReason reason, const std::string& error);
+    int32_t index(const Choice& choice) const { return static_cast<int32_t>(&choice - choices_.data()); }
+
+    std::shared_ptr<const GenerationRequest> request_;
+    std::shared_ptr<Generation> generation_;
+    std::vector<Choice> choices_;
+    size_t n_cached_;
+    int64_t n_read_ = 0;
+    std::vector<SequenceState*> states_;  // that read together
+    // What is being read, and where that is; the iterator is of the generator.
+    std::optional<std::generator<Result<int64_t>>> reading_;
+    std::optional<std::ranges::iterator_t<std::generator<Result<int64_t>>>> step_;
+};
+
+}  // namespace cake

@@ -1,0 +1,45 @@
+#include "engine/generation.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+namespace cake {
+
+std::optional<GenerationEvent> Generation::next(std::chrono::milliseconds most) {
+    std::unique_lock lock(mutex_);
+    if (!told_.wait_for(lock, most, [&] { return !events_.empty(); })) return std::nullopt;
+    auto event = std::move(events_.front());
+    events_.pop_front();
+    return event;
+}
+
+void Generation::tell(decltype(GenerationEvent::what) what) {
+    {
+        const std::scoped_lock lock(mutex_);
+        events_.push_back({.what = std::move(what), .when = std::chrono::steady_clock::now()});
+    }
+    told_.notify_one();
+}
+
+TokenDrawn with_logprobs(int32_t choice, Token token, std::span<const float> logits, int32_t n) {
+    TokenDrawn drawn{.choice = choice, .token = token};
+    if (n < 0) return drawn;
+    const float largest = std::ranges::max(logits);
+    double sum = 0;
+    for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - largest);
+    const double log_sum = largest + std::log(sum);
+    const auto logprob = [&](Token t) {
+        return static_cast<float>(static_cast<double>(logits[static_cast<size_t>(t)]) - log_sum);
+    };
+    drawn.logprob = logprob(token);
+    std::vector<Token> order(logits.size());
+    std::iota(order.begin(), order.end(), 0);
+    const auto end = order.begin() + std::min<ptrdiff_t>(n, std::ssize(order));
+    std::ranges::partial_sort(order, end, std::greater{}, [&](Token t) { return logits[static_cast<size_t>(t)]; });
+    for (auto it = order.begin(); it != end; ++it) drawn.likeliest.push_back({.token = *it, .logprob = logprob(*it)});
+    return drawn;
+}
+
+}  // namespace cake

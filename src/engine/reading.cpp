@@ -1,0 +1,101 @@
+#include "engine/reading.hpp"
+
+#include <algorithm>
+#include <format>
+#include <ranges>
+
+#include "engine/decode.hpp"
+#include "engine/prefill.hpp"
+
+namespace cake {
+
+namespace {
+
+/// Where nothing has been read, all is as if nothing had been asked.
+Result<void> prepare(std::span<SequenceState* const> states, std::span<const Token> tokens, int64_t segment,
+                     bool all_logits) {
+    const auto n_tokens = static_cast<int64_t>(tokens.size());
+    if (segment < 0) return fail("a segment must hold at least 1 token (or 0 for the whole text)");
+    if (segment > 0 && segment < n_tokens && all_logits)
+        return fail("the logits of all tokens can be had of a text that is read in one segment only");
+    for (SequenceState* state : states) {
+        if (auto checked = check_segment(*state, tokens); !checked) return checked;
+    }
+    for (SequenceState* state : states) {
+        auto made = within_memory([&] { return make_room(*state, n_tokens); });
+        if (made) continue;
+        for (SequenceState* opened : states)
+            if (opened->n_tokens == 0) close_store(*opened);
+        return made;
+    }
+    return {};
+}
+
+/// Later segments are read over what the earlier left, which differs from state to state, so several states take turns
+/// from the second on.
+std::generator<Result<int64_t>> read_segments(std::span<SequenceState* const> states, std::span<const Token> tokens,
+                                              int64_t segment, bool all_logits) {
+    const auto read = [=](std::span<SequenceState* const> some, size_t begin) -> std::generator<Result<int64_t>> {
+        const auto part = tokens.subspan(begin, std::min(static_cast<size_t>(segment), tokens.size() - begin));
+        for (auto n_done : prefill(some, part, all_logits)) {
+            if (n_done) *n_done += static_cast<int64_t>(begin);
+            co_yield n_done;
+        }
+    };
+    co_yield std::ranges::elements_of(read(states, 0));
+    for (size_t i = 0; i < states.size(); i++) {
+        for (auto begin = static_cast<size_t>(segment); begin < tokens.size(); begin += static_cast<size_t>(segment))
+            co_yield std::ranges::elements_of(read(states.subspan(i, 1), begin));
+    }
+}
+
+}  // namespace
+
+Result<void> check_segment(const SequenceState& state, std::span<const Token> tokens) {
+    if (state.broken) return fail(kBroken);
+    if (tokens.empty()) return fail("there is nothing to read: the text holds no token");
+    const int32_t n_vocab = state.hparams().n_vocab;
+    const auto outside = std::ranges::find_if(tokens, [&](Token t) { return t < 0 || t >= n_vocab; });
+    if (outside != tokens.end())
+        return fail(std::format("the token {} is outside the vocabulary of {}", *outside, n_vocab));
+    constexpr int64_t kMostTokens = int64_t{1} << 28;
+    const int64_t limit = state.options.max_tokens > 0 ? state.options.max_tokens : kMostTokens;
+    const int64_t wanted = state.n_tokens + static_cast<int64_t>(tokens.size());
+    if (wanted > limit) {
+        return fail(std::format(
+            "the text reaches {} tokens and the context holds {}: use a larger context (-c) or a shorter text", wanted,
+            limit));
+    }
+    return {};
+}
+
+Result<void> make_room(SequenceState& state, int64_t n_tokens) {
+    if (state.tokens_per_layer == 0) {
+        const auto plan = plan_store(state, n_tokens);
+        if (!plan) return std::unexpected(plan.error());
+        if (auto opened = open_store(state, *plan); !opened) return opened;
+    }
+    return check_room(state, n_tokens);
+}
+
+std::generator<Result<int64_t>> read_text(std::span<SequenceState* const> states, std::span<const Token> tokens,
+                                          int64_t segment, bool all_logits) {
+    if (auto prepared = prepare(states, tokens, segment, all_logits); !prepared)
+        co_return co_yield std::unexpected(prepared.error());
+    const auto n_tokens = static_cast<int64_t>(tokens.size());
+    for (SequenceState* state : states) state->broken = true;
+    bool ran_out = false;  // nothing can be yielded while the exception is caught
+    try {
+        for (auto n_done :
+             read_segments(states, tokens, segment > 0 ? std::min(segment, n_tokens) : n_tokens, all_logits)) {
+            co_yield n_done;
+            if (!n_done) co_return;
+        }
+    } catch (const std::bad_alloc&) {
+        ran_out = true;
+    }
+    if (ran_out) co_return co_yield out_of_memory();
+    for (SequenceState* state : states) state->broken = false;
+}
+
+}  // namespace cake

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/sequence_state.hpp"
+
+namespace cake {
+
+/// A sequence whose text is known, so that a longer one can go on from what was kept of it.
+struct Resident {
+    std::string id;  // of the request that it answered last
+    std::unique_ptr<SequenceState> state;
+    std::vector<Token> tokens;  // [n_tokens] the whole text
+    size_t n_prompt = 0;        // tokens of it that were read; those behind them were generated
+    uint64_t kv_bytes = 0;      // that its store takes
+};
+
+/// How many of the first tokens of `prompt` it can stand for, 0 where it cannot: all that it has read, and as much of
+/// the answer as the prompt repeats. `options` are those that a sequence of the prompt's own would have.
+size_t reusable_tokens(const Resident& resident, const SequenceOptions& options, std::span<const Token> prompt);
+
+/// Forgets what was generated behind the first `n` tokens. What had been evicted for it does not come back.
+void rewind(Resident& resident, size_t n);
+
+}  // namespace cake

@@ -1,0 +1,451 @@
+#include "engine/scheduler.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <format>
+#include <new>
+#include <utility>
+
+#include "engine/decode.hpp"
+#include "engine/engine_state.hpp"
+#include "engine/reading.hpp"
+#include "engine/reports.hpp"
+
+namespace cake {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+std::unexpected<Refusal> refuse(std::string message) {
+    return std::unexpected(Refusal{.reason = Refusal::Reason::invalid, .message = std::move(message)});
+}
+
+uint64_t bytes_of(std::span<const Resident> residents) {
+    uint64_t n = 0;
+    for (const auto& resident : residents) n += resident.kv_bytes;
+    return n;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Scheduler>> Scheduler::start(const Engine& engine, const SchedulerOptions& options) {
+    auto pool = KvPool::create(engine.state(), options.pool);
+    if (!pool) return std::unexpected(pool.error());
+    return std::unique_ptr<Scheduler>(new Scheduler(engine, std::move(*pool), options));
+}
+
+Scheduler::Scheduler(const Engine& engine, KvPool pool, const SchedulerOptions& options)
+    : engine_(engine.state()),
+      options_(options),
+      pool_(std::move(pool)),
+      runner_(std::make_unique<GraphRunner>(engine_->compute, accountant_)),
+      thread_([this] { run(); }) {}
+
+Scheduler::~Scheduler() {
+    {
+        const std::scoped_lock lock(mutex_);
+        stopping_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+}
+
+std::expected<std::shared_ptr<Generation>, Refusal> Scheduler::submit(GenerationRequest request) {
+    auto waiting = prepare(std::move(request));
+    if (!waiting) return std::unexpected(waiting.error());
+    auto generation = waiting->generation;
+    {
+        const std::scoped_lock lock(mutex_);
+        if (closed_ || stopping_)
+            return std::unexpected(Refusal{.reason = Refusal::Reason::busy,
+                                           .message = "the server is being stopped and takes no more requests",
+                                           .retry_after = std::chrono::seconds(10)});
+        const auto n_ahead = waiting_.size();
+        // One that can begin at once does not wait.
+        if (n_ahead >= static_cast<size_t>(options_.n_queue) && n_running_ + n_ahead >= n_sequences()) {
+            constexpr int64_t kLongest = 60;
+            const auto turns = static_cast<double>(n_ahead / n_sequences() + 1);
+            return std::unexpected(Refusal{
+                .reason = Refusal::Reason::busy,
+                .message = std::format("{} requests are waiting already, and no more may: try again later", n_ahead),
+                .retry_after = std::chrono::seconds(std::clamp<int64_t>(std::llround(usual_seconds_ * turns), 1, kLongest))});
+        }
+        waiting_.push_back(std::move(*waiting));
+    }
+    changed_.notify_all();
+    return generation;
+}
+
+/// Everything that can be said against a request, and what it needs to begin.
+std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest request) {
+    const auto n_prompt = static_cast<int64_t>(request.prompt.size());
+    const int32_t n_parallel = options_.pool.n_parallel;
+    if (request.n_choices < 1 || request.n_choices > n_parallel)
+        return refuse(std::format("{} answers at once are not possible: 1 to {} are (--parallel)", request.n_choices,
+                                  n_parallel));
+    if (n_prompt + 1 > pool_.n_ctx()) {
+        return refuse(std::format("the prompt has {} tokens, and with its answer it has to fit into the context of {}: "
+                                  "send a shorter one, or start the server with a larger context (-c)",
+                                  n_prompt, pool_.n_ctx()));
+    }
+    request.sequence.max_tokens = pool_.n_ctx();
+    Waiting waiting{.request = nullptr, .generation = std::make_shared<Generation>()};
+    for (int32_t i = 0; i < request.n_choices; i++) {
+        auto state = make_sequence_state(engine_, request.sequence, &accountant_);
+        if (!state) return refuse(state.error().message);
+        if (!(*state)->evicts()) {
+            // Room for the text as it is; what a sequence has anyhow is left to the turns that may follow.
+            const int64_t most = request.max_tokens < 0 ? 0 : std::min(request.max_tokens, pool_.n_ctx());
+            const int64_t usual = pool_.tokens_of_full_cache(**state, n_parallel);
+            (*state)->options.max_tokens = std::clamp(n_prompt + most + 1, std::min(usual, pool_.n_ctx()), pool_.n_ctx());
+        }
+        if (auto checked = check_segment(**state, request.prompt); !checked) return refuse(checked.error().message);
+        const auto plan = plan_store(**state, n_prompt);
+        if (!plan) return refuse(plan.error().message);
+        waiting.flight_bytes = pool_.flight_bytes(**state, plan->tokens_per_layer, n_prompt);
+        const uint64_t n_bytes = planned_bytes(**state, *plan);
+        waiting.residents.push_back({.id = request.id, .state = std::move(*state), .kv_bytes = n_bytes});
+
+        auto sampling = request.sampling;
+        constexpr uint32_t kRandom = 0xFFFFFFFF;
+        if (sampling.seed != kRandom) sampling.seed += static_cast<uint32_t>(i);
+        auto sampler = Sampler::create(sampling, engine_->vocabulary, request.grammar);
+        if (!sampler) return refuse(sampler.error().message);
+        waiting.samplers.push_back(std::move(*sampler));
+    }
+    const uint64_t n_bytes = bytes_of(waiting.residents);
+    if (n_bytes > pool_.bytes_of_stores() || waiting.flight_bytes > pool_.bytes_in_flight()) {
+        return refuse(std::format("this needs {} bytes of K/V memory and {} for the layer that is read, and the server "
+                                  "has {} and {}: a smaller budget or a shorter text would fit",
+                                  n_bytes, waiting.flight_bytes, pool_.bytes_of_stores(), pool_.bytes_in_flight()));
+    }
+    waiting.request = std::make_shared<const GenerationRequest>(std::move(request));
+    return waiting;
+}
+
+void Scheduler::close() {
+    const std::scoped_lock lock(mutex_);
+    closed_ = true;
+}
+
+bool Scheduler::is_busy() {
+    const std::scoped_lock lock(mutex_);
+    return n_running_ > 0 || !waiting_.empty();
+}
+
+void Scheduler::end_all() {
+    close();
+    between_steps([this] { cancel_all(); });
+}
+
+// ---- the computing thread
+
+void Scheduler::run() {
+    while (wait_for_work()) {
+        try {
+            run_tasks();
+            end_cancelled();
+            admit();
+            read(decode());
+        } catch (const std::bad_alloc&) {
+            for (auto& running : running_) running.answering->fail_with(out_of_memory().error().message);
+        }
+        retire();
+    }
+    cancel_all();
+    {
+        const std::scoped_lock lock(mutex_);
+        stopped_ = true;
+    }
+    run_tasks();
+}
+
+void Scheduler::cancel_all() {
+    for (auto& running : running_) running.answering->cancel();
+    const std::scoped_lock lock(mutex_);
+    for (const auto& waiting : waiting_) {
+        for (int32_t i = 0; i < waiting.request->n_choices; i++)
+            waiting.generation->tell(ChoiceEnded{.choice = i, .reason = FinishReason::cancelled, .error = {}});
+    }
+    waiting_.clear();
+}
+
+bool Scheduler::wait_for_work() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return stopping_ || !running_.empty() || !waiting_.empty() || !tasks_.empty(); });
+    return !stopping_;
+}
+
+void Scheduler::run_tasks() {
+    std::vector<std::packaged_task<void()>> tasks;
+    {
+        const std::scoped_lock lock(mutex_);
+        tasks.swap(tasks_);
+    }
+    for (auto& task : tasks) task();
+}
+
+void Scheduler::end_cancelled() {
+    for (auto& running : running_)
+        if (running.answering->generation().cancelled()) running.answering->cancel();
+    retire();
+    const std::scoped_lock lock(mutex_);
+    std::erase_if(waiting_, [](const Waiting& waiting) { return waiting.generation->cancelled(); });
+}
+
+/// The oldest request of the client that has the fewest running.
+std::vector<Scheduler::Waiting>::iterator Scheduler::next_waiting() {
+    return std::ranges::min_element(waiting_, {}, [&](const Waiting& waiting) {
+        return std::ranges::count_if(running_, [&](const Running& running) {
+            return running.answering->request().client == waiting.request->client;
+        });
+    });
+}
+
+void Scheduler::admit() {
+    const std::scoped_lock lock(mutex_);
+    while (!waiting_.empty()) {
+        const auto next = next_waiting();
+        if (!admit(*next)) return;  // nobody overtakes it
+        waiting_.erase(next);
+    }
+}
+
+bool Scheduler::admit(Waiting& waiting) {
+    const auto n_choices = static_cast<size_t>(waiting.request->n_choices);
+    if (n_running_ + n_choices > n_sequences()) return false;
+    if (!pool_.take_flight(waiting.flight_bytes)) return false;
+    auto residents = go_on(waiting);
+    const size_t n_cached = residents.empty() ? 0 : residents.front().tokens.size();
+    if (residents.empty()) {
+        if (!take_stores(bytes_of(waiting.residents))) {
+            pool_.give_flight(waiting.flight_bytes);
+            return false;
+        }
+        residents = std::move(waiting.residents);
+    }
+    running_.push_back({.answering = std::make_unique<Answering>(waiting.request, waiting.generation,
+                                                                 std::move(residents), std::move(waiting.samplers),
+                                                                 n_cached, pool_.segment()),
+                        .flight_bytes = waiting.flight_bytes,
+                        .since = Clock::now()});
+    n_running_ += n_choices;
+    return true;
+}
+
+/// The sequence in memory that the prompt goes on from, cut to what they have in common; none where there is none.
+std::vector<Resident> Scheduler::go_on(const Waiting& waiting) {
+    const auto& request = *waiting.request;
+    std::vector<Resident> result;
+    if (!request.reuse || request.n_choices != 1) return result;
+    const auto& options = waiting.residents.front().state->options;
+    auto best = idle_.end();
+    size_t most = 0;
+    for (auto it = idle_.begin(); it != idle_.end(); ++it) {
+        const size_t n = reusable_tokens(*it, options, request.prompt);
+        if (n > most) {
+            most = n;
+            best = it;
+        }
+    }
+    if (best == idle_.end()) return result;
+    rewind(*best, most);
+    result.push_back(std::move(*best));
+    idle_.erase(best);
+    return result;
+}
+
+/// Takes so much from the pool, from sequences that only wait for a next turn where it has to be.
+bool Scheduler::take_stores(uint64_t n_bytes) {
+    uint64_t idle_bytes = 0;
+    for (const auto& resident : idle_) idle_bytes += resident.kv_bytes;
+    if (n_bytes > pool_.stores_left() + idle_bytes) return false;
+    while (!pool_.take_store(n_bytes)) {
+        drop(idle_.back());
+        idle_.pop_back();
+    }
+    return true;
+}
+
+/// A token for every sequence that generates; the seconds it took.
+double Scheduler::decode() {
+    const auto begin = Clock::now();
+    std::vector<NextToken> batch;
+    for (auto& running : running_)
+        if (!running.answering->is_reading()) running.answering->join(batch);
+    if (batch.empty()) return 0;
+    const auto computed = within_memory([&] { return cake::decode(batch, *runner_); });
+    for (auto& running : running_)
+        if (!running.answering->is_reading()) running.answering->take(computed);
+    return seconds_since(begin);
+}
+
+/// Reads prompts in turns, for as long as decoding took, or one step where nobody decodes.
+void Scheduler::read(double decode_seconds) {
+    std::vector<Running*> reading;
+    for (auto& running : running_)
+        if (running.answering->is_reading()) reading.push_back(&running);
+    if (reading.empty()) return;
+    const auto step = [&] {
+        const auto begin = Clock::now();
+        auto& answering = *reading[turn_++ % reading.size()]->answering;
+        answering.read_on();
+        credit_seconds_ -= seconds_since(begin);
+        return answering.is_reading();
+    };
+    // A step may take longer than there is credit for; the next steps of decoding pay for that.
+    credit_seconds_ = std::min(credit_seconds_ + decode_seconds, decode_seconds);
+    if (decode_seconds == 0) {
+        step();
+        credit_seconds_ = 0;
+    }
+    while (credit_seconds_ > 0 && step()) continue;
+}
+
+/// Gives back what those that have ended do not need; their sequences stay, for a next turn.
+void Scheduler::retire() {
+    for (auto it = running_.begin(); it != running_.end();) {
+        auto& [answering, flight_bytes, since] = *it;
+        if (!answering->is_reading()) pool_.give_flight(std::exchange(flight_bytes, 0));
+        if (!answering->has_ended()) {
+            ++it;
+            continue;
+        }
+        for (auto& resident : answering->leave()) {
+            if (resident.state->broken || resident.tokens.empty())
+                drop(resident);
+            else
+                idle_.push_front(std::move(resident));
+        }
+        const std::scoped_lock lock(mutex_);
+        n_running_ -= static_cast<size_t>(answering->request().n_choices);
+        usual_seconds_ += (seconds_since(since) - usual_seconds_) / 8;
+        it = running_.erase(it);
+    }
+}
+
+void Scheduler::drop(Resident& resident) {
+    n_evicted_slots_ += resident.state->n_evicted_slots;
+    pool_.give_store(resident.kv_bytes);
+    resident.state.reset();
+}
+
+// ---- reports
+
+PoolReport Scheduler::report() {
+    return between_steps([this] {
+        PoolReport report{.kv_bytes_bound = pool_.bytes_bound(),
+                          .kv_bytes_now = accountant_.bytes_now(MemoryUse::kv),
+                          .kv_bytes_peak = accountant_.bytes_peak(MemoryUse::kv),
+                          .hidden_bytes_peak = accountant_.bytes_peak(MemoryUse::hidden),
+                          .compute_bytes_peak = accountant_.bytes_peak(MemoryUse::compute),
+                          .n_waiting = static_cast<int64_t>(n_waiting()),
+                          .n_idle = static_cast<int64_t>(idle_.size())};
+        int64_t n_slots = n_evicted_slots_;
+        for (const auto& running : running_) {
+            (running.answering->is_reading() ? report.n_reading : report.n_generating)++;
+            for (const auto& choice : running.answering->choices())
+                n_slots += choice.resident.state->n_evicted_slots;
+        }
+        for (const auto& resident : idle_) n_slots += resident.state->n_evicted_slots;
+        report.n_evicted_tokens = n_slots / engine_->hparams.n_head_kv;
+        return report;
+    });
+}
+
+std::vector<SlotReport> Scheduler::slots() {
+    return between_steps([this] {
+        std::vector<SlotReport> reports;
+        for (const auto& running : running_) reports.push_back(report_of(running, false));
+        {
+            const std::scoped_lock lock(mutex_);
+            for (size_t i = 0; i < waiting_.size(); i++) reports.push_back(report_of(waiting_[i], i));
+        }
+        for (const auto& resident : idle_) reports.push_back(report_of(resident, SlotState::idle, false));
+        return reports;
+    });
+}
+
+std::optional<SlotReport> Scheduler::slot(const std::string& id) {
+    return between_steps([&]() -> std::optional<SlotReport> {
+        for (const auto& running : running_)
+            if (running.answering->request().id == id) return report_of(running, true);
+        for (const auto& resident : idle_)
+            if (resident.id == id) return report_of(resident, SlotState::idle, true);
+        const std::scoped_lock lock(mutex_);
+        for (size_t i = 0; i < waiting_.size(); i++)
+            if (waiting_[i].request->id == id) return report_of(waiting_[i], i);
+        return std::nullopt;
+    });
+}
+
+SlotReport Scheduler::report_of(const Waiting& waiting, size_t n_ahead) {
+    return {.id = waiting.request->id,
+            .state = SlotState::queued,
+            .queue_position = static_cast<int64_t>(n_ahead) + 1,
+            .n_prompt = static_cast<int64_t>(waiting.request->prompt.size()),
+            .policy = waiting.request->sequence.policy};
+}
+
+SlotReport Scheduler::report_of(const Running& running, bool with_text) {
+    const auto& answering = *running.answering;
+    auto report = report_of(answering.choices().front().resident,
+                            answering.is_reading() ? SlotState::reading : SlotState::generating, false);
+    report.n_prompt = static_cast<int64_t>(answering.request().prompt.size());
+    report.n_read = answering.n_read();
+    report.n_cached = answering.n_cached();
+    report.n_generated = answering.n_drawn();
+    if (with_text) {
+        const auto& resident = answering.choices().front().resident;
+        report.tokens = answering.is_reading() ? answering.request().prompt : resident.tokens;
+        report.held = layers_holding(*resident.state, static_cast<int64_t>(report.tokens.size()));
+    }
+    return report;
+}
+
+SlotReport Scheduler::report_of(const Resident& resident, SlotState state, bool with_text) {
+    const auto n_prompt = static_cast<int64_t>(resident.n_prompt);
+    SlotReport report{.id = resident.id,
+                      .state = state,
+                      .n_prompt = n_prompt,
+                      .n_read = n_prompt,
+                      .n_generated = static_cast<int64_t>(resident.tokens.size()) - n_prompt,
+                      .policy = resident.state->options.policy,
+                      .memory = memory_report(*resident.state),
+                      .layers = layer_reports(*resident.state)};
+    if (with_text) {
+        report.tokens = resident.tokens;
+        report.held = layers_holding(*resident.state, static_cast<int64_t>(resident.tokens.size()));
+    }
+    return report;
+}
+
+size_t Scheduler::n_waiting() {
+    const std::scoped_lock lock(mutex_);
+    return waiting_.size();
+}
+
+template <typename Work>
+auto Scheduler::between_steps(Work work) -> decltype(work()) {
+    using Value = decltype(work());
+    std::packaged_task<Value()> task(std::move(work));
+    auto result = task.get_future();
+    {
+        std::unique_lock lock(mutex_);
+        if (!stopped_) {
+            tasks_.emplace_back([&task] { task(); });
+            lock.unlock();
+            changed_.notify_all();
+            return result.get();
+        }
+    }
+    task();  // nobody computes any more
+    return result.get();
+}
+
+}  // namespace cake

@@ -1,0 +1,231 @@
+#include "server/answer.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace cake::server {
+
+namespace {
+
+double seconds(std::chrono::steady_clock::duration duration) {
+    return std::chrono::duration<double>(duration).count();
+}
+
+/// JSON has no infinity.
+double finite(float logprob) {
+    constexpr double kLeast = -9999;
+    return std::isfinite(logprob) ? std::max(static_cast<double>(logprob), kLeast) : kLeast;
+}
+
+Json bytes_of(const std::string& piece) {
+    auto bytes = Json::array();
+    for (const char c : piece) bytes.push_back(static_cast<unsigned char>(c));
+    return bytes;
+}
+
+}  // namespace
+
+Answer::Answer(const Engine& engine, CompletionRequest request, std::string model,
+               std::shared_ptr<Generation> generation, Metrics& metrics)
+    : engine_(engine),
+      request_(std::move(request)),
+      model_(std::move(model)),
+      generation_(std::move(generation)),
+      metrics_(metrics),
+      created_(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())) {
+    for (int32_t i = 0; i < request_.generation.n_choices; i++) {
+        choices_.push_back({.text = AnswerText(request_.stop)});
+        choices_.back().said = choices_.back().fresh = to_utf8(request_.echo);
+    }
+}
+
+bool Answer::wait(std::chrono::milliseconds most) {
+    const auto event = generation_->next(most);
+    if (!event) return false;
+    if (const auto* read = std::get_if<PromptRead>(&event->what)) {
+        n_cached_ = read->n_cached;
+        metrics_.add_prompt(std::ssize(request_.generation.prompt), n_cached_);
+    } else if (const auto* drawn = std::get_if<TokenDrawn>(&event->what)) {
+        take(*drawn, event->when);
+    } else {
+        take(std::get<ChoiceEnded>(event->what));
+    }
+    return true;
+}
+
+void Answer::take(const TokenDrawn& drawn, std::chrono::steady_clock::time_point when) {
+    auto& choice = choices_[static_cast<size_t>(drawn.choice)];
+    if (choice.finish_reason) return;  // it had stopped
+    if (choice.begun)
+        metrics_.add_next_token(seconds(when - choice.last));
+    else
+        metrics_.add_first_token(seconds(when - begin_));
+    choice.begun = true;
+    choice.last = when;
+    n_drawn_++;
+    if (request_.generation.n_logprobs >= 0) choice.drawn.push_back(drawn);
+    const auto text = choice.text.add(engine_.piece(drawn.token));
+    choice.said += text;
+    choice.fresh += text;
+    if (!choice.text.stopped()) return;
+    choice.finish_reason = "stop";
+    if (is_done()) generation_->cancel();
+}
+
+void Answer::take(const ChoiceEnded& ended) {
+    auto& choice = choices_[static_cast<size_t>(ended.choice)];
+    if (choice.finish_reason) return;
+    const auto text = choice.text.finish();
+    choice.said += text;
+    choice.fresh += text;
+    switch (ended.reason) {
+        case FinishReason::length:
+            choice.finish_reason = "length";
+            return;
+        case FinishReason::end_of_generation:
+            choice.finish_reason = "stop";
+            return;
+        case FinishReason::cancelled: {
+            constexpr int kUnavailable = 503;
+            error_ = ApiError{.status = kUnavailable, .message = "the server is being stopped: ask again later"};
+            break;
+        }
+        case FinishReason::failed: {
+            constexpr int kFailed = 500;
+            error_ = ApiError{.status = kFailed, .message = ended.error};
+            break;
+        }
+    }
+    generation_->cancel();
+}
+
+bool Answer::is_done() const {
+    return error_ || std::ranges::all_of(choices_, [](const Choice& choice) { return choice.finish_reason.has_value(); });
+}
+
+Json Answer::shape(const char* object) const {
+    return {{"id", request_.generation.id},
+            {"object", object},
+            {"created", created_},
+            {"model", model_},
+            {"choices", Json::array()}};
+}
+
+Json Answer::usage() const {
+    const auto n_prompt = std::ssize(request_.generation.prompt);
+    return {{"prompt_tokens", n_prompt},
+            {"completion_tokens", n_drawn_},
+            {"total_tokens", n_prompt + n_drawn_},
+            {"prompt_tokens_details", {{"cached_tokens", n_cached_}}}};
+}
+
+Json Answer::logprobs(const Choice& choice, size_t first) const {
+    if (request_.generation.n_logprobs < 0) return nullptr;
+    return request_.chat ? chat_logprobs(choice, first) : text_logprobs(choice, first);
+}
+
+Json Answer::chat_logprobs(const Choice& choice, size_t first) const {
+    const auto entry = [&](Token token, float logprob) {
+        const auto piece = engine_.piece(token);
+        return Json{{"token", to_utf8(piece)}, {"logprob", finite(logprob)}, {"bytes", bytes_of(piece)}};
+    };
+    auto content = Json::array();
+    for (size_t i = first; i < choice.drawn.size(); i++) {
+        const auto& drawn = choice.drawn[i];
+        auto of_token = entry(drawn.token, drawn.logprob);
+        of_token["top_logprobs"] = Json::array();
+        for (const auto& [token, logprob] : drawn.likeliest) of_token["top_logprobs"].push_back(entry(token, logprob));
+        content.push_back(std::move(of_token));
+    }
+    return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+Json Answer::text_logprobs(const Choice& choice, size_t first) const {
+    Json result{{"tokens", Json::array()},
+                {"token_logprobs", Json::array()},
+                {"top_logprobs", Json::array()},
+                {"text_offset", Json::array()}};
+    size_t offset = 0;
+    for (size_t i = 0; i < choice.drawn.size(); i++) {
+        const auto& drawn = choice.drawn[i];
+        const auto piece = to_utf8(engine_.piece(drawn.token));
+        if (i >= first) {
+            auto likeliest = Json::object();
+            for (const auto& [token, logprob] : drawn.likeliest)
+                likeliest[to_utf8(engine_.piece(token))] = finite(logprob);
+            result["tokens"].push_back(piece);
+            result["token_logprobs"].push_back(finite(drawn.logprob));
+            result["top_logprobs"].push_back(std::move(likeliest));
+            result["text_offset"].push_back(offset);
+        }
+        offset += piece.size();
+    }
+    return result;
+}
+
+Json Answer::whole() const {
+    auto body = shape(request_.chat ? "chat.completion" : "text_completion");
+    for (size_t i = 0; i < choices_.size(); i++) {
+        const auto& choice = choices_[i];
+        Json of_choice{{"index", i}};
+        if (request_.chat)
+            of_choice["message"] = {{"role", "assistant"}, {"content", choice.said}, {"refusal", nullptr}};
+        else
+            of_choice["text"] = choice.said;
+        of_choice["logprobs"] = logprobs(choice, 0);
+        of_choice["finish_reason"] = choice.finish_reason ? Json(*choice.finish_reason) : Json();
+        body["choices"].push_back(std::move(of_choice));
+    }
+    body["usage"] = usage();
+    return body;
+}
+
+std::vector<Json> Answer::opening() const {
+    std::vector<Json> chunks;
+    if (!request_.chat) return chunks;
+    for (size_t i = 0; i < choices_.size(); i++) {
+        auto chunk = shape("chat.completion.chunk");
+        chunk["choices"].push_back({{"index", i},
+                                    {"delta", {{"role", "assistant"}, {"content", ""}}},
+                                    {"logprobs", nullptr},
+                                    {"finish_reason", nullptr}});
+        chunks.push_back(std::move(chunk));
+    }
+    return chunks;
+}
+
+std::vector<Json> Answer::chunks() {
+    std::vector<Json> chunks;
+    for (size_t i = 0; i < choices_.size(); i++) {
+        auto& choice = choices_[i];
+        const bool finishes = choice.finish_reason && !choice.finish_sent;
+        const bool tells = choice.n_sent < choice.drawn.size() && (finishes || !choice.fresh.empty());
+        const auto send = [&](bool last) {
+            auto chunk = shape(request_.chat ? "chat.completion.chunk" : "text_completion");
+            Json of_choice{{"index", i}};
+            if (request_.chat)
+                of_choice["delta"] = choice.fresh.empty() ? Json::object() : Json{{"content", choice.fresh}};
+            else
+                of_choice["text"] = choice.fresh;
+            of_choice["logprobs"] = tells && choice.n_sent < choice.drawn.size() ? logprobs(choice, choice.n_sent) : Json();
+            of_choice["finish_reason"] = last ? Json(*choice.finish_reason) : Json();
+            chunk["choices"].push_back(std::move(of_choice));
+            chunks.push_back(std::move(chunk));
+            choice.fresh.clear();
+            choice.n_sent = choice.drawn.size();
+        };
+        if (!choice.fresh.empty() || tells) send(false);
+        if (finishes) send(true);
+        choice.finish_sent = choice.finish_sent || finishes;
+    }
+    return chunks;
+}
+
+std::optional<Json> Answer::closing() const {
+    if (!request_.include_usage) return std::nullopt;
+    auto chunk = shape(request_.chat ? "chat.completion.chunk" : "text_completion");
+    chunk["usage"] = usage();
+    return std::optional<Json>(std::in_place, std::move(chunk));
+}
+
+}  // namespace cake::server

@@ -1,0 +1,69 @@
+#include "server/answer_text.hpp"
+
+#include <algorithm>
+
+#include "text/utf8.hpp"
+
+namespace cake::server {
+
+namespace {
+
+/// How many bytes at the end of `text` begin one of `words` without being all of it.
+size_t begun(std::string_view text, const std::vector<std::string>& words) {
+    size_t most = 0;
+    for (const auto& word : words) {
+        for (size_t n = std::min(word.size() - 1, text.size()); n > most; n--) {
+            if (text.ends_with(std::string_view(word).substr(0, n))) most = n;
+        }
+    }
+    return most;
+}
+
+/// How many bytes at the end of `text` begin a character that is longer.
+size_t begun_character(std::string_view text) {
+    constexpr size_t kLongest = 4;
+    for (size_t n = 1; n < kLongest && n <= text.size(); n++) {
+        const auto byte = static_cast<unsigned char>(text[text.size() - n]);
+        if (byte < 0x80) return 0;
+        if (byte < 0xC0) continue;
+        const size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : 2;
+        return n < length ? n : 0;
+    }
+    return 0;
+}
+
+}  // namespace
+
+std::string to_utf8(std::string_view bytes) {
+    std::string text;
+    for (size_t at = 0; at < bytes.size();) {
+        const size_t n = utf8_character(bytes, at).n_bytes;
+        text += n > 0 ? bytes.substr(at, n) : "\xEF\xBF\xBD";
+        at += std::max<size_t>(n, 1);
+    }
+    return text;
+}
+
+std::string AnswerText::add(std::string_view bytes) {
+    if (stopped_) return {};
+    bytes_ += bytes;
+    size_t first = std::string::npos;
+    for (const auto& word : stop_) first = std::min(first, bytes_.find(word));
+    if (first != std::string::npos) {
+        stopped_ = true;
+        bytes_.resize(first);
+        return finish();
+    }
+    const size_t n = bytes_.size() - std::max(begun(bytes_, stop_), begun_character(bytes_));
+    auto text = to_utf8(std::string_view(bytes_).substr(0, n));
+    bytes_.erase(0, n);
+    return text;
+}
+
+std::string AnswerText::finish() {
+    auto text = to_utf8(bytes_);
+    bytes_.clear();
+    return text;
+}
+
+}  // namespace cake::server

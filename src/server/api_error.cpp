@@ -1,0 +1,33 @@
+#include "server/api_error.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace cake::server {
+
+namespace {
+
+const char* type_of(int status) {
+    constexpr int kUnauthorized = 401;
+    constexpr int kServerErrors = 500;
+    constexpr int kUnavailable = 503;
+    if (status == kUnauthorized) return "authentication_error";
+    if (status == kUnavailable) return "overloaded_error";
+    return status >= kServerErrors ? "server_error" : "invalid_request_error";
+}
+
+nlohmann::json text_or_null(const std::string& text) {
+    return text.empty() ? nlohmann::json() : nlohmann::json(text);
+}
+
+}  // namespace
+
+std::string to_json(const ApiError& error) {
+    const nlohmann::json body{{"error",
+                               {{"message", error.message},
+                                {"type", type_of(error.status)},
+                                {"param", text_or_null(error.param)},
+                                {"code", text_or_null(error.code)}}}};
+    return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace cake::server

@@ -1,0 +1,128 @@
+#include "server/body.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <format>
+
+namespace cake::server {
+
+namespace {
+
+constexpr int kDeepest = 64;
+
+/// Looked at before anything is built of it.
+bool is_too_deep(std::string_view text) {
+    int depth = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < text.size(); i++) {
+        const char c = text[i];
+        if (quoted) {
+            if (c == '\\') i++;
+            if (c == '"') quoted = false;
+        } else if (c == '"') {
+            quoted = true;
+        } else if (c == '{' || c == '[') {
+            if (++depth > kDeepest) return true;
+        } else if (c == '}' || c == ']') {
+            depth--;
+        }
+    }
+    return false;
+}
+
+}  // namespace
+
+std::string excerpt(std::string_view text) {
+    constexpr size_t kMost = 80;
+    if (text.size() <= kMost) return std::string(text);
+    auto cut = text.substr(0, kMost);
+    while (!cut.empty() && (static_cast<unsigned char>(text[cut.size()]) & 0xC0U) == 0x80U) cut.remove_suffix(1);
+    return std::string(cut) + "…";
+}
+
+ApiResult<Body> Body::parse(std::string_view text) {
+    if (text.empty()) return invalid("the request has no body: a JSON object is expected");
+    if (is_too_deep(text)) return invalid(std::format("the body nests deeper than {} levels", kDeepest));
+    try {
+        auto parsed = Json::parse(text);
+        if (!parsed.is_object()) return invalid("the body must be a JSON object");
+        return Body(std::move(parsed));
+    } catch (const Json::exception& error) {
+        // Its sentence begins with a name of its own and quotes what it read.
+        const std::string_view what = error.what();
+        const auto begin = what.find("parse error");
+        return invalid("the body is no JSON in UTF-8: " +
+                       excerpt(begin == std::string_view::npos ? what : what.substr(begin)));
+    }
+}
+
+const Json* Body::find(const std::string& name) {
+    asked_.insert(name);
+    const auto found = object_.find(name);
+    return found == object_.end() || found->is_null() ? nullptr : &*found;
+}
+
+std::optional<bool> Body::flag(const std::string& name) {
+    const Json* value = find(name);
+    if (value == nullptr) return std::nullopt;
+    if (value->is_boolean()) return value->get<bool>();
+    wrong(name, std::format("{} must be true or false", name));
+    return std::nullopt;
+}
+
+std::optional<int64_t> Body::integer(const std::string& name, int64_t least, int64_t most) {
+    const Json* value = find(name);
+    if (value == nullptr) return std::nullopt;
+    const bool fits = !value->is_number_unsigned() || value->get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX);
+    if (value->is_number_integer() && fits) {
+        const auto number = value->get<int64_t>();
+        if (number >= least && number <= most) return number;
+    }
+    wrong(name, std::format("{} must be an integer from {} to {}", name, least, most));
+    return std::nullopt;
+}
+
+std::optional<double> Body::number(const std::string& name, double least, double most) {
+    const Json* value = find(name);
+    if (value == nullptr) return std::nullopt;
+    if (value->is_number()) {
+        const auto number = value->get<double>();
+        if (number >= least && number <= most) return number;
+    }
+    wrong(name, std::format("{} must be a number from {} to {}", name, least, most));
+    return std::nullopt;
+}
+
+std::optional<std::string> Body::text(const std::string& name, size_t most_bytes) {
+    const Json* value = find(name);
+    if (value == nullptr) return std::nullopt;
+    if (value->is_string() && value->get_ref<const std::string&>().size() <= most_bytes)
+        return value->get<std::string>();
+    wrong(name, std::format("{} must be a string of at most {} bytes", name, most_bytes));
+    return std::nullopt;
+}
+
+void Body::ignore(std::initializer_list<const char*> names) {
+    for (const char* name : names) asked_.insert(name);
+}
+
+void Body::unsupported(const std::string& name, std::initializer_list<Json> harmless) {
+    const Json* value = find(name);
+    if (value == nullptr || std::ranges::contains(harmless, *value)) return;
+    wrong(name, std::format("{} is not supported: leave it out", name));
+}
+
+void Body::wrong(const std::string& name, std::string message) {
+    if (!error_) error_ = ApiError{.message = std::move(message), .param = name};
+}
+
+ApiResult<void> Body::finish() {
+    for (const auto& field : object_.items()) {
+        if (!asked_.contains(field.key()))
+            wrong(excerpt(field.key()), std::format("there is no field \"{}\"", excerpt(field.key())));
+    }
+    if (error_) return std::unexpected(*error_);
+    return {};
+}
+
+}  // namespace cake::server

@@ -1,0 +1,140 @@
+#include "server/connection.hpp"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+
+namespace cake::server {
+
+namespace {
+
+constexpr size_t kBufferBytes = size_t{16} << 10U;
+
+/// The address of one end of a socket, in numbers.
+std::pair<std::string, int> name_of(socket_t socket, int (*end)(int, sockaddr*, socklen_t*)) {
+    sockaddr_storage address{};
+    socklen_t length = sizeof(address);
+    std::array<char, NI_MAXHOST> host{};
+    std::array<char, NI_MAXSERV> service{};
+    auto* generic = reinterpret_cast<sockaddr*>(&address);
+    if (end(socket, generic, &length) != 0 ||
+        getnameinfo(generic, length, host.data(), host.size(), service.data(), service.size(),
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return {"", 0};
+    int port = 0;
+    std::from_chars(service.data(), service.data() + std::char_traits<char>::length(service.data()), port);
+    return {host.data(), port};
+}
+
+}  // namespace
+
+bool Connection::wait_for(short events, std::chrono::milliseconds most) const {
+    const auto end = Clock::now() + most;
+    for (;;) {
+        pollfd polled{.fd = socket_, .events = events, .revents = 0};
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now()).count();
+        const int n = ::poll(&polled, 1, static_cast<int>(std::max<int64_t>(left, 0)));
+        if (n < 0 && errno == EINTR) continue;
+        return n > 0;
+    }
+}
+
+bool Connection::wait_for_request() {
+    const bool begun = is_readable() || wait_for(POLLIN, limits_.next_request);
+    request_begin_ = Clock::now();
+    return begun;
+}
+
+bool Connection::wait_readable() const {
+    if (is_readable()) return true;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(request_begin_ + limits_.whole_request - Clock::now());
+    return left.count() > 0 && wait_for(POLLIN, std::min(limits_.next_byte, left));
+}
+
+bool Connection::wait_writable() const {
+    return wait_for(POLLOUT, limits_.next_byte);
+}
+
+bool Connection::is_peer_alive() const {
+    char byte = 0;
+    const ssize_t n = ::recv(socket_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n > 0 || (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR));
+}
+
+ssize_t Connection::read(char* to, size_t size) {
+    if (!is_readable()) {
+        if (!wait_readable()) {
+            error_ = httplib::Error::Timeout;
+            return -1;
+        }
+        buffer_.resize(kBufferBytes);
+        ssize_t n = 0;
+        do n = ::recv(socket_, buffer_.data(), buffer_.size(), 0);
+        while (n < 0 && errno == EINTR);
+        if (n <= 0) {
+            error_ = n == 0 ? httplib::Error::ConnectionClosed : httplib::Error::Read;
+            return n;
+        }
+        begin_ = 0;
+        end_ = static_cast<size_t>(n);
+    }
+    const size_t n = std::min(size, end_ - begin_);
+    std::copy_n(buffer_.data() + begin_, n, to);
+    begin_ += n;
+    return static_cast<ssize_t>(n);
+}
+
+ssize_t Connection::write(const char* from, size_t size) {
+    if (!wait_writable()) return -1;
+    ssize_t n = 0;
+    do n = ::send(socket_, from, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? 0 : n;
+}
+
+void Connection::get_remote_ip_and_port(std::string& ip, int& port) const {
+    std::tie(ip, port) = name_of(socket_, getpeername);
+}
+
+void Connection::get_local_ip_and_port(std::string& ip, int& port) const {
+    std::tie(ip, port) = name_of(socket_, getsockname);
+}
+
+time_t Connection::duration() const {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - request_begin_).count();
+}
+
+int HttpServer::bind(const std::string& host, int port) {
+    const int bound = port == 0 ? bind_to_any_port(host) : bind_to_port(host, port) ? port : 0;
+    // httplib lets five clients wait to be accepted; a crowd comes at once.
+    if (bound > 0) ::listen(svr_sock_, SOMAXCONN);
+    return std::max(bound, 0);
+}
+
+bool HttpServer::process_and_close_socket(socket_t socket) {
+    Connection connection(socket, limits_);
+    std::string remote_ip;
+    std::string local_ip;
+    int remote_port = 0;
+    int local_port = 0;
+    connection.get_remote_ip_and_port(remote_ip, remote_port);
+    connection.get_local_ip_and_port(local_ip, local_port);
+    bool good = true;
+    bool closed = false;
+    for (size_t left = keep_alive_max_count_; good && !closed && left > 0 && is_running(); left--) {
+        if (!connection.wait_for_request()) break;
+        good = process_request(connection, remote_ip, remote_port, local_ip, local_port, left == 1, closed, nullptr);
+    }
+    ::shutdown(socket, SHUT_RDWR);
+    ::close(socket);
+    return good;
+}
+
+}  // namespace cake::server

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <httplib.h>
+
+#include <chrono>
+#include <string>
+#include <utility>
+
+namespace cake::server {
+
+/// How long a client may take.
+struct ConnectionLimits {
+    std::chrono::milliseconds next_byte{10'000};     // until it sends or takes something
+    std::chrono::milliseconds whole_request{60'000};  // until its request is there
+    std::chrono::milliseconds next_request{5'000};   // on a connection that stays open
+};
+
+/// A client's connection. Beside the time for each byte there is one for a request as a whole, or a client that sends a
+/// byte now and then would hold a thread for ever.
+class Connection final : public httplib::Stream {
+  public:
+    Connection(socket_t socket, const ConnectionLimits& limits) : socket_(socket), limits_(limits) {}
+
+    /// Waits for a request to begin; false where none does. Its time starts here.
+    bool wait_for_request();
+
+    bool is_readable() const override { return begin_ < end_; }
+    bool wait_readable() const override;
+    bool wait_writable() const override;
+    bool is_peer_alive() const override;
+    ssize_t read(char* to, size_t size) override;
+    ssize_t write(const char* from, size_t size) override;
+    void get_remote_ip_and_port(std::string& ip, int& port) const override;
+    void get_local_ip_and_port(std::string& ip, int& port) const override;
+    socket_t socket() const override { return socket_; }
+    time_t duration() const override;
+
+  private:
+    using Clock = std::chrono::steady_clock;
+
+    bool wait_for(short events, std::chrono::milliseconds most) const;
+
+    socket_t socket_;
+    ConnectionLimits limits_;
+    Clock::time_point request_begin_ = Clock::now();
+    std::string buffer_;  // bytes received, of which [begin_, end_) have not been read
+    size_t begin_ = 0;
+    size_t end_ = 0;
+};
+
+/// httplib's server on such connections.
+class HttpServer final : public httplib::Server {
+  public:
+    explicit HttpServer(const ConnectionLimits& limits) : limits_(limits) {}
+
+    /// Listens at an address; port 0 means any. The port; 0 where it is not possible.
+    int bind(const std::string& host, int port);
+
+  private:
+    bool process_and_close_socket(socket_t socket) override;
+
+    ConnectionLimits limits_;
+};
+
+}  // namespace cake::server

@@ -1,0 +1,338 @@
+#include "server/http.hpp"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <format>
+#include <random>
+
+#include "server/answer.hpp"
+#include "server/page_parts.hpp"
+#include "server/slots.hpp"
+
+namespace cake::server {
+
+namespace {
+
+using httplib::Request;
+using httplib::Response;
+
+constexpr size_t kMostBodyBytes = size_t{32} << 20U;
+// How soon it is seen that a client has gone.
+constexpr std::chrono::milliseconds kLook(20);
+// A proxy, or the client, may give up on a stream that is silent while a long prompt is read.
+constexpr std::chrono::seconds kSilence(10);
+constexpr const char* kJson = "application/json";
+constexpr const char* kEvents = "text/event-stream";
+
+std::string text_of(const Json& json) {
+    return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+void send(Response& response, const ApiError& error) {
+    response.status = error.status;
+    if (error.retry_after.count() > 0) response.set_header("Retry-After", std::to_string(error.retry_after.count()));
+    response.set_content(to_json(error), kJson);
+}
+
+void send(Response& response, const Json& json) {
+    response.set_content(text_of(json), kJson);
+}
+
+/// An event of a stream.
+std::string event(const std::string& data) {
+    return "data: " + data + "\n\n";
+}
+
+ApiError error_of(const Refusal& refusal) {
+    constexpr int kInvalid = 400;
+    constexpr int kUnavailable = 503;
+    const bool busy = refusal.reason == Refusal::Reason::busy;
+    return {.status = busy ? kUnavailable : kInvalid,
+            .message = refusal.message,
+            .code = busy ? "overloaded" : "",
+            .retry_after = refusal.retry_after};
+}
+
+/// Compares in a time that does not tell how much of the key was right.
+bool same_key(std::string_view given, std::string_view key) {
+    size_t different = given.size() ^ key.size();
+    for (size_t i = 0; i < given.size(); i++)
+        different |= static_cast<unsigned char>(given[i]) ^ static_cast<unsigned char>(key[i % key.size()]);
+    return different == 0;
+}
+
+bool is_address(const std::string& host) {
+    in6_addr address{};
+    return inet_pton(AF_INET, host.c_str(), &address) == 1 || inet_pton(AF_INET6, host.c_str(), &address) == 1;
+}
+
+bool is_loopback(const std::string& host) {
+    return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
+/// The host of "host:port", without the brackets of an IPv6 address.
+std::string host_of(std::string_view authority) {
+    if (authority.starts_with('[')) return std::string(authority.substr(1, authority.find(']') - 1));
+    return std::string(authority.substr(0, authority.find(':')));
+}
+
+std::string new_id(bool chat) {
+    static std::atomic<uint64_t> next{std::random_device{}()};
+    static const uint64_t salt = (uint64_t{std::random_device{}()} << 32U) | std::random_device{}();
+    std::mt19937_64 random(salt + next.fetch_add(1));
+    return std::format("{}-{:016x}{:016x}", chat ? "chatcmpl" : "cmpl", random(), random());
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ApiServer>> ApiServer::start(const Engine& engine, const ServerOptions& options) {
+    auto scheduler = Scheduler::start(engine, options.scheduler);
+    if (!scheduler) return std::unexpected(scheduler.error());
+    std::unique_ptr<ApiServer> server(new ApiServer(engine, options, std::move(*scheduler)));
+    server->port_ = server->http_.bind(options.host, options.port);
+    if (server->port_ == 0) {
+        return fail(std::format("cannot listen at {} port {}: is the port taken, or not yours? --port names another",
+                                options.host, options.port));
+    }
+    server->listener_ = std::thread([raw = server.get()] { raw->http_.listen_after_bind(); });
+    server->http_.wait_until_ready();
+    return server;
+}
+
+ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::unique_ptr<Scheduler> scheduler)
+    : engine_(engine),
+      options_(options),
+      model_(std::filesystem::path(engine.info().path).stem().string()),
+      scheduler_(std::move(scheduler)),
+      http_(options.limits) {
+    // A thread for each connection; those that wait for an answer hold theirs.
+    const auto n_requests = static_cast<size_t>(options.scheduler.pool.n_parallel + options.scheduler.n_queue);
+    http_.new_task_queue = [n_requests] {
+        constexpr size_t kFirst = 4;
+        constexpr size_t kOthers = 32;  // health checks, the page, connections that idle
+        return new httplib::ThreadPool(kFirst, n_requests + kOthers, n_requests + kOthers);
+    };
+    http_.set_payload_max_length(kMostBodyBytes);
+    http_.set_tcp_nodelay(true);
+    http_.set_pre_routing_handler([this](const Request& request, Response& response) {
+        return let_in(request, response) ? httplib::Server::HandlerResponse::Unhandled
+                                         : httplib::Server::HandlerResponse::Handled;
+    });
+    http_.set_error_handler([](const Request& request, Response& response) {
+        if (!response.body.empty()) return;
+        constexpr int kNotFound = 404;
+        constexpr int kTooLarge = 413;
+        const auto message = response.status == kNotFound
+                                 ? std::format("there is nothing at {} {}", excerpt(request.method), excerpt(request.path))
+                             : response.status == kTooLarge
+                                 ? std::format("the body is larger than {} MiB", kMostBodyBytes >> 20U)
+                                 : std::format("the request cannot be understood ({})",
+                                               httplib::status_message(response.status));
+        send(response, ApiError{.status = response.status, .message = message});
+    });
+    http_.set_exception_handler([](const Request&, Response& response, const std::exception_ptr& thrown) {
+        constexpr int kFailed = 500;
+        std::string what = "unexpected";
+        try {
+            std::rethrow_exception(thrown);
+        } catch (const std::bad_alloc&) {
+            what = "memory ran out: a shorter request needs less";
+        } catch (const std::exception& error) {
+            what = std::format("unexpected: {}", error.what());
+        }
+        send(response, ApiError{.status = kFailed, .message = what});
+    });
+    http_.set_logger([this](const Request& request, const Response& response) {
+        const auto& route = request.matched_route;
+        metrics_.add_request(route.empty() ? "other" : route, response.status);
+    });
+    add_routes();
+    add_pages();
+}
+
+ApiServer::~ApiServer() {
+    scheduler_->end_all();
+    http_.stop();
+    if (listener_.joinable()) listener_.join();
+}
+
+void ApiServer::close() {
+    closing_ = true;
+    scheduler_->close();
+}
+
+RequestContext ApiServer::context() const {
+    return {.engine = engine_,
+            .sequence = scheduler_->pool().sequence(),
+            .sampling = options_.sampling,
+            .most_choices = options_.scheduler.pool.n_parallel,
+            .n_ctx = scheduler_->pool().n_ctx(),
+            .chat_template = options_.chat_template};
+}
+
+/// What is refused before a body is read.
+bool ApiServer::let_in(const Request& request, Response& response) {
+    const auto checked = check(request);
+    if (checked) return true;
+    response.set_header("Connection", "close");  // what the body would say is still on its way
+    send(response, checked.error());
+    return false;
+}
+
+ApiResult<void> ApiServer::check(const Request& request) const {
+    constexpr int kUnauthorized = 401;
+    constexpr int kForbidden = 403;
+    constexpr int kUnsupported = 415;
+    const auto host = request.get_header_value("Host");
+    // A page of somebody else in the user's browser: its origin is another, or its name points here.
+    const auto origin = request.get_header_value("Origin");
+    const bool foreign = !origin.empty() && origin != "http://" + host && origin != "https://" + host;
+    const auto name = host_of(host);
+    const bool renamed = is_loopback(options_.host) && options_.api_key.empty() && !name.empty() &&
+                         name != "localhost" && !is_address(name);
+    if (foreign || renamed) {
+        return std::unexpected(
+            ApiError{.status = kForbidden,
+                     .message = "requests of other sites are not answered: open the server by its own address"});
+    }
+    const auto encoding = request.get_header_value("Content-Encoding");
+    if (!encoding.empty() && encoding != "identity") {
+        return std::unexpected(ApiError{.status = kUnsupported,
+                                        .message = "compressed bodies are not read: send it without Content-Encoding"});
+    }
+    const bool open = request.path == "/" || request.path == "/page.css" || request.path == "/page.js" ||
+                      request.path == "/health";
+    if (options_.api_key.empty() || open) return {};
+    constexpr std::string_view kScheme = "Bearer ";
+    const auto authorization = request.get_header_value("Authorization");
+    if (authorization.starts_with(kScheme) &&
+        same_key(std::string_view(authorization).substr(kScheme.size()), options_.api_key))
+        return {};
+    return std::unexpected(ApiError{.status = kUnauthorized,
+                                    .message = "the API key is missing or wrong: send it as Authorization: Bearer KEY",
+                                    .code = "invalid_api_key"});
+}
+
+void ApiServer::add_routes() {
+    http_.Post("/v1/chat/completions",
+               [this](const Request& request, Response& response) { complete(request, response, true); });
+    http_.Post("/v1/completions",
+               [this](const Request& request, Response& response) { complete(request, response, false); });
+    const auto models = [this] {
+        const auto& info = engine_.info();
+        return Json{{"id", model_},
+                    {"object", "model"},
+                    {"created", 0},
+                    {"owned_by", "cake"},
+                    {"meta", {{"n_ctx", scheduler_->pool().n_ctx()}, {"n_ctx_train", info.n_ctx_train},
+                              {"n_vocab", info.n_vocab}, {"n_params", info.n_params}, {"n_layer", info.n_layer}}}};
+    };
+    http_.Get("/v1/models", [models](const Request&, Response& response) {
+        send(response, Json{{"object", "list"}, {"data", Json::array({models()})}});
+    });
+    http_.Get("/v1/models/:model", [this, models](const Request& request, Response& response) {
+        constexpr int kNotFound = 404;
+        const auto& name = request.path_params.at("model");
+        if (name == model_) return send(response, models());
+        send(response, ApiError{.status = kNotFound,
+                                .message = std::format("there is no model \"{}\" here; there is \"{}\"", excerpt(name), model_),
+                                .code = "model_not_found"});
+    });
+    http_.Post("/tokenize", [this](const Request& request, Response& response) {
+        const auto read = read_tokenize_request(engine_, request.body);
+        if (!read) return send(response, read.error());
+        Json body{{"tokens", read->tokens}};
+        if (read->with_pieces) body["pieces"] = pieces_json(engine_, read->tokens);
+        send(response, body);
+    });
+    http_.Post("/detokenize", [this](const Request& request, Response& response) {
+        const auto tokens = read_detokenize_request(engine_, request.body);
+        if (!tokens) return send(response, tokens.error());
+        std::string text;
+        for (const Token token : *tokens) text += engine_.piece(token);
+        send(response, Json{{"content", to_utf8(text)}});
+    });
+    http_.Get("/health", [this](const Request&, Response& response) {
+        constexpr int kUnavailable = 503;
+        if (closing_)
+            return send(response, ApiError{.status = kUnavailable, .message = "the server is being stopped"});
+        send(response, Json{{"status", "ok"}});
+    });
+    http_.Get("/metrics", [this](const Request&, Response& response) {
+        response.set_content(metrics_.text(scheduler_->report()), "text/plain; version=0.0.4");
+    });
+    http_.Get("/slots", [this](const Request&, Response& response) {
+        const auto slots = scheduler_->slots();
+        send(response, slots_json(engine_, slots, scheduler_->report()));
+    });
+    http_.Get("/slots/:id", [this](const Request& request, Response& response) {
+        constexpr int kNotFound = 404;
+        const auto slot = scheduler_->slot(request.path_params.at("id"));
+        if (slot) return send(response, slot_json(engine_, *slot, request.get_param_value("pieces") == "1"));
+        send(response, ApiError{.status = kNotFound, .message = "no request of that id is in memory any more"});
+    });
+}
+
+void ApiServer::add_pages() {
+    const auto add = [this](const char* path, std::string_view content, const char* type) {
+        http_.Get(path, [content, type](const Request&, Response& response) {
+            response.set_header("Content-Security-Policy",
+                                "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'");
+            response.set_header("X-Content-Type-Options", "nosniff");
+            response.set_header("Cache-Control", "no-cache");
+            response.set_content(content.data(), content.size(), type);
+        });
+    };
+    add("/", kPageHtml, "text/html; charset=utf-8");
+    add("/page.css", kPageCss, "text/css; charset=utf-8");
+    add("/page.js", kPageJs, "text/javascript; charset=utf-8");
+}
+
+void ApiServer::complete(const Request& request, Response& response, bool chat) {
+    auto read = chat ? read_chat_request(context(), request.body) : read_text_request(context(), request.body);
+    if (!read) return send(response, read.error());
+    read->generation.id = new_id(chat);
+    read->generation.client = request.remote_addr;
+    auto generation = scheduler_->submit(read->generation);
+    if (!generation) return send(response, error_of(generation.error()));
+    const bool stream = read->stream;
+    const auto answer = std::make_shared<Answer>(engine_, std::move(*read), model_, std::move(*generation), metrics_);
+    if (!stream) {
+        while (!answer->is_done() && !request.is_connection_closed()) answer->wait(kLook);
+        if (answer->error()) return send(response, *answer->error());
+        return send(response, answer->whole());
+    }
+    response.set_header("Cache-Control", "no-store");
+    response.set_header("X-Accel-Buffering", "no");
+    response.set_chunked_content_provider(
+        kEvents, [answer, &request, begun = false, last = std::chrono::steady_clock::now()](
+                     size_t, httplib::DataSink& sink) mutable {
+            std::string text;
+            const auto add = [&](const auto& chunks) {
+                for (const auto& chunk : chunks) text += event(text_of(chunk));
+            };
+            if (!begun) add(answer->opening());
+            begun = true;
+            while (text.empty()) {
+                if (request.is_connection_closed()) return false;
+                if (answer->wait(kLook)) add(answer->chunks());
+                if (answer->is_done()) break;
+                if (std::chrono::steady_clock::now() - last > kSilence) text += ": reading\n\n";
+            }
+            last = std::chrono::steady_clock::now();
+            if (answer->is_done()) {
+                if (answer->error())
+                    text += event(to_json(*answer->error()));
+                else if (const auto closing = answer->closing())
+                    text += event(text_of(*closing));
+                text += event("[DONE]");
+            }
+            if (!sink.write(text.data(), text.size())) return false;
+            if (answer->is_done()) sink.done();
+            return true;
+        });
+}
+
+}  // namespace cake::server

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "cake/engine.hpp"
+#include "engine/scheduler.hpp"
+#include "server/api_error.hpp"
+#include "server/connection.hpp"
+#include "server/metrics.hpp"
+#include "server/request.hpp"
+
+namespace cake::server {
+
+struct ServerOptions {
+    std::string host = "127.0.0.1";
+    int port = 8080;  // 0: any that is free
+    std::string api_key{};
+    std::string chat_template{};
+    SchedulerOptions scheduler;
+    SamplingOptions sampling;
+    ConnectionLimits limits;
+};
+
+/// The OpenAI API, and the page, over HTTP.
+class ApiServer {
+  public:
+    static Result<std::unique_ptr<ApiServer>> start(const Engine& engine, const ServerOptions& options);
+    ~ApiServer();
+
+    int port() const { return port_; }
+    const KvPool& pool() const { return scheduler_->pool(); }
+
+    /// From here on requests are refused; those that run go on.
+    void close();
+    bool is_busy() { return scheduler_->is_busy(); }
+
+  private:
+    ApiServer(const Engine& engine, const ServerOptions& options, std::unique_ptr<Scheduler> scheduler);
+
+    void add_routes();
+    void add_pages();
+    bool let_in(const httplib::Request& request, httplib::Response& response);
+    ApiResult<void> check(const httplib::Request& request) const;
+    void complete(const httplib::Request& request, httplib::Response& response, bool chat);
+    RequestContext context() const;
+
+    Engine engine_;
+    ServerOptions options_;
+    std::string model_;
+    std::unique_ptr<Scheduler> scheduler_;
+    Metrics metrics_;
+    std::atomic<bool> closing_ = false;
+    HttpServer http_;
+    int port_ = 0;
+    std::thread listener_;
+};
+
+}  // namespace cake::server

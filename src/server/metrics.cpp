@@ -1,0 +1,88 @@
+#include "server/metrics.hpp"
+
+#include <algorithm>
+#include <format>
+
+namespace cake::server {
+
+namespace {
+
+std::string heading(const std::string& name, const char* type, const char* help) {
+    return std::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
+}
+
+template <typename T>
+std::string metric(const std::string& name, const char* type, const char* help, T value) {
+    return heading(name, type, help) + std::format("{} {}\n", name, value);
+}
+
+}  // namespace
+
+void Histogram::add(double seconds) {
+    const auto* bound = std::ranges::lower_bound(kBounds, seconds);
+    if (bound != kBounds.end()) counts_[static_cast<size_t>(bound - kBounds.begin())]++;
+    count_++;
+    sum_ += seconds;
+}
+
+std::string Histogram::text(const std::string& name) const {
+    std::string text;
+    uint64_t n = 0;
+    for (size_t i = 0; i < kBounds.size(); i++) {
+        n += counts_[i];
+        text += std::format("{}_bucket{{le=\"{}\"}} {}\n", name, kBounds[i], n);
+    }
+    return text + std::format("{}_bucket{{le=\"+Inf\"}} {}\n{}_sum {}\n{}_count {}\n", name, count_, name, sum_, name,
+                              count_);
+}
+
+void Metrics::add_request(const std::string& route, int status) {
+    const std::scoped_lock lock(mutex_);
+    requests_[{route, status}]++;
+}
+
+void Metrics::add_prompt(int64_t n_tokens, int64_t n_cached) {
+    const std::scoped_lock lock(mutex_);
+    prompt_tokens_ += static_cast<uint64_t>(n_tokens);
+    cached_tokens_ += static_cast<uint64_t>(n_cached);
+}
+
+void Metrics::add_first_token(double seconds) {
+    const std::scoped_lock lock(mutex_);
+    generated_tokens_++;
+    first_token_.add(seconds);
+}
+
+void Metrics::add_next_token(double seconds) {
+    const std::scoped_lock lock(mutex_);
+    generated_tokens_++;
+    next_token_.add(seconds);
+}
+
+std::string Metrics::text(const PoolReport& pool) const {
+    const std::scoped_lock lock(mutex_);
+    std::string text = heading("cake_requests_total", "counter", "Requests by route and HTTP status.");
+    for (const auto& [key, n] : requests_)
+        text += std::format("cake_requests_total{{route=\"{}\",status=\"{}\"}} {}\n", key.first, key.second, n);
+    text += metric("cake_prompt_tokens_total", "counter", "Tokens of prompts, those in memory included.", prompt_tokens_);
+    text += metric("cake_cached_tokens_total", "counter", "Tokens of prompts that were in memory already.", cached_tokens_);
+    text += metric("cake_generated_tokens_total", "counter", "Tokens generated.", generated_tokens_);
+    text += metric("cake_evicted_tokens_total", "counter", "Tokens evicted, counted in each layer.", pool.n_evicted_tokens);
+    text += heading("cake_time_to_first_token_seconds", "histogram", "From a request's arrival to its first token.");
+    text += first_token_.text("cake_time_to_first_token_seconds");
+    text += heading("cake_time_between_tokens_seconds", "histogram", "From a token of an answer to its next.");
+    text += next_token_.text("cake_time_between_tokens_seconds");
+    text += metric("cake_requests_waiting", "gauge", "Requests in the queue.", pool.n_waiting);
+    text += metric("cake_requests_reading", "gauge", "Requests whose prompt is being read.", pool.n_reading);
+    text += metric("cake_requests_generating", "gauge", "Requests that generate.", pool.n_generating);
+    text += metric("cake_sequences_idle", "gauge", "Sequences kept in memory for a next turn.", pool.n_idle);
+    text += metric("cake_kv_bytes", "gauge", "K/V memory allocated now.", pool.kv_bytes_now);
+    text += metric("cake_kv_bytes_peak", "gauge", "The most K/V memory that was allocated at once.", pool.kv_bytes_peak);
+    text += metric("cake_kv_bytes_bound", "gauge", "K/V memory that is never exceeded.", pool.kv_bytes_bound);
+    text += metric("cake_hidden_bytes_peak", "gauge", "The most memory of hidden states at once.", pool.hidden_bytes_peak);
+    text += metric("cake_compute_bytes_peak", "gauge", "The most memory of intermediate results at once.",
+                   pool.compute_bytes_peak);
+    return text;
+}
+
+}  // namespace cake::server

@@ -1,0 +1,318 @@
+#include "server/request.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <format>
+
+#include "cake/token_stream.hpp"
+#include "server/body.hpp"
+#include "text/json_schema.hpp"
+
+namespace cake::server {
+
+namespace {
+
+constexpr size_t kMostText = size_t{64} << 20U;
+constexpr size_t kMostGrammar = size_t{64} << 10U;
+
+/// A conversation's messages as the model's template takes them.
+std::vector<ChatMessage> read_messages(Body& body) {
+    constexpr size_t kMostMessages = 10'000;
+    std::vector<ChatMessage> messages;
+    const Json* list = body.find("messages");
+    if (list == nullptr || !list->is_array() || list->empty() || list->size() > kMostMessages) {
+        body.wrong("messages", std::format("messages must be an array of 1 to {} messages", kMostMessages));
+        return messages;
+    }
+    for (size_t i = 0; i < list->size(); i++) {
+        const auto wrong = [&](std::string_view what) {
+            body.wrong("messages", std::format("messages[{}]{}", i, what));
+        };
+        const Json& message = (*list)[i];
+        if (!message.is_object() || !message.contains("role") || !message["role"].is_string()) {
+            wrong(" must be an object with a role and a content");
+            return messages;
+        }
+        std::string role = message["role"].get<std::string>();
+        if (role == "developer") role = "system";
+        if (role != "system" && role != "user" && role != "assistant") {
+            wrong(std::format(".role \"{}\" is not supported; system, developer, user and assistant are",
+                              excerpt(role)));
+            return messages;
+        }
+        for (const auto& field : message.items()) {
+            const bool empty = field.value().is_null() || (field.value().is_array() && field.value().empty());
+            if (field.key() == "role" || field.key() == "content" || field.key() == "name" || empty) continue;
+            wrong(std::format(".{} is not supported: leave it out", excerpt(field.key())));
+            return messages;
+        }
+        ChatMessage read{.role = std::move(role), .content = {}};
+        const auto content = message.find("content");
+        if (content != message.end() && content->is_string()) {
+            read.content = content->get<std::string>();
+        } else if (content != message.end() && content->is_array()) {
+            for (const auto& part : *content) {
+                const bool text = part.is_object() && part.value("type", Json()) == "text" && part.contains("text") &&
+                                  part["text"].is_string();
+                if (!text) {
+                    wrong(".content may hold parts of the type \"text\" alone");
+                    return messages;
+                }
+                read.content += part["text"].get<std::string>();
+            }
+        } else {
+            wrong(".content must be a string, or an array of text parts");
+            return messages;
+        }
+        messages.push_back(std::move(read));
+    }
+    return messages;
+}
+
+void read_stop(Body& body, std::vector<std::string>& stop) {
+    constexpr size_t kMostStops = 16;
+    constexpr size_t kMostBytes = 256;
+    const Json* value = body.find("stop");
+    if (value == nullptr) return;
+    const auto add = [&](const Json& text) {
+        if (!text.is_string()) return false;
+        stop.push_back(text.get<std::string>());
+        return !stop.back().empty() && stop.back().size() <= kMostBytes;
+    };
+    const bool list = value->is_array() && value->size() <= kMostStops;
+    if (list ? !std::ranges::all_of(*value, add) : !add(*value)) {
+        body.wrong("stop", std::format("stop must be a string of 1 to {} bytes, or an array of up to {} of them",
+                                       kMostBytes, kMostStops));
+    }
+}
+
+void read_logit_bias(Body& body, const Engine& engine, std::vector<LogitBias>& biases) {
+    constexpr size_t kMostBiases = 1024;
+    constexpr double kMostBias = 100;
+    const Json* value = body.find("logit_bias");
+    if (value == nullptr) return;
+    const auto wrong = [&] {
+        body.wrong("logit_bias",
+                   std::format("logit_bias must map up to {} token ids below {} to numbers from {} to {}", kMostBiases,
+                               engine.info().n_vocab, -kMostBias, kMostBias));
+    };
+    if (!value->is_object() || value->size() > kMostBiases) return wrong();
+    for (const auto& entry : value->items()) {
+        const auto& key = entry.key();
+        Token token = 0;
+        const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), token);
+        const bool good = error == std::errc() && end == key.data() + key.size() && token >= 0 &&
+                          token < engine.info().n_vocab && entry.value().is_number();
+        if (!good) return wrong();
+        const auto bias = entry.value().get<double>();
+        if (!(bias >= -kMostBias && bias <= kMostBias)) return wrong();
+        biases.push_back({.token = token, .bias = static_cast<float>(bias)});
+    }
+}
+
+void read_sampling(Body& body, const Engine& engine, SamplingOptions& sampling) {
+    const auto set = [&](const char* name, float& value, double least, double most) {
+        if (const auto number = body.number(name, least, most)) value = static_cast<float>(*number);
+    };
+    constexpr double kHottest = 100;
+    constexpr double kMostPenalty = 2;
+    set("temperature", sampling.temperature, 0, kHottest);
+    set("top_p", sampling.top_p, 0, 1);
+    set("min_p", sampling.min_p, 0, 1);
+    set("frequency_penalty", sampling.frequency_penalty, -kMostPenalty, kMostPenalty);
+    set("presence_penalty", sampling.presence_penalty, -kMostPenalty, kMostPenalty);
+    if (const auto top_k = body.integer("top_k", 0, 1 << 30)) sampling.top_k = static_cast<int32_t>(*top_k);
+    if (const auto seed = body.integer("seed", INT64_MIN, INT64_MAX)) sampling.seed = static_cast<uint32_t>(*seed);
+    read_logit_bias(body, engine, sampling.logit_bias);
+}
+
+/// `response_format` and `grammar`, as a grammar.
+std::string read_grammar(Body& body) {
+    auto grammar = body.text("grammar", kMostGrammar).value_or("");
+    const Json* format = body.find("response_format");
+    if (format == nullptr) return grammar;
+    const auto type = format->is_object() ? format->value("type", Json()) : Json();
+    if (type == "text") return grammar;
+    if (!grammar.empty()) {
+        body.wrong("grammar", "grammar and response_format exclude each other: leave one of them out");
+        return {};
+    }
+    if (type == "json_object") return grammar_of_any_json_object();
+    if (type != "json_schema" || !format->contains("json_schema") || !(*format)["json_schema"].is_object() ||
+        !(*format)["json_schema"].contains("schema")) {
+        body.wrong("response_format",
+                   "response_format must be {\"type\": \"text\"}, {\"type\": \"json_object\"}, or "
+                   "{\"type\": \"json_schema\", \"json_schema\": {\"schema\": …}}");
+        return {};
+    }
+    auto made = grammar_of_schema((*format)["json_schema"]["schema"].dump());
+    if (!made) {
+        body.wrong("response_format", "response_format.json_schema.schema: " + made.error().message);
+        return {};
+    }
+    return std::move(*made);
+}
+
+/// Fields of both kinds of requests.
+void read_common(Body& body, const RequestContext& context, CompletionRequest& request) {
+    auto& generation = request.generation;
+    request.stream = body.flag("stream").value_or(false);
+    if (const Json* options = body.find("stream_options")) {
+        if (!options->is_object() || (options->contains("include_usage") && !(*options)["include_usage"].is_boolean()))
+            body.wrong("stream_options", "stream_options must be an object with include_usage, true or false");
+        else
+            request.include_usage = options->value("include_usage", false);
+    }
+    read_stop(body, request.stop);
+    generation.sampling = context.sampling;
+    read_sampling(body, context.engine, generation.sampling);
+    generation.grammar = read_grammar(body);
+    if (const auto n = body.integer("n", 1, context.most_choices)) generation.n_choices = static_cast<int32_t>(*n);
+    generation.ignore_eos = body.flag("ignore_eos").value_or(false);
+    generation.reuse = body.flag("cache_prompt").value_or(true);
+    generation.sequence = context.sequence;
+    constexpr size_t kMostName = 256;
+    const auto policy = body.text("policy", kMostName);
+    const auto budget = body.integer("kv_budget", 1, int64_t{1} << 31);
+    if (policy && *policy != generation.sequence.policy) {
+        generation.sequence.policy = *policy;
+        generation.sequence.scorer = generation.sequence.allocator = {};
+        if (*policy == "full") generation.sequence.budget.reset();
+    }
+    if (budget) generation.sequence.budget = TokensPerLayer{*budget};
+    if (body.good()) {
+        if (auto valid = validate(generation.sequence); !valid)
+            body.wrong(policy ? "policy" : "kv_budget", valid.error().message);
+    }
+    body.ignore({"model", "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key",
+                 "prompt_cache_retention", "parallel_tool_calls", "reasoning_effort", "verbosity"});
+}
+
+std::optional<int64_t> read_limit(Body& body, const char* name, const RequestContext& context) {
+    return body.integer(name, 0, std::max<int64_t>(context.n_ctx, int64_t{1} << 31));
+}
+
+ApiResult<std::vector<Token>> tokens_of(const Engine& engine, std::string_view text, const char* field) {
+    auto tokens = TokenStream::whole(engine, text, false);
+    if (!tokens) return invalid(tokens.error().message, field);
+    if (tokens->empty()) return invalid("there is nothing to read: the prompt holds no token", field);
+    return std::move(*tokens);
+}
+
+std::optional<std::vector<Token>> token_list(const Json& list, const Engine& engine) {
+    std::vector<Token> tokens;
+    for (const auto& item : list) {
+        if (!item.is_number_unsigned()) return std::nullopt;
+        const auto token = item.get<uint64_t>();
+        if (token >= static_cast<uint64_t>(engine.info().n_vocab)) return std::nullopt;
+        tokens.push_back(static_cast<Token>(token));
+    }
+    return tokens;
+}
+
+/// A text, an array with one text, or an array of tokens.
+ApiResult<std::vector<Token>> read_prompt(Body& body, const Engine& engine, std::string* text) {
+    const Json* value = body.find("prompt");
+    const Json* single = value;
+    if (value != nullptr && value->is_array() && value->size() == 1 && !(*value)[0].is_number()) single = &(*value)[0];
+    if (single != nullptr && single->is_string()) {
+        if (text != nullptr) *text = single->get<std::string>();
+        return tokens_of(engine, single->get_ref<const std::string&>(), "prompt");
+    }
+    if (single != nullptr && single->is_array() && !single->empty()) {
+        if (auto tokens = token_list(*single, engine)) {
+            if (text != nullptr)
+                for (const Token token : *tokens) *text += engine.piece(token);
+            return std::move(*tokens);
+        }
+    }
+    return invalid(std::format("prompt must be one text, or one array of tokens below {}", engine.info().n_vocab),
+                   "prompt");
+}
+
+}  // namespace
+
+ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, std::string_view text) {
+    auto body = Body::parse(text);
+    if (!body) return std::unexpected(body.error());
+    CompletionRequest request{.chat = true};
+    const auto messages = read_messages(*body);
+    read_common(*body, context, request);
+    auto& generation = request.generation;
+    const auto old_limit = read_limit(*body, "max_tokens", context);
+    const auto limit = read_limit(*body, "max_completion_tokens", context);
+    generation.max_tokens = limit.value_or(old_limit.value_or(-1));
+    constexpr int64_t kMostLikeliest = 20;
+    const bool logprobs = body->flag("logprobs").value_or(false);
+    const auto top = body->integer("top_logprobs", 0, kMostLikeliest);
+    if (top && !logprobs) body->wrong("top_logprobs", "top_logprobs needs logprobs to be true");
+    if (logprobs) generation.n_logprobs = static_cast<int32_t>(top.value_or(0));
+    body->unsupported("tools", {Json::array()});
+    body->unsupported("functions", {Json::array()});
+    body->unsupported("tool_choice", {"none", "auto"});
+    body->unsupported("function_call", {"none", "auto"});
+    body->unsupported("modalities", {Json::array({"text"})});
+    body->unsupported("audio", {});
+    body->unsupported("prediction", {});
+    body->unsupported("web_search_options", {});
+    if (auto read = body->finish(); !read) return std::unexpected(read.error());
+
+    const auto prompt = context.engine.chat_prompt(messages, true, context.chat_template);
+    if (!prompt) return invalid(prompt.error().message, "messages");
+    auto tokens = tokens_of(context.engine, *prompt, "messages");
+    if (!tokens) return std::unexpected(tokens.error());
+    generation.prompt = std::move(*tokens);
+    return request;
+}
+
+ApiResult<CompletionRequest> read_text_request(const RequestContext& context, std::string_view text) {
+    auto body = Body::parse(text);
+    if (!body) return std::unexpected(body.error());
+    CompletionRequest request;
+    read_common(*body, context, request);
+    auto& generation = request.generation;
+    constexpr int64_t kUsualLimit = 16;
+    constexpr int64_t kMostLikeliest = 5;
+    generation.max_tokens = read_limit(*body, "max_tokens", context).value_or(kUsualLimit);
+    if (const auto n = body->integer("logprobs", 0, kMostLikeliest)) generation.n_logprobs = static_cast<int32_t>(*n);
+    const bool echo = body->flag("echo").value_or(false);
+    if (echo && generation.n_logprobs >= 0)
+        body->wrong("echo", "echo with logprobs is not supported: the prompt's own are not kept");
+    if (const auto best_of = body->integer("best_of", 1, context.most_choices);
+        best_of && *best_of != generation.n_choices)
+        body->wrong("best_of", "best_of is not supported beyond n: leave it out");
+    body->unsupported("suffix", {""});
+    auto prompt = read_prompt(*body, context.engine, echo ? &request.echo : nullptr);
+    if (auto read = body->finish(); !read) return std::unexpected(read.error());
+    if (!prompt) return std::unexpected(prompt.error());
+    generation.prompt = std::move(*prompt);
+    return request;
+}
+
+ApiResult<TokenizeRequest> read_tokenize_request(const Engine& engine, std::string_view text) {
+    auto body = Body::parse(text);
+    if (!body) return std::unexpected(body.error());
+    const auto content = body->text("content", kMostText);
+    if (!content) body->wrong("content", "content must be a text");
+    const bool add_special = body->flag("add_special").value_or(false);
+    const bool with_pieces = body->flag("with_pieces").value_or(false);
+    body->ignore({"model"});
+    if (auto read = body->finish(); !read) return std::unexpected(read.error());
+    auto tokens = add_special ? engine.tokenize(*content) : TokenStream::whole(engine, *content, true);
+    if (!tokens) return invalid(tokens.error().message, "content");
+    return TokenizeRequest{.tokens = std::move(*tokens), .with_pieces = with_pieces};
+}
+
+ApiResult<std::vector<Token>> read_detokenize_request(const Engine& engine, std::string_view text) {
+    auto body = Body::parse(text);
+    if (!body) return std::unexpected(body.error());
+    const Json* list = body->find("tokens");
+    auto tokens = list != nullptr && list->is_array() ? token_list(*list, engine) : std::nullopt;
+    if (!tokens)
+        body->wrong("tokens", std::format("tokens must be an array of tokens below {}", engine.info().n_vocab));
+    body->ignore({"model"});
+    if (auto read = body->finish(); !read) return std::unexpected(read.error());
+    return std::move(*tokens);
+}
+
+}  // namespace cake::server

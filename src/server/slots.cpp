@@ -1,0 +1,79 @@
+#include "server/slots.hpp"
+
+#include "server/answer_text.hpp"
+
+namespace cake::server {
+
+namespace {
+
+const char* name_of(SlotState state) {
+    switch (state) {
+        case SlotState::queued:
+            return "queued";
+        case SlotState::reading:
+            return "reading";
+        case SlotState::generating:
+            return "generating";
+        case SlotState::idle:
+            break;
+    }
+    return "idle";
+}
+
+Json optional(const std::optional<double>& number) {
+    return number ? Json(*number) : Json();
+}
+
+}  // namespace
+
+Json pieces_json(const Engine& engine, std::span<const Token> tokens) {
+    auto pieces = Json::array();
+    AnswerText text({});
+    for (const Token token : tokens) pieces.push_back(text.add(engine.piece(token)));
+    if (!pieces.empty()) pieces.back() = pieces.back().get<std::string>() + text.finish();
+    return pieces;
+}
+
+Json slot_json(const Engine& engine, const SlotReport& report, bool pieces) {
+    auto layers = Json::array();
+    for (size_t i = 0; i < report.layers.size(); i++) {
+        const auto& layer = report.layers[i];
+        layers.push_back({{"layer", i},
+                          {"dispersion", optional(layer.dispersion)},
+                          {"shift", optional(layer.shift)},
+                          {"preference", optional(layer.preference)},
+                          {"budget", layer.budget},
+                          {"window", layer.window},
+                          {"kept", layer.kept}});
+    }
+    Json slot{{"id", report.id},
+              {"state", name_of(report.state)},
+              {"queue_position", report.queue_position},
+              {"prompt_tokens", report.n_prompt},
+              {"read_tokens", report.n_read},
+              {"cached_tokens", report.n_cached},
+              {"generated_tokens", report.n_generated},
+              {"policy", report.policy},
+              {"n_layer", engine.info().n_layer},
+              {"kv",
+               {{"budget_tokens_per_layer", report.memory.budget_tokens_per_layer},
+                {"bytes_now", report.memory.kv_bytes_now},
+                {"bytes_allocated", report.memory.kv_bytes_allocated},
+                {"bytes_full_cache", report.memory.kv_bytes_full_cache}}},
+              {"layers", std::move(layers)}};
+    if (!report.held.empty()) slot["held"] = report.held;
+    if (pieces) slot["pieces"] = pieces_json(engine, report.tokens);
+    return slot;
+}
+
+Json slots_json(const Engine& engine, std::span<const SlotReport> reports, const PoolReport& pool) {
+    auto slots = Json::array();
+    for (const auto& report : reports) slots.push_back(slot_json(engine, report, false));
+    return {{"slots", std::move(slots)},
+            {"kv",
+             {{"bytes_bound", pool.kv_bytes_bound},
+              {"bytes_now", pool.kv_bytes_now},
+              {"bytes_peak", pool.kv_bytes_peak}}}};
+}
+
+}  // namespace cake::server

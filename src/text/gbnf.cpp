@@ -1,0 +1,391 @@
+#include "text/gbnf.hpp"
+
+#include <algorithm>
+#include <format>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "text/utf8.hpp"
+
+namespace cake {
+
+namespace {
+
+constexpr uint32_t kDeepest = 32;
+constexpr uint32_t kMostTimes = 256;
+constexpr uint32_t kMostNestedTimes = 4096;
+// Of the rules with their repetitions written out: about 30 MB in libllama.
+constexpr size_t kMostWrittenOut = 100'000;
+constexpr size_t kMostSymbols = 500'000;
+constexpr uint32_t kLastCharacter = 0x10FFFF;
+
+bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+bool is_of_a_name(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit(c) || c == '-';
+}
+
+std::vector<Bnf::Range> all_but(std::vector<Bnf::Range> ranges) {
+    std::ranges::sort(ranges, {}, &Bnf::Range::first);
+    std::vector<Bnf::Range> result;
+    uint32_t next = 0;
+    for (const auto& range : ranges) {
+        if (range.first > next) result.push_back({.first = next, .last = range.first - 1});
+        next = std::max(next, range.last + 1);
+    }
+    if (next <= kLastCharacter) result.push_back({.first = next, .last = kLastCharacter});
+    return result;
+}
+
+class Parser {
+  public:
+    Parser(std::string_view text, size_t most_rules) : text_(text), most_rules_(most_rules) {}
+
+    Result<Bnf> parse() {
+        skip_space(true);
+        while (at_ < text_.size()) {
+            if (!rule()) return std::unexpected(*error_);
+        }
+        const auto root = rules_by_name_.find("root");
+        if (root == rules_by_name_.end()) return fail("the grammar has no rule \"root\", with which every text begins");
+        bnf_.root = root->second;
+        for (const auto& rule : bnf_.rules) {
+            if (rule.alternatives.empty())
+                return fail(std::format("the grammar's rule \"{}\" is used and not defined", shown(rule.name)));
+        }
+        return std::move(bnf_);
+    }
+
+  private:
+    using Sequence = std::vector<Bnf::Symbol>;
+
+    /// What stands last in a sequence and can be repeated.
+    struct Last {
+        size_t begin = 0;
+        uint64_t n_times = 1;  // the repetitions in it, multiplied
+    };
+
+    static std::string_view shown(std::string_view name) { return first_characters(name, 60); }
+
+    bool wrong(std::string_view sentence) {
+        const auto line = 1 + std::ranges::count(text_.substr(0, at_), '\n');
+        error_ = Error{std::format("the grammar's line {}: {}", line, sentence)};
+        return false;
+    }
+
+    char peek(size_t ahead = 0) const { return at_ + ahead < text_.size() ? text_[at_ + ahead] : '\0'; }
+
+    void skip_space(bool lines) {
+        for (;;) {
+            const char c = peek();
+            if (c == '#') {
+                while (at_ < text_.size() && peek() != '\n' && peek() != '\r') at_++;
+            } else if (c == ' ' || c == '\t' || (lines && (c == '\n' || c == '\r'))) {
+                at_++;
+            } else {
+                return;
+            }
+        }
+    }
+
+    std::string_view name() {
+        const size_t begin = at_;
+        while (is_of_a_name(peek())) at_++;
+        return text_.substr(begin, at_ - begin);
+    }
+
+    bool add_rule(std::string name, uint32_t& id) {
+        if (bnf_.rules.size() >= kMostWrittenOut)
+            return wrong("the grammar is too large once its repetitions are written out: make them smaller");
+        id = static_cast<uint32_t>(bnf_.rules.size());
+        bnf_.rules.push_back({.name = std::move(name), .alternatives = {}});
+        return true;
+    }
+
+    bool rule_named(std::string_view name, uint32_t& id) {
+        if (const auto found = rules_by_name_.find(name); found != rules_by_name_.end()) {
+            id = found->second;
+            return true;
+        }
+        if (rules_by_name_.size() >= most_rules_)
+            return wrong(std::format("a grammar of more than {} rules is not accepted", most_rules_));
+        if (!add_rule(std::string(name), id)) return false;
+        rules_by_name_.emplace(name, id);
+        return true;
+    }
+
+    bool rule() {
+        const auto its_name = name();
+        if (its_name.empty()) return wrong("a rule begins with its name, of letters, digits and hyphens");
+        skip_space(false);
+        if (!text_.substr(at_).starts_with("::="))
+            return wrong(std::format("behind the name \"{}\" stands no ::=", shown(its_name)));
+        at_ += 3;
+        skip_space(true);
+        uint32_t id = 0;
+        if (!rule_named(its_name, id)) return false;
+        if (!bnf_.rules[id].alternatives.empty())
+            return wrong(std::format("the rule \"{}\" is defined twice", shown(its_name)));
+        rule_name_ = its_name;
+        if (uint64_t n_times = 1; !alternatives(id, 0, n_times)) return false;
+        if (at_ < text_.size() && peek() != '\n' && peek() != '\r')
+            return wrong(std::format("a rule cannot go on with \"{}\"", first_characters(text_.substr(at_), 10)));
+        skip_space(true);
+        return true;
+    }
+
+    bool alternatives(uint32_t id, uint32_t depth, uint64_t& n_times) {
+        for (bool more = true; more;) {
+            Sequence sequence;
+            if (!read(sequence, depth, n_times) || !add_alternative(id, sequence)) return false;
+            more = peek() == '|';
+            if (more) {
+                at_++;
+                skip_space(true);
+            }
+        }
+        return true;
+    }
+
+    bool add_alternative(uint32_t id, const Sequence& sequence) {
+        if (!fits(sequence.size() + 1)) return false;
+        bnf_.rules[id].alternatives.push_back(static_cast<uint32_t>(bnf_.symbols.size()));
+        bnf_.symbols.insert(bnf_.symbols.end(), sequence.begin(), sequence.end());
+        bnf_.symbols.push_back({.kind = Bnf::Symbol::Kind::end, .value = 0});
+        return true;
+    }
+
+    bool fits(size_t n_more) {
+        if (bnf_.symbols.size() + n_more <= kMostSymbols) return true;
+        return wrong("the grammar is too large once its repetitions are written out: make them smaller");
+    }
+
+    bool read(Sequence& sequence, uint32_t depth, uint64_t& n_times) {
+        Last last;
+        for (;;) {
+            const char c = peek();
+            const size_t end = sequence.size();
+            bool good = true;
+            if (c == '"') {
+                last = {.begin = end};
+                good = literal(sequence);
+            } else if (c == '[') {
+                last = {.begin = end};
+                good = set(sequence);
+            } else if (c == '.') {
+                last = {.begin = end};
+                at_++;
+                add_set(sequence, {{.first = 0, .last = kLastCharacter}});
+            } else if (is_of_a_name(c)) {
+                last = {.begin = end};
+                uint32_t id = 0;
+                good = rule_named(name(), id);
+                sequence.push_back({.kind = Bnf::Symbol::Kind::rule, .value = id});
+            } else if (c == '(') {
+                last = {.begin = end};
+                good = group(sequence, depth, last.n_times);
+            } else if (c == '*' || c == '+' || c == '?' || c == '{') {
+                good = repetition(sequence, last);
+            } else if (c == '<' || c == '!') {
+                return wrong("tokens of the vocabulary (<…>) are not supported: write their text in quotes");
+            } else {
+                return true;
+            }
+            if (!good) return false;
+            n_times = std::max(n_times, last.n_times);
+            skip_space(depth > 0);
+        }
+    }
+
+    bool group(Sequence& sequence, uint32_t depth, uint64_t& n_times) {
+        if (depth == kDeepest)
+            return wrong(std::format("groups more than {} deep are not accepted: name the inner ones", kDeepest));
+        at_++;
+        skip_space(true);
+        uint32_t id = 0;
+        if (!add_rule(rule_name_, id) || !alternatives(id, depth + 1, n_times)) return false;
+        if (peek() != ')') return wrong("a group is not closed with )");
+        at_++;
+        sequence.push_back({.kind = Bnf::Symbol::Kind::rule, .value = id});
+        return true;
+    }
+
+    bool literal(Sequence& sequence) {
+        at_++;
+        while (peek() != '"') {
+            uint32_t value = 0;
+            if (!character(value, "a text in quotes")) return false;
+            if (value == 0) return wrong("no text can hold a zero byte");
+            sequence.push_back({.kind = Bnf::Symbol::Kind::character, .value = value});
+            if (!fits(sequence.size())) return false;
+        }
+        at_++;
+        return true;
+    }
+
+    bool set(Sequence& sequence) {
+        at_++;
+        const bool negated = peek() == '^';
+        if (negated) at_++;
+        std::vector<Bnf::Range> ranges;
+        while (peek() != ']') {
+            Bnf::Range range;
+            if (!character(range.first, "a set of characters")) return false;
+            range.last = range.first;
+            if (peek() == '-' && peek(1) != ']') {
+                at_++;
+                if (!character(range.last, "a set of characters")) return false;
+            }
+            if (range.last < range.first) return wrong("a range of characters goes from the smaller to the larger");
+            ranges.push_back(range);
+        }
+        at_++;
+        if (ranges.empty()) return wrong("a set of characters is empty");
+        if (negated) ranges = all_but(std::move(ranges));
+        if (ranges.empty()) return wrong("a set of characters leaves out every character");
+        add_set(sequence, std::move(ranges));
+        return true;
+    }
+
+    void add_set(Sequence& sequence, std::vector<Bnf::Range> ranges) {
+        sequence.push_back({.kind = Bnf::Symbol::Kind::set, .value = static_cast<uint32_t>(bnf_.sets.size())});
+        bnf_.sets.push_back(std::move(ranges));
+    }
+
+    bool character(uint32_t& value, std::string_view in) {
+        if (at_ >= text_.size()) return wrong(std::format("{} is not closed", in));
+        if (peek() != '\\') {
+            const auto read = utf8_character(text_, at_);
+            value = read.value;
+            at_ += std::max(read.n_bytes, 1U);
+            return true;
+        }
+        const char escape = peek(1);
+        at_ += 2;
+        switch (escape) {
+            case 'x': return hexadecimal(value, 2);
+            case 'u': return hexadecimal(value, 4);
+            case 'U': return hexadecimal(value, 8);
+            case 'n': value = '\n'; return true;
+            case 'r': value = '\r'; return true;
+            case 't': value = '\t'; return true;
+            case '\\':
+            case '"':
+            case '[':
+            case ']':
+            case '-': value = static_cast<unsigned char>(escape); return true;
+            default: break;
+        }
+        at_ = std::min(at_, text_.size());
+        return wrong("behind a backslash stands one of x u U n r t \\ \" [ ] -");
+    }
+
+    bool hexadecimal(uint32_t& value, size_t n_digits) {
+        constexpr std::string_view kDigits = "0123456789abcdef0123456789ABCDEF";
+        value = 0;
+        for (size_t i = 0; i < n_digits; i++) {
+            const auto digit = at_ < text_.size() ? kDigits.find(text_[at_]) : std::string_view::npos;
+            if (digit == std::string_view::npos)
+                return wrong(std::format("behind this escape stand {} hexadecimal digits", n_digits));
+            value = value * 16 + static_cast<uint32_t>(digit % 16);
+            at_++;
+        }
+        return value <= kLastCharacter || wrong("a character beyond U+10FFFF does not exist");
+    }
+
+    bool repetition(Sequence& sequence, Last& last) {
+        if (last.begin == sequence.size()) return wrong("there is nothing to repeat");
+        uint32_t least = peek() == '+' ? 1 : 0;
+        std::optional<uint32_t> most;
+        if (peek() == '?') most = 1;
+        if (peek() != '{') {
+            at_++;
+        } else if (!times(least, most)) {
+            return false;
+        }
+        last.n_times *= std::max(most.value_or(least), 1U);
+        if (last.n_times > kMostNestedTimes) {
+            return wrong(std::format("repetitions within each other come to more than {} together: make them smaller",
+                                     kMostNestedTimes));
+        }
+        return write_out(sequence, last.begin, least, most);
+    }
+
+    bool times(uint32_t& least, std::optional<uint32_t>& most) {
+        constexpr std::string_view kHow = "a repetition is written {2}, {2,} or {2,5}";
+        at_++;
+        skip_space(false);
+        if (!number(least)) return !error_ && wrong(kHow);
+        skip_space(false);
+        most = least;
+        if (peek() == ',') {
+            at_++;
+            skip_space(false);
+            most.reset();
+            if (uint32_t n = 0; number(n)) {
+                most = n;
+            } else if (error_) {
+                return false;
+            }
+            skip_space(false);
+        }
+        if (peek() != '}') return wrong(kHow);
+        at_++;
+        if (most && *most < least) return wrong("a repetition goes from the smaller number to the larger");
+        return true;
+    }
+
+    /// False, without an error, where no number stands.
+    bool number(uint32_t& value) {
+        if (!is_digit(peek())) return false;
+        value = 0;
+        while (is_digit(peek())) {
+            value = value * 10 + static_cast<uint32_t>(peek() - '0');
+            if (value > kMostTimes)
+                return wrong(std::format("a repetition of more than {} is not accepted", kMostTimes));
+            at_++;
+        }
+        return true;
+    }
+
+    /// S{2,4} is S S a, where a ::= S b | and b ::= S |; S{2,} is S S a, where a ::= S a |.
+    bool write_out(Sequence& sequence, size_t begin, uint32_t least, std::optional<uint32_t> most) {
+        const Sequence what(sequence.begin() + static_cast<ptrdiff_t>(begin), sequence.end());
+        if (!fits(what.size() * (most.value_or(least + 1) + 1))) return false;
+        sequence.resize(begin);
+        for (uint32_t i = 0; i < least; i++) sequence.insert(sequence.end(), what.begin(), what.end());
+
+        constexpr auto kRule = Bnf::Symbol::Kind::rule;
+        std::optional<uint32_t> next;
+        for (uint32_t i = 0; i < (most ? *most - least : 1); i++) {
+            uint32_t id = 0;
+            if (!add_rule(rule_name_, id)) return false;
+            Sequence once = what;
+            if (!most) once.push_back({.kind = kRule, .value = id});
+            if (next) once.push_back({.kind = kRule, .value = *next});
+            if (!add_alternative(id, once) || !add_alternative(id, {})) return false;
+            next = id;
+        }
+        if (next) sequence.push_back({.kind = kRule, .value = *next});
+        return true;
+    }
+
+    std::string_view text_;
+    size_t most_rules_;
+    size_t at_ = 0;
+    Bnf bnf_;
+    std::string rule_name_;  // the one that is read
+    std::map<std::string, uint32_t, std::less<>> rules_by_name_;
+    std::optional<Error> error_;
+};
+
+}  // namespace
+
+Result<Bnf> parse_gbnf(std::string_view text, size_t most_rules) {
+    return Parser(text, most_rules).parse();
+}
+
+}  // namespace cake

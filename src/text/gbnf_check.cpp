@@ -1,0 +1,197 @@
+#include "text/gbnf_check.hpp"
+
+#include <algorithm>
+#include <format>
+#include <optional>
+#include <utility>
+
+#include "text/gbnf_readings.hpp"
+#include "text/utf8.hpp"
+
+namespace cake {
+
+namespace {
+
+using Kind = Bnf::Symbol::Kind;
+
+// Each of these is gone through for each token of the vocabulary.
+constexpr uint32_t kMostWays = 4096;
+constexpr uint32_t kWaysOfCharacter = 2;
+
+std::string shown(const Bnf& bnf, uint32_t rule) {
+    return std::format("the grammar's rule \"{}\"", first_characters(bnf.rules[rule].name, 60));
+}
+
+/// For each rule, whether it has an alternative all of whose rules are such rules again, and which has no characters
+/// where `with_characters` is false. With: the rules that come to an end. Without: those that may be empty.
+std::vector<bool> least_set(const Bnf& bnf, bool with_characters) {
+    struct Alternative {
+        uint32_t rule = 0;
+        uint32_t n_open = 0;  // rules in it that are not known to be in the set
+    };
+    std::vector<Alternative> alternatives;
+    std::vector<std::vector<uint32_t>> users(bnf.rules.size());  // the alternatives that a rule stands in
+    std::vector<bool> is_in(bnf.rules.size());
+    std::vector<uint32_t> found;
+    const auto add = [&](uint32_t rule) {
+        if (is_in[rule]) return;
+        is_in[rule] = true;
+        found.push_back(rule);
+    };
+    for (uint32_t rule = 0; rule < bnf.rules.size(); rule++) {
+        for (const uint32_t begin : bnf.rules[rule].alternatives) {
+            bool possible = true;
+            Alternative alternative{.rule = rule, .n_open = 0};
+            for (uint32_t i = begin; bnf.symbols[i].kind != Kind::end; i++) {
+                if (bnf.symbols[i].kind != Kind::rule) {
+                    possible = possible && with_characters;
+                    continue;
+                }
+                users[bnf.symbols[i].value].push_back(static_cast<uint32_t>(alternatives.size()));
+                alternative.n_open++;
+            }
+            if (possible && alternative.n_open == 0) add(rule);
+            if (!possible) alternative.n_open += static_cast<uint32_t>(bnf.symbols.size());  // never reaches 0
+            alternatives.push_back(alternative);
+        }
+    }
+    while (!found.empty()) {
+        const uint32_t rule = found.back();
+        found.pop_back();
+        for (const uint32_t user : users[rule]) {
+            if (--alternatives[user].n_open == 0) add(alternatives[user].rule);
+        }
+    }
+    return is_in;
+}
+
+/// What a text of a rule can begin with.
+struct Beginnings {
+    std::vector<uint32_t> rules;
+    uint32_t n_characters = 0;
+};
+
+std::vector<Beginnings> beginnings_of(const Bnf& bnf, const std::vector<bool>& may_be_empty) {
+    std::vector<Beginnings> result(bnf.rules.size());
+    for (uint32_t rule = 0; rule < bnf.rules.size(); rule++) {
+        for (const uint32_t begin : bnf.rules[rule].alternatives) {
+            for (uint32_t i = begin; bnf.symbols[i].kind != Kind::end; i++) {
+                if (bnf.symbols[i].kind != Kind::rule) {
+                    result[rule].n_characters++;
+                    break;
+                }
+                const uint32_t first = bnf.symbols[i].value;
+                // a ::= b a |, what ("x"*)* is: the same reading again, which libllama knows.
+                const bool same_again = first == rule && i > begin && bnf.symbols[i + 1].kind == Kind::end;
+                if (!same_again) result[rule].rules.push_back(first);
+                if (!may_be_empty[first]) break;
+            }
+        }
+    }
+    return result;
+}
+
+uint32_t sum(uint32_t a, uint32_t b) {
+    return std::min(a + b, kMostWays + 1);
+}
+
+/// What it costs to find all that a text of each rule can begin with: the rules on the way, and the characters twice; at
+/// most kMostWays + 1. It has no end where a rule begins with itself.
+class Ways {
+  public:
+    explicit Ways(const std::vector<Beginnings>& beginnings) : beginnings_(beginnings), ways_(beginnings.size(), 1) {
+        std::vector<std::vector<uint32_t>> users(beginnings.size());
+        std::vector<size_t> n_open(beginnings.size());
+        std::vector<uint32_t> ready;
+        for (uint32_t rule = 0; rule < beginnings.size(); rule++) {
+            for (const uint32_t first : beginnings[rule].rules) users[first].push_back(rule);
+            n_open[rule] = beginnings[rule].rules.size();
+            if (n_open[rule] == 0) ready.push_back(rule);
+        }
+        std::vector<bool> done(beginnings.size());
+        while (!ready.empty()) {
+            const uint32_t rule = ready.back();
+            ready.pop_back();
+            done[rule] = true;
+            ways_[rule] = sum(1, kWaysOfCharacter * std::min(beginnings[rule].n_characters, kMostWays));
+            for (const uint32_t first : beginnings[rule].rules) ways_[rule] = sum(ways_[rule], ways_[first]);
+            for (const uint32_t user : users[rule]) {
+                if (--n_open[user] == 0) ready.push_back(user);
+            }
+        }
+        const auto left = std::ranges::find(done, false);
+        if (left != done.end()) find_circle(static_cast<uint32_t>(left - done.begin()), done);
+    }
+
+    std::optional<uint32_t> in_circle() const { return in_circle_; }
+    uint32_t operator[](uint32_t rule) const { return ways_[rule]; }
+
+  private:
+    /// Of the rules that are not done each begins with another such rule: on the way along them one comes again.
+    void find_circle(uint32_t rule, const std::vector<bool>& done) {
+        std::vector<bool> seen(done.size());
+        while (!seen[rule]) {
+            seen[rule] = true;
+            rule = *std::ranges::find_if(beginnings_[rule].rules, [&](uint32_t first) { return !done[first]; });
+        }
+        in_circle_ = rule;
+    }
+
+    const std::vector<Beginnings>& beginnings_;
+    std::vector<uint32_t> ways_;
+    std::optional<uint32_t> in_circle_;
+};
+
+/// The most ways to go on from any place within a rule.
+Result<uint32_t> most_ways(const Bnf& bnf, const Ways& ways, const std::vector<bool>& may_be_empty) {
+    uint32_t most = 0;
+    for (uint32_t rule = 0; rule < bnf.rules.size(); rule++) {
+        most = std::max(most, ways[rule]);
+        for (const uint32_t begin : bnf.rules[rule].alternatives) {
+            uint32_t end = begin;
+            while (bnf.symbols[end].kind != Kind::end) end++;
+            uint32_t behind = 0;
+            for (uint32_t i = end; i-- > begin;) {
+                const auto symbol = bnf.symbols[i];
+                const bool is_rule = symbol.kind == Kind::rule;
+                const bool skipped = is_rule && may_be_empty[symbol.value];
+                behind = sum(is_rule ? ways[symbol.value] : kWaysOfCharacter, skipped ? behind : 0);
+                most = std::max(most, behind);
+            }
+        }
+        if (most > kMostWays) {
+            return fail(std::format("{} can go on in too many ways at one place: give it fewer alternatives",
+                                    shown(bnf, rule)));
+        }
+    }
+    return most;
+}
+
+}  // namespace
+
+Result<void> check_rules(const Bnf& bnf) {
+    const auto ends = least_set(bnf, true);
+    if (const auto found = std::ranges::find(ends, false); found != ends.end()) {
+        return fail(std::format("{} can never end: give it an alternative without itself",
+                                shown(bnf, static_cast<uint32_t>(found - ends.begin()))));
+    }
+    const auto may_be_empty = least_set(bnf, false);
+    const auto beginnings = beginnings_of(bnf, may_be_empty);
+    const Ways ways(beginnings);
+    if (const auto rule = ways.in_circle()) {
+        return fail(std::format("{} begins with itself (left recursion): let something stand before it that is never empty",
+                                shown(bnf, *rule)));
+    }
+    const auto most = most_ways(bnf, ways, may_be_empty);
+    if (!most) return std::unexpected(most.error());
+
+    // What a choice leaves open is settled soon in a grammar that is meant so; in others the readings become ever more.
+    const size_t most_readings = 256 + 8 * size_t{*most};
+    if (const auto rule = rule_of_many_readings(bnf, most_readings)) {
+        return fail(std::format("{} leaves too many ways to read one text: let its alternatives begin differently",
+                                shown(bnf, *rule)));
+    }
+    return {};
+}
+
+}  // namespace cake

@@ -1,0 +1,201 @@
+#include "text/gbnf_readings.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace cake {
+
+namespace {
+
+using Kind = Bnf::Symbol::Kind;
+
+// libllama follows every way to read a token by itself, also where they come to the same. The longest tokens of
+// vocabularies repeat one character.
+constexpr uint64_t kMostWays = 50'000;
+constexpr uint32_t kTokenLength = 16;
+constexpr uint32_t kRunLength = 64;
+constexpr uint64_t kMostStepsEach = 8;  // for a character, beside the most readings
+
+/// Which character a text goes on with: the one that leaves most ways, most readings or most to be closed.
+enum class Taste : uint8_t { ways, readings, depth };
+
+/// Texts of a grammar and their readings, as libllama has them: each is a stack of the places where rules go on.
+class Trial {
+  public:
+    explicit Trial(const Bnf& bnf, size_t most) : bnf_(bnf), most_(most) {}
+
+    /// Writes a text of the rule in so many steps; whether one that begins so becomes too much.
+    bool fails(uint32_t rule, Taste taste, uint64_t work) {
+        work_ = work;
+        too_much_ = false;
+        index_.clear();
+        Readings readings;
+        for (const uint32_t begin : bnf_.rules[rule].alternatives) add(push(begin, kEmpty), 1, readings);
+        check(readings);
+        uint32_t length = 0;  // since a token began
+        uint32_t last = 0;
+        while (work_ > 0 && !too_much_ && !readings.stacks.empty()) {
+            const auto [character, next] = after_the_best_character(readings, taste);
+            readings = next;
+            length++;
+            if (length >= (character == last ? kRunLength : kTokenLength)) {
+                std::ranges::fill(readings.ways, 1);
+                length = 0;
+            }
+            last = character;
+        }
+        return too_much_;
+    }
+
+  private:
+    struct Stack {
+        uint32_t place = 0;  // in the grammar's symbols
+        uint32_t below = 0;
+        uint32_t depth = 0;
+    };
+    struct Readings {
+        std::vector<uint32_t> stacks;
+        std::vector<uint64_t> ways;  // to each of them, since the token began
+        uint64_t all_ways = 0;
+        uint32_t depth = 0;  // of the deepest
+    };
+    static constexpr uint32_t kEmpty = 0;
+
+    void check(const Readings& readings) {
+        too_much_ = too_much_ || readings.stacks.size() > most_ || readings.all_ways > kMostWays;
+    }
+
+    /// What ends with its last symbol is not put on a stack: so circles at the end of a rule do not make it grow.
+    uint32_t push(uint32_t place, uint32_t below) {
+        if (bnf_.symbols[place].kind == Kind::end) return below;
+        const uint64_t key = (uint64_t{place} << 32U) | below;
+        const auto [found, is_new] = ids_.try_emplace(key, static_cast<uint32_t>(stacks_.size()));
+        if (is_new) {
+            stacks_.push_back({.place = place, .below = below, .depth = stacks_[below].depth + 1});
+            seen_.push_back(0);
+        }
+        return found->second;
+    }
+
+    /// Adds the stacks that `stack` becomes, which have a character on top each.
+    void add(uint32_t stack, uint64_t ways, Readings& readings) {
+        round_++;
+        std::vector<uint32_t> open = {stack};
+        while (!open.empty() && work_ > 0) {
+            const uint32_t id = open.back();
+            open.pop_back();
+            if (std::exchange(seen_[id], round_) == round_) continue;
+            work_--;
+            if (id == kEmpty) continue;
+            const auto [place, below, depth] = stacks_[id];
+            const auto symbol = bnf_.symbols[place];
+            if (symbol.kind != Kind::rule) {
+                const auto [index, is_new] = index_.try_emplace(id, readings.stacks.size());
+                if (is_new) {
+                    readings.stacks.push_back(id);
+                    readings.ways.push_back(0);
+                }
+                readings.ways[index->second] += ways;
+                readings.all_ways += ways;
+                readings.depth = std::max(readings.depth, depth);
+                continue;
+            }
+            const uint32_t rest = push(place + 1, below);
+            for (const uint32_t begin : bnf_.rules[symbol.value].alternatives) open.push_back(push(begin, rest));
+        }
+    }
+
+    bool is_read_by(uint32_t stack, uint32_t character) const {
+        const auto symbol = bnf_.symbols[stacks_[stack].place];
+        if (symbol.kind == Kind::character) return symbol.value == character;
+        return std::ranges::any_of(bnf_.sets[symbol.value], [=](const Bnf::Range& range) {
+            return range.first <= character && character <= range.last;
+        });
+    }
+
+    Readings after(const Readings& readings, uint32_t character) {
+        Readings result;
+        index_.clear();
+        const uint64_t before = work_;
+        work_ -= std::min<uint64_t>(work_, readings.stacks.size() / 8);
+        for (size_t i = 0; i < readings.stacks.size(); i++) {
+            const uint32_t stack = readings.stacks[i];
+            if (!is_read_by(stack, character)) continue;
+            add(push(stacks_[stack].place + 1, stacks_[stack].below), readings.ways[i], result);
+        }
+        check(result);
+        too_much_ = too_much_ || before - work_ > kMostStepsEach * most_;
+        return result;
+    }
+
+    /// Some characters with which the readings go on.
+    std::vector<uint32_t> characters(const Readings& readings) {
+        constexpr size_t kMost = 12;
+        std::vector<uint32_t> all;
+        for (const uint32_t stack : readings.stacks) {
+            const auto symbol = bnf_.symbols[stacks_[stack].place];
+            if (symbol.kind == Kind::character) {
+                all.push_back(symbol.value);
+                continue;
+            }
+            const auto& set = bnf_.sets[symbol.value];
+            all.push_back(set.front().first);
+            all.push_back(set.back().last);
+        }
+        std::ranges::sort(all);
+        all.erase(std::unique(all.begin(), all.end()), all.end());
+        std::ranges::shuffle(all, random_);
+        if (all.size() > kMost) all.resize(kMost);
+        return all;
+    }
+
+    std::pair<uint32_t, Readings> after_the_best_character(const Readings& readings, Taste taste) {
+        const auto worth = [=](const Readings& of) -> uint64_t {
+            if (of.stacks.empty()) return 0;
+            if (taste == Taste::depth) return of.depth;
+            return taste == Taste::ways ? of.all_ways : of.stacks.size();
+        };
+        std::pair<uint32_t, Readings> best;
+        for (const uint32_t character : characters(readings)) {  // in random order, which decides among equals
+            auto next = after(readings, character);
+            if (worth(next) > worth(best.second)) best = {character, std::move(next)};
+        }
+        return best;
+    }
+
+    const Bnf& bnf_;
+    size_t most_;
+    uint64_t work_ = 0;  // steps that are left
+    bool too_much_ = false;
+    std::vector<Stack> stacks_ = {{}};
+    std::vector<uint32_t> seen_ = {0};  // the round in which each stack was last added
+    uint32_t round_ = 0;
+    std::unordered_map<uint64_t, uint32_t> ids_;
+    std::unordered_map<uint32_t, size_t> index_;  // of the stacks in the readings that are made
+    std::minstd_rand random_;                     // the same texts each time
+};
+
+}  // namespace
+
+std::optional<uint32_t> rule_of_many_readings(const Bnf& bnf, size_t most) {
+    constexpr uint64_t kWorkFromRoot = 200'000;
+    constexpr uint64_t kWorkFromRules = 100'000;
+    constexpr size_t kMostRules = 1000;
+    std::vector<uint32_t> rules(bnf.rules.size());
+    std::ranges::iota(rules, 0U);
+    std::ranges::shuffle(rules, std::minstd_rand());
+    if (rules.size() > kMostRules) rules.resize(kMostRules);
+    for (const auto taste : {Taste::ways, Taste::readings, Taste::depth}) {
+        if (Trial(bnf, most).fails(bnf.root, taste, kWorkFromRoot)) return bnf.root;
+        for (const uint32_t rule : rules) {
+            if (Trial(bnf, most).fails(rule, taste, kWorkFromRules / rules.size())) return rule;
+        }
+    }
+    return std::nullopt;
+}
+
+}  // namespace cake

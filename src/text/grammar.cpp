@@ -1,0 +1,97 @@
+#include "text/grammar.hpp"
+
+#include <llama.h>
+
+#include <chrono>
+#include <exception>
+#include <format>
+#include <limits>
+#include <span>
+
+#include "text/gbnf.hpp"
+#include "text/gbnf_check.hpp"
+#include "text/utf8.hpp"
+
+namespace cake {
+
+namespace {
+
+constexpr float kImpossible = -std::numeric_limits<float>::infinity();
+
+/// Where a grammar leaves ever more readings of a text, each call takes longer than the one before.
+constexpr std::chrono::seconds kLongestCall{3};
+
+/// Tokens without a text of their own, which libllama would read by their names.
+bool has_text(const llama_vocab* vocab, llama_token token) {
+    constexpr int kNoText = LLAMA_TOKEN_ATTR_UNKNOWN | LLAMA_TOKEN_ATTR_CONTROL;
+    return (llama_vocab_get_attr(vocab, token) & kNoText) == 0;
+}
+
+}  // namespace
+
+Result<void> check_grammar(std::string_view gbnf, const GrammarLimits& limits) {
+    if (gbnf.size() > limits.n_bytes)
+        return fail(std::format("a grammar of more than {} bytes is not accepted", limits.n_bytes));
+    if (gbnf.contains('\0') || !is_utf8(gbnf)) return fail("the grammar is not a text in UTF-8");
+    const auto bnf = parse_gbnf(gbnf, limits.n_rules);
+    if (!bnf) return std::unexpected(bnf.error());
+    return check_rules(*bnf);
+}
+
+Result<Grammar> Grammar::create(const llama_vocab* vocab, const std::string& gbnf, const GrammarLimits& limits) {
+    if (auto checked = check_grammar(gbnf, limits); !checked) return std::unexpected(checked.error());
+    llama_sampler_ptr sampler;
+    try {
+        sampler.reset(llama_sampler_init_grammar(vocab, gbnf.c_str(), "root"));
+    } catch (const std::exception& error) {
+        return fail(std::format("the grammar cannot be read: {}", error.what()));
+    }
+    if (!sampler) return fail("the grammar cannot be read: libllama does not take it; smaller repetitions may help");
+    return Grammar(vocab, std::move(sampler));
+}
+
+bool Grammar::allows(int32_t token) const {
+    if (token < 0 || token >= llama_vocab_n_tokens(vocab_)) return false;
+    llama_token_data candidate{.id = token, .logit = 0, .p = 0};
+    llama_token_data_array candidates{.data = &candidate, .size = 1, .selected = -1, .sorted = false};
+    restrict(candidates);
+    return candidate.logit == 0;
+}
+
+void Grammar::restrict(llama_token_data_array& candidates) const {
+    const auto begin = std::chrono::steady_clock::now();
+    const auto all = std::span(candidates.data, candidates.size);
+    if (!is_stuck_) {
+        try {
+            llama_sampler_apply(sampler_.get(), &candidates);
+        } catch (const std::exception&) {
+            is_stuck_ = true;
+        }
+    }
+    for (auto& candidate : all) {
+        const bool ends = llama_vocab_is_eog(vocab_, candidate.id);
+        if (is_stuck_ || (!ends && !has_text(vocab_, candidate.id))) candidate.logit = kImpossible;
+    }
+    if (std::chrono::steady_clock::now() - begin > kLongestCall) is_stuck_ = true;
+}
+
+Result<void> Grammar::accept(int32_t token) {
+    // libllama aborts on an end that the grammar does not allow.
+    if (!allows(token)) {
+        const bool was_stuck = is_stuck_;
+        is_stuck_ = true;
+        return was_stuck ? fail("the grammar leaves too many ways to read this text: let its alternatives begin differently")
+                         : fail(std::format("the grammar does not allow the token {} here", token));
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    try {
+        llama_sampler_accept(sampler_.get(), token);
+    } catch (const std::exception& error) {
+        is_stuck_ = true;
+        return fail(std::format("the grammar cannot go on with the token {}: {}", token, error.what()));
+    }
+    if (std::chrono::steady_clock::now() - begin > kLongestCall) is_stuck_ = true;
+    return {};
+}
+
+}  // namespace cake

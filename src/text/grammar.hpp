@@ -1,0 +1,49 @@
+#pragma once
+
+#include <llama-cpp.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "cake/error.hpp"
+
+namespace cake {
+
+/// How large a grammar may be; by itself what is accepted from outside.
+struct GrammarLimits {
+    size_t n_bytes = 64 * 1024;
+    size_t n_rules = 2000;
+};
+inline constexpr GrammarLimits kOwnGrammar{.n_bytes = 256 * 1024, .n_rules = 20000};
+
+/// Whether a GBNF text is one that libllama can read and apply: it trusts its grammars, and hangs or aborts on some.
+/// Grammars in which the number of readings of a text grows are looked for by trying; see rule_of_many_readings.
+Result<void> check_grammar(std::string_view gbnf, const GrammarLimits& limits = {});
+
+/// A text being written within a grammar, token by token.
+class Grammar {
+  public:
+    /// At the beginning of a text. Its rule `root` is where it begins.
+    static Result<Grammar> create(const llama_vocab* vocab, const std::string& gbnf, const GrammarLimits& limits = {});
+
+    /// Whether the text can go on with the token; with one that ends a generation, whether it may end.
+    bool allows(int32_t token) const;
+
+    /// The tokens that the text cannot go on with become impossible.
+    void restrict(llama_token_data_array& candidates) const;
+
+    /// The text goes on with the token. After an error nothing is allowed any more.
+    Result<void> accept(int32_t token);
+
+  private:
+    Grammar(const llama_vocab* vocab, llama_sampler_ptr sampler) : vocab_(vocab), sampler_(std::move(sampler)) {}
+
+    const llama_vocab* vocab_;
+    llama_sampler_ptr sampler_;
+    mutable bool is_stuck_ = false;  // an error, or a call that took too long
+};
+
+}  // namespace cake

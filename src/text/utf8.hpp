@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace cake {
+
+/// A character of a UTF-8 text; of 0 bytes where none begins.
+struct Utf8Character {
+    uint32_t value = 0;
+    uint32_t n_bytes = 0;
+};
+
+/// The character that begins at `at`: in the shortest form, no surrogate, within Unicode (RFC 3629).
+inline Utf8Character utf8_character(std::string_view text, size_t at) {
+    const auto byte = [&](size_t i) -> uint32_t {
+        return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0xFFU;
+    };
+    const uint32_t first = byte(0);
+    if (first < 0x80) return {.value = first, .n_bytes = 1};
+    const uint32_t n = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
+    if (first < 0xC2 || first > 0xF4) return {};
+    uint32_t value = first & (0x7FU >> n);
+    for (uint32_t i = 1; i < n; i++) {
+        if ((byte(i) & 0xC0U) != 0x80U) return {};
+        value = (value << 6U) | (byte(i) & 0x3FU);
+    }
+    const uint32_t least = n == 2 ? 0x80 : n == 3 ? 0x800 : 0x10000;
+    if (value < least || value > 0x10FFFF || (value >= 0xD800 && value <= 0xDFFF)) return {};
+    return {.value = value, .n_bytes = n};
+}
+
+inline bool is_utf8(std::string_view text) {
+    for (size_t at = 0; at < text.size();) {
+        const auto character = utf8_character(text, at);
+        if (character.n_bytes == 0) return false;
+        at += character.n_bytes;
+    }
+    return true;
+}
+
+/// A text that an error message quotes: its first characters.
+inline std::string_view first_characters(std::string_view text, size_t n_bytes) {
+    if (text.size() <= n_bytes) return text;
+    while (n_bytes > 0 && (static_cast<unsigned char>(text[n_bytes]) & 0xC0U) == 0x80U) n_bytes--;
+    return text.substr(0, n_bytes);
+}
+
+}  // namespace cake
