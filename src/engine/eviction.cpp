@@ -160,6 +160,21 @@ void slide_window(SequenceState& state, int32_t layer) {
     }
 }
 
+void even_out(SequenceState& state) {
+    if (!state.evicts() || state.allocator->heads == HeadSplit::adaptive) return;
+    auto& store = state.store;
+    for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
+        const auto runs = store.runs(layer);
+        const auto shortest = std::ranges::min(runs, {}, &Run::length).length;
+        for (int32_t head = 0; head < state.shape.n_head_kv; head++) {
+            const auto scores = store.scores(layer, head);
+            const auto n_last = std::min(scores.size(), static_cast<size_t>(state.options.window));
+            std::ranges::fill(scores.last(n_last), std::numeric_limits<float>::infinity());
+        }
+        shrink(state, layer, shortest);
+    }
+}
+
 Result<void> add_decoded_attention(GraphRunner& runner, SequenceState& state, int32_t layer) {
     auto& unread = state.n_unread[static_cast<size_t>(layer)];
     if (!state.sums_attention() || unread == 0) return {};

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "engine/eviction.hpp"
+
 namespace cake {
 
 namespace {
@@ -52,6 +54,7 @@ void rewind(Resident& resident, size_t n) {
     if (n_dropped == 0) return;
     cut(state.store, static_cast<int64_t>(n));
     if (state.windows_shape.n_layer > 0) cut(state.windows, static_cast<int64_t>(n));
+    even_out(state);
     if (state.reads_queries()) state.ring.pop(n_dropped);
     for (int32_t& unread : state.n_unread)
         unread = static_cast<int32_t>(std::max<int64_t>(unread - n_dropped, 0));

@@ -186,7 +186,7 @@ Result<void> check_rules(const Bnf& bnf) {
     if (!most) return std::unexpected(most.error());
 
     // What a choice leaves open is settled soon in a grammar that is meant so; in others the readings become ever more.
-    const size_t most_readings = 256 + 8 * size_t{*most};
+    const size_t most_readings = 128 + 4 * size_t{*most};
     if (const auto rule = rule_of_many_readings(bnf, most_readings)) {
         return fail(std::format("{} leaves too many ways to read one text: let its alternatives begin differently",
                                 shown(bnf, *rule)));

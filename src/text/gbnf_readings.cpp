@@ -18,7 +18,9 @@ using Kind = Bnf::Symbol::Kind;
 constexpr uint64_t kMostWays = 50'000;
 constexpr uint32_t kTokenLength = 16;
 constexpr uint32_t kRunLength = 64;
-constexpr uint64_t kMostStepsEach = 8;  // for a character, beside the most readings
+// For one character: beside the most readings, and in all.
+constexpr uint64_t kMostStepsEach = 8;
+constexpr uint64_t kMostSteps = 30'000;
 
 /// Which character a text goes on with: the one that leaves most ways, most readings or most to be closed.
 enum class Taste : uint8_t { ways, readings, depth };
@@ -128,7 +130,7 @@ class Trial {
             add(push(stacks_[stack].place + 1, stacks_[stack].below), readings.ways[i], result);
         }
         check(result);
-        too_much_ = too_much_ || before - work_ > kMostStepsEach * most_;
+        too_much_ = too_much_ || before - work_ > std::min<uint64_t>(kMostStepsEach * most_, kMostSteps);
         return result;
     }
 
@@ -182,8 +184,8 @@ class Trial {
 }  // namespace
 
 std::optional<uint32_t> rule_of_many_readings(const Bnf& bnf, size_t most) {
-    constexpr uint64_t kWorkFromRoot = 200'000;
-    constexpr uint64_t kWorkFromRules = 100'000;
+    constexpr uint64_t kWorkFromRoot = 60'000;
+    constexpr uint64_t kWorkFromRules = 60'000;
     constexpr size_t kMostRules = 1000;
     std::vector<uint32_t> rules(bnf.rules.size());
     std::ranges::iota(rules, 0U);

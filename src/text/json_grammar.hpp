@@ -16,7 +16,8 @@ std::string gbnf_literal(std::string_view text);
 std::string gbnf_times(std::string_view what, uint32_t least, std::optional<uint32_t> most);
 
 /// The rules of a grammar of JSON in the making. It has from the start:
-///   value object array string number integer boolean   of any content; numbers of at most 20 digits
+///   value object array string number integer boolean   of any content; numbers of at most 20 digits, and an
+///                                              exponent of 2, so that all can be read
 ///   character                    one character of a string, which may be an escape
 ///   date time date-time uuid     strings, as RFC 3339 and RFC 9562 have them
 ///   space gap                    white space behind a colon, and around what stands in brackets: bounded, since small

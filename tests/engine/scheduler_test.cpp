@@ -1,0 +1,410 @@
+#include "engine/scheduler.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <ranges>
+
+#include "support/test_models.hpp"
+
+namespace cake {
+namespace {
+
+using test::load;
+using test::sample_tokens;
+
+constexpr std::chrono::seconds kLongest(120);
+
+struct Outcome {
+    std::vector<TokenDrawn> drawn;
+    FinishReason reason = FinishReason::cancelled;
+    std::string error;
+    int64_t n_cached = 0;
+
+    std::vector<Token> tokens() const {
+        std::vector<Token> result;
+        for (const auto& d : drawn) result.push_back(d.token);
+        return result;
+    }
+    std::vector<float> logprobs() const {
+        std::vector<float> result;
+        for (const auto& d : drawn) result.push_back(d.logprob);
+        return result;
+    }
+};
+
+std::vector<Outcome> collect(Generation& generation, int32_t n_choices = 1) {
+    std::vector<Outcome> outcomes(static_cast<size_t>(n_choices));
+    for (int32_t n_open = n_choices; n_open > 0;) {
+        const auto event = generation.next(kLongest);
+        if (!event) throw std::runtime_error("nothing has happened for too long");
+        if (const auto* read = std::get_if<PromptRead>(&event->what)) {
+            for (auto& outcome : outcomes) outcome.n_cached = read->n_cached;
+        } else if (const auto* drawn = std::get_if<TokenDrawn>(&event->what)) {
+            outcomes[static_cast<size_t>(drawn->choice)].drawn.push_back(*drawn);
+        } else {
+            const auto& ended = std::get<ChoiceEnded>(event->what);
+            outcomes[static_cast<size_t>(ended.choice)].reason = ended.reason;
+            outcomes[static_cast<size_t>(ended.choice)].error = ended.error;
+            n_open--;
+        }
+    }
+    return outcomes;
+}
+
+std::unique_ptr<Scheduler> start(const Engine& engine, const SchedulerOptions& options) {
+    auto scheduler = Scheduler::start(engine, options);
+    if (!scheduler) throw std::runtime_error(scheduler.error().message);
+    return std::move(*scheduler);
+}
+
+std::shared_ptr<Generation> submit(Scheduler& scheduler, GenerationRequest request) {
+    auto generation = scheduler.submit(std::move(request));
+    if (!generation) throw std::runtime_error(generation.error().message);
+    return *generation;
+}
+
+Outcome answer(Scheduler& scheduler, GenerationRequest request) {
+    return collect(*submit(scheduler, std::move(request))).front();
+}
+
+/// Sixteen of 64 tokens a layer: less than any prompt here, so that all of them evict.
+SchedulerOptions small_options(int32_t n_parallel) {
+    return {.pool = {.sequence = {.budget = TokensPerLayer{64}, .window = 8}, .n_parallel = n_parallel, .n_ctx = 2048}};
+}
+
+GenerationRequest greedy(const Scheduler& scheduler, std::span<const Token> prompt, int64_t max_tokens) {
+    return {.prompt = {prompt.begin(), prompt.end()},
+            .sequence = scheduler.pool().sequence(),
+            .sampling = {.temperature = 0},
+            .max_tokens = max_tokens,
+            .ignore_eos = true,
+            .n_logprobs = 2,
+            .reuse = false};
+}
+
+class Models : public testing::TestWithParam<std::string> {};
+
+TEST_P(Models, AnswerAmongOthersToTheLastBitAsAlone) {
+    const auto engine = load(GetParam(), 128);
+    auto scheduler = start(engine, small_options(6));
+    const auto text = sample_tokens(engine, 1200);
+    const auto request = [&](int i) {
+        auto r = greedy(*scheduler, std::span(text).subspan(static_cast<size_t>(37 * i), static_cast<size_t>(40 + 150 * i)),
+                        40 + 5 * i);
+        if (i % 3 == 1) r.sequence.policy = "snapkv";
+        if (i % 3 == 2) r.sequence.policy = "h2o";
+        return r;
+    };
+    std::vector<Outcome> alone;
+    for (int i = 0; i < 6; i++) alone.push_back(answer(*scheduler, request(i)));
+    std::vector<std::shared_ptr<Generation>> together;
+    for (int i = 0; i < 6; i++) together.push_back(submit(*scheduler, request(i)));
+    for (size_t i = 0; i < 6; i++) {
+        SCOPED_TRACE(i);
+        const auto outcome = collect(*together[i]).front();
+        EXPECT_EQ(outcome.tokens(), alone[i].tokens());
+        EXPECT_EQ(outcome.logprobs(), alone[i].logprobs());
+        EXPECT_EQ(outcome.reason, FinishReason::length);
+    }
+    const auto report = scheduler->report();
+    EXPECT_LE(report.kv_bytes_peak, report.kv_bytes_bound);
+    EXPECT_GT(report.n_evicted_tokens, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(, Models, testing::Values("f32", "q8_0", "q4_0", "gemma3-q8_0", "gpt-oss-q8_0", "mixtral-q8_0", "phi3-q8_0"),
+                         test::family_test_name);
+
+TEST(Scheduler, AnswersAsASequenceOfItsOwnDoes) {
+    const auto engine = load("q8_0", 128);
+    auto scheduler = start(engine, small_options(2));
+    const auto prompt = sample_tokens(engine, 500);
+    auto sequence = test::start(engine, scheduler->pool().sequence());
+    test::append(sequence, prompt);
+    EXPECT_EQ(answer(*scheduler, greedy(*scheduler, prompt, 60)).tokens(), test::generate(sequence, 60));
+}
+
+TEST(Scheduler, GoesOnFromWhatIsInMemory) {
+    const auto engine = load("f32", 128);
+    auto scheduler = start(engine, small_options(2));
+    const auto text = sample_tokens(engine, 700);
+    auto first = greedy(*scheduler, std::span(text).first(400), 50);
+    first.reuse = true;
+    const auto said = answer(*scheduler, first);
+    EXPECT_EQ(said.n_cached, 0);
+
+    // The next turn repeats the prompt and the answer; what was not yet read of the answer is its last token.
+    auto next = first;
+    next.prompt.append_range(said.tokens());
+    next.prompt.insert(next.prompt.end(), text.begin() + 400, text.end());
+    auto sequence = test::start(engine, scheduler->pool().sequence());
+    test::append(sequence, first.prompt);
+    for (size_t i = 0; i < 49; i++) ASSERT_TRUE(sequence.decode(said.drawn[i].token));
+    test::append(sequence, std::span(next.prompt).subspan(449));
+    const auto outcome = answer(*scheduler, next);
+    EXPECT_EQ(outcome.n_cached, 449);
+    EXPECT_EQ(outcome.tokens(), test::generate(sequence, 50));
+
+    // One that repeats only a part of the answer goes on from that part.
+    auto other = next;
+    other.prompt.append_range(outcome.tokens() | std::views::take(20));
+    other.prompt.push_back(text[3] == outcome.drawn[20].token ? text[4] : text[3]);
+    EXPECT_EQ(answer(*scheduler, other).n_cached, std::ssize(next.prompt) + 20);
+
+    // And one that begins with less than the prompt reads all, as does one that asks for it.
+    auto shorter = greedy(*scheduler, std::span(text).first(300), 5);
+    shorter.reuse = true;
+    EXPECT_EQ(answer(*scheduler, shorter).n_cached, 0);
+    other.reuse = false;
+    EXPECT_EQ(answer(*scheduler, other).n_cached, 0);
+}
+
+TEST(Scheduler, GoesOnWithAWindowOnlyWhereItIsStillThere) {
+    const auto engine = load("gemma3", 128);
+    auto scheduler = start(engine, small_options(1));
+    const auto text = sample_tokens(engine, 800);
+    auto request = greedy(*scheduler, std::span(text).first(500), 40);
+    request.reuse = true;
+    const auto said = answer(*scheduler, request);
+    // With all of the answer the window is whole; without most of it, its beginning has been dropped.
+    auto part = request;
+    part.prompt.append_range(said.tokens() | std::views::take(2));
+    part.prompt.push_back(text[700]);
+    EXPECT_EQ(answer(*scheduler, part).n_cached, 0);
+    const auto again = answer(*scheduler, request);
+    EXPECT_EQ(again.tokens(), said.tokens());
+    auto whole = request;
+    whole.prompt.append_range(again.tokens());
+    whole.prompt.push_back(text[700]);
+    EXPECT_EQ(answer(*scheduler, whole).n_cached, 539);
+}
+
+TEST(Scheduler, ReadsAPromptOnceForSeveralChoices) {
+    const auto engine = load("f32", 128);
+    auto scheduler = start(engine, small_options(3));
+    const auto text = sample_tokens(engine, 300);
+    auto request = greedy(*scheduler, text, 20);
+    request.n_choices = 3;
+    const auto greedy_choices = collect(*submit(*scheduler, request), 3);
+    EXPECT_EQ(greedy_choices[0].tokens(), greedy_choices[1].tokens());
+    EXPECT_EQ(greedy_choices[0].tokens(), greedy_choices[2].tokens());
+    request.sampling = {.temperature = 1, .seed = 7};
+    const auto choices = collect(*submit(*scheduler, request), 3);
+    EXPECT_NE(choices[0].tokens(), choices[1].tokens());
+    request.n_choices = 1;
+    request.sampling.seed = 8;
+    EXPECT_EQ(answer(*scheduler, request).tokens(), choices[1].tokens());
+    request.n_choices = 4;
+    const auto refused = scheduler->submit(request);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().message, "4 answers at once are not possible: 1 to 3 are (--parallel)");
+}
+
+TEST(Scheduler, ToldProbabilitiesAreThoseOfTheSoftmax) {
+    const auto engine = load("f32", 128);
+    auto scheduler = start(engine, small_options(1));
+    const auto prompt = sample_tokens(engine, 30);
+    auto request = greedy(*scheduler, prompt, 1);
+    request.n_logprobs = engine.info().n_vocab;
+    const auto outcome = answer(*scheduler, request);
+    auto sequence = test::start(engine, scheduler->pool().sequence());
+    test::append(sequence, prompt);
+    double sum = 0;
+    for (const float logit : sequence.logits()) sum += std::exp(static_cast<double>(logit));
+    ASSERT_EQ(outcome.drawn[0].likeliest.size(), sequence.logits().size());
+    float before = INFINITY;
+    for (const auto& [token, logprob] : outcome.drawn[0].likeliest) {
+        EXPECT_LE(logprob, before);
+        before = logprob;
+        EXPECT_NEAR(logprob, sequence.logits()[static_cast<size_t>(token)] - std::log(sum), 1e-4);
+    }
+    EXPECT_EQ(outcome.drawn[0].token, outcome.drawn[0].likeliest[0].token);
+}
+
+TEST(Scheduler, RefusesWithTheNumbersWhatCanNeverFit) {
+    const auto engine = load("f32", 128);
+    auto scheduler = start(engine, small_options(2));
+    const auto text = sample_tokens(engine, 2048);
+    const auto refusal = [&](GenerationRequest request) {
+        const auto taken = scheduler->submit(std::move(request));
+        return taken ? std::string() : taken.error().message;
+    };
+    EXPECT_EQ(refusal(greedy(*scheduler, text, 1)),
+              "the prompt has 2048 tokens, and with its answer it has to fit into the context of 2048: send a shorter "
+              "one, or start the server with a larger context (-c)");
+    auto large = greedy(*scheduler, std::span(text).first(10), 1);
+    large.sequence.budget = TokensPerLayer{1000};
+    EXPECT_TRUE(refusal(large).starts_with("this needs ")) << refusal(large);
+    EXPECT_TRUE(refusal(large).ends_with("a smaller budget or a shorter text would fit")) << refusal(large);
+    auto full = greedy(*scheduler, std::span(text).first(200), 1);
+    full.sequence.policy = "full";
+    full.sequence.budget.reset();
+    EXPECT_TRUE(refusal(full).starts_with("this needs ")) << refusal(full);
+    full.prompt.resize(50);
+    EXPECT_EQ(answer(*scheduler, full).drawn.size(), 1U);
+    EXPECT_EQ(refusal(greedy(*scheduler, {}, 1)), "there is nothing to read: the text holds no token");
+    auto odd = greedy(*scheduler, std::span(text).first(10), 1);
+    odd.prompt[3] = engine.info().n_vocab;
+    EXPECT_TRUE(refusal(odd).contains("outside the vocabulary")) << refusal(odd);
+}
+
+TEST(Scheduler, EndsAtTheContext) {
+    const auto engine = load("f32", 128);
+    auto options = small_options(1);
+    options.pool.n_ctx = 100;
+    auto scheduler = start(engine, options);
+    const auto outcome = answer(*scheduler, greedy(*scheduler, sample_tokens(engine, 80), -1));
+    EXPECT_EQ(outcome.reason, FinishReason::length);
+    // The last token that is drawn needs no place.
+    EXPECT_EQ(outcome.drawn.size(), 21U);
+}
+
+TEST(Scheduler, WhatIsCancelledEndsAndTheOthersGoOn) {
+    const auto engine = load("f32", 32);
+    auto scheduler = start(engine, small_options(3));
+    const auto text = sample_tokens(engine, 2000);
+    const auto alone = answer(*scheduler, greedy(*scheduler, std::span(text).first(100), 60));
+    const auto reading = submit(*scheduler, greedy(*scheduler, std::span(text).first(1900), 100));
+    const auto generating = submit(*scheduler, greedy(*scheduler, std::span(text).first(50), -1));
+    const auto good = submit(*scheduler, greedy(*scheduler, std::span(text).first(100), 60));
+    while (!std::holds_alternative<TokenDrawn>(generating->next(kLongest)->what)) continue;
+    generating->cancel();
+    reading->cancel();
+    EXPECT_EQ(collect(*good).front().tokens(), alone.tokens());
+    EXPECT_EQ(collect(*reading).front().reason, FinishReason::cancelled);
+    EXPECT_EQ(collect(*generating).front().reason, FinishReason::cancelled);
+    const auto report = scheduler->report();
+    EXPECT_EQ(report.n_reading + report.n_generating, 0);
+    EXPECT_LE(report.kv_bytes_now, scheduler->pool().bytes_of_stores());
+}
+
+TEST(Scheduler, BeyondTheQueueItIsBusy) {
+    const auto engine = load("f32", 32);
+    auto options = small_options(1);
+    options.n_queue = 2;
+    auto scheduler = start(engine, options);
+    const auto text = sample_tokens(engine, 1000);
+    std::vector<std::shared_ptr<Generation>> taken{submit(*scheduler, greedy(*scheduler, text, 30))};
+    while (scheduler->report().n_reading == 0) continue;
+    for (int i = 0; i < 2; i++) taken.push_back(submit(*scheduler, greedy(*scheduler, std::span(text).first(20), 3)));
+    const auto refused = scheduler->submit(greedy(*scheduler, std::span(text).first(20), 3));
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().reason, Refusal::Reason::busy);
+    EXPECT_GE(refused.error().retry_after.count(), 1);
+    EXPECT_EQ(refused.error().message, "2 requests are waiting already, and no more may: try again later");
+    for (const auto& generation : taken) EXPECT_EQ(collect(*generation).front().reason, FinishReason::length);
+}
+
+TEST(Scheduler, AClientWithManyRequestsDoesNotKeepOthersWaiting) {
+    const auto engine = load("f32", 32);
+    auto scheduler = start(engine, small_options(2));
+    const auto text = sample_tokens(engine, 200);
+    const auto from = [&](const std::string& client) {
+        auto request = greedy(*scheduler, text, 30);
+        request.client = client;
+        return submit(*scheduler, request);
+    };
+    std::vector<std::shared_ptr<Generation>> greedy_client;
+    for (int i = 0; i < 8; i++) greedy_client.push_back(from("many"));
+    const auto other = from("one");
+    EXPECT_EQ(collect(*other).front().reason, FinishReason::length);
+    // Its turn was the next that came, so that of the others most still wait.
+    EXPECT_GE(scheduler->report().n_waiting, 4);
+    for (const auto& generation : greedy_client) collect(*generation);
+}
+
+TEST(Scheduler, DecodingGoesOnWhileALongPromptIsRead) {
+    const auto engine = load("f32", 32);
+    auto scheduler = start(engine, small_options(2));
+    const auto text = sample_tokens(engine, 2000);
+    const auto first = submit(*scheduler, greedy(*scheduler, std::span(text).first(20), -1));
+    while (!std::holds_alternative<TokenDrawn>(first->next(kLongest)->what)) continue;
+    const auto second = submit(*scheduler, greedy(*scheduler, std::span(text).first(1990), 1));
+    int64_t n_between = 0;
+    bool done = false;
+    while (!done) {
+        if (const auto event = second->next(std::chrono::milliseconds(0))) done = std::holds_alternative<ChoiceEnded>(event->what);
+        if (const auto event = first->next(std::chrono::milliseconds(1))) n_between++;
+    }
+    // 63 chunks in every layer, with a token between two of them at least.
+    EXPECT_GE(n_between, 63 * engine.info().n_layer / 2);
+    first->cancel();
+}
+
+TEST(Scheduler, KeepsToAGrammar) {
+    const auto engine = load("f32", 128);
+    auto scheduler = start(engine, small_options(2));
+    auto request = greedy(*scheduler, sample_tokens(engine, 50), 40);
+    request.ignore_eos = false;
+    request.grammar = "root ::= (\"yes\" | \"no\") \", \" [0-9] [0-9]";
+    const auto outcome = answer(*scheduler, request);
+    EXPECT_EQ(outcome.reason, FinishReason::end_of_generation) << outcome.error;
+    std::string text;
+    for (const Token token : outcome.tokens()) text += engine.piece(token);
+    EXPECT_TRUE(text.starts_with("yes, ") || text.starts_with("no, ")) << text;
+    request.grammar = "root ::= (";
+    const auto refused = scheduler->submit(request);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().reason, Refusal::Reason::invalid);
+}
+
+TEST(Scheduler, StatedMemoryIsABoundOnAllOfIt) {
+    const auto engine = load("f32", 128);
+    SchedulerOptions options{.pool = {.sequence = {.window = 8}, .kv_bytes = 1'000'000, .n_parallel = 3, .n_ctx = 1500}};
+    auto scheduler = start(engine, options);
+    EXPECT_LE(scheduler->pool().bytes_bound(), 1'000'000U);
+    EXPECT_GE(scheduler->pool().bytes_bound(), 950'000U);
+    const auto text = sample_tokens(engine, 1499);
+    std::vector<std::shared_ptr<Generation>> all;
+    for (size_t i = 0; i < 9; i++)
+        all.push_back(submit(*scheduler, greedy(*scheduler, std::span(text).first(1499 - 150 * i), 100)));
+    for (const auto& generation : all) EXPECT_EQ(collect(*generation).front().error, "");
+    EXPECT_LE(scheduler->report().kv_bytes_peak, 1'000'000U);
+
+    options.pool.kv_bytes = 50'000;
+    const auto refused = Scheduler::start(engine, options);
+    ASSERT_FALSE(refused);
+    EXPECT_TRUE(refused.error().message.starts_with("K/V memory of 50000 bytes is too little: ")) << refused.error().message;
+}
+
+TEST(Scheduler, ReportsWhereTheCakeGoes) {
+    const auto engine = load("f32", 128);
+    auto scheduler = start(engine, small_options(2));
+    auto request = greedy(*scheduler, sample_tokens(engine, 500), 20);
+    request.id = "mine";
+    answer(*scheduler, request);
+    const auto slot = scheduler->slot("mine");
+    ASSERT_TRUE(slot);
+    EXPECT_EQ(slot->state, SlotState::idle);
+    ASSERT_EQ(slot->tokens.size(), 519U);
+    ASSERT_EQ(slot->held.size(), 519U);
+    EXPECT_TRUE(std::equal(request.prompt.begin(), request.prompt.end(), slot->tokens.begin()));
+    // The window is in every layer, and no layer holds more than it has kept.
+    EXPECT_EQ(slot->held.back(), engine.info().n_layer);
+    int64_t n_kept = 0;
+    for (const auto& layer : slot->layers) n_kept += layer.kept;
+    int64_t n_held = 0;
+    for (const int32_t n : slot->held) n_held += n;
+    EXPECT_GE(n_held, n_kept);
+    EXPECT_LE(n_kept, 64 * engine.info().n_layer);
+    EXPECT_FALSE(scheduler->slot("another"));
+}
+
+TEST(Scheduler, EndsWhatRunsWhenItIsStopped) {
+    const auto engine = load("f32", 32);
+    auto scheduler = start(engine, small_options(1));
+    const auto text = sample_tokens(engine, 1500);
+    const auto running = submit(*scheduler, greedy(*scheduler, text, -1));
+    const auto waiting = submit(*scheduler, greedy(*scheduler, text, -1));
+    scheduler->close();
+    EXPECT_TRUE(scheduler->is_busy());
+    const auto refused = scheduler->submit(greedy(*scheduler, text, 1));
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().reason, Refusal::Reason::busy);
+    scheduler.reset();
+    EXPECT_EQ(collect(*running).front().reason, FinishReason::cancelled);
+    EXPECT_EQ(collect(*waiting).front().reason, FinishReason::cancelled);
+}
+
+}  // namespace
+}  // namespace cake
