@@ -285,15 +285,21 @@ double Scheduler::decode() {
     return seconds_since(begin);
 }
 
-/// Reads prompts in turns, for as long as decoding took, or one step where nobody decodes.
+/// Reads prompts for as long as decoding took, or one step where nobody decodes.
 void Scheduler::read(double decode_seconds) {
     std::vector<Running*> reading;
     for (auto& running : running_)
         if (running.answering->is_reading()) reading.push_back(&running);
     if (reading.empty()) return;
+    // In turns the one that came first, and the one that has least left: short prompts do not wait for long ones to end,
+    // nor these for ever for short ones.
+    const auto left = [](const Running* running) {
+        return std::ssize(running->answering->request().prompt) - running->answering->n_read();
+    };
+    auto* const shortest = *std::ranges::min_element(reading, {}, left);
     const auto step = [&] {
         const auto begin = Clock::now();
-        auto& answering = *reading[turn_++ % reading.size()]->answering;
+        auto& answering = *(turn_++ % 2 == 0 ? reading.front() : shortest)->answering;
         answering.read_on();
         credit_seconds_ -= seconds_since(begin);
         return answering.is_reading();

@@ -16,7 +16,7 @@ object ::= "{" gap ( member ( "," gap member )* gap )? "}"
 member ::= string ":" space value
 array ::= "[" gap ( value ( "," gap value )* gap )? "]"
 string ::= "\"" character* "\""
-character ::= [^"\\\x00-\x1F] | "\\" ( ["\\/bfnrt] | "u" code )
+character ::= [\x20-\x21\x23-\x5B\x5D-\uD7FF\uE000-\U0010FFFF] | "\\" ( ["\\/bfnrt] | "u" code )
 code ::= [0-9a-cA-CeEfF] hex{3} | [dD] [0-7] hex{2} | [dD] [89abAB] hex{2} "\\u" [dD] [c-fC-F] hex{2}
 hex ::= [0-9a-fA-F]
 number ::= "-"? ( "0" | [1-9] [0-9]{0,19} ) ( "." [0-9]{1,20} )? ( [eE] [-+]? [0-9]{1,2} )?
@@ -104,8 +104,26 @@ std::string_view first_unit(std::string_view text) {
     return text.substr(0, std::max(utf8_character(text, 0).n_bytes, 1U));
 }
 
-bool is_letter_or_digit(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+/// The characters that stand in a string as they are, but for some; libllama takes a negation for more than Unicode has.
+std::string characters_without(std::span<const uint32_t> sorted) {
+    struct Range {
+        uint32_t first;
+        uint32_t last;
+    };
+    const auto escaped = [](uint32_t character) {
+        return character > 0xFFFF ? std::format("\\U{:08X}", character) : std::format("\\u{:04X}", character);
+    };
+    const auto range = [&](uint32_t first, uint32_t last) { return escaped(first) + "-" + escaped(last); };
+    std::string set;
+    for (auto [first, last] : {Range{0x20, 0x21}, Range{0x23, 0x5B}, Range{0x5D, 0xD7FF}, Range{0xE000, 0x10FFFF}}) {
+        for (const uint32_t character : sorted) {
+            if (character < first || character > last) continue;
+            if (character > first) set += range(first, character - 1);
+            first = character + 1;
+        }
+        if (first <= last) set += range(first, last);
+    }
+    return "[" + set + "]";
 }
 
 struct Node {
@@ -134,16 +152,17 @@ std::vector<Node> tree_of(std::span<const std::string> strings) {
 std::string content_of(const Node& node, const std::vector<std::string>& names) {
     if (node.children.empty()) return "character+";
     std::string content;
-    std::string taken;  // characters, as a set writes them
+    std::vector<uint32_t> taken;
     std::string escapes = "\"\\/bfnrt";
     for (const auto& [unit, child] : node.children) {
         content += std::format("{} {} | ", gbnf_literal(unit), names[child]);
         const bool is_escape = unit[0] == '\\';
         if ((is_escape && unit.size() == 2) || unit == "/") std::erase(escapes, unit.back());
         if (is_escape) continue;
-        taken += unit.size() > 1 || is_letter_or_digit(unit[0]) ? unit : std::format("\\x{:02X}", unit[0]);
+        taken.push_back(utf8_character(unit, 0).value);
     }
-    content += std::format(R"([^"\\\x00-\x1F{}] character*)", taken);
+    std::ranges::sort(taken);
+    content += characters_without(taken) + " character*";
     std::string set;
     for (const char c : escapes) set += c == '\\' ? "\\\\" : std::string(1, c);
     if (!set.empty()) content += std::format(R"( | "\\" [{}] character*)", set);

@@ -1,0 +1,250 @@
+#include "fuzz/body_maker.hpp"
+
+#include <cmath>
+#include <limits>
+
+namespace cake::test {
+
+namespace {
+
+constexpr const char* kOfBoth[] = {"model",      "stream",          "stream_options", "stop",      "temperature",
+                                   "top_p",      "min_p",           "top_k",          "seed",      "n",
+                                   "logit_bias", "response_format", "grammar",        "policy",    "kv_budget",
+                                   "user",       "cache_prompt",    "ignore_eos",     "max_tokens", "presence_penalty"};
+constexpr const char* kOfChat[] = {"top_logprobs", "logprobs", "max_completion_tokens", "tools", "tool_choice"};
+constexpr const char* kOfText[] = {"echo", "best_of", "suffix", "logprobs"};
+constexpr const char* kOfTokens[] = {"with_pieces", "add_special", "model"};
+constexpr const char* kOdd[] = {"nonsense", "messages", "prompt", "content", "tokens", "frequency_penalty", "", "functions"};
+
+}  // namespace
+
+std::string BodyMaker::text() {
+    static const std::initializer_list<std::string> kPieces{
+        "the rain", " ", "\n", "日本語", "🍰", "\xC3\xA9", "<|im_start|>", "<s>", "</s>", "\"", "\\", std::string(1, '\0'), "{", "[", "a",
+        "\xF0\x9F", "\xED\xA0\x80", "\xFF", "in spain", "0", "\t", "\x7F", "e\xCC\x81", "﷽"};
+    std::string result;
+    for (size_t i = below(once_in(20) ? 400 : 12); i > 0; i--) {
+        const auto& piece = one_of(kPieces);
+        // What is no UTF-8 is rare, or nothing else would be tried.
+        if (static_cast<unsigned char>(piece[0]) >= 0xED && piece.size() < 4 && !once_in(60)) continue;
+        result += piece;
+    }
+    return result;
+}
+
+BodyMaker::Json BodyMaker::number() {
+    switch (below(12)) {
+        case 0:
+            return -1;
+        case 1:
+            return std::numeric_limits<int64_t>::max();
+        case 2:
+            return std::numeric_limits<uint64_t>::max();
+        case 3:
+            return std::numeric_limits<int64_t>::min();
+        case 4:
+            return 1e308;
+        case 5:
+            return -0.0;
+        case 6:
+            return 5e-324;
+        case 7:
+            return static_cast<double>(below(2000)) / 1000;
+        default:
+            return below(once_in(4) ? 100000 : 6);
+    }
+}
+
+/// Mostly one that a field takes.
+BodyMaker::Json BodyMaker::usual_number() {
+    if (once_in(12)) return number();
+    return once_in(2) ? Json(below(2)) : Json(static_cast<double>(below(1000)) / 1000);
+}
+
+BodyMaker::Json BodyMaker::anything(int depth) {
+    switch (below(depth > 0 ? 8 : 6)) {
+        case 0:
+            return nullptr;
+        case 1:
+            return once_in(2);
+        case 2:
+        case 3:
+            return number();
+        case 4:
+        case 5:
+            return text();
+        case 6: {
+            auto list = Json::array();
+            for (size_t i = below(5); i > 0; i--) list.push_back(anything(depth - 1));
+            return list;
+        }
+        default: {
+            auto object = Json::object();
+            for (size_t i = below(5); i > 0; i--)
+                object[once_in(3) ? text() : kOdd[below(std::size(kOdd))]] = anything(depth - 1);
+            return object;
+        }
+    }
+}
+
+BodyMaker::Json BodyMaker::messages() {
+    auto list = Json::array();
+    for (size_t i = 1 + below(4); i > 0; i--) {
+        Json message{{"role", one_of<const char*>({"user", "user", "user", "assistant", "assistant", "system", "developer", once_in(8) ? "tool" : "user"})},
+                     {"content", text()}};
+        if (once_in(8)) message["content"] = Json::array({{{"type", "text"}, {"text", text()}}});
+        if (once_in(20)) message["name"] = anything(1);
+        if (once_in(30)) message["content"] = anything(3);
+        if (once_in(40)) message = anything(2);
+        list.push_back(std::move(message));
+    }
+    return list;
+}
+
+BodyMaker::Json BodyMaker::schema(int depth) {
+    if (once_in(30)) return anything(2);
+    switch (below(depth > 0 ? 10 : 6)) {
+        case 0:
+            return {{"type", "string"}, {"minLength", below(3)}, {"maxLength", below(300)}};
+        case 1:
+            return {{"type", "integer"}, {"minimum", number()}, {"maximum", number()}};
+        case 2:
+            return {{"type", one_of<const char*>({"number", "boolean", "null", "string", "integer", "object", "array"})}};
+        case 3:
+            return {{"enum", Json::array({text(), number(), nullptr, anything(1)})}};
+        case 4:
+            return {{"const", anything(2)}};
+        case 5:
+            return {{"$ref", one_of<const char*>({"#", "#/$defs/a", "#/$defs/none", "other"})}};
+        case 6: {
+            auto properties = Json::object();
+            auto required = Json::array();
+            for (size_t i = below(6); i > 0; i--) {
+                auto name = once_in(3) ? text() : std::string(1, static_cast<char>('a' + below(5)));
+                properties[name] = schema(depth - 1);
+                if (once_in(2)) required.push_back(name);
+            }
+            return {{"type", "object"}, {"properties", properties}, {"required", required}, {"additionalProperties", once_in(2)}};
+        }
+        case 7:
+            return {{"type", "array"}, {"items", schema(depth - 1)}, {"minItems", below(4)}, {"maxItems", below(20)}};
+        case 8:
+            return {{one_of<const char*>({"anyOf", "oneOf", "allOf"}), Json::array({schema(depth - 1), schema(depth - 1)})}};
+        default:
+            return {{"$defs", {{"a", schema(depth - 1)}}}, {"$ref", "#/$defs/a"}};
+    }
+}
+
+BodyMaker::Json BodyMaker::response_format() {
+    if (once_in(10)) return anything(3);
+    if (once_in(4)) return {{"type", one_of<const char*>({"text", "json_object", "xml"})}};
+    return {{"type", "json_schema"}, {"json_schema", {{"name", "x"}, {"schema", schema(3)}, {"strict", true}}}};
+}
+
+std::string BodyMaker::expression(int depth) {
+    std::string result;
+    for (size_t i = 1 + below(3); i > 0; i--) {
+        switch (below(depth > 0 ? 9 : 5)) {
+            case 0:
+                result += "\"" + one_of<std::string>({"a", "b", "\\n", "\\x41", "é", "", "\\\""}) + "\"";
+                break;
+            case 1:
+                result += one_of<std::string>({"[a-z]", "[^\\n]", "[]", "[z-a]", "[\\u0041-\\U0001F370]", "["});
+                break;
+            case 2:
+            case 3:
+                result += one_of<std::string>({"root", "x", "y", "none"});
+                break;
+            case 4:
+                result += ".";
+                break;
+            case 5:
+            case 6:
+                result += "(" + expression(depth - 1) + ")";
+                break;
+            default:
+                result += expression(depth - 1) + " | " + expression(depth - 1);
+        }
+        if (once_in(3)) result += one_of<std::string>({"*", "+", "?", "{2}", "{1,3}", "{,5}", "{0,}", "{9999}", "{3,1}"});
+        result += " ";
+    }
+    return result;
+}
+
+std::string BodyMaker::grammar() {
+    return "root ::= " + expression(2) + "\nx ::= " + expression(2) + "\ny ::= " + expression(1) +
+           (once_in(5) ? "\n# " + text() : "\n");
+}
+
+BodyMaker::Json BodyMaker::value_of(const std::string& field) {
+    if (once_in(25)) return anything(3);
+    if (field == "messages") return messages();
+    if (field == "prompt") return once_in(4) ? Json::array({1, 2, below(1600)}) : Json(text());
+    if (field == "stop") return once_in(2) ? Json(text()) : Json::array({text(), "x"});
+    if (field == "response_format") return response_format();
+    if (field == "grammar") return grammar();
+    if (field == "logit_bias") return {{std::to_string(below(2000)), number()}, {text(), 1}};
+    if (field == "stream_options") return {{"include_usage", once_in(2)}};
+    if (field == "policy") return one_of<const char*>({"cake", "full", "snapkv", "h2o:uniform", "cake:none", ""});
+    if (field == "tokens") return Json::array({0, below(1536), below(1600)});
+    if (field == "content" || field == "user" || field == "model") return text();
+    if (field == "tools") return Json::array();
+    if (field == "stream" || field == "echo" || field == "cache_prompt" || field == "ignore_eos" ||
+        field == "with_pieces" || field == "add_special")
+        return once_in(2);
+    if (field == "logprobs") return once_in(2) ? Json(true) : Json(below(7));
+    if (field == "temperature" || field == "top_p" || field == "min_p" || field.ends_with("penalty")) return usual_number();
+    if (field == "tool_choice") return "auto";
+    if (field == "suffix") return "";
+    if (field == "kv_budget") return 32 + below(4000);
+    return once_in(8) ? number() : Json(1 + below(4));
+}
+
+/// Bytes taken out, put in, doubled or turned.
+std::string BodyMaker::changed(std::string text) {
+    for (size_t i = 1 + below(4); i > 0 && !text.empty(); i--) {
+        const size_t at = below(text.size());
+        switch (below(5)) {
+            case 0:
+                text.erase(at, 1 + below(8));
+                break;
+            case 1:
+                text.insert(at, 1 + below(3), static_cast<char>(below(256)));
+                break;
+            case 2:
+                text[at] = static_cast<char>(text[at] ^ static_cast<char>(1U << below(8)));
+                break;
+            case 3:
+                text.insert(at, text.substr(at, below(64)));
+                break;
+            default:
+                text.resize(at);
+        }
+    }
+    if (once_in(50)) text.insert(below(text.size() + 1), std::string(below(200), one_of({'[', '{', '"', '('})));
+    return text;
+}
+
+std::string BodyMaker::body() {
+    auto object = Json::object();
+    const auto set = [&](const std::string& field) { object[field] = value_of(field); };
+    const size_t kind = below(6);
+    const auto of_kind = [&]() -> std::string {
+        if (once_in(30)) return kOdd[below(std::size(kOdd))];
+        if (kind >= 4) return kOfTokens[below(std::size(kOfTokens))];
+        if (once_in(5)) return kind < 2 ? kOfChat[below(std::size(kOfChat))] : kOfText[below(std::size(kOfText))];
+        return kOfBoth[below(std::size(kOfBoth))];
+    };
+    if (!once_in(50)) set(kind < 2 ? "messages" : kind < 4 ? "prompt" : kind == 4 ? "content" : "tokens");
+    for (size_t i = below(4); i > 0; i--) {
+        const auto field = of_kind();
+        // Grammars are slow to read, since what they would come to is tried out.
+        if ((field == "grammar" || field == "response_format") && !once_in(10)) continue;
+        set(field);
+    }
+    const auto made = once_in(100) ? anything(3) : object;
+    auto text = made.dump(-1, ' ', false, Json::error_handler_t::ignore);
+    return once_in(5) ? changed(std::move(text)) : text;
+}
+
+}  // namespace cake::test

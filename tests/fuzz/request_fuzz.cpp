@@ -1,0 +1,134 @@
+// Throws made-up bodies at everything that reads them, and checks what comes of each: an error in the API's shape, or a
+// request that is within all bounds. Ends with exit code 1 at the first that is neither; a crash ends it anyhow.
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <map>
+
+#include "fuzz/body_maker.hpp"
+#include "server/answer_text.hpp"
+#include "server/request.hpp"
+#include "text/sampler.hpp"
+#include "text/utf8.hpp"
+#include "engine/engine_state.hpp"
+
+namespace {
+
+using namespace cake;
+using namespace cake::server;
+
+struct Fuzz {
+    const Engine& engine;
+    RequestContext context;
+    std::map<std::string, int64_t> counts;
+
+    /// What is wrong with the outcome of a body; empty where nothing is.
+    std::string try_body(const std::string& body) {
+        auto wrong = look(read_chat_request(context, body), "chat");
+        if (wrong.empty()) wrong = look(read_text_request(context, body), "text");
+        if (wrong.empty()) wrong = look(read_tokenize_request(engine, body), "tokenize");
+        if (wrong.empty()) wrong = look(read_detokenize_request(engine, body), "detokenize");
+        return wrong;
+    }
+
+    template <typename T>
+    std::string look(const ApiResult<T>& result, const std::string& kind) {
+        counts[kind + (result ? ": taken" : ": refused")]++;
+        if (result) return look_at(*result);
+        const auto& error = result.error();
+        if (error.status != 400 || error.message.empty()) return "an error without a sentence";
+        if (error.message.size() > 2000) return "an endless sentence";
+        const auto parsed = nlohmann::json::parse(to_json(error), nullptr, false);
+        if (!parsed.is_object() || !parsed["error"]["message"].is_string()) return "an error that is no JSON";
+        return {};
+    }
+
+    std::string look_at(const CompletionRequest& request) {
+        const auto& g = request.generation;
+        if (auto wrong = look_at(g.prompt); !wrong.empty()) return wrong;
+        if (g.prompt.empty()) return "an empty prompt";
+        if (g.n_choices < 1 || g.n_choices > context.most_choices) return "too many choices";
+        if (g.n_logprobs < -1 || g.n_logprobs > 20) return "too many probabilities";
+        if (g.max_tokens < -1) return "a negative limit";
+        const auto& s = g.sampling;
+        if (!(s.temperature >= 0 && s.temperature <= 100 && s.top_p >= 0 && s.top_p <= 1 && s.min_p >= 0 && s.min_p <= 1))
+            return "sampling out of range";
+        for (const auto& stop : request.stop)
+            if (stop.empty() || stop.size() > 256) return "a stop string out of range";
+        if (auto valid = validate(g.sequence); !valid) return "a policy that is none";
+        // What the scheduler does with it: a sampler that draws.
+        auto sampler = Sampler::create(s, engine.state()->vocabulary, g.grammar);
+        if (!sampler) {
+            counts["grammar: refused"]++;
+            return sampler.error().message.empty() ? "a grammar's error without a sentence" : "";
+        }
+        AnswerText text(request.stop);
+        std::vector<float> logits(static_cast<size_t>(engine.info().n_vocab));
+        std::mt19937 random(static_cast<uint32_t>(g.prompt.size()));
+        for (int i = 0; i < (g.grammar.empty() ? 2 : 12); i++) {
+            for (float& logit : logits) logit = static_cast<float>(random() % 1000) / 100;
+            const auto token = sampler->sample(logits);
+            if (!token || engine.state()->vocabulary.is_end_of_generation(*token)) break;
+            if (!is_utf8(text.add(engine.piece(*token)))) return "a text that is no UTF-8";
+        }
+        return {};
+    }
+
+    std::string look_at(const TokenizeRequest& request) { return look_at(request.tokens); }
+
+    std::string look_at(const std::vector<Token>& tokens) const {
+        for (const Token token : tokens)
+            if (token < 0 || token >= engine.info().n_vocab) return "a token outside the vocabulary";
+        return {};
+    }
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app{"Made-up request bodies against the server's readers."};
+    std::string model;
+    int64_t runs = 1'000'000;
+    double seconds = 0;
+    uint64_t seed = 1;
+    int64_t from = 0;
+    app.add_option("model", model, "a GGUF file")->required();
+    app.add_option("--runs", runs, "bodies")->capture_default_str();
+    app.add_option("--seconds", seconds, "end after so long, whatever --runs says");
+    app.add_option("--seed", seed)->capture_default_str();
+    app.add_option("--from", from, "only make the bodies before this one");
+    CLI11_PARSE(app, argc, argv);
+
+    const auto engine = Engine::load(model, {.threads = 1});
+    if (!engine) {
+        std::fprintf(stderr, "%s\n", engine.error().message.c_str());
+        return 1;
+    }
+    Fuzz fuzz{.engine = *engine,
+              .context = {.engine = *engine, .sequence = {}, .sampling = {}, .most_choices = 4, .n_ctx = 4096, .chat_template = "chatml"},
+              .counts = {}};
+    const auto begin = std::chrono::steady_clock::now();
+    const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
+    cake::test::BodyMaker maker(seed);
+    double longest = 0;
+    int64_t i = 0;
+    for (; i < runs && (seconds == 0 || elapsed() < seconds); i++) {
+        const auto body = maker.body();
+        const double before = elapsed();
+        if (i < from) continue;
+        constexpr int64_t kOften = 100'000;
+        if (i % kOften == 0) std::fprintf(stderr, "body %lld\n", static_cast<long long>(i));  // for --from after a crash
+        const auto wrong = fuzz.try_body(body);
+        longest = std::max(longest, elapsed() - before);
+        if (!wrong.empty()) {
+            std::fprintf(stderr, "seed %llu, body %lld: %s\n%s\n", static_cast<unsigned long long>(seed),
+                         static_cast<long long>(i), wrong.c_str(), body.c_str());
+            return 1;
+        }
+    }
+    std::printf("seed %llu: %lld bodies in %.0f s, the slowest %.2f s\n", static_cast<unsigned long long>(seed),
+                static_cast<long long>(i), elapsed(), longest);
+    for (const auto& [what, n] : fuzz.counts) std::printf("  %s %lld\n", what.c_str(), static_cast<long long>(n));
+    return 0;
+}

@@ -1,0 +1,88 @@
+"""Starts `cake serve` for a test, and talks to it."""
+
+import contextlib
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+
+from support.cake_process import BUNDLED, CAKE, environment
+
+CHATML = ("--chat-template", "chatml")
+
+
+class Server:
+    """One that runs; what it wrote to standard error stands in `errors` when it has ended."""
+
+    def __init__(self, *arguments, model=BUNDLED, threads=1, env=None):
+        self.process = subprocess.Popen(
+            [CAKE, "serve", "-m", str(model), "-t", str(threads), "--port", "0", *CHATML, *map(str, arguments)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**environment(), **(env or {})}, text=True)
+        first = self.process.stderr.readline()
+        match = re.search(r"http://[^:/]+:(\d+)/", first)
+        if not match:
+            self.process.kill()
+            raise RuntimeError(first + self.process.communicate()[1])
+        self.port = int(match[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.stop()
+
+    def stop(self, number=signal.SIGTERM, timeout=60):
+        """Sends a signal; the exit code, and what was written to standard error after the first line."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+        self.errors = self.process.communicate(timeout=timeout)[1]
+        return self.process.returncode
+
+    def connect(self, timeout=120):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+
+    def socket(self, timeout=120):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+
+    def ask(self, method, path, body=None, headers=None, timeout=120):
+        """Status, headers and body (parsed where it is JSON) of a request."""
+        connection = self.connect(timeout)
+        try:
+            if body is not None and not isinstance(body, (bytes, str)):
+                body = json.dumps(body)
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            content = response.read()
+            if "json" in response.headers.get("Content-Type", ""):
+                content = json.loads(content)
+            return response.status, response.headers, content
+        finally:
+            connection.close()
+
+    def get(self, path, **options):
+        return self.ask("GET", path, **options)[2]
+
+    def complete(self, prompt, **fields):
+        """The body of a good answer of /v1/completions at temperature 0."""
+        status, _, body = self.ask("POST", "/v1/completions", {"prompt": prompt, "temperature": 0, **fields})
+        assert status == 200, body
+        return body
+
+    def metric(self, name):
+        text = self.get("/metrics").decode()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
+                   if re.match(re.escape(name) + r"(\{| )", line))
+
+
+def events(response):
+    """The data of a stream's events, parsed, up to and without [DONE]."""
+    for line in response:
+        if not line.startswith(b"data: "):
+            continue
+        data = line[len(b"data: "):].strip()
+        if data == b"[DONE]":
+            return
+        yield json.loads(data)
