@@ -26,12 +26,14 @@ Json bytes_of(const std::string& piece) {
 }  // namespace
 
 Answer::Answer(const Engine& engine, CompletionRequest request, std::string model,
-               std::shared_ptr<Generation> generation, Metrics& metrics)
+               std::shared_ptr<Generation> generation, Metrics& metrics,
+               std::chrono::steady_clock::time_point received)
     : engine_(engine),
       request_(std::move(request)),
       model_(std::move(model)),
       generation_(std::move(generation)),
       metrics_(metrics),
+      received_(received),
       created_(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())) {
     for (int32_t i = 0; i < request_.generation.n_choices; i++) {
         choices_.push_back({.text = AnswerText(request_.stop)});
@@ -59,7 +61,7 @@ void Answer::take(const TokenDrawn& drawn, std::chrono::steady_clock::time_point
     if (choice.begun)
         metrics_.add_next_token(seconds(when - choice.last));
     else
-        metrics_.add_first_token(seconds(when - begin_));
+        metrics_.add_first_token(seconds(when - received_));
     choice.begun = true;
     choice.last = when;
     n_drawn_++;

@@ -18,7 +18,7 @@ namespace cake::server {
 class Answer {
   public:
     Answer(const Engine& engine, CompletionRequest request, std::string model, std::shared_ptr<Generation> generation,
-           Metrics& metrics);
+           Metrics& metrics, std::chrono::steady_clock::time_point received);
     Answer(const Answer&) = delete;
     Answer& operator=(const Answer&) = delete;
     ~Answer() { generation_->cancel(); }
@@ -63,7 +63,7 @@ class Answer {
     std::string model_;
     std::shared_ptr<Generation> generation_;
     Metrics& metrics_;
-    std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+    std::chrono::steady_clock::time_point received_;
     int64_t created_;
     std::vector<Choice> choices_;
     int64_t n_drawn_ = 0;

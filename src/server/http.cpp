@@ -78,11 +78,10 @@ std::string host_of(std::string_view authority) {
     return std::string(authority.substr(0, authority.find(':')));
 }
 
+/// One that nobody can guess, since who knows it may see the text (/slots/ID).
 std::string new_id(bool chat) {
-    static std::atomic<uint64_t> next{std::random_device{}()};
-    static const uint64_t salt = (uint64_t{std::random_device{}()} << 32U) | std::random_device{}();
-    std::mt19937_64 random(salt + next.fetch_add(1));
-    return std::format("{}-{:016x}{:016x}", chat ? "chatcmpl" : "cmpl", random(), random());
+    std::random_device random;
+    return std::format("{}-{:08x}{:08x}{:08x}{:08x}", chat ? "chatcmpl" : "cmpl", random(), random(), random(), random());
 }
 
 }  // namespace
@@ -291,6 +290,7 @@ void ApiServer::add_pages() {
 }
 
 void ApiServer::complete(const Request& request, Response& response, bool chat) {
+    const auto received = std::chrono::steady_clock::now();
     auto read = chat ? read_chat_request(context(), request.body) : read_text_request(context(), request.body);
     if (!read) return send(response, read.error());
     read->generation.id = new_id(chat);
@@ -298,7 +298,7 @@ void ApiServer::complete(const Request& request, Response& response, bool chat) 
     auto generation = scheduler_->submit(read->generation);
     if (!generation) return send(response, error_of(generation.error()));
     const bool stream = read->stream;
-    const auto answer = std::make_shared<Answer>(engine_, std::move(*read), model_, std::move(*generation), metrics_);
+    const auto answer = std::make_shared<Answer>(engine_, std::move(*read), model_, std::move(*generation), metrics_, received);
     if (!stream) {
         while (!answer->is_done() && !request.is_connection_closed()) answer->wait(kLook);
         if (answer->error()) return send(response, *answer->error());

@@ -68,7 +68,13 @@ Json slot_json(const Engine& engine, const SlotReport& report, bool pieces) {
 
 Json slots_json(const Engine& engine, std::span<const SlotReport> reports, const PoolReport& pool) {
     auto slots = Json::array();
-    for (const auto& report : reports) slots.push_back(slot_json(engine, report, false));
+    for (const auto& report : reports) {
+        auto slot = slot_json(engine, report, false);
+        // Enough to tell them apart; the whole opens the text, which is for who asked.
+        constexpr size_t kShown = 16;
+        slot["id"] = report.id.substr(0, kShown);
+        slots.push_back(std::move(slot));
+    }
     return {{"slots", std::move(slots)},
             {"kv",
              {{"bytes_bound", pool.kv_bytes_bound},
