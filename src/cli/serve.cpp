@@ -64,7 +64,9 @@ void introduce(const ServeFlags& flags, const Engine& engine, const server::ApiS
                      format_count(static_cast<uint64_t>(budget != nullptr ? budget->tokens : pool.n_ctx())),
                      budget != nullptr ? " a layer" : "", format_bytes(share), format_bytes(pool.bytes_in_flight()),
                      format_count(static_cast<uint64_t>(pool.n_ctx()))));
-    if (flags.server.host != "127.0.0.1" && flags.server.host != "localhost" && flags.server.api_key.empty())
+    const auto& host = flags.server.host;
+    const bool loopback = host == "localhost" || host == "::1" || host.starts_with("127.");
+    if (!loopback && flags.server.api_key.empty())
         tell("Whoever reaches this address can use the model: --api-key asks for a key.");
 }
 
@@ -88,6 +90,7 @@ int serve(const ServeFlags& flags) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(flags.grace_seconds);
     while ((*server)->is_busy() && std::chrono::steady_clock::now() < end)
         if (signal_comes(signals)) break;
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // one more ends the program as it is
     return kDone;
 }
 
@@ -115,7 +118,8 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
         ->capture_default_str();
     serve_app->add_option("--api-key", server.api_key, "a key that requests have to send; also CAKE_API_KEY, which no list of processes shows")
         ->type_name("KEY")
-        ->envname("CAKE_API_KEY");
+        ->envname("CAKE_API_KEY")
+        ->check([](const std::string& key) { return key.empty() ? "an empty key would let everybody in" : ""; });
     serve_app->add_option("--chat-template", server.chat_template,
                           "a template by libllama's name (chatml, llama3, …) instead of the model's")
         ->type_name("NAME");

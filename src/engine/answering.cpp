@@ -1,7 +1,8 @@
 #include "engine/answering.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <exception>
+#include <new>
 #include <ranges>
 #include <utility>
 
@@ -9,13 +10,25 @@
 
 namespace cake {
 
+/// What goes wrong in one request stays there.
+template <typename Work>
+void Answering::contain(Work work) {
+    try {
+        work();
+    } catch (const std::bad_alloc&) {
+        fail_with(out_of_memory().error().message);
+    } catch (const std::exception& error) {
+        fail_with(error.what());
+    }
+}
+
 Answering::Answering(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<Generation> generation,
                      std::vector<Resident> residents, std::vector<Sampler> samplers, size_t n_cached, int64_t segment)
     : request_(std::move(request)), generation_(std::move(generation)), n_cached_(n_cached) {
     for (auto [resident, sampler] : std::views::zip(residents, samplers)) {
         resident.id = request_->id;
         states_.push_back(resident.state.get());
-        choices_.push_back({.resident = std::move(resident), .sampler = std::move(sampler)});
+        choices_.push_back({.resident = std::move(resident), .sampler = std::move(sampler), .text = AnswerText(request_->stop)});
     }
     reading_.emplace(read_text(states_, std::span(request_->prompt).subspan(n_cached), segment, false));
 }
@@ -31,6 +44,10 @@ int64_t Answering::n_drawn() const {
 }
 
 void Answering::read_on() {
+    contain([&] { read_step(); });
+}
+
+void Answering::read_step() {
     if (!step_)
         step_.emplace(reading_->begin());
     else
@@ -53,6 +70,12 @@ void Answering::read_on() {
 }
 
 void Answering::join(std::vector<NextToken>& batch) {
+    const size_t n_before = batch.size();
+    contain([&] { join_choices(batch); });
+    if (has_ended()) batch.resize(n_before);
+}
+
+void Answering::join_choices(std::vector<NextToken>& batch) {
     for (auto& choice : choices_) {
         if (choice.ended || !choice.next) continue;
         auto& state = *choice.resident.state;
@@ -70,14 +93,18 @@ void Answering::join(std::vector<NextToken>& batch) {
 }
 
 void Answering::take(const Result<void>& computed) {
+    contain([&] { take_logits(computed); });
+}
+
+void Answering::take_logits(const Result<void>& computed) {
     for (auto& choice : choices_) {
         if (choice.ended || !choice.next) continue;
         if (!computed) {
             end(choice, FinishReason::failed, computed.error().message);
             continue;
         }
-        choice.resident.state->broken = false;
         choice.resident.tokens.push_back(*choice.next);
+        choice.resident.state->broken = false;
         choice.next.reset();
         draw(choice);
     }
@@ -94,6 +121,10 @@ void Answering::draw(Choice& choice) {
         return end(choice, FinishReason::end_of_generation);
     choice.n_drawn++;
     generation_->tell(with_logprobs(index(choice), *token, logits, request_->n_logprobs));
+    if (!request_->stop.empty()) {
+        choice.text.add(state.engine->vocabulary.piece(*token));
+        if (choice.text.stopped()) return end(choice, FinishReason::end_of_generation);
+    }
     if (choice.n_drawn == request_->max_tokens) return end(choice, FinishReason::length);
     choice.next = *token;
 }

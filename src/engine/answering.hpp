@@ -10,6 +10,7 @@
 #include "engine/decode.hpp"
 #include "engine/generation.hpp"
 #include "engine/resident.hpp"
+#include "text/answer_text.hpp"
 #include "text/sampler.hpp"
 
 namespace cake {
@@ -20,6 +21,7 @@ class Answering {
     struct Choice {
         Resident resident;
         Sampler sampler;
+        AnswerText text;  // as far as it may end at a stop string
         std::optional<Token> next;  // was drawn, and goes into the sequence with the next step
         int64_t n_drawn = 0;
         bool ended = false;
@@ -56,6 +58,11 @@ class Answering {
     std::vector<Resident> leave();
 
   private:
+    template <typename Work>
+    void contain(Work work);
+    void read_step();
+    void join_choices(std::vector<NextToken>& batch);
+    void take_logits(const Result<void>& computed);
     void draw(Choice& choice);
     void end(Choice& choice, FinishReason reason, std::string error = {});
     void end_all(FinishReason reason, const std::string& error);

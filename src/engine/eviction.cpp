@@ -37,7 +37,7 @@ void shrink(SequenceState& state, int32_t layer, int32_t n_keep) {
 
 }  // namespace
 
-SegmentEviction::SegmentEviction(SequenceState& state, int64_t n_segment) : state_(state) {
+SegmentEviction::SegmentEviction(SequenceState& state, int64_t n_segment) : state_(state), n_segment_(n_segment) {
     int64_t n_slots = int64_t{state.shape.n_layer} * state.shape.n_head_kv * n_segment;
     for (int32_t layer = 0; layer < state.shape.n_layer; layer++) n_slots += state.store.n_held(layer);
     fits_ = n_slots <= state.store.buffer().n_slots();
@@ -115,6 +115,7 @@ Result<void> SegmentEviction::join(int32_t layer, const LayerKeys& keys) {
     const int32_t n_keep = budgets.back() + keys.window;
     move_in(layer, keys, select_heads(views, n_keep, state_.options.window, state_.allocator->heads), *scores);
     state_.n_evicted_slots += n_slots - state_.store.n_held(layer);
+    state_.n_tokens_at_eviction = state_.n_tokens + n_segment_;
     return {};
 }
 
@@ -160,21 +161,6 @@ void slide_window(SequenceState& state, int32_t layer) {
     }
 }
 
-void even_out(SequenceState& state) {
-    if (!state.evicts() || state.allocator->heads == HeadSplit::adaptive) return;
-    auto& store = state.store;
-    for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
-        const auto runs = store.runs(layer);
-        const auto shortest = std::ranges::min(runs, {}, &Run::length).length;
-        for (int32_t head = 0; head < state.shape.n_head_kv; head++) {
-            const auto scores = store.scores(layer, head);
-            const auto n_last = std::min(scores.size(), static_cast<size_t>(state.options.window));
-            std::ranges::fill(scores.last(n_last), std::numeric_limits<float>::infinity());
-        }
-        shrink(state, layer, shortest);
-    }
-}
-
 Result<void> add_decoded_attention(GraphRunner& runner, SequenceState& state, int32_t layer) {
     auto& unread = state.n_unread[static_cast<size_t>(layer)];
     if (!state.sums_attention() || unread == 0) return {};
@@ -217,6 +203,7 @@ Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t la
     for (int32_t head = 0; head < n_head_kv; head++)
         std::ranges::copy((*scores)[static_cast<size_t>(head)], store.scores(layer, head).begin());
     shrink(state, layer, n_keep);
+    state.n_tokens_at_eviction = state.n_tokens;
     if (state.allocator->heads == HeadSplit::adaptive) {
         std::vector<int32_t> capacities;
         for (const Run& run : store.runs(layer)) capacities.push_back(run.length + state.slack);

@@ -32,6 +32,7 @@ class SegmentEviction {
                  std::span<const std::vector<float>> scores);
 
     SequenceState& state_;
+    int64_t n_segment_;
     bool fits_;  // everything does, so nothing is scored or dropped
     Cascade cascade_;
 };
@@ -40,10 +41,6 @@ class SegmentEviction {
 void keep_window(SequenceState& state, int32_t layer, const LayerKeys& keys);
 /// Makes room for the next token in a layer that keeps a window: what no later token sees goes.
 void slide_window(SequenceState& state, int32_t layer);
-
-/// Makes the KV heads of every layer equally long, where the allocator does not tell them apart and yet they are not: by
-/// the scores that their tokens had last, and the last of them stay.
-void even_out(SequenceState& state);
 
 /// Decoding: scores a layer again with the queries in the ring and drops all but what it may keep.
 Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t layer);

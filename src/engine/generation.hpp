@@ -24,6 +24,7 @@ struct GenerationRequest {
     SequenceOptions sequence;
     SamplingOptions sampling;  // the seed is that of the first choice; the next has the next
     std::string grammar;       // GBNF, empty: none
+    std::vector<std::string> stop;  // an answer ends with the token that completes one of these
     int32_t n_choices = 1;
     int64_t max_tokens = -1;  // -1: until the model ends, or the context
     bool ignore_eos = false;

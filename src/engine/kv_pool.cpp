@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <format>
 
+#include "method/allocator.hpp"
+
 namespace cake {
 
 namespace {
@@ -10,7 +12,19 @@ namespace {
 /// The rows of a layer in flight, at most: a text as a whole, or a segment of it over all that the store may hold.
 int64_t flight_rows(const SequenceState& state, int64_t tokens_per_layer, int64_t segment, int64_t n_tokens) {
     if (segment == 0 || !state.evicts()) return n_tokens;
-    return std::min(n_tokens, segment + tokens_per_layer * state.shape.n_layer);
+    // One layer, or where the allocator tells them apart one head of it, may hold what the others do not.
+    int64_t most_held = tokens_per_layer * state.shape.n_layer;
+    if (state.allocator->heads == HeadSplit::adaptive) most_held *= state.shape.n_head_kv;
+    if (state.windows_shape.n_layer > 0) most_held = std::max<int64_t>(most_held, window_capacity(state));
+    return std::min(n_tokens, segment + most_held);
+}
+
+/// Of the layers that keep a window, whatever the text is.
+uint64_t bytes_of_windows(const SequenceState& state) {
+    const auto& shape = state.windows_shape;
+    if (shape.n_layer == 0) return 0;
+    const int64_t n_slots = int64_t{window_capacity(state)} * shape.n_layer * shape.n_head_kv;
+    return kv_buffer_bytes(state.engine->compute.buffer_type(), shape, n_slots);
 }
 
 uint64_t bytes_of_rows(const SequenceState& state, int64_t rows) {
@@ -63,7 +77,11 @@ Result<Sizes> largest_within(const std::shared_ptr<const EngineState>& engine, c
         return sizes_of(engine, options, sequence, evicts ? n_ctx : tokens);
     };
     constexpr int64_t kLeastContext = 256;
-    const int64_t least = evicts ? 2 * int64_t{options.sequence.window} : std::min(kLeastContext, n_ctx);
+    const int64_t window = options.sequence.window;
+    // An interval takes at most half of what the window leaves.
+    const int64_t least =
+        evicts ? window + std::max<int64_t>(window, 2 * int64_t{options.sequence.evict_interval})
+               : std::min(kLeastContext, n_ctx);
     auto best = sized(least);
     if (!best) return best;
     if (best->total() > *options.kv_bytes) {
@@ -97,6 +115,11 @@ Result<KvPool> KvPool::create(const std::shared_ptr<const EngineState>& engine, 
     const auto state = make_sequence_state(engine, trial);
     if (!state) return std::unexpected(state.error());
     const bool evicts = (*state)->evicts();
+    if (evicts && !options.kv_bytes && !options.sequence.budget) {
+        auto usual = options;
+        usual.sequence.budget = TokensPerLayer{};
+        return create(engine, usual);
+    }
     auto sizes = options.kv_bytes ? largest_within(engine, options, n_ctx, evicts)
                                   : sizes_of(engine, options, options.sequence, n_ctx);
     if (!sizes) return std::unexpected(sizes.error());
@@ -114,7 +137,8 @@ uint64_t KvPool::flight_bytes(const SequenceState& state, int64_t tokens_per_lay
 }
 
 int64_t KvPool::tokens_of_full_cache(const SequenceState& state, int32_t n_parallel) const {
-    const uint64_t share = bytes_of_stores_ / static_cast<uint64_t>(n_parallel);
+    uint64_t share = bytes_of_stores_ / static_cast<uint64_t>(n_parallel);
+    share -= std::min(share, bytes_of_windows(state));
     const uint64_t per_token = state.shape.token_bytes() * static_cast<uint64_t>(state.shape.n_layer);
     return static_cast<int64_t>(share / per_token);
 }

@@ -82,7 +82,7 @@ class Prefill {
     Result<void> allocate() {
         auto* type = state_.engine->compute.buffer_type();
         auto flight =
-            LayerInFlight::allocate(state_.accountant, type, state_.shape, most_held() + n_segment_, n_segment_);
+            LayerInFlight::allocate(state_.accountant, type, state_.shape, most_held(state_) + n_segment_, n_segment_);
         if (!flight) return std::unexpected(flight.error());
         flight_ = std::move(*flight);
         state_.layer_bytes = std::max<uint64_t>(state_.layer_bytes, flight_.buffer().size_bytes());
@@ -112,14 +112,6 @@ class Prefill {
         ggml_backend_tensor_alloc(chunk_buffer_.get(), chunk_queries_,
                                   ggml_backend_buffer_get_base(chunk_buffer_.get()));
         return {};
-    }
-
-    /// Of all layers, the most tokens that a KV head holds.
-    int64_t most_held() const {
-        int64_t most = 0;
-        for (const auto& place : state_.places)
-            most = std::max(most, cake::most_held(state_.store_of(place), place.index));
-        return most;
     }
 
     LayerGraph layer_graph(Graph& graph) const { return {graph.context(), h_, state_.engine->weights}; }

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "engine/eviction.hpp"
-
 namespace cake {
 
 namespace {
@@ -45,7 +43,10 @@ size_t reusable_tokens(const Resident& resident, const SequenceOptions& options,
     const auto n = static_cast<size_t>(std::ranges::mismatch(resident.tokens, prompt).in1 - resident.tokens.begin());
     // Something has to be left to read.
     if (n < resident.n_prompt || n >= prompt.size()) return 0;
-    return n == resident.tokens.size() || windows_reach(state, static_cast<int64_t>(n)) ? n : 0;
+    if (n == resident.tokens.size()) return n;
+    // What was evicted for an answer that is cut off does not come back.
+    const auto length = static_cast<int64_t>(n);
+    return length >= state.n_tokens_at_eviction && windows_reach(state, length) ? n : 0;
 }
 
 void rewind(Resident& resident, size_t n) {
@@ -54,7 +55,6 @@ void rewind(Resident& resident, size_t n) {
     if (n_dropped == 0) return;
     cut(state.store, static_cast<int64_t>(n));
     if (state.windows_shape.n_layer > 0) cut(state.windows, static_cast<int64_t>(n));
-    even_out(state);
     if (state.reads_queries()) state.ring.pop(n_dropped);
     for (int32_t& unread : state.n_unread)
         unread = static_cast<int32_t>(std::max<int64_t>(unread - n_dropped, 0));

@@ -15,14 +15,16 @@ struct Resident {
     std::unique_ptr<SequenceState> state;
     std::vector<Token> tokens;  // [n_tokens] the whole text
     size_t n_prompt = 0;        // tokens of it that were read; those behind them were generated
-    uint64_t kv_bytes = 0;      // that its store takes
+    int64_t tokens_per_layer = 0;  // of its store
+    uint64_t kv_bytes = 0;         // that this takes
 };
 
 /// How many of the first tokens of `prompt` it can stand for, 0 where it cannot: all that it has read, and as much of
-/// the answer as the prompt repeats. `options` are those that a sequence of the prompt's own would have.
+/// the answer as the prompt repeats, if nothing has been evicted since. `options` are those that a sequence of the
+/// prompt's own would have.
 size_t reusable_tokens(const Resident& resident, const SequenceOptions& options, std::span<const Token> prompt);
 
-/// Forgets what was generated behind the first `n` tokens. What had been evicted for it does not come back.
+/// Forgets what was generated behind the first `n` tokens, as many as reusable_tokens() says.
 void rewind(Resident& resident, size_t n);
 
 }  // namespace cake

@@ -8,6 +8,7 @@
 
 #include "engine/decode.hpp"
 #include "engine/engine_state.hpp"
+#include "engine/layer_in_flight.hpp"
 #include "engine/reading.hpp"
 #include "engine/reports.hpp"
 
@@ -61,24 +62,33 @@ std::expected<std::shared_ptr<Generation>, Refusal> Scheduler::submit(Generation
     auto generation = waiting->generation;
     {
         const std::scoped_lock lock(mutex_);
-        if (closed_ || stopping_)
-            return std::unexpected(Refusal{.reason = Refusal::Reason::busy,
-                                           .message = "the server is being stopped and takes no more requests",
-                                           .retry_after = std::chrono::seconds(10)});
-        const auto n_ahead = waiting_.size();
-        // One that can begin at once does not wait.
-        if (n_ahead >= static_cast<size_t>(options_.n_queue) && n_running_ + n_ahead >= n_sequences()) {
-            constexpr int64_t kLongest = 60;
-            const auto turns = static_cast<double>(n_ahead / n_sequences() + 1);
-            return std::unexpected(Refusal{
-                .reason = Refusal::Reason::busy,
-                .message = std::format("{} requests are waiting already, and no more may: try again later", n_ahead),
-                .retry_after = std::chrono::seconds(std::clamp<int64_t>(std::llround(usual_seconds_ * turns), 1, kLongest))});
-        }
+        if (auto busy = refusal(waiting->residents.size())) return std::unexpected(std::move(*busy));
         waiting_.push_back(std::move(*waiting));
     }
     changed_.notify_all();
     return generation;
+}
+
+std::optional<Refusal> Scheduler::refusal() {
+    const std::scoped_lock lock(mutex_);
+    return refusal(1);
+}
+
+std::optional<Refusal> Scheduler::refusal(size_t n_choices) const {
+    if (closed_ || stopping_) {
+        constexpr std::chrono::seconds kRestart(10);
+        return Refusal{.reason = Refusal::Reason::busy,
+                       .message = "the server is being stopped and takes no more requests",
+                       .retry_after = kRestart};
+    }
+    const size_t n_ahead = waiting_.size();
+    const bool begins_at_once = n_ahead == 0 && n_running_ + n_choices <= n_sequences();
+    if (begins_at_once || n_ahead < static_cast<size_t>(options_.n_queue)) return std::nullopt;
+    constexpr int64_t kLongest = 60;
+    const double seconds = usual_seconds_ * static_cast<double>(n_ahead / n_sequences() + 1);
+    return Refusal{.reason = Refusal::Reason::busy,
+                   .message = std::format("{} requests are waiting already, and no more may: try again later", n_ahead),
+                   .retry_after = std::chrono::seconds(std::clamp<int64_t>(std::llround(seconds), 1, kLongest))};
 }
 
 /// Everything that can be said against a request, and what it needs to begin.
@@ -89,12 +99,15 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
         return refuse(std::format("{} answers at once are not possible: 1 to {} are (--parallel)", request.n_choices,
                                   n_parallel));
     if (n_prompt + 1 > pool_.n_ctx()) {
-        return refuse(std::format("the prompt has {} tokens, and with its answer it has to fit into the context of {}: "
-                                  "send a shorter one, or start the server with a larger context (-c)",
-                                  n_prompt, pool_.n_ctx()));
+        return std::unexpected(
+            Refusal{.reason = Refusal::Reason::too_long,
+                    .message = std::format("the prompt has {} tokens, and with its answer it has to fit into the context "
+                                           "of {}: send a shorter one, or start the server with a larger context (-c)",
+                                           n_prompt, pool_.n_ctx())});
     }
     request.sequence.max_tokens = pool_.n_ctx();
     Waiting waiting{.request = nullptr, .generation = std::make_shared<Generation>()};
+    uint64_t flight_bytes = 0;
     for (int32_t i = 0; i < request.n_choices; i++) {
         auto state = make_sequence_state(engine_, request.sequence, &accountant_);
         if (!state) return refuse(state.error().message);
@@ -107,22 +120,25 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
         if (auto checked = check_segment(**state, request.prompt); !checked) return refuse(checked.error().message);
         const auto plan = plan_store(**state, n_prompt);
         if (!plan) return refuse(plan.error().message);
-        waiting.flight_bytes = pool_.flight_bytes(**state, plan->tokens_per_layer, n_prompt);
+        flight_bytes = pool_.flight_bytes(**state, plan->tokens_per_layer, n_prompt);
         const uint64_t n_bytes = planned_bytes(**state, *plan);
-        waiting.residents.push_back({.id = request.id, .state = std::move(*state), .kv_bytes = n_bytes});
+        waiting.residents.push_back({.id = request.id,
+                                     .state = std::move(*state),
+                                     .tokens_per_layer = plan->tokens_per_layer,
+                                     .kv_bytes = n_bytes});
 
         auto sampling = request.sampling;
         constexpr uint32_t kRandom = 0xFFFFFFFF;
-        if (sampling.seed != kRandom) sampling.seed += static_cast<uint32_t>(i);
+        if (sampling.seed != kRandom) sampling.seed = (sampling.seed + static_cast<uint32_t>(i)) % kRandom;
         auto sampler = Sampler::create(sampling, engine_->vocabulary, request.grammar);
         if (!sampler) return refuse(sampler.error().message);
         waiting.samplers.push_back(std::move(*sampler));
     }
     const uint64_t n_bytes = bytes_of(waiting.residents);
-    if (n_bytes > pool_.bytes_of_stores() || waiting.flight_bytes > pool_.bytes_in_flight()) {
+    if (n_bytes > pool_.bytes_of_stores() || flight_bytes > pool_.bytes_in_flight()) {
         return refuse(std::format("this needs {} bytes of K/V memory and {} for the layer that is read, and the server "
                                   "has {} and {}: a smaller budget or a shorter text would fit",
-                                  n_bytes, waiting.flight_bytes, pool_.bytes_of_stores(), pool_.bytes_in_flight()));
+                                  n_bytes, flight_bytes, pool_.bytes_of_stores(), pool_.bytes_in_flight()));
     }
     waiting.request = std::make_shared<const GenerationRequest>(std::move(request));
     return waiting;
@@ -147,15 +163,16 @@ void Scheduler::end_all() {
 
 void Scheduler::run() {
     while (wait_for_work()) {
+        run_tasks();
         try {
-            run_tasks();
             end_cancelled();
             admit();
             read(decode());
+            retire();
         } catch (const std::bad_alloc&) {
-            for (auto& running : running_) running.answering->fail_with(out_of_memory().error().message);
+            // Of the scheduler's own lists, which are small: what is asked next may find memory again.
+            cancel_all();
         }
-        retire();
     }
     cancel_all();
     {
@@ -168,11 +185,13 @@ void Scheduler::run() {
 void Scheduler::cancel_all() {
     for (auto& running : running_) running.answering->cancel();
     const std::scoped_lock lock(mutex_);
-    for (const auto& waiting : waiting_) {
-        for (int32_t i = 0; i < waiting.request->n_choices; i++)
-            waiting.generation->tell(ChoiceEnded{.choice = i, .reason = FinishReason::cancelled, .error = {}});
-    }
+    for (const auto& waiting : waiting_) end_unbegun(waiting);
     waiting_.clear();
+}
+
+void Scheduler::end_unbegun(const Waiting& waiting) {
+    for (int32_t i = 0; i < waiting.request->n_choices; i++)
+        waiting.generation->tell(ChoiceEnded{.choice = i, .reason = FinishReason::cancelled, .error = {}});
 }
 
 bool Scheduler::wait_for_work() {
@@ -195,7 +214,10 @@ void Scheduler::end_cancelled() {
         if (running.answering->generation().cancelled()) running.answering->cancel();
     retire();
     const std::scoped_lock lock(mutex_);
-    std::erase_if(waiting_, [](const Waiting& waiting) { return waiting.generation->cancelled(); });
+    std::erase_if(waiting_, [](const Waiting& waiting) {
+        if (waiting.generation->cancelled()) end_unbegun(waiting);
+        return waiting.generation->cancelled();
+    });
 }
 
 /// The oldest request of the client that has the fewest running.
@@ -219,22 +241,25 @@ void Scheduler::admit() {
 bool Scheduler::admit(Waiting& waiting) {
     const auto n_choices = static_cast<size_t>(waiting.request->n_choices);
     if (n_running_ + n_choices > n_sequences()) return false;
-    if (!pool_.take_flight(waiting.flight_bytes)) return false;
     auto residents = go_on(waiting);
     const size_t n_cached = residents.empty() ? 0 : residents.front().tokens.size();
     if (residents.empty()) {
-        if (!take_stores(bytes_of(waiting.residents))) {
-            pool_.give_flight(waiting.flight_bytes);
-            return false;
-        }
+        if (!take_stores(bytes_of(waiting.residents))) return false;
         residents = std::move(waiting.residents);
     }
-    running_.push_back({.answering = std::make_unique<Answering>(waiting.request, waiting.generation,
-                                                                 std::move(residents), std::move(waiting.samplers),
-                                                                 n_cached, pool_.segment()),
-                        .flight_bytes = waiting.flight_bytes,
-                        .since = Clock::now()});
+    const uint64_t n_bytes = bytes_of(residents);
+    try {
+        running_.push_back({.answering = std::make_unique<Answering>(waiting.request, waiting.generation,
+                                                                     std::move(residents), std::move(waiting.samplers),
+                                                                     n_cached, pool_.segment()),
+                            .since = Clock::now()});
+    } catch (...) {
+        pool_.give_store(n_bytes);
+        throw;
+    }
     n_running_ += n_choices;
+    // One that has answered stays as long as there is a place for it.
+    while (!idle_.empty() && idle_.size() + n_running_ > n_sequences()) drop_oldest();
     return true;
 }
 
@@ -265,11 +290,13 @@ bool Scheduler::take_stores(uint64_t n_bytes) {
     uint64_t idle_bytes = 0;
     for (const auto& resident : idle_) idle_bytes += resident.kv_bytes;
     if (n_bytes > pool_.stores_left() + idle_bytes) return false;
-    while (!pool_.take_store(n_bytes)) {
-        drop(idle_.back());
-        idle_.pop_back();
-    }
+    while (!pool_.take_store(n_bytes)) drop_oldest();
     return true;
+}
+
+void Scheduler::drop_oldest() {
+    drop(idle_.back());
+    idle_.pop_back();
 }
 
 /// A token for every sequence that generates; the seconds it took.
@@ -285,39 +312,65 @@ double Scheduler::decode() {
     return seconds_since(begin);
 }
 
-/// Reads prompts for as long as decoding took, or one step where nobody decodes.
+/// Reads prompts for as long as decoding took, or one step where nobody decodes. A step may take longer than there is
+/// time for; the next steps of decoding pay for that.
 void Scheduler::read(double decode_seconds) {
-    std::vector<Running*> reading;
-    for (auto& running : running_)
-        if (running.answering->is_reading()) reading.push_back(&running);
-    if (reading.empty()) return;
-    // In turns the one that came first, and the one that has least left: short prompts do not wait for long ones to end,
-    // nor these for ever for short ones.
-    const auto left = [](const Running* running) {
-        return std::ssize(running->answering->request().prompt) - running->answering->n_read();
-    };
-    auto* const shortest = *std::ranges::min_element(reading, {}, left);
-    const auto step = [&] {
-        const auto begin = Clock::now();
-        auto& answering = *(turn_++ % 2 == 0 ? reading.front() : shortest)->answering;
-        answering.read_on();
-        credit_seconds_ -= seconds_since(begin);
-        return answering.is_reading();
-    };
-    // A step may take longer than there is credit for; the next steps of decoding pay for that.
     credit_seconds_ = std::min(credit_seconds_ + decode_seconds, decode_seconds);
-    if (decode_seconds == 0) {
-        step();
-        credit_seconds_ = 0;
+    const bool idle = decode_seconds == 0;
+    while (idle || credit_seconds_ > 0) {
+        auto* const running = next_to_read();
+        if (running == nullptr) return;
+        const auto begin = Clock::now();
+        running->answering->read_on();
+        const double seconds = seconds_since(begin);
+        balance_seconds_ += running == first_reading_ ? seconds : -seconds;
+        credit_seconds_ -= seconds;
+        if (idle || !running->answering->is_reading()) break;
     }
-    while (credit_seconds_ > 0 && step()) continue;
+    if (idle) credit_seconds_ = 0;
+}
+
+/// The prompt that came first and the one that has least left get equally much time: short prompts do not wait for long
+/// ones to end, nor these for ever for short ones. One that finds no place for its layer in flight waits, and when it has
+/// waited long no other begins.
+Scheduler::Running* Scheduler::next_to_read() {
+    constexpr double kLong = 5;
+    Running* first = nullptr;
+    Running* shortest = nullptr;
+    bool others_wait = false;
+    for (auto& running : running_) {
+        const auto& answering = *running.answering;
+        if (!answering.is_reading()) continue;
+        if (!running.flies && !others_wait) running.flies = begin_flight(running);
+        if (!running.flies) {
+            others_wait = others_wait || seconds_since(running.since) > kLong;
+            continue;
+        }
+        const auto left = [](const Running& r) { return std::ssize(r.answering->request().prompt) - r.answering->n_read(); };
+        if (first == nullptr) first = &running;
+        if (shortest == nullptr || left(running) < left(*shortest)) shortest = &running;
+    }
+    if (first == shortest || first != first_reading_) balance_seconds_ = 0;
+    first_reading_ = first;
+    return balance_seconds_ > 0 ? shortest : first;
+}
+
+bool Scheduler::begin_flight(Running& running) {
+    const auto& answering = *running.answering;
+    const auto& resident = answering.choices().front().resident;
+    int64_t n_tokens = std::ssize(answering.request().prompt);
+    if (answering.n_cached() > 0) n_tokens += most_held(*resident.state) - answering.n_cached();
+    const uint64_t n_bytes = pool_.flight_bytes(*resident.state, resident.tokens_per_layer, n_tokens);
+    if (!pool_.take_flight(n_bytes)) return false;
+    running.flight_bytes = n_bytes;
+    return true;
 }
 
 /// Gives back what those that have ended do not need; their sequences stay, for a next turn.
 void Scheduler::retire() {
     for (auto it = running_.begin(); it != running_.end();) {
-        auto& [answering, flight_bytes, since] = *it;
-        if (!answering->is_reading()) pool_.give_flight(std::exchange(flight_bytes, 0));
+        auto& answering = it->answering;
+        if (!answering->is_reading()) pool_.give_flight(std::exchange(it->flight_bytes, 0));
         if (!answering->has_ended()) {
             ++it;
             continue;
@@ -326,13 +379,20 @@ void Scheduler::retire() {
             if (resident.state->broken || resident.tokens.empty())
                 drop(resident);
             else
-                idle_.push_front(std::move(resident));
+                keep(std::move(resident));
         }
+        if (&*it == first_reading_) first_reading_ = nullptr;
         const std::scoped_lock lock(mutex_);
         n_running_ -= static_cast<size_t>(answering->request().n_choices);
-        usual_seconds_ += (seconds_since(since) - usual_seconds_) / 8;
+        usual_seconds_ += (seconds_since(it->since) - usual_seconds_) / 8;
         it = running_.erase(it);
     }
+}
+
+void Scheduler::keep(Resident&& resident) {
+    resident.state->logits = {};  // whoever goes on reads first
+    resident.state->decode_runner.reset();
+    idle_.push_front(std::move(resident));
 }
 
 void Scheduler::drop(Resident& resident) {
@@ -438,19 +498,17 @@ size_t Scheduler::n_waiting() {
 
 template <typename Work>
 auto Scheduler::between_steps(Work work) -> decltype(work()) {
-    using Value = decltype(work());
-    std::packaged_task<Value()> task(std::move(work));
+    std::packaged_task<decltype(work())()> task(std::move(work));
     auto result = task.get_future();
-    {
-        std::unique_lock lock(mutex_);
-        if (!stopped_) {
-            tasks_.emplace_back([&task] { task(); });
-            lock.unlock();
-            changed_.notify_all();
-            return result.get();
-        }
+    std::unique_lock lock(mutex_);
+    if (stopped_) {  // nobody computes any more
+        lock.unlock();
+        task();
+        return result.get();
     }
-    task();  // nobody computes any more
+    tasks_.emplace_back([task = std::move(task)]() mutable { task(); });
+    lock.unlock();
+    changed_.notify_all();
     return result.get();
 }
 

@@ -27,7 +27,7 @@ struct SchedulerOptions {
 
 /// Why a request was not taken.
 struct Refusal {
-    enum class Reason { invalid, busy };
+    enum class Reason { invalid, too_long, busy };
     Reason reason = Reason::invalid;
     std::string message;
     std::chrono::seconds retry_after{0};  // where it is busy
@@ -65,8 +65,8 @@ struct PoolReport {
 };
 
 /// Answers many requests at once in a fixed amount of K/V memory. One thread computes: a step of decoding gives every
-/// sequence a token; between two of them prompts are read, a chunk of tokens through a layer at a time, for no longer
-/// than the decoding takes. Requests beyond `n_parallel`, or beyond the memory, wait.
+/// sequence a token; between two of them prompts are read, a chunk of tokens through a layer at a time, on the whole for
+/// no longer than the decoding takes. Requests beyond `n_parallel`, or beyond the memory, wait.
 class Scheduler {
   public:
     static Result<std::unique_ptr<Scheduler>> start(const Engine& engine, const SchedulerOptions& options);
@@ -74,6 +74,8 @@ class Scheduler {
 
     /// From any thread. What can never fit is refused with the numbers.
     std::expected<std::shared_ptr<Generation>, Refusal> submit(GenerationRequest request);
+    /// Why no request is taken now, whatever it is.
+    std::optional<Refusal> refusal();
 
     /// Takes no more requests; those that it has go on.
     void close();
@@ -94,12 +96,12 @@ class Scheduler {
         std::shared_ptr<Generation> generation;
         std::vector<Resident> residents;  // empty ones
         std::vector<Sampler> samplers;
-        uint64_t flight_bytes = 0;
     };
     struct Running {
         std::unique_ptr<Answering> answering;
-        uint64_t flight_bytes = 0;  // taken from the pool while it reads
         std::chrono::steady_clock::time_point since;
+        bool flies = false;         // has its place among the layers in flight
+        uint64_t flight_bytes = 0;  // which it gives back when it has read
     };
 
     Scheduler(const Engine& engine, KvPool pool, const SchedulerOptions& options);
@@ -110,6 +112,8 @@ class Scheduler {
     void run_tasks();
     void end_cancelled();
     void cancel_all();
+    static void end_unbegun(const Waiting& waiting);
+    std::optional<Refusal> refusal(size_t n_choices) const;
     std::vector<Waiting>::iterator next_waiting();
     void admit();
     bool admit(Waiting& waiting);
@@ -117,8 +121,12 @@ class Scheduler {
     bool take_stores(uint64_t n_bytes);
     double decode();
     void read(double decode_seconds);
+    Running* next_to_read();
+    bool begin_flight(Running& running);
     void retire();
+    void keep(Resident&& resident);
     void drop(Resident& resident);
+    void drop_oldest();
     static SlotReport report_of(const Waiting& waiting, size_t n_ahead);
     static SlotReport report_of(const Running& running, bool with_text);
     static SlotReport report_of(const Resident& resident, SlotState state, bool with_text);
@@ -148,7 +156,8 @@ class Scheduler {
     std::list<Running> running_;
     std::list<Resident> idle_;  // the one that was used last is first
     std::unique_ptr<GraphRunner> runner_;
-    size_t turn_ = 0;            // of those that read
+    Running* first_reading_ = nullptr;
+    double balance_seconds_ = 0;  // that the first prompt was read for, beyond the shortest
     double credit_seconds_ = 0;  // that reading may take before the next step of decoding
     int64_t n_evicted_slots_ = 0;  // of sequences that are gone
 

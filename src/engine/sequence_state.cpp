@@ -97,18 +97,6 @@ Result<void> check_numbers(const SequenceOptions& o) {
     return {};
 }
 
-/// Tokens that a layer which keeps a window has room for: some are gathered before they are dropped together.
-int32_t window_capacity(const SequenceState& state, int64_t most_tokens) {
-    const int64_t n_swa = state.hparams().n_swa;
-    return static_cast<int32_t>(std::min(n_swa + std::max<int64_t>(n_swa / 16, 1), most_tokens));
-}
-
-/// The same before the first prompt is known, for a sequence that evicts.
-int32_t window_capacity(const SequenceState& state) {
-    constexpr int64_t kNoLimit = std::numeric_limits<int32_t>::max();
-    return window_capacity(state, state.options.max_tokens > 0 ? state.options.max_tokens : kNoLimit);
-}
-
 /// Bytes of `tokens` tokens in every layer that keeps a window; make_sequence_state() refuses what would overflow.
 uint64_t windows_bytes(const SequenceState& state, int32_t tokens) {
     return static_cast<uint64_t>(state.windows_shape.n_layer) * state.windows_shape.token_bytes() *
@@ -183,6 +171,11 @@ Result<void> open_ring(SequenceState& state) {
     return {};
 }
 
+int32_t bounded_window_capacity(const SequenceState& state, int64_t most_tokens) {
+    const int64_t n_swa = state.hparams().n_swa;
+    return static_cast<int32_t>(std::min(n_swa + std::max<int64_t>(n_swa / 16, 1), most_tokens));
+}
+
 }  // namespace
 
 std::vector<Named> policy_names() {
@@ -208,6 +201,11 @@ Result<void> validate(const SequenceOptions& options) {
     }
     if (const auto policy = resolve_policy(options); !policy) return std::unexpected(policy.error());
     return {};
+}
+
+int32_t window_capacity(const SequenceState& state) {
+    constexpr int64_t kNoLimit = std::numeric_limits<int32_t>::max();
+    return bounded_window_capacity(state, state.options.max_tokens > 0 ? state.options.max_tokens : kNoLimit);
 }
 
 void QueryRing::push(int64_t n) {
@@ -308,7 +306,7 @@ Result<StorePlan> plan_store(const SequenceState& state, int64_t n_prompt) {
     constexpr int64_t kMostTokens = std::numeric_limits<int32_t>::max() / 2;
     const auto& shape = state.shape;
     const uint64_t bytes_per_token = static_cast<uint64_t>(shape.n_layer) * shape.token_bytes();
-    const int32_t window_tokens = state.evicts() ? window_capacity(state) : window_capacity(state, *budget);
+    const int32_t window_tokens = state.evicts() ? window_capacity(state) : bounded_window_capacity(state, *budget);
     constexpr auto kMostBytes = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
     const uint64_t windows = windows_bytes(state, window_tokens);
     const bool too_many_bytes =

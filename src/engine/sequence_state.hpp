@@ -68,7 +68,8 @@ struct SequenceState {
     std::unique_ptr<GraphRunner> decode_runner;
 
     int64_t n_tokens = 0;
-    int64_t n_evicted_slots = 0;  // since the first token
+    int64_t n_evicted_slots = 0;      // since the first token
+    int64_t n_tokens_at_eviction = 0;  // length of the text when something was evicted last
     std::vector<LayerReport> layers;
     std::vector<std::vector<int32_t>> stages;  // budgets of layers 0..m after layer m joined, in the last segment
     std::vector<int32_t> n_unread;             // [n_layer] decoded queries whose attention the sums do not hold yet
@@ -105,6 +106,8 @@ struct StorePlan {
     int32_t window_capacity = 0;  // tokens of a layer that keeps a window, those between two compactions included
 };
 Result<StorePlan> plan_store(const SequenceState& state, int64_t n_prompt);
+/// Tokens that a layer which keeps a window has room for: some are gathered before they are dropped together.
+int32_t window_capacity(const SequenceState& state);
 /// K/V that open_store() allocates.
 uint64_t planned_bytes(const SequenceState& state, const StorePlan& plan);
 

@@ -17,6 +17,11 @@ double finite(float logprob) {
     return std::isfinite(logprob) ? std::max(static_cast<double>(logprob), kLeast) : kLeast;
 }
 
+size_t n_characters(std::string_view utf8) {
+    return static_cast<size_t>(
+        std::ranges::count_if(utf8, [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
+}
+
 Json bytes_of(const std::string& piece) {
     auto bytes = Json::array();
     for (const char c : piece) bytes.push_back(static_cast<unsigned char>(c));
@@ -36,7 +41,7 @@ Answer::Answer(const Engine& engine, CompletionRequest request, std::string mode
       received_(received),
       created_(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())) {
     for (int32_t i = 0; i < request_.generation.n_choices; i++) {
-        choices_.push_back({.text = AnswerText(request_.stop)});
+        choices_.push_back({.text = AnswerText(request_.generation.stop)});
         choices_.back().said = choices_.back().fresh = to_utf8(request_.echo);
     }
 }
@@ -70,8 +75,7 @@ void Answer::take(const TokenDrawn& drawn, std::chrono::steady_clock::time_point
     choice.said += text;
     choice.fresh += text;
     if (!choice.text.stopped()) return;
-    choice.finish_reason = "stop";
-    if (is_done()) generation_->cancel();
+    choice.finish_reason = "stop";  // as the scheduler is about to say
 }
 
 void Answer::take(const ChoiceEnded& ended) {
@@ -106,11 +110,13 @@ bool Answer::is_done() const {
 }
 
 Json Answer::shape(const char* object) const {
-    return {{"id", request_.generation.id},
-            {"object", object},
-            {"created", created_},
-            {"model", model_},
-            {"choices", Json::array()}};
+    Json shape{{"id", request_.generation.id},
+               {"object", object},
+               {"created", created_},
+               {"model", model_},
+               {"choices", Json::array()}};
+    if (request_.stream && request_.include_usage) shape["usage"] = nullptr;  // in the last chunk it is one
+    return shape;
 }
 
 Json Answer::usage() const {
@@ -155,12 +161,13 @@ Json Answer::text_logprobs(const Choice& choice, size_t first) const {
             auto likeliest = Json::object();
             for (const auto& [token, logprob] : drawn.likeliest)
                 likeliest[to_utf8(engine_.piece(token))] = finite(logprob);
+            if (request_.generation.n_logprobs > 0) likeliest[piece] = finite(drawn.logprob);
             result["tokens"].push_back(piece);
             result["token_logprobs"].push_back(finite(drawn.logprob));
             result["top_logprobs"].push_back(std::move(likeliest));
             result["text_offset"].push_back(offset);
         }
-        offset += piece.size();
+        offset += n_characters(piece);
     }
     return result;
 }

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "engine/scheduler.hpp"
-#include "server/answer_text.hpp"
+#include "text/answer_text.hpp"
 #include "server/body.hpp"
 #include "server/metrics.hpp"
 #include "server/request.hpp"

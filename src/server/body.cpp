@@ -3,16 +3,19 @@
 #include <algorithm>
 #include <cmath>
 #include <format>
+#include <vector>
 
 namespace cake::server {
 
 namespace {
 
-constexpr int kDeepest = 64;
+constexpr size_t kDeepest = 64;
+// Fields of an object are looked for one after another.
+constexpr size_t kMostFields = 2000;
 
-/// Looked at before anything is built of it.
-bool is_too_deep(std::string_view text) {
-    int depth = 0;
+/// What is wrong with a text before anything is built of it; empty where nothing is.
+std::string beyond_limits(std::string_view text) {
+    std::vector<size_t> n_fields{0};  // of each array or object that is open
     bool quoted = false;
     for (size_t i = 0; i < text.size(); i++) {
         const char c = text[i];
@@ -22,12 +25,15 @@ bool is_too_deep(std::string_view text) {
         } else if (c == '"') {
             quoted = true;
         } else if (c == '{' || c == '[') {
-            if (++depth > kDeepest) return true;
-        } else if (c == '}' || c == ']') {
-            depth--;
+            if (n_fields.size() > kDeepest) return std::format("the body nests deeper than {} levels", kDeepest);
+            n_fields.push_back(0);
+        } else if ((c == '}' || c == ']') && n_fields.size() > 1) {
+            n_fields.pop_back();
+        } else if (c == ':' && ++n_fields.back() > kMostFields) {
+            return std::format("an object of the body has more than {} fields", kMostFields);
         }
     }
-    return false;
+    return {};
 }
 
 }  // namespace
@@ -42,7 +48,7 @@ std::string excerpt(std::string_view text) {
 
 ApiResult<Body> Body::parse(std::string_view text) {
     if (text.empty()) return invalid("the request has no body: a JSON object is expected");
-    if (is_too_deep(text)) return invalid(std::format("the body nests deeper than {} levels", kDeepest));
+    if (auto beyond = beyond_limits(text); !beyond.empty()) return invalid(std::move(beyond));
     try {
         auto parsed = Json::parse(text);
         if (!parsed.is_object()) return invalid("the body must be a JSON object");

@@ -33,6 +33,9 @@ std::pair<std::string, int> name_of(socket_t socket, int (*end)(int, sockaddr*, 
     return {host.data(), port};
 }
 
+thread_local Connection* t_connection = nullptr;
+thread_local bool t_understood = false;
+
 }  // namespace
 
 bool Connection::wait_for(short events, std::chrono::milliseconds most) const {
@@ -66,6 +69,11 @@ bool Connection::is_peer_alive() const {
     char byte = 0;
     const ssize_t n = ::recv(socket_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return n > 0 || (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR));
+}
+
+bool Connection::has_peer_gone() const {
+    pollfd polled{.fd = socket_, .events = POLLRDHUP, .revents = 0};
+    return ::poll(&polled, 1, 0) > 0;
 }
 
 ssize_t Connection::read(char* to, size_t size) {
@@ -111,6 +119,11 @@ time_t Connection::duration() const {
     return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - request_begin_).count();
 }
 
+HttpServer::HttpServer(const ConnectionLimits& limits) : limits_(limits) {
+    // httplib's own choice lets a second server listen at the same port, and the clients go to either.
+    set_socket_options([](socket_t socket) { httplib::set_socket_opt(socket, SOL_SOCKET, SO_REUSEADDR, 1); });
+}
+
 int HttpServer::bind(const std::string& host, int port) {
     const int bound = port == 0 ? bind_to_any_port(host) : bind_to_port(host, port) ? port : 0;
     // httplib lets five clients wait to be accepted; a crowd comes at once.
@@ -118,23 +131,60 @@ int HttpServer::bind(const std::string& host, int port) {
     return std::max(bound, 0);
 }
 
+void HttpServer::end() {
+    {
+        const std::scoped_lock lock(mutex_);
+        ended_ = true;
+        for (const socket_t socket : open_) ::shutdown(socket, SHUT_RDWR);
+    }
+    stop();
+}
+
+void HttpServer::understood() {
+    t_understood = true;
+}
+
+bool HttpServer::client_has_gone() {
+    return t_connection != nullptr && t_connection->has_peer_gone();
+}
+
 bool HttpServer::process_and_close_socket(socket_t socket) {
+    bool ended = false;
+    {
+        const std::scoped_lock lock(mutex_);
+        open_.insert(socket);
+        ended = ended_;
+    }
+    try {
+        if (!ended) process(socket);
+    } catch (...) {
+        // Memory ran out while an answer was written: its client sees that the connection ends.
+    }
+    t_connection = nullptr;
+    const std::scoped_lock lock(mutex_);
+    open_.erase(socket);
+    ::shutdown(socket, SHUT_RDWR);
+    ::close(socket);
+    return true;
+}
+
+void HttpServer::process(socket_t socket) {
     Connection connection(socket, limits_);
+    t_connection = &connection;
     std::string remote_ip;
     std::string local_ip;
     int remote_port = 0;
     int local_port = 0;
     connection.get_remote_ip_and_port(remote_ip, remote_port);
     connection.get_local_ip_and_port(local_ip, local_port);
-    bool good = true;
-    bool closed = false;
-    for (size_t left = keep_alive_max_count_; good && !closed && left > 0 && is_running(); left--) {
-        if (!connection.wait_for_request()) break;
-        good = process_request(connection, remote_ip, remote_port, local_ip, local_port, left == 1, closed, nullptr);
+    for (size_t left = keep_alive_max_count_; left > 0 && connection.wait_for_request(); left--) {
+        t_understood = false;
+        bool closed = false;
+        const bool good =
+            process_request(connection, remote_ip, remote_port, local_ip, local_port, left == 1, closed, nullptr);
+        // What follows something that was not understood need not be a request.
+        if (!good || closed || !t_understood) return;
     }
-    ::shutdown(socket, SHUT_RDWR);
-    ::close(socket);
-    return good;
 }
 
 }  // namespace cake::server

@@ -3,6 +3,8 @@
 #include <httplib.h>
 
 #include <chrono>
+#include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -24,6 +26,7 @@ class Connection final : public httplib::Stream {
     /// Waits for a request to begin; false where none does. Its time starts here.
     bool wait_for_request();
 
+    bool has_peer_gone() const;
     bool is_readable() const override { return begin_ < end_; }
     bool wait_readable() const override;
     bool wait_writable() const override;
@@ -51,15 +54,26 @@ class Connection final : public httplib::Stream {
 /// httplib's server on such connections.
 class HttpServer final : public httplib::Server {
   public:
-    explicit HttpServer(const ConnectionLimits& limits) : limits_(limits) {}
+    explicit HttpServer(const ConnectionLimits& limits);
 
     /// Listens at an address; port 0 means any. The port; 0 where it is not possible.
     int bind(const std::string& host, int port);
+    /// Ends the connections that are open, and takes no more.
+    void end();
+
+    /// Of the request that this thread handles: its line and headers have been understood.
+    static void understood();
+    /// Whether its client has gone, even where something that it sent has not been read.
+    static bool client_has_gone();
 
   private:
     bool process_and_close_socket(socket_t socket) override;
+    void process(socket_t socket);
 
     ConnectionLimits limits_;
+    std::mutex mutex_;
+    std::set<socket_t> open_;
+    bool ended_ = false;
 };
 
 }  // namespace cake::server

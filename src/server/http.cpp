@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <format>
 #include <random>
@@ -45,14 +46,19 @@ std::string event(const std::string& data) {
     return "data: " + data + "\n\n";
 }
 
-ApiError error_of(const Refusal& refusal) {
+ApiError error_of(const Refusal& refusal, bool chat) {
     constexpr int kInvalid = 400;
     constexpr int kUnavailable = 503;
-    const bool busy = refusal.reason == Refusal::Reason::busy;
-    return {.status = busy ? kUnavailable : kInvalid,
-            .message = refusal.message,
-            .code = busy ? "overloaded" : "",
-            .retry_after = refusal.retry_after};
+    const char* const prompt = chat ? "messages" : "prompt";
+    switch (refusal.reason) {
+        case Refusal::Reason::invalid:
+            return {.status = kInvalid, .message = refusal.message};
+        case Refusal::Reason::too_long:
+            return {.status = kInvalid, .message = refusal.message, .param = prompt, .code = "context_length_exceeded"};
+        case Refusal::Reason::busy:
+            break;
+    }
+    return {.status = kUnavailable, .message = refusal.message, .code = "overloaded", .retry_after = refusal.retry_after};
 }
 
 /// Compares in a time that does not tell how much of the key was right.
@@ -70,6 +76,11 @@ bool is_address(const std::string& host) {
 
 bool is_loopback(const std::string& host) {
     return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
+std::string lower(std::string text) {
+    std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
+    return text;
 }
 
 /// The host of "host:port", without the brackets of an IPv6 address.
@@ -116,6 +127,7 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
     http_.set_payload_max_length(kMostBodyBytes);
     http_.set_tcp_nodelay(true);
     http_.set_pre_routing_handler([this](const Request& request, Response& response) {
+        HttpServer::understood();
         return let_in(request, response) ? httplib::Server::HandlerResponse::Unhandled
                                          : httplib::Server::HandlerResponse::Handled;
     });
@@ -152,8 +164,14 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
 }
 
 ApiServer::~ApiServer() {
+    close();
     scheduler_->end_all();
-    http_.stop();
+    // What was said last is still on its way to the clients.
+    constexpr std::chrono::seconds kMost(2);
+    constexpr std::chrono::milliseconds kOften(5);
+    const auto begin = std::chrono::steady_clock::now();
+    while (n_answers_ > 0 && std::chrono::steady_clock::now() - begin < kMost) std::this_thread::sleep_for(kOften);
+    http_.end();
     if (listener_.joinable()) listener_.join();
 }
 
@@ -175,7 +193,6 @@ RequestContext ApiServer::context() const {
 bool ApiServer::let_in(const Request& request, Response& response) {
     const auto checked = check(request);
     if (checked) return true;
-    response.set_header("Connection", "close");  // what the body would say is still on its way
     send(response, checked.error());
     return false;
 }
@@ -188,7 +205,7 @@ ApiResult<void> ApiServer::check(const Request& request) const {
     // A page of somebody else in the user's browser: its origin is another, or its name points here.
     const auto origin = request.get_header_value("Origin");
     const bool foreign = !origin.empty() && origin != "http://" + host && origin != "https://" + host;
-    const auto name = host_of(host);
+    const auto name = lower(host_of(host));
     const bool renamed = is_loopback(options_.host) && options_.api_key.empty() && !name.empty() &&
                          name != "localhost" && !is_address(name);
     if (foreign || renamed) {
@@ -197,16 +214,16 @@ ApiResult<void> ApiServer::check(const Request& request) const {
                      .message = "requests of other sites are not answered: open the server by its own address"});
     }
     const auto encoding = request.get_header_value("Content-Encoding");
-    if (!encoding.empty() && encoding != "identity") {
+    if ((!encoding.empty() && encoding != "identity") || request.is_multipart_form_data()) {
         return std::unexpected(ApiError{.status = kUnsupported,
-                                        .message = "compressed bodies are not read: send it without Content-Encoding"});
+                                        .message = "forms and compressed bodies are not read: send plain JSON"});
     }
     const bool open = request.path == "/" || request.path == "/page.css" || request.path == "/page.js" ||
                       request.path == "/health";
     if (options_.api_key.empty() || open) return {};
-    constexpr std::string_view kScheme = "Bearer ";
+    constexpr std::string_view kScheme = "bearer ";
     const auto authorization = request.get_header_value("Authorization");
-    if (authorization.starts_with(kScheme) &&
+    if (lower(authorization.substr(0, kScheme.size())) == kScheme &&
         same_key(std::string_view(authorization).substr(kScheme.size()), options_.api_key))
         return {};
     return std::unexpected(ApiError{.status = kUnauthorized,
@@ -214,11 +231,32 @@ ApiResult<void> ApiServer::check(const Request& request) const {
                                     .code = "invalid_api_key"});
 }
 
+/// A route whose body is JSON, whatever its type is said to be: curl -d calls everything a form.
+void ApiServer::post(const char* path, BodyHandler handler) {
+    http_.Post(path, [handler = std::move(handler)](const Request& request, Response& response,
+                                                    const httplib::ContentReader& read) {
+        std::string body;
+        bool fits = true;
+        const bool whole = read([&](const char* data, size_t n) {
+            fits = body.size() + n <= kMostBodyBytes;
+            if (fits) body.append(data, n);
+            return fits;
+        });
+        if (whole) return handler(request, response, std::move(body));
+        constexpr int kTooLarge = 413;
+        constexpr int kTimeout = 408;
+        if (!fits) response.status = kTooLarge;
+        if (response.status < 0) response.status = kTimeout;
+    });
+}
+
 void ApiServer::add_routes() {
-    http_.Post("/v1/chat/completions",
-               [this](const Request& request, Response& response) { complete(request, response, true); });
-    http_.Post("/v1/completions",
-               [this](const Request& request, Response& response) { complete(request, response, false); });
+    post("/v1/chat/completions", [this](const Request& request, Response& response, std::string body) {
+        complete(request, response, std::move(body), true);
+    });
+    post("/v1/completions", [this](const Request& request, Response& response, std::string body) {
+        complete(request, response, std::move(body), false);
+    });
     const auto models = [this] {
         const auto& info = engine_.info();
         return Json{{"id", model_},
@@ -239,15 +277,15 @@ void ApiServer::add_routes() {
                                 .message = std::format("there is no model \"{}\" here; there is \"{}\"", excerpt(name), model_),
                                 .code = "model_not_found"});
     });
-    http_.Post("/tokenize", [this](const Request& request, Response& response) {
-        const auto read = read_tokenize_request(engine_, request.body);
+    post("/tokenize", [this](const Request&, Response& response, const std::string& body) {
+        const auto read = read_tokenize_request(engine_, body);
         if (!read) return send(response, read.error());
-        Json body{{"tokens", read->tokens}};
-        if (read->with_pieces) body["pieces"] = pieces_json(engine_, read->tokens);
-        send(response, body);
+        Json answer{{"tokens", read->tokens}};
+        if (read->with_pieces) answer["pieces"] = pieces_json(engine_, read->tokens);
+        send(response, answer);
     });
-    http_.Post("/detokenize", [this](const Request& request, Response& response) {
-        const auto tokens = read_detokenize_request(engine_, request.body);
+    post("/detokenize", [this](const Request&, Response& response, const std::string& body) {
+        const auto tokens = read_detokenize_request(engine_, body);
         if (!tokens) return send(response, tokens.error());
         std::string text;
         for (const Token token : *tokens) text += engine_.piece(token);
@@ -289,40 +327,56 @@ void ApiServer::add_pages() {
     add("/page.js", kPageJs, "text/javascript; charset=utf-8");
 }
 
-void ApiServer::complete(const Request& request, Response& response, bool chat) {
+void ApiServer::complete(const Request& request, Response& response, std::string body, bool chat) {
     const auto received = std::chrono::steady_clock::now();
-    auto read = chat ? read_chat_request(context(), request.body) : read_text_request(context(), request.body);
+    if (const auto busy = scheduler_->refusal()) return send(response, error_of(*busy, chat));
+    auto read = prepare(std::move(body), chat);
     if (!read) return send(response, read.error());
-    read->generation.id = new_id(chat);
     read->generation.client = request.remote_addr;
     auto generation = scheduler_->submit(read->generation);
-    if (!generation) return send(response, error_of(generation.error()));
+    if (!generation) return send(response, error_of(generation.error(), chat));
     const bool stream = read->stream;
-    const auto answer = std::make_shared<Answer>(engine_, std::move(*read), model_, std::move(*generation), metrics_, received);
-    if (!stream) {
-        while (!answer->is_done() && !request.is_connection_closed()) answer->wait(kLook);
-        if (answer->error()) return send(response, *answer->error());
-        return send(response, answer->whole());
-    }
+    n_answers_++;
+    const std::shared_ptr<Answer> answer(
+        new Answer(engine_, std::move(*read), model_, std::move(*generation), metrics_, received), [this](Answer* done) {
+            delete done;
+            n_answers_--;
+        });
+    if (stream) return send_stream(response, answer);
+    while (!answer->is_done() && !HttpServer::client_has_gone()) answer->wait(kLook);
+    if (answer->error()) return send(response, *answer->error());
+    send(response, answer->whole());
+}
+
+/// Bodies are read a few at a time, since each takes many times its size.
+ApiResult<CompletionRequest> ApiServer::prepare(std::string body, bool chat) {
+    preparing_.acquire();
+    const std::shared_ptr<void> end(nullptr, [this](void*) { preparing_.release(); });
+    auto read = chat ? read_chat_request(context(), body) : read_text_request(context(), body);
+    if (read) read->generation.id = new_id(chat);
+    return read;
+}
+
+void ApiServer::send_stream(Response& response, const std::shared_ptr<Answer>& answer) {
     response.set_header("Cache-Control", "no-store");
     response.set_header("X-Accel-Buffering", "no");
     response.set_chunked_content_provider(
-        kEvents, [answer, &request, begun = false, last = std::chrono::steady_clock::now()](
-                     size_t, httplib::DataSink& sink) mutable {
+        kEvents, [answer, begun = false](size_t, httplib::DataSink& sink) mutable {
             std::string text;
             const auto add = [&](const auto& chunks) {
                 for (const auto& chunk : chunks) text += event(text_of(chunk));
             };
             if (!begun) add(answer->opening());
             begun = true;
-            while (text.empty()) {
-                if (request.is_connection_closed()) return false;
+            const auto since = std::chrono::steady_clock::now();
+            while (text.empty() && !answer->is_done()) {
+                if (HttpServer::client_has_gone()) return false;
                 if (answer->wait(kLook)) add(answer->chunks());
-                if (answer->is_done()) break;
-                if (std::chrono::steady_clock::now() - last > kSilence) text += ": reading\n\n";
+                if (std::chrono::steady_clock::now() - since > kSilence) text += ": nothing yet\n\n";
             }
-            last = std::chrono::steady_clock::now();
+            while (!answer->is_done() && answer->wait(std::chrono::milliseconds(0))) add(answer->chunks());
             if (answer->is_done()) {
+                add(answer->chunks());
                 if (answer->error())
                     text += event(to_json(*answer->error()));
                 else if (const auto closing = answer->closing())

@@ -1,12 +1,15 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
+#include <semaphore>
 #include <string>
 #include <thread>
 
 #include "cake/engine.hpp"
 #include "engine/scheduler.hpp"
+#include "server/answer.hpp"
 #include "server/api_error.hpp"
 #include "server/connection.hpp"
 #include "server/metrics.hpp"
@@ -35,16 +38,22 @@ class ApiServer {
 
     /// From here on requests are refused; those that run go on.
     void close();
-    bool is_busy() { return scheduler_->is_busy(); }
+    bool is_busy() { return scheduler_->is_busy() || n_answers_ > 0; }
 
   private:
+    static constexpr int kMostPrepared = 4;
+
     ApiServer(const Engine& engine, const ServerOptions& options, std::unique_ptr<Scheduler> scheduler);
 
     void add_routes();
     void add_pages();
     bool let_in(const httplib::Request& request, httplib::Response& response);
     ApiResult<void> check(const httplib::Request& request) const;
-    void complete(const httplib::Request& request, httplib::Response& response, bool chat);
+    using BodyHandler = std::function<void(const httplib::Request&, httplib::Response&, std::string body)>;
+    void post(const char* path, BodyHandler handler);
+    void complete(const httplib::Request& request, httplib::Response& response, std::string body, bool chat);
+    ApiResult<CompletionRequest> prepare(std::string body, bool chat);
+    static void send_stream(httplib::Response& response, const std::shared_ptr<Answer>& answer);
     RequestContext context() const;
 
     Engine engine_;
@@ -53,6 +62,8 @@ class ApiServer {
     std::unique_ptr<Scheduler> scheduler_;
     Metrics metrics_;
     std::atomic<bool> closing_ = false;
+    std::atomic<int> n_answers_ = 0;  // on their way
+    std::counting_semaphore<> preparing_{kMostPrepared};
     HttpServer http_;
     int port_ = 0;
     std::thread listener_;

@@ -110,6 +110,13 @@ void read_logit_bias(Body& body, const Engine& engine, std::vector<LogitBias>& b
     }
 }
 
+/// All bits of a seed count; the one that stands for a different seed each time is no seed of anybody's.
+uint32_t seed_of(int64_t seed) {
+    constexpr uint64_t kRandom = 0xFFFFFFFF;
+    const auto bits = static_cast<uint64_t>(seed);
+    return static_cast<uint32_t>((bits ^ (bits >> 32U)) % kRandom);
+}
+
 void read_sampling(Body& body, const Engine& engine, SamplingOptions& sampling) {
     const auto set = [&](const char* name, float& value, double least, double most) {
         if (const auto number = body.number(name, least, most)) value = static_cast<float>(*number);
@@ -122,7 +129,7 @@ void read_sampling(Body& body, const Engine& engine, SamplingOptions& sampling) 
     set("frequency_penalty", sampling.frequency_penalty, -kMostPenalty, kMostPenalty);
     set("presence_penalty", sampling.presence_penalty, -kMostPenalty, kMostPenalty);
     if (const auto top_k = body.integer("top_k", 0, 1 << 30)) sampling.top_k = static_cast<int32_t>(*top_k);
-    if (const auto seed = body.integer("seed", INT64_MIN, INT64_MAX)) sampling.seed = static_cast<uint32_t>(*seed);
+    if (const auto seed = body.integer("seed", INT64_MIN, INT64_MAX)) sampling.seed = seed_of(*seed);
     read_logit_bias(body, engine, sampling.logit_bias);
 }
 
@@ -158,12 +165,13 @@ void read_common(Body& body, const RequestContext& context, CompletionRequest& r
     auto& generation = request.generation;
     request.stream = body.flag("stream").value_or(false);
     if (const Json* options = body.find("stream_options")) {
-        if (!options->is_object() || (options->contains("include_usage") && !(*options)["include_usage"].is_boolean()))
+        const auto usage = options->is_object() ? options->value("include_usage", Json()) : Json("none");
+        if (usage.is_boolean())
+            request.include_usage = usage.get<bool>();
+        else if (!usage.is_null())
             body.wrong("stream_options", "stream_options must be an object with include_usage, true or false");
-        else
-            request.include_usage = options->value("include_usage", false);
     }
-    read_stop(body, request.stop);
+    read_stop(body, generation.stop);
     generation.sampling = context.sampling;
     read_sampling(body, context.engine, generation.sampling);
     generation.grammar = read_grammar(body);

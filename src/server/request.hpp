@@ -27,7 +27,6 @@ struct CompletionRequest {
     bool stream = false;
     bool include_usage = false;      // a last chunk with it, where it streams
     std::string echo{};              // text before the answer
-    std::vector<std::string> stop{};  // where the answer ends, without it
     GenerationRequest generation{};
 };
 

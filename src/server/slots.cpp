@@ -1,6 +1,6 @@
 #include "server/slots.hpp"
 
-#include "server/answer_text.hpp"
+#include "text/answer_text.hpp"
 
 namespace cake::server {
 

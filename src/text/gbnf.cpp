@@ -15,6 +15,7 @@ namespace {
 constexpr uint32_t kDeepest = 32;
 constexpr uint32_t kMostTimes = 256;
 constexpr uint32_t kMostNestedTimes = 4096;
+constexpr uint64_t kMostRulesRepeated = 2000;  // libllama's
 // Of the rules with their repetitions written out: about 30 MB in libllama.
 constexpr size_t kMostWrittenOut = 100'000;
 constexpr size_t kMostSymbols = 500'000;
@@ -47,14 +48,14 @@ class Parser {
     Result<Bnf> parse() {
         skip_space(true);
         while (at_ < text_.size()) {
-            if (!rule()) return std::unexpected(*error_);
+            if (!rule()) return fail(wrong_);
         }
         const auto root = rules_by_name_.find("root");
         if (root == rules_by_name_.end()) return fail("the grammar has no rule \"root\", with which every text begins");
         bnf_.root = root->second;
         for (const auto& rule : bnf_.rules) {
             if (rule.alternatives.empty())
-                return fail(std::format("the grammar's rule \"{}\" is used and not defined", shown(rule.name)));
+                return fail(std::format("the grammar's rule \"{}\" is used and not defined", beginning_of(rule.name)));
         }
         return std::move(bnf_);
     }
@@ -66,13 +67,12 @@ class Parser {
     struct Last {
         size_t begin = 0;
         uint64_t n_times = 1;  // the repetitions in it, multiplied
+        uint64_t n_rules = 1;  // that it made, as libllama counts them
     };
-
-    static std::string_view shown(std::string_view name) { return first_characters(name, 60); }
 
     bool wrong(std::string_view sentence) {
         const auto line = 1 + std::ranges::count(text_.substr(0, at_), '\n');
-        error_ = Error{std::format("the grammar's line {}: {}", line, sentence)};
+        wrong_ = std::format("the grammar's line {}: {}", line, sentence);
         return false;
     }
 
@@ -97,11 +97,11 @@ class Parser {
         return text_.substr(begin, at_ - begin);
     }
 
-    bool add_rule(std::string name, uint32_t& id) {
+    bool add_rule(std::string_view name, bool is_part, uint32_t& id) {
         if (bnf_.rules.size() >= kMostWrittenOut)
             return wrong("the grammar is too large once its repetitions are written out: make them smaller");
         id = static_cast<uint32_t>(bnf_.rules.size());
-        bnf_.rules.push_back({.name = std::move(name), .alternatives = {}});
+        bnf_.rules.push_back({.name = std::string(name), .is_part = is_part, .alternatives = {}});
         return true;
     }
 
@@ -112,7 +112,7 @@ class Parser {
         }
         if (rules_by_name_.size() >= most_rules_)
             return wrong(std::format("a grammar of more than {} rules is not accepted", most_rules_));
-        if (!add_rule(std::string(name), id)) return false;
+        if (!add_rule(name, false, id)) return false;
         rules_by_name_.emplace(name, id);
         return true;
     }
@@ -122,17 +122,17 @@ class Parser {
         if (its_name.empty()) return wrong("a rule begins with its name, of letters, digits and hyphens");
         skip_space(false);
         if (!text_.substr(at_).starts_with("::="))
-            return wrong(std::format("behind the name \"{}\" stands no ::=", shown(its_name)));
+            return wrong(std::format("behind the name \"{}\" stands no ::=", beginning_of(its_name)));
         at_ += 3;
         skip_space(true);
         uint32_t id = 0;
         if (!rule_named(its_name, id)) return false;
         if (!bnf_.rules[id].alternatives.empty())
-            return wrong(std::format("the rule \"{}\" is defined twice", shown(its_name)));
+            return wrong(std::format("the rule \"{}\" is defined twice", beginning_of(its_name)));
         rule_name_ = its_name;
         if (uint64_t n_times = 1; !alternatives(id, 0, n_times)) return false;
         if (at_ < text_.size() && peek() != '\n' && peek() != '\r')
-            return wrong(std::format("a rule cannot go on with \"{}\"", first_characters(text_.substr(at_), 10)));
+            return wrong(std::format("a rule cannot go on with \"{}\"", beginning_of(text_.substr(at_), 10)));
         skip_space(true);
         return true;
     }
@@ -186,7 +186,9 @@ class Parser {
                 sequence.push_back({.kind = Bnf::Symbol::Kind::rule, .value = id});
             } else if (c == '(') {
                 last = {.begin = end};
+                const size_t n_before = bnf_.rules.size();
                 good = group(sequence, depth, last.n_times);
+                last.n_rules = bnf_.rules.size() - n_before;
             } else if (c == '*' || c == '+' || c == '?' || c == '{') {
                 good = repetition(sequence, last);
             } else if (c == '<' || c == '!') {
@@ -206,7 +208,7 @@ class Parser {
         at_++;
         skip_space(true);
         uint32_t id = 0;
-        if (!add_rule(rule_name_, id) || !alternatives(id, depth + 1, n_times)) return false;
+        if (!add_rule(rule_name_, true, id) || !alternatives(id, depth + 1, n_times)) return false;
         if (peek() != ')') return wrong("a group is not closed with )");
         at_++;
         sequence.push_back({.kind = Bnf::Symbol::Kind::rule, .value = id});
@@ -266,18 +268,30 @@ class Parser {
         const char escape = peek(1);
         at_ += 2;
         switch (escape) {
-            case 'x': return hexadecimal(value, 2);
-            case 'u': return hexadecimal(value, 4);
-            case 'U': return hexadecimal(value, 8);
-            case 'n': value = '\n'; return true;
-            case 'r': value = '\r'; return true;
-            case 't': value = '\t'; return true;
+            case 'x':
+                return hexadecimal(value, 2);
+            case 'u':
+                return hexadecimal(value, 4);
+            case 'U':
+                return hexadecimal(value, 8);
+            case 'n':
+                value = '\n';
+                return true;
+            case 'r':
+                value = '\r';
+                return true;
+            case 't':
+                value = '\t';
+                return true;
             case '\\':
             case '"':
             case '[':
             case ']':
-            case '-': value = static_cast<unsigned char>(escape); return true;
-            default: break;
+            case '-':
+                value = static_cast<unsigned char>(escape);
+                return true;
+            default:
+                break;
         }
         at_ = std::min(at_, text_.size());
         return wrong("behind a backslash stands one of x u U n r t \\ \" [ ] -");
@@ -306,11 +320,15 @@ class Parser {
         } else if (!times(least, most)) {
             return false;
         }
-        last.n_times *= std::max(most.value_or(least), 1U);
+        const uint32_t n_times = std::max(most.value_or(least), 1U);
+        last.n_times *= n_times;
         if (last.n_times > kMostNestedTimes) {
             return wrong(std::format("repetitions within each other come to more than {} together: make them smaller",
                                      kMostNestedTimes));
         }
+        last.n_rules *= n_times;
+        if (last.n_rules >= kMostRulesRepeated)
+            return wrong("a group with that much in it cannot be repeated so often: give its parts rules of their own");
         return write_out(sequence, last.begin, least, most);
     }
 
@@ -318,7 +336,7 @@ class Parser {
         constexpr std::string_view kHow = "a repetition is written {2}, {2,} or {2,5}";
         at_++;
         skip_space(false);
-        if (!number(least)) return !error_ && wrong(kHow);
+        if (!number(least)) return wrong_.empty() && wrong(kHow);
         skip_space(false);
         most = least;
         if (peek() == ',') {
@@ -327,7 +345,7 @@ class Parser {
             most.reset();
             if (uint32_t n = 0; number(n)) {
                 most = n;
-            } else if (error_) {
+            } else if (!wrong_.empty()) {
                 return false;
             }
             skip_space(false);
@@ -362,7 +380,7 @@ class Parser {
         std::optional<uint32_t> next;
         for (uint32_t i = 0; i < (most ? *most - least : 1); i++) {
             uint32_t id = 0;
-            if (!add_rule(rule_name_, id)) return false;
+            if (!add_rule(rule_name_, true, id)) return false;
             Sequence once = what;
             if (!most) once.push_back({.kind = kRule, .value = id});
             if (next) once.push_back({.kind = kRule, .value = *next});
@@ -379,7 +397,7 @@ class Parser {
     Bnf bnf_;
     std::string rule_name_;  // the one that is read
     std::map<std::string, uint32_t, std::less<>> rules_by_name_;
-    std::optional<Error> error_;
+    std::string wrong_;  // what is, where something is
 };
 
 }  // namespace

@@ -18,7 +18,8 @@ struct Bnf {
         uint32_t value = 0;  // a rule, a code point or a set
     };
     struct Rule {
-        std::string name;                    // the one that it is part of, where it has none of its own
+        std::string name;  // its own, or that of the rule that it is part of
+        bool is_part = false;
         std::vector<uint32_t> alternatives;  // where each begins in `symbols`; it goes on to an end
     };
     struct Range {

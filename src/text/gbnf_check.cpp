@@ -19,7 +19,7 @@ constexpr uint32_t kMostWays = 4096;
 constexpr uint32_t kWaysOfCharacter = 2;
 
 std::string shown(const Bnf& bnf, uint32_t rule) {
-    return std::format("the grammar's rule \"{}\"", first_characters(bnf.rules[rule].name, 60));
+    return std::format("the grammar's rule \"{}\"", beginning_of(bnf.rules[rule].name));
 }
 
 /// For each rule, whether it has an alternative all of whose rules are such rules again, and which has no characters
@@ -95,8 +95,8 @@ uint32_t sum(uint32_t a, uint32_t b) {
     return std::min(a + b, kMostWays + 1);
 }
 
-/// What it costs to find all that a text of each rule can begin with: the rules on the way, and the characters twice; at
-/// most kMostWays + 1. It has no end where a rule begins with itself.
+/// What it costs to find all that a text of each rule can begin with: the rules on the way, and the characters twice;
+/// at most kMostWays + 1. It has no end where a rule begins with itself.
 class Ways {
   public:
     explicit Ways(const std::vector<Beginnings>& beginnings) : beginnings_(beginnings), ways_(beginnings.size(), 1) {
@@ -179,8 +179,9 @@ Result<void> check_rules(const Bnf& bnf) {
     const auto beginnings = beginnings_of(bnf, may_be_empty);
     const Ways ways(beginnings);
     if (const auto rule = ways.in_circle()) {
-        return fail(std::format("{} begins with itself (left recursion): let something stand before it that is never empty",
-                                shown(bnf, *rule)));
+        return fail(
+            std::format("{} begins with itself (left recursion): let something stand before it that is never empty",
+                        shown(bnf, *rule)));
     }
     const auto most = most_ways(bnf, ways, may_be_empty);
     if (!most) return std::unexpected(most.error());

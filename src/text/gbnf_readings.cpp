@@ -1,7 +1,6 @@
 #include "text/gbnf_readings.hpp"
 
 #include <algorithm>
-#include <numeric>
 #include <random>
 #include <unordered_map>
 #include <utility>
@@ -30,26 +29,11 @@ class Trial {
   public:
     explicit Trial(const Bnf& bnf, size_t most) : bnf_(bnf), most_(most) {}
 
-    /// Writes a text of the rule in so many steps; whether one that begins so becomes too much.
+    /// Writes texts of the rule in so many steps; whether one that begins so becomes too much.
     bool fails(uint32_t rule, Taste taste, uint64_t work) {
+        constexpr int kTexts = 8;
         work_ = work;
-        too_much_ = false;
-        index_.clear();
-        Readings readings;
-        for (const uint32_t begin : bnf_.rules[rule].alternatives) add(push(begin, kEmpty), 1, readings);
-        check(readings);
-        uint32_t length = 0;  // since a token began
-        uint32_t last = 0;
-        while (work_ > 0 && !too_much_ && !readings.stacks.empty()) {
-            const auto [character, next] = after_the_best_character(readings, taste);
-            readings = next;
-            length++;
-            if (length >= (character == last ? kRunLength : kTokenLength)) {
-                std::ranges::fill(readings.ways, 1);
-                length = 0;
-            }
-            last = character;
-        }
+        for (int i = 0; i < kTexts && work_ > 0 && !too_much_; i++) write(rule, taste);
         return too_much_;
     }
 
@@ -65,7 +49,32 @@ class Trial {
         uint64_t all_ways = 0;
         uint32_t depth = 0;  // of the deepest
     };
+    /// Where a stack stands in the readings that are made in a round.
+    struct Index {
+        uint32_t round = 0;
+        uint32_t index = 0;
+    };
     static constexpr uint32_t kEmpty = 0;
+
+    void write(uint32_t rule, Taste taste) {
+        round_++;
+        Readings readings;
+        for (const uint32_t begin : bnf_.rules[rule].alternatives) add(push(begin, kEmpty), 1, readings);
+        check(readings);
+        uint32_t length = 0;  // since a token began
+        uint32_t last = 0;
+        while (work_ > 0 && !too_much_ && !readings.stacks.empty()) {
+            auto [character, next] = after_the_best_character(readings, taste);
+            if (next.stacks == readings.stacks && next.ways == readings.ways) return;  // it goes round in a circle
+            readings = std::move(next);
+            length++;
+            if (length >= (character == last ? kRunLength : kTokenLength)) {
+                std::ranges::fill(readings.ways, 1);
+                length = 0;
+            }
+            last = character;
+        }
+    }
 
     void check(const Readings& readings) {
         too_much_ = too_much_ || readings.stacks.size() > most_ || readings.all_ways > kMostWays;
@@ -79,29 +88,30 @@ class Trial {
         if (is_new) {
             stacks_.push_back({.place = place, .below = below, .depth = stacks_[below].depth + 1});
             seen_.push_back(0);
+            index_.emplace_back();
         }
         return found->second;
     }
 
     /// Adds the stacks that `stack` becomes, which have a character on top each.
     void add(uint32_t stack, uint64_t ways, Readings& readings) {
-        round_++;
+        add_round_++;
         std::vector<uint32_t> open = {stack};
         while (!open.empty() && work_ > 0) {
             const uint32_t id = open.back();
             open.pop_back();
-            if (std::exchange(seen_[id], round_) == round_) continue;
+            if (std::exchange(seen_[id], add_round_) == add_round_) continue;
             work_--;
             if (id == kEmpty) continue;
             const auto [place, below, depth] = stacks_[id];
             const auto symbol = bnf_.symbols[place];
             if (symbol.kind != Kind::rule) {
-                const auto [index, is_new] = index_.try_emplace(id, readings.stacks.size());
-                if (is_new) {
+                if (index_[id].round != round_) {
+                    index_[id] = {.round = round_, .index = static_cast<uint32_t>(readings.stacks.size())};
                     readings.stacks.push_back(id);
                     readings.ways.push_back(0);
                 }
-                readings.ways[index->second] += ways;
+                readings.ways[index_[id].index] += ways;
                 readings.all_ways += ways;
                 readings.depth = std::max(readings.depth, depth);
                 continue;
@@ -121,7 +131,7 @@ class Trial {
 
     Readings after(const Readings& readings, uint32_t character) {
         Readings result;
-        index_.clear();
+        round_++;
         const uint64_t before = work_;
         work_ -= std::min<uint64_t>(work_, readings.stacks.size() / 8);
         for (size_t i = 0; i < readings.stacks.size(); i++) {
@@ -174,21 +184,24 @@ class Trial {
     uint64_t work_ = 0;  // steps that are left
     bool too_much_ = false;
     std::vector<Stack> stacks_ = {{}};
-    std::vector<uint32_t> seen_ = {0};  // the round in which each stack was last added
-    uint32_t round_ = 0;
     std::unordered_map<uint64_t, uint32_t> ids_;
-    std::unordered_map<uint32_t, size_t> index_;  // of the stacks in the readings that are made
-    std::minstd_rand random_;                     // the same texts each time
+    std::vector<uint32_t> seen_ = {0};  // of each stack, the last call of add() that came to it
+    uint32_t add_round_ = 0;
+    std::vector<Index> index_ = {{}};
+    uint32_t round_ = 0;
+    std::minstd_rand random_;  // the same texts each time
 };
 
 }  // namespace
 
 std::optional<uint32_t> rule_of_many_readings(const Bnf& bnf, size_t most) {
-    constexpr uint64_t kWorkFromRoot = 60'000;
-    constexpr uint64_t kWorkFromRules = 60'000;
+    constexpr uint64_t kWorkFromRoot = 100'000;
+    constexpr uint64_t kWorkFromRules = 100'000;
     constexpr size_t kMostRules = 1000;
-    std::vector<uint32_t> rules(bnf.rules.size());
-    std::ranges::iota(rules, 0U);
+    std::vector<uint32_t> rules;
+    for (uint32_t rule = 0; rule < bnf.rules.size(); rule++) {
+        if (!bnf.rules[rule].is_part) rules.push_back(rule);
+    }
     std::ranges::shuffle(rules, std::minstd_rand());
     if (rules.size() > kMostRules) rules.resize(kMostRules);
     for (const auto taste : {Taste::ways, Taste::readings, Taste::depth}) {

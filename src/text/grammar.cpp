@@ -46,7 +46,7 @@ Result<Grammar> Grammar::create(const llama_vocab* vocab, const std::string& gbn
     } catch (const std::exception& error) {
         return fail(std::format("the grammar cannot be read: {}", error.what()));
     }
-    if (!sampler) return fail("the grammar cannot be read: libllama does not take it; smaller repetitions may help");
+    if (!sampler) return fail("the grammar cannot be read: libllama does not take it");
     return Grammar(vocab, std::move(sampler));
 }
 
@@ -80,8 +80,9 @@ Result<void> Grammar::accept(int32_t token) {
     if (!allows(token)) {
         const bool was_stuck = is_stuck_;
         is_stuck_ = true;
-        return was_stuck ? fail("the grammar leaves too many ways to read this text: let its alternatives begin differently")
-                         : fail(std::format("the grammar does not allow the token {} here", token));
+        return was_stuck
+                   ? fail("the grammar leaves too many ways to read this text: let its alternatives begin differently")
+                   : fail(std::format("the grammar does not allow the token {} here", token));
     }
     const auto begin = std::chrono::steady_clock::now();
     try {

@@ -14,10 +14,10 @@ namespace cake {
 
 /// How large a grammar may be; by itself what is accepted from outside.
 struct GrammarLimits {
-    size_t n_bytes = 64 * 1024;
+    size_t n_bytes = size_t{64} << 10U;
     size_t n_rules = 2000;
 };
-inline constexpr GrammarLimits kOwnGrammar{.n_bytes = 256 * 1024, .n_rules = 20000};
+inline constexpr GrammarLimits kOwnGrammar{.n_bytes = size_t{256} << 10U, .n_rules = 20000};
 
 /// Whether a GBNF text is one that libllama can read and apply: it trusts its grammars, and hangs or aborts on some.
 /// Grammars in which the number of readings of a text grows are looked for by trying; see rule_of_many_readings.

@@ -90,8 +90,8 @@ std::string naturals_between(uint64_t least, std::optional<uint64_t> most) {
     if (low.size() == high.size()) return digits_between(low, high);
     std::vector<std::string> alternatives = {digits_between(low, std::string(low.size(), '9'))};
     if (high.size() - low.size() > 1) {
-        alternatives.push_back("[1-9] " + gbnf_times("[0-9]", static_cast<uint32_t>(low.size()),
-                                                     static_cast<uint32_t>(high.size() - 2)));
+        alternatives.push_back(
+            "[1-9] " + gbnf_times("[0-9]", static_cast<uint32_t>(low.size()), static_cast<uint32_t>(high.size() - 2)));
     }
     alternatives.push_back(digits_between("1" + std::string(high.size() - 1, '0'), high));
     return one_of(alternatives);
@@ -104,7 +104,8 @@ std::string_view first_unit(std::string_view text) {
     return text.substr(0, std::max(utf8_character(text, 0).n_bytes, 1U));
 }
 
-/// The characters that stand in a string as they are, but for some; libllama takes a negation for more than Unicode has.
+/// The characters that stand in a string as they are, but for some; libllama takes a negation for more than Unicode
+/// has.
 std::string characters_without(std::span<const uint32_t> sorted) {
     struct Range {
         uint32_t first;
@@ -176,12 +177,23 @@ std::string gbnf_literal(std::string_view text) {
     std::string result = "\"";
     for (const char c : text) {
         switch (c) {
-            case '"': result += "\\\""; break;
-            case '\\': result += "\\\\"; break;
-            case '\n': result += "\\n"; break;
-            case '\r': result += "\\r"; break;
-            case '\t': result += "\\t"; break;
-            default: result += c;
+            case '"':
+                result += "\\\"";
+                break;
+            case '\\':
+                result += "\\\\";
+                break;
+            case '\n':
+                result += "\\n";
+                break;
+            case '\r':
+                result += "\\r";
+                break;
+            case '\t':
+                result += "\\t";
+                break;
+            default:
+                result += c;
         }
     }
     return result + '"';

@@ -30,7 +30,8 @@ class JsonRules {
     void define(std::string_view name, std::string_view content);
 
     /// A rule of what may stand behind the opening quote of a string that is none of `strings` (JSON, with quotes): a
-    /// tree of their characters, which is left where the string becomes another one. Up to there only the usual escapes.
+    /// tree of their characters, which is left where the string becomes another one. Up to there only the usual
+    /// escapes.
     std::string other_than(std::span<const std::string> strings);
 
     std::string text() const;

@@ -13,6 +13,7 @@
 
 #include "text/grammar.hpp"
 #include "text/json_grammar.hpp"
+#include "text/schema_scan.hpp"
 #include "text/utf8.hpp"
 
 namespace cake {
@@ -21,8 +22,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kMostBytes = 64 * 1024;
-constexpr size_t kDeepest = 32;
+constexpr size_t kMostBytes = size_t{64} << 10U;
 constexpr size_t kMostProperties = 1000;
 constexpr size_t kMostValues = 1000;
 constexpr uint32_t kMostTimes = 256;
@@ -53,11 +53,32 @@ constexpr std::array<Keyword, 14> kKeywords = {{{"properties", "object"},
                                                 {"exclusiveMinimum", "integer"},
                                                 {"exclusiveMaximum", "integer"}}};
 
-constexpr std::array<std::string_view, 26> kSayNothing = {
-    "$defs",    "definitions",      "title",           "description",   "default",   "examples",     "example",
-    "$schema",  "$id",              "$comment",        "$anchor",       "$vocabulary", "deprecated", "readOnly",
-    "writeOnly", "contentEncoding", "contentMediaType", "contentSchema", "strict",    "name",         "id",
-    "discriminator", "externalDocs", "xml",            "propertyOrdering", "enumNames"};
+constexpr std::array<std::string_view, 26> kSayNothing = {"$defs",
+                                                          "definitions",
+                                                          "title",
+                                                          "description",
+                                                          "default",
+                                                          "examples",
+                                                          "example",
+                                                          "$schema",
+                                                          "$id",
+                                                          "$comment",
+                                                          "$anchor",
+                                                          "$vocabulary",
+                                                          "deprecated",
+                                                          "readOnly",
+                                                          "writeOnly",
+                                                          "contentEncoding",
+                                                          "contentMediaType",
+                                                          "contentSchema",
+                                                          "strict",
+                                                          "name",
+                                                          "id",
+                                                          "discriminator",
+                                                          "externalDocs",
+                                                          "xml",
+                                                          "propertyOrdering",
+                                                          "enumNames"};
 
 bool is_keyword(std::string_view name) {
     return std::ranges::contains(kKeywords, name, &Keyword::name);
@@ -67,73 +88,16 @@ bool is_bound(const Keyword& keyword) {
     return keyword.type == "integer";
 }
 
-std::string shown(std::string_view name) {
-    constexpr size_t kLongest = 40;
-    const auto begin = first_characters(name, kLongest);
-    return std::string(begin) + (begin.size() < name.size() ? "…" : "");
-}
-
 /// A JSON pointer to what stands there.
 std::string below(const std::string& at, std::string_view key) {
     std::string escaped;
-    for (const char c : shown(key)) escaped += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
+    for (const char c : beginning_of(key)) escaped += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
     return at + "/" + escaped;
 }
 
 std::unexpected<Error> fail_at(const std::string& at, std::string_view sentence) {
     return fail(std::format("the JSON schema at {}: {}", at, sentence));
 }
-
-/// Whether a text is JSON of a size that can be taken apart; before anything is made of it.
-class Scan : public nlohmann::json_sax<Json> {
-  public:
-    bool null() override { return true; }
-    bool boolean(bool /*value*/) override { return true; }
-    bool number_integer(number_integer_t /*value*/) override { return true; }
-    bool number_unsigned(number_unsigned_t /*value*/) override { return true; }
-    bool number_float(number_float_t /*value*/, const string_t& /*text*/) override { return true; }
-    bool string(string_t& /*value*/) override { return true; }
-    bool binary(binary_t& /*value*/) override { return true; }
-    bool start_object(size_t /*size*/) override { return start(); }
-    bool start_array(size_t /*size*/) override { return start(); }
-    bool end_object() override { return end(); }
-    bool end_array() override { return end(); }
-    bool key(string_t& name) override {
-        last_key_ = shown(name);
-        if (++n_keys_.back() <= kMostProperties) return true;
-        error_ = std::format("the JSON schema has an object of more than {} keys", kMostProperties);
-        return false;
-    }
-    bool parse_error(size_t position, const std::string& token, const nlohmann::detail::exception& error) override {
-        constexpr int kOutOfRange = 406;
-        if (error.id == kOutOfRange) {
-            error_ = std::format("the JSON schema's \"{}\": the number {} is out of range", last_key_, shown(token));
-        } else if (last_key_.empty()) {
-            error_ = std::format("the JSON schema is not JSON in UTF-8, from its byte {} on", position);
-        } else {
-            error_ = std::format("the JSON schema is not JSON in UTF-8, from its byte {} on, behind the key \"{}\"",
-                                 position, last_key_);
-        }
-        return false;
-    }
-    const std::string& error() const { return error_; }
-
-  private:
-    bool start() {
-        n_keys_.push_back(0);
-        if (n_keys_.size() <= kDeepest) return true;
-        error_ = std::format("the JSON schema is more than {} levels deep", kDeepest);
-        return false;
-    }
-    bool end() {
-        n_keys_.pop_back();
-        return true;
-    }
-
-    std::vector<size_t> n_keys_;  // of the objects that are open
-    std::string last_key_;
-    std::string error_;
-};
 
 /// An integer, also where it is written as 3.0.
 std::optional<int64_t> integer_of(const Json& number) {
@@ -235,7 +199,7 @@ class Translation {
                        !key.starts_with("x-")) {
                 return fail_at(below(at, key), std::format("the keyword \"{}\" is not supported: leave it out, and say "
                                                            "in the description what it means",
-                                                           shown(key)));
+                                                           beginning_of(key)));
             }
         }
         if (form.empty()) return {};
@@ -275,8 +239,8 @@ class Translation {
             if (!schema.contains(keyword.name)) continue;
             const bool is_named = schema.contains("type");
             if (is_bound(keyword) && (!is_named || std::ranges::contains(types, "number"))) {
-                return fail_at(below(at, keyword.name), std::format("\"{}\" is supported for the type integer alone",
-                                                                    keyword.name));
+                return fail_at(below(at, keyword.name),
+                               std::format("\"{}\" is supported for the type integer alone", keyword.name));
             }
             if (!is_named) add(keyword.type);
         }
@@ -338,7 +302,8 @@ class Translation {
                 }
                 return name;
             }
-            return fail_at(below(at, "format"), "of \"format\", date, time, date-time and uuid are supported: leave it out");
+            return fail_at(below(at, "format"),
+                           "of \"format\", date, time, date-time and uuid are supported: leave it out");
         }
         if (length->least == 0 && !length->most) return "string";
         return rules_.add("string",
@@ -430,7 +395,8 @@ class Translation {
         if (target == "#") {
             rule = "root";
         } else if (const auto [schema, name] = target_of(target); schema == nullptr) {
-            return fail_at(at, "a reference is \"#\", or \"#/$defs/NAME\" or \"#/definitions/NAME\" of a schema that is there");
+            return fail_at(
+                at, "a reference is \"#\", or \"#/$defs/NAME\" or \"#/definitions/NAME\" of a schema that is there");
         } else if (const auto found = rules_by_target_.find(schema); found != rules_by_target_.end()) {
             rule = found->second;
         } else {
@@ -467,7 +433,8 @@ class Translation {
         enum class State : uint8_t { fresh, open, done };
         std::map<std::string, State> states;
         for (const auto& [start, unused] : rules_of_references_) {
-            std::vector<std::pair<std::string, size_t>> way = {{start, 0}};  // rules, and which reference of each is next
+            std::vector<std::pair<std::string, size_t>> way = {
+                {start, 0}};  // rules, and which reference of each is next
             while (!way.empty()) {
                 auto& [name, next] = way.back();
                 const auto& rule = rules_of_references_.at(name);
@@ -492,11 +459,11 @@ class Translation {
         bool is_required = false;
     };
 
-    /// The rule of other properties' values; none where there are to be none.
-    Result<std::optional<std::string>> other_values(const Json& schema, const std::string& at) {
+    /// The rule of other properties' values; empty where there are to be none.
+    Result<std::string> other_values(const Json& schema, const std::string& at) {
         const auto found = schema.find("additionalProperties");
-        if (found == schema.end()) return schema.contains("properties") ? std::nullopt : std::optional("value");
-        if (*found == false) return std::nullopt;
+        if (found == schema.end()) return schema.contains("properties") ? "" : "value";
+        if (*found == false) return "";
         return rule_of(*found, below(at, "additionalProperties"), "");
     }
 
@@ -513,8 +480,7 @@ class Translation {
         return names;
     }
 
-    Result<std::vector<Property>> properties_of(const Json& schema, const std::optional<std::string>& others,
-                                                const std::string& at) {
+    Result<std::vector<Property>> properties_of(const Json& schema, const std::string& others, const std::string& at) {
         const auto names = required_of(schema, at);
         if (!names) return std::unexpected(names.error());
         std::set<std::string> required(names->begin(), names->end());
@@ -534,11 +500,11 @@ class Translation {
         }
         for (const auto& name : *names) {
             if (!required.contains(name)) continue;
-            if (!others) {
+            if (others.empty()) {
                 return fail_at(below(at, "required"),
-                               std::format("the name \"{}\" is not among the properties", shown(name)));
+                               std::format("the name \"{}\" is not among the properties", beginning_of(name)));
             }
-            properties.push_back({.key = Json(name).dump(), .rule = *others, .is_required = true});
+            properties.push_back({.key = Json(name).dump(), .rule = others, .is_required = true});
         }
         n_properties_ += properties.size();
         if (n_properties_ > kMostProperties)
@@ -555,11 +521,11 @@ class Translation {
 
         std::string next;  // the rule of what may stand behind the opening quote of a property here
         bool may_end = true;
-        if (*others) {
+        if (!others->empty()) {
             std::vector<std::string> keys;
             for (const auto& property : *properties) keys.push_back(property.key);
-            const auto member = rules_.add("other-member", std::format(R"({} "\":" space {})", rules_.other_than(keys),
-                                                                       **others));
+            const auto member =
+                rules_.add("other-member", std::format(R"({} "\":" space {})", rules_.other_than(keys), *others));
             next = rules_.add("members", std::format(R"({0} ( "," gap "\"" {0} )* gap "}}")", member));
         }
         for (size_t i = properties->size(); i-- > 0;) {
@@ -568,7 +534,8 @@ class Translation {
             const auto more = std::format(R"("," gap "\"" {})", next);
             const std::string end = R"(gap "}")";
             const auto behind = next.empty() ? end : may_end ? std::format("( {} | {} )", more, end) : more;
-            auto content = std::format("{} space {} {}", gbnf_literal(property.key.substr(1) + ":"), property.rule, behind);
+            auto content =
+                std::format("{} space {} {}", gbnf_literal(property.key.substr(1) + ":"), property.rule, behind);
             if (!property.is_required && !next.empty()) content += " | " + next;
             next = rules_.add("members", content);
             may_end = may_end && !property.is_required;
@@ -578,10 +545,12 @@ class Translation {
                                             : std::format(R"("{{" gap "\"" {})", next));
     }
 
-    /// The rules of the items that have one each; and of all others, where there may be others.
-    Result<std::pair<std::vector<std::string>, std::optional<std::string>>> items_of(const Json& schema,
-                                                                                     const std::string& at) {
-        std::vector<std::string> first;
+    struct Items {
+        std::vector<std::string> first;  // the rules of those that have one each
+        std::string others;              // the rule of those behind them; empty where there are to be none
+    };
+    Result<Items> items_of(const Json& schema, const std::string& at) {
+        Items result;
         const auto prefix = schema.find("prefixItems");
         if (prefix != schema.end()) {
             const auto here = below(at, "prefixItems");
@@ -590,21 +559,23 @@ class Translation {
             for (size_t i = 0; i < prefix->size(); i++) {
                 auto rule = rule_of((*prefix)[i], below(here, std::to_string(i)), "");
                 if (!rule) return std::unexpected(rule.error());
-                first.push_back(std::move(*rule));
+                result.first.push_back(std::move(*rule));
             }
         }
         const auto items = schema.find("items");
         if (items == schema.end()) {
-            return std::pair(std::move(first), prefix == schema.end() ? std::optional<std::string>("value") : std::nullopt);
+            if (prefix == schema.end()) result.others = "value";
+            return result;
         }
-        if (*items == false) return std::pair(std::move(first), std::optional<std::string>());
+        if (*items == false) return result;
         if (items->is_array()) {
             return fail_at(below(at, "items"),
                            "a list of schemas is written \"prefixItems\"; \"items\" is the schema of all others");
         }
         auto others = rule_of(*items, below(at, "items"), "");
         if (!others) return std::unexpected(others.error());
-        return std::pair(std::move(first), std::optional(std::move(*others)));
+        result.others = std::move(*others);
+        return result;
     }
 
     Result<std::string> array(const Json& schema, const std::string& at) {
@@ -616,20 +587,20 @@ class Translation {
         const uint32_t least = number->least;
         std::optional<uint32_t> most = number->most;
         const auto n_first = static_cast<uint32_t>(first.size());
-        if (!others) most = std::min(most.value_or(n_first), n_first);
+        if (others.empty()) most = std::min(most.value_or(n_first), n_first);
         if (most && least > *most) {
             return fail_at(below(at, "minItems"),
                            std::format("\"minItems\" is {}, and the schema allows {} items", least, *most));
         }
         if (most == 0U) return rules_.add("array", R"("[" gap "]")");
-        if (first.empty()) first.push_back(*others);
+        if (first.empty()) first.push_back(others);
 
         // From the end: what stands behind so many items.
         const std::string end = R"(gap "]")";
         auto n = static_cast<uint32_t>(first.size());
         std::string behind = end;
-        if (others && (!most || *most > n)) {
-            const auto more = std::format(R"(( "," gap {} ))", *others);
+        if (!others.empty() && (!most || *most > n)) {
+            const auto more = std::format(R"(( "," gap {} ))", others);
             const auto n_most = most ? std::optional(*most - n) : std::nullopt;
             behind = gbnf_times(more, least > n ? least - n : 0, n_most) + " " + end;
         }
@@ -658,7 +629,7 @@ class Translation {
 Result<std::string> grammar_of_schema(std::string_view json) {
     if (json.size() > kMostBytes)
         return fail(std::format("a JSON schema of more than {} bytes is not accepted", kMostBytes));
-    Scan scan;
+    SchemaScan scan;
     if (!Json::sax_parse(json, &scan)) return fail(scan.error());
     const auto schema = Json::parse(json, nullptr, false);
     auto grammar = Translation(schema).grammar();

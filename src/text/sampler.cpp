@@ -19,7 +19,9 @@ Sampler::Sampler(const SamplingOptions& options, int32_t n_vocab)
         add(llama_sampler_init_penalties(n_vocab, kLastTokens, kNoRepeatPenalty, options.frequency_penalty,
                                          options.presence_penalty));
     }
-    if (options.temperature <= 0) {
+    // Below this the logits overflow when they are divided by it.
+    constexpr float kColdest = 1e-4F;
+    if (options.temperature < kColdest) {
         add(llama_sampler_init_greedy());
         return;
     }

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace cake {
@@ -40,11 +41,12 @@ inline bool is_utf8(std::string_view text) {
     return true;
 }
 
-/// A text that an error message quotes: its first characters.
-inline std::string_view first_characters(std::string_view text, size_t n_bytes) {
-    if (text.size() <= n_bytes) return text;
-    while (n_bytes > 0 && (static_cast<unsigned char>(text[n_bytes]) & 0xC0U) == 0x80U) n_bytes--;
-    return text.substr(0, n_bytes);
+/// What an error message shows of a text that may be long.
+inline std::string beginning_of(std::string_view text, size_t most_bytes = 40) {
+    if (text.size() <= most_bytes) return std::string(text);
+    size_t n = most_bytes;
+    while (n > 0 && (static_cast<unsigned char>(text[n]) & 0xC0U) == 0x80U) n--;
+    return std::string(text.substr(0, n)) + "…";
 }
 
 }  // namespace cake

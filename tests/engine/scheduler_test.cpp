@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <format>
 #include <ranges>
 
 #include "support/test_models.hpp"
@@ -112,7 +113,7 @@ TEST_P(Models, AnswerAmongOthersToTheLastBitAsAlone) {
     EXPECT_GT(report.n_evicted_tokens, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(, Models, testing::Values("f32", "q8_0", "q4_0", "gemma3-q8_0", "gpt-oss-q8_0", "mixtral-q8_0", "phi3-q8_0"),
+INSTANTIATE_TEST_SUITE_P(, Models, testing::Values("f32", "f16", "q8_0", "q4_0", "gemma3-q8_0", "gpt-oss-q8_0", "mixtral-q8_0", "phi3-q8_0"),
                          test::family_test_name);
 
 TEST(Scheduler, AnswersAsASequenceOfItsOwnDoes) {
@@ -145,18 +146,101 @@ TEST(Scheduler, GoesOnFromWhatIsInMemory) {
     EXPECT_EQ(outcome.n_cached, 449);
     EXPECT_EQ(outcome.tokens(), test::generate(sequence, 50));
 
-    // One that repeats only a part of the answer goes on from that part.
-    auto other = next;
-    other.prompt.append_range(outcome.tokens() | std::views::take(20));
-    other.prompt.push_back(text[3] == outcome.drawn[20].token ? text[4] : text[3]);
-    EXPECT_EQ(answer(*scheduler, other).n_cached, std::ssize(next.prompt) + 20);
-
-    // And one that begins with less than the prompt reads all, as does one that asks for it.
+    // One that begins with less than the prompt reads all, as does one that asks for it.
     auto shorter = greedy(*scheduler, std::span(text).first(300), 5);
     shorter.reuse = true;
     EXPECT_EQ(answer(*scheduler, shorter).n_cached, 0);
-    other.reuse = false;
-    EXPECT_EQ(answer(*scheduler, other).n_cached, 0);
+    next.prompt.append_range(outcome.tokens());
+    next.reuse = false;
+    EXPECT_EQ(answer(*scheduler, next).n_cached, 0);
+}
+
+TEST(Scheduler, GoesOnFromAPartOfAnAnswerAsIfTheRestHadNotBeen) {
+    const auto engine = load("f32", 128);
+    auto options = small_options(2);
+    options.pool.sequence.evict_interval = 24;
+    auto scheduler = start(engine, options);
+    const auto text = sample_tokens(engine, 600);
+    auto request = greedy(*scheduler, std::span(text).first(400), 10);
+    request.reuse = true;
+    const auto said = answer(*scheduler, request);
+    auto next = request;
+    next.prompt.append_range(said.tokens() | std::views::take(4));
+    next.prompt.insert(next.prompt.end(), text.begin() + 500, text.begin() + 520);
+    next.max_tokens = 60;
+    auto sequence = test::start(engine, scheduler->pool().sequence());
+    test::append(sequence, request.prompt);
+    for (size_t i = 0; i < 4; i++) ASSERT_TRUE(sequence.decode(said.drawn[i].token));
+    test::append(sequence, std::span(text).subspan(500, 20));
+    const auto outcome = answer(*scheduler, next);
+    EXPECT_EQ(outcome.n_cached, 404);
+    EXPECT_EQ(outcome.tokens(), test::generate(sequence, 60));
+    // After evictions for the answer there is no way back into it.
+    auto late = next;
+    late.prompt.append_range(outcome.tokens() | std::views::take(5));
+    late.prompt.push_back(text[590]);
+    EXPECT_EQ(answer(*scheduler, late).n_cached, 0);
+}
+
+TEST(Scheduler, AnswersEndAtStopStrings) {
+    const auto engine = load("f32", 128);
+    auto scheduler = start(engine, small_options(2));
+    auto request = greedy(*scheduler, sample_tokens(engine, 100), 40);
+    const auto whole = answer(*scheduler, request);
+    std::string text;
+    for (size_t i = 0; i < 12; i++) text += engine.piece(whole.drawn[i].token);
+    request.stop = {text.substr(text.size() - 3)};
+    request.n_choices = 2;
+    const auto stopped = collect(*submit(*scheduler, request), 2);
+    EXPECT_LE(stopped[0].drawn.size(), 12U);
+    EXPECT_EQ(stopped[0].reason, FinishReason::end_of_generation);
+    std::string said;
+    for (const auto& drawn : stopped[0].drawn) said += engine.piece(drawn.token);
+    EXPECT_TRUE(said.contains(request.stop[0]));
+    EXPECT_EQ(said.find(request.stop[0]), text.find(request.stop[0]));
+    EXPECT_EQ(stopped[1].tokens(), stopped[0].tokens());
+}
+
+/// Everything that makes the layer in flight large or odd: segments, windows, heads that differ, several choices, turns.
+TEST(Scheduler, TheBoundHoldsHoweverPromptsAreRead) {
+    for (const std::string model : {"f32", "gemma3", "gpt-oss"}) {
+        for (const int64_t segment : {int64_t{0}, int64_t{100}}) {
+            SCOPED_TRACE(std::format("{} segment {}", model, segment));
+            const auto engine = load(model, 64);
+            auto options = small_options(4);
+            options.pool.segment = segment;
+            options.pool.n_ctx = 1000;
+            auto scheduler = start(engine, options);
+            const auto text = sample_tokens(engine, 990);
+            std::vector<std::pair<std::shared_ptr<Generation>, int32_t>> all;
+            for (size_t i = 0; i < 12; i++) {
+                auto request = greedy(*scheduler, std::span(text).first(900 - 70 * i), 30);
+                request.reuse = i % 2 == 0;
+                request.n_choices = i % 4 == 3 ? 3 : 1;
+                // In segments a head of its own budget may hold more than this pool was made for.
+                if (i % 3 == 1) request.sequence.policy = segment == 0 ? "ada-snapkv" : "snapkv";
+                if (i % 3 == 2) request.sequence.budget = TokensPerLayer{20};
+                if (i == 11) {
+                    request.sequence.policy = "full";
+                    request.sequence.budget.reset();
+                    request.prompt.resize(30);
+                    request.max_tokens = 10;
+                    request.n_choices = 1;
+                }
+                all.emplace_back(submit(*scheduler, request), request.n_choices);
+            }
+            for (const auto& [generation, n_choices] : all)
+                for (const auto& outcome : collect(*generation, n_choices)) EXPECT_EQ(outcome.error, "");
+            const auto report = scheduler->report();
+            EXPECT_LE(report.kv_bytes_peak, report.kv_bytes_bound);
+            EXPECT_LE(report.n_idle, 4);
+            // All that was taken has been given back but for what is kept.
+            uint64_t idle_bytes = 0;
+            for (const auto& slot : scheduler->slots()) idle_bytes += slot.memory.kv_bytes_allocated;
+            EXPECT_EQ(report.kv_bytes_now, idle_bytes);
+            EXPECT_EQ(scheduler->pool().stores_left(), scheduler->pool().bytes_of_stores() - idle_bytes);
+        }
+    }
 }
 
 TEST(Scheduler, GoesOnWithAWindowOnlyWhereItIsStillThere) {

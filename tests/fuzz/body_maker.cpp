@@ -21,13 +21,10 @@ constexpr const char* kOdd[] = {"nonsense", "messages", "prompt", "content", "to
 std::string BodyMaker::text() {
     static const std::initializer_list<std::string> kPieces{
         "the rain", " ", "\n", "日本語", "🍰", "\xC3\xA9", "<|im_start|>", "<s>", "</s>", "\"", "\\", std::string(1, '\0'), "{", "[", "a",
-        "\xF0\x9F", "\xED\xA0\x80", "\xFF", "in spain", "0", "\t", "\x7F", "e\xCC\x81", "﷽"};
+        "in spain", "0", "\t", "\x7F", "e\xCC\x81", "﷽"};
     std::string result;
     for (size_t i = below(once_in(20) ? 400 : 12); i > 0; i--) {
-        const auto& piece = one_of(kPieces);
-        // What is no UTF-8 is rare, or nothing else would be tried.
-        if (static_cast<unsigned char>(piece[0]) >= 0xED && piece.size() < 4 && !once_in(60)) continue;
-        result += piece;
+        result += one_of(kPieces);
     }
     return result;
 }
@@ -204,7 +201,10 @@ BodyMaker::Json BodyMaker::value_of(const std::string& field) {
 std::string BodyMaker::changed(std::string text) {
     for (size_t i = 1 + below(4); i > 0 && !text.empty(); i--) {
         const size_t at = below(text.size());
-        switch (below(5)) {
+        switch (below(6)) {
+            case 5:
+                text.insert(at, one_of<std::string>({"\xF0\x9F", "\xED\xA0\x80", "\xFF", "\xC0\x80", "\\ud800"}));
+                break;
             case 0:
                 text.erase(at, 1 + below(8));
                 break;
@@ -242,6 +242,8 @@ std::string BodyMaker::body() {
         if ((field == "grammar" || field == "response_format") && !once_in(10)) continue;
         set(field);
     }
+    if (once_in(3000))  // what takes a time that grows with its square would be seen
+        for (size_t i = 0; i < 20'000; i++) object[text() + std::to_string(i)] = 0;
     const auto made = once_in(100) ? anything(3) : object;
     auto text = made.dump(-1, ' ', false, Json::error_handler_t::ignore);
     return once_in(5) ? changed(std::move(text)) : text;

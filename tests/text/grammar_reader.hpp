@@ -11,13 +11,13 @@ namespace cake {
 
 /// The bundled model's vocabulary.
 inline const llama_vocab* test_vocabulary() {
-    static const llama_model_ptr kModel = [] {
+    static const llama_model_ptr model = [] {
         llama_log_set([](ggml_log_level, const char*, void*) {}, nullptr);
         llama_model_params params = llama_model_default_params();
         params.vocab_only = true;
         return llama_model_ptr(llama_model_load_from_file(CAKE_MODELS "/cake-mini.gguf", params));
     }();
-    return llama_model_get_vocab(kModel.get());
+    return llama_model_get_vocab(model.get());
 }
 
 inline std::vector<llama_token> test_tokens(std::string_view text) {
@@ -37,9 +37,7 @@ class GrammarReader {
     }
 
     /// Whether the text is one of the grammar's, from beginning to end.
-    bool accepts(std::string_view text) {
-        return begins(text) && allows(llama_vocab_eos(test_vocabulary()));
-    }
+    bool accepts(std::string_view text) { return begins(text) && allows(llama_vocab_eos(test_vocabulary())); }
 
     /// Whether the grammar has a text that begins so.
     bool begins(std::string_view text) {

@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-namespace cake::server {
+namespace cake {
 
 /// Makes the text of an answer of its tokens' bytes: whole characters of UTF-8, and nothing from where it is to stop.
 class AnswerText {
@@ -27,4 +27,4 @@ class AnswerText {
 /// Bytes as UTF-8: what is none becomes U+FFFD.
 std::string to_utf8(std::string_view bytes);
 
-}  // namespace cake::server
+}  // namespace cake

@@ -1,4 +1,4 @@
-#include "server/answer_text.hpp"
+#include "text/answer_text.hpp"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 
 #include "text/utf8.hpp"
 
-namespace cake::server {
+namespace cake {
 namespace {
 
 /// All that comes of `bytes` in pieces of the given sizes, and whether each part is whole characters.
@@ -76,4 +76,4 @@ TEST(AnswerText, ByPiecesIsWhatItIsAsAWhole) {
 }
 
 }  // namespace
-}  // namespace cake::server
+}  // namespace cake

@@ -1,10 +1,10 @@
-#include "server/answer_text.hpp"
+#include "text/answer_text.hpp"
 
 #include <algorithm>
 
 #include "text/utf8.hpp"
 
-namespace cake::server {
+namespace cake {
 
 namespace {
 
@@ -66,4 +66,4 @@ std::string AnswerText::finish() {
     return text;
 }
 
-}  // namespace cake::server
+}  // namespace cake

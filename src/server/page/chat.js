@@ -1,0 +1,32 @@
+// What has been said, and which request is in flight; nothing that is seen.
+
+import { store, stored } from "./storage.js";
+
+export const chat = {
+  turns: stored("turns") ?? [],  // {role: "user", text, documents: [{name, text}]} or {role: "assistant", text, note, error}
+  shown: stored("shown"),        // the completion whose memory is shown: {id, prompt, cached, first, speed, answer}
+  running: null,                 // {abort, over, ended, turn, seen, draw, rate} of the request
+};
+
+// Documents stand first and the question last: cake judges what to keep by the last words that it reads.
+const content = ({ text, documents = [] }) => [...documents.map((d) => d.text), text].filter((t) => t !== "").join("\n\n");
+
+// A question whose answer failed is joined with the next one, as models expect that roles take turns.
+export const messages = () => {
+  const list = [];
+  for (const turn of chat.turns) {
+    const text = content(turn);
+    if (text === "") continue;
+    if (list.at(-1)?.role === turn.role) list.at(-1).content += `\n\n${text}`;
+    else list.push({ role: turn.role, content: text });
+  }
+  return list;
+};
+
+const STORED_CHARACTERS = 4e6;  // browsers take about 5 million
+export const save = () => {
+  const size = chat.turns.reduce((sum, turn) => sum + content(turn).length, 0);
+  const fits = size <= STORED_CHARACTERS;
+  store("turns", fits ? chat.turns.map(({ role, text, documents, note, error }) => ({ role, text, documents, note, error })) : []);
+  store("shown", fits ? chat.shown : null);
+};

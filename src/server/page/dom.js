@@ -1,0 +1,13 @@
+// What every part of the page needs. Text of users and models only ever becomes text nodes.
+
+export const byId = (id) => document.getElementById(id);
+export const make = (tag, attributes = {}, ...children) => {
+  const node = Object.assign(document.createElement(tag), attributes);
+  node.append(...children);
+  return node;
+};
+export const setText = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+export const announce = (text) => { byId("announcement").textContent = text; };  // to those who do not see it
+
+export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+export const now = () => performance.now() / 1000;

@@ -1,0 +1,12 @@
+// What outlives a reload, where it fits.
+
+export const stored = (name) => {
+  try { return JSON.parse(sessionStorage.getItem(name)); } catch { return null; }
+};
+export const store = (name, value) => {
+  try {
+    sessionStorage.setItem(name, JSON.stringify(value));
+  } catch {
+    try { sessionStorage.removeItem(name); } catch { /* no storage at all: a reload begins anew */ }
+  }
+};

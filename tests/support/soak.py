@@ -1,0 +1,585 @@
+"""A soak of the server: clients of all manners at once, and what has to hold meanwhile and afterwards.
+
+bench/soak runs it for long and prints its figures, tests/server/soak_test.py for a moment.
+"""
+
+import collections
+import dataclasses
+import http.client
+import itertools
+import json
+import math
+import os
+import pathlib
+import random
+import re
+import socket
+import statistics
+import sys
+import threading
+import time
+
+from support.cake_process import BUNDLED
+from support.server import Server, events
+
+MIB = 1 << 20
+TEXT = BUNDLED.parent / "document.txt"
+PATIENCE_SECONDS = 600  # of a client, for the next byte of an answer
+SILENCE_SECONDS = 30  # within which the server has to give up on a request that does not come
+STOP = [" and", "e t"]
+DISCONNECTED, GARBAGE = 0.10, 0.05  # of the requests
+POLICIES = ("cake:uniform", "snapkv", "pyramidkv", "ada-snapkv", "streaming-llm", "h2o", "tova", "knorm", "keydiff", "full")
+
+
+@dataclasses.dataclass
+class Options:
+    seconds: float
+    n_clients: int
+    most_tokens: int  # of a prompt
+    model: pathlib.Path = BUNDLED
+    n_threads: int = 1
+    kv_budget: int = 1024  # tokens a layer, of a request that says nothing else
+    n_compared: int = 100  # single requests that are asked again; and a fifth as many conversations
+    most_growth: float = 0.03  # of the resident memory
+    seed: int = 1
+    flags: tuple = ()  # of cake serve
+
+
+@dataclasses.dataclass
+class Question:
+    kind: str
+    path: str
+    body: dict
+    fits: object = lambda text: True  # what a whole answer has to satisfy
+
+
+@dataclasses.dataclass
+class Answer:
+    texts: list
+    reasons: list
+    usage: dict
+    first_seconds: float | None = None  # from when it was asked for first
+    gaps: list = dataclasses.field(default_factory=list)
+
+    @property
+    def n_cached(self):
+        return self.usage["prompt_tokens_details"]["cached_tokens"]
+
+    def same(self, other):
+        tokens = ("prompt_tokens", "completion_tokens")
+        return ((self.texts, self.reasons, [self.usage[name] for name in tokens])
+                == (other.texts, other.reasons, [other.usage[name] for name in tokens]))
+
+
+class Failure(Exception):
+    pass
+
+
+def is_object_of(**kinds):
+    """A check of a JSON text: an object of these properties, each of its type and bounds."""
+    def fits(text):
+        value = json.loads(text)
+        return value.keys() == kinds.keys() and all(fits_kind(value[name]) for name, fits_kind in kinds.items())
+
+    return fits
+
+
+def schema_of(**properties):
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+SCHEMAS = (
+    (schema_of(name={"type": "string", "maxLength": 8}, colour={"enum": ["red", "green", None]}),
+     is_object_of(name=lambda x: isinstance(x, str) and len(x) <= 8, colour=lambda x: x in ("red", "green", None))),
+    (schema_of(list={"type": "array", "minItems": 1, "maxItems": 3, "items": {"type": "integer", "minimum": 0, "maximum": 99}},
+               good={"type": "boolean"}),
+     is_object_of(list=lambda x: 1 <= len(x) <= 3 and all(0 <= n <= 99 for n in x), good=lambda x: isinstance(x, bool))),
+)
+
+
+class Asker:
+    """Asks from an address of its own, so that it takes turns with the others, and stays connected or does not."""
+
+    def __init__(self, port, number=0, stays=False):
+        self.stays = stays
+        self.n_busy = 0  # times that it was told to come again
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS,
+                                                     source_address=(f"127.0.{number // 250 + 1}.{number % 250 + 1}", 0))
+
+    def send(self, question):
+        content = json.dumps(question.body)
+        while True:
+            reused = self.connection.sock is not None
+            try:
+                self.connection.request("POST", question.path, content, {"Content-Type": "application/json"})
+                return self.connection.getresponse()
+            except (http.client.RemoteDisconnected, ConnectionError):
+                self.connection.close()
+                if not reused:
+                    raise
+                # The server had closed a connection that nobody used.
+
+    def ask(self, question):
+        begin = time.monotonic()
+        try:
+            while (response := self.send(question)).status == 503:
+                if "Retry-After" not in response.headers:
+                    raise Failure(f"503 without Retry-After: {response.read()!r}")
+                response.read()
+                self.n_busy += 1
+                time.sleep(int(response.headers["Retry-After"]))
+            if response.status != 200:
+                raise Failure(f"{response.status}: {response.read()[:300]!r}")
+            answer = self.stream(response, begin) if question.body.get("stream") else self.whole(response)
+        except (OSError, http.client.HTTPException) as error:
+            raise Failure(f"{type(error).__name__}: {error}, after {time.monotonic() - begin:.1f} s") from error
+        finally:
+            if not self.stays:
+                self.connection.close()
+        n = question.body.get("n", 1)
+        if len(answer.texts) != n or answer.texts.count(answer.texts[0]) != n:
+            raise Failure(f"{n} answers at temperature 0 are {answer.texts}")
+        for text, reason in zip(answer.texts, answer.reasons):
+            if reason not in ("stop", "length"):
+                raise Failure(f"ended with {reason}: {text!r}")
+            if reason == "stop" and not question.fits(text):
+                raise Failure(f"does not fit its schema: {text!r}")
+        return answer
+
+    @staticmethod
+    def whole(response):
+        body = json.loads(response.read())
+        texts = [choice["message"]["content"] if "message" in choice else choice["text"] for choice in body["choices"]]
+        return Answer(texts, [choice["finish_reason"] for choice in body["choices"]], body["usage"])
+
+    @staticmethod
+    def stream(response, begin):
+        texts, reasons = collections.defaultdict(str), {}
+        answer = Answer([], [], None)
+        last = None
+        for event in events(response):
+            if "error" in event:
+                raise Failure(f"in the stream: {event['error']}")
+            answer.usage = event.get("usage") or answer.usage
+            for choice in event["choices"]:
+                text = choice.get("text", choice.get("delta", {}).get("content", ""))
+                texts[choice["index"]] += text
+                if choice["finish_reason"]:
+                    reasons[choice["index"]] = choice["finish_reason"]
+                if text and choice["index"] == 0:
+                    now = time.monotonic()
+                    if last is None:
+                        answer.first_seconds = now - begin
+                    else:
+                        answer.gaps.append(now - last)
+                    last = now
+        response.read()
+        if answer.usage is None or len(reasons) != len(texts):
+            raise Failure(f"a stream that broke off: {dict(texts)}")
+        answer.texts = [texts[i] for i in sorted(texts)]
+        answer.reasons = [reasons[i] for i in sorted(reasons)]
+        return answer
+
+
+class Client(threading.Thread):
+    """One of the crowd: asks until the time is up."""
+
+    def __init__(self, soak, storm, number):
+        super().__init__(daemon=True)
+        self.soak = soak
+        self.storm = storm
+        self.number = number
+        self.random = random.Random(f"{soak.options.seed}/{storm}{number}")
+        self.asker = Asker(soak.server.port, number, stays=number % 2 == 0)
+        self.serial = itertools.count()
+        self.turns = []  # of its conversation: question and answer
+
+    def run(self):
+        try:
+            while not self.soak.is_over():
+                draw = self.random.random()
+                if draw < GARBAGE:
+                    self.send_garbage()
+                elif draw < GARBAGE + DISCONNECTED:
+                    self.disconnect()
+                else:
+                    self.ask()
+            self.soak.keep_conversation(self.turns)
+        except Exception as error:  # pylint: disable=broad-except
+            self.soak.fail(f"client {self.number} itself: {type(error).__name__}: {error}")
+        finally:
+            self.asker.connection.close()
+
+    # ---- good requests
+
+    def ask(self):
+        question = self.question()
+        try:
+            answer = self.asker.ask(question)
+        except Failure as failure:
+            self.soak.fail(f"{question.kind}: {failure}\n    {json.dumps(question.body)[:300]}")
+            self.turns = []
+            return
+        self.soak.note(question, answer)
+        if question.kind == "conversation":
+            self.turns.append((question, answer))
+        elif answer.n_cached:
+            self.soak.fail(f"{question.kind}: {answer.n_cached} tokens of a text that nobody else sent were in memory")
+
+    def n_tokens(self, most):
+        """Log-uniform."""
+        return round(math.exp(self.random.uniform(math.log(10), math.log(most))))
+
+    def text(self, n_tokens):
+        """Of about so many tokens, and with a beginning that no other has."""
+        words = self.random.choices(self.soak.words, k=max(1, round(n_tokens / self.soak.tokens_of_word)))
+        return f"{self.storm}{self.number}.{next(self.serial)} {' '.join(words)}"
+
+    def question(self):
+        draw = self.random.random
+        budget, most = self.soak.options.kv_budget, self.soak.options.most_tokens
+        kind = self.random.choices(("single", "conversation", "two answers", "other policy", "json_schema"),
+                                   weights=(40, 60 if self.turns else 20, 10, 20, 10))[0]
+        if kind == "conversation":
+            return self.next_turn()
+        body = {"temperature": 0, "max_tokens": self.random.randint(1, 64), "cache_prompt": draw() < 0.5}
+        fits = Question.fits
+        if kind == "two answers":
+            body["n"] = 2
+        elif kind == "single" and draw() < 0.5:
+            body["kv_budget"] = budget // 4  # which leaves memory for conversations that wait for their next turn
+        elif kind == "other policy":
+            body["policy"] = self.random.choice(POLICIES)
+            if body["policy"] == "full":
+                most = min(most, 2 * budget)
+            else:
+                body["kv_budget"] = self.random.choice((budget // 4, budget // 2, budget, 2 * budget))
+        elif kind == "json_schema":
+            schema, fits = self.random.choice(SCHEMAS)
+            body |= {"max_tokens": 200, "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
+        if draw() < 0.15 and kind != "json_schema":
+            body["stop"] = STOP
+        text = self.text(self.n_tokens(most))
+        return self.of_form(kind, text if draw() < 0.5 else [{"role": "user", "content": text}], body, fits)
+
+    def of_form(self, kind, text_or_messages, body, fits=Question.fits):
+        chat = not isinstance(text_or_messages, str)
+        body["messages" if chat else "prompt"] = text_or_messages
+        if self.random.random() < 0.6:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        return Question(kind, "/v1/chat/completions" if chat else "/v1/completions", body, fits)
+
+    def next_turn(self):
+        """Of its conversation, or the first of a new one."""
+        most = self.soak.options.most_tokens
+        if self.turns and (len(self.turns) >= 6 or self.turns[-1][1].usage["total_tokens"] > 0.7 * most):
+            self.soak.keep_conversation(self.turns)
+            self.turns = []
+        messages = []
+        if self.turns:
+            question, answer = self.turns[-1]
+            messages = [*question.body["messages"], {"role": "assistant", "content": answer.texts[0]}]
+        messages.append({"role": "user", "content": self.text(self.n_tokens(most // 8 if self.turns else most // 2))})
+        budget = self.turns[0][0].body["kv_budget"] if self.turns else self.random.choice((1, 1, 4)) * self.soak.options.kv_budget // 4
+        body = {"temperature": 0, "max_tokens": self.random.randint(1, 64), "kv_budget": budget}
+        if self.random.random() < 0.15:
+            body["stop"] = STOP
+        return self.of_form("conversation", messages, body)
+
+    # ---- those that go before they have their answer
+
+    def disconnect(self):
+        reading = self.random.random() < 0.5
+        most = self.soak.options.most_tokens
+        length = self.n_tokens(most) if reading else self.n_tokens(most // 4)
+        body = {"prompt": self.text(max(length, most // 8) if reading else length), "temperature": 0, "max_tokens": 2000,
+                "ignore_eos": True, "stream": not reading or self.random.random() < 0.5}
+        asker = Asker(self.soak.server.port, self.number)
+        try:
+            if reading:
+                asker.connection.request("POST", "/v1/completions", json.dumps(body))
+                time.sleep(self.random.uniform(0, 2))
+            else:
+                response = asker.send(Question("", "/v1/completions", body))
+                if response.status not in (200, 503):
+                    self.soak.fail(f"disconnecting: {response.status}: {response.read()!r}")
+                for _ in range(self.random.randint(1, 40)):
+                    response.readline()
+            self.soak.count("disconnected while reading" if reading else "disconnected while streaming")
+            if asker.connection.sock and self.random.random() < 0.5:  # without a goodbye
+                asker.connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        except (OSError, http.client.HTTPException) as error:
+            self.soak.fail(f"disconnecting: {type(error).__name__}: {error}")
+        finally:
+            asker.connection.close()
+
+    # ---- those that are none
+
+    def send_garbage(self):
+        text = self.text(self.n_tokens(self.soak.options.most_tokens)).encode()
+        broken = b'{"prompt": "' + text
+        wrong = self.random.choice((b'{"prompt": 5}', b'{"messages": "hello"}', b'{"prompt": "a", "max_tokens": "many"}',
+                                    b'{"prompt": "a", "nonsense": 1}', b'{"prompt": ' + b"[" * 100_000, b"[]", b"",
+                                    b'{"prompt": "a", "kv_budget": 1}', b'{"prompt": "a", "temperature": 1e999}'))
+        not_utf8 = b'{"prompt": "' + text + b' \xff\xfe\xc0\x80"}'
+        kind, data, statuses = self.random.choice((
+            ("broken JSON", self.post(broken), (400,)), ("wrong fields", self.post(wrong), (400,)),
+            ("invalid UTF-8", self.post(not_utf8), (400,)), ("too large", self.post(b"{", 1 << 40), (400, 413)),
+            ("half a request", self.post(broken, len(broken) + 10), (400, 408)),
+            ("random bytes", self.random.randbytes(self.random.randint(1, 4096)) + b"\r\n\r\n", (400, 404, 408, 413, 414, 431))))
+        silent = kind in ("half a request", "too large")
+        begin = time.monotonic()
+        try:
+            with self.soak.server.socket(SILENCE_SECONDS) as connection:
+                connection.sendall(data)
+                if silent and not self.soak.is_long():
+                    time.sleep(1)
+                    received = b""
+                else:
+                    received = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        except ConnectionError:
+            received = b""  # what it is told, if anything, gets lost where it still sends
+        except TimeoutError:
+            return self.soak.fail(f"{kind}: no end of the connection within {SILENCE_SECONDS} s")
+        self.soak.count(f"garbage: {kind}")
+        status = re.match(rb"HTTP/1\.1 (\d+)", received)
+        if received and (not status or int(status[1]) not in statuses):
+            self.soak.fail(f"{kind}: {data[:100]!r} is answered with {received[:300]!r}, after {time.monotonic() - begin:.1f} s")
+
+    @staticmethod
+    def post(body, length=None):
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length or len(body)}\r\n\r\n"
+        return head.encode() + body
+
+
+@dataclasses.dataclass
+class Sample:
+    """Of the server, at a time."""
+    seconds: float
+    resident: int  # bytes
+    n_threads: int
+    n_descriptors: int
+    kv_bytes: float
+
+    def counted(self):
+        return self.n_threads, self.n_descriptors
+
+    def within(self, most):
+        return self.n_threads <= most.n_threads and self.n_descriptors <= most.n_descriptors
+
+
+class Soak:
+    def __init__(self, server, options):
+        self.server = server
+        self.options = options
+        self.failures = []
+        self.counts = collections.Counter()
+        self.singles, self.conversations = [], []  # questions with answers
+        self.first_seconds, self.gaps = [], []
+        self.samples = []
+        self.lock = threading.Lock()
+        self.end = 0.0
+        self.words = TEXT.read_text(encoding="utf-8").split()
+        self.tokens_of_word = len(server.ask("POST", "/tokenize", {"content": " ".join(self.words)})[2]["tokens"]) / len(self.words)
+        self.bound = server.metric("cake_kv_bytes_bound")
+        self.compared = collections.Counter()
+        self.n_busy = 0
+
+    # ---- for the clients
+
+    def is_over(self):
+        return time.monotonic() >= self.end
+
+    def is_long(self):
+        return self.options.seconds >= 120
+
+    def count(self, what):
+        with self.lock:
+            self.counts[what] += 1
+
+    def fail(self, what):
+        with self.lock:
+            self.failures.append(what)
+
+    def note(self, question, answer):
+        with self.lock:
+            self.counts[f"good: {question.kind}"] += 1
+            if answer.first_seconds is not None:
+                self.first_seconds.append(answer.first_seconds)
+                if question.body.get("n", 1) == 1:
+                    self.gaps.extend(answer.gaps)
+            if question.kind != "conversation":
+                self.singles.append((question, answer))
+
+    def keep_conversation(self, turns):
+        if len(turns) > 1:
+            with self.lock:
+                self.conversations.append(turns)
+
+    # ---- what happens
+
+    def metrics(self):
+        """All of them, with their labels."""
+        lines = self.server.get("/metrics").decode().splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+    def look(self):
+        process = pathlib.Path("/proc", str(self.server.process.pid))
+        resident = int(re.search(r"VmRSS:\s+(\d+) kB", (process / "status").read_text(encoding="ascii"))[1]) << 10
+        return Sample(time.monotonic(), resident, len(os.listdir(process / "task")), len(os.listdir(process / "fd")),
+                      self.server.metric("cake_kv_bytes"))
+
+    def watch(self, begin):
+        """Looks every second until the time is up."""
+        try:
+            for second in itertools.count(1):
+                time.sleep(max(0.0, begin + second - time.monotonic()))
+                if self.is_over():
+                    return
+                sample = self.look()
+                self.samples.append(sample)
+                if sample.kv_bytes > self.bound:
+                    self.fail(f"K/V memory of {sample.kv_bytes:.0f} bytes is above the bound of {self.bound:.0f}")
+                if self.is_long() and second % 60 == 0:
+                    print(f"{second // 60} min: {sum(self.counts.values())} requests, {len(self.failures)} failures, "
+                          f"{sample.resident / MIB:.1f} MiB", file=sys.stderr, flush=True)
+        except (OSError, http.client.HTTPException) as error:
+            self.fail(f"the server cannot be looked at: {type(error).__name__}: {error}, exit code {self.server.process.poll()}")
+            self.end = 0.0
+
+    def storm(self, name, seconds):
+        begin = time.monotonic()
+        self.end = begin + seconds
+        clients = [Client(self, name, number) for number in range(self.options.n_clients)]
+        for client in clients:
+            client.start()
+        self.watch(begin)
+        for client in clients:
+            client.join()
+        self.n_busy = sum(client.asker.n_busy for client in clients)
+
+    def rest(self, most=None):
+        """How it is when all clients have gone: within 15 s no more than `most`, or what does not change for 4 s."""
+        end = time.monotonic() + 15
+        samples = []
+        while True:
+            sample = self.look()
+            calm = sum(self.server.metric(f"cake_requests_{name}") for name in ("waiting", "reading", "generating")) == 0
+            if not calm or (samples and sample.counted() != samples[-1].counted()):
+                samples = []
+            samples.append(sample)
+            few = sample.within(most) if most else sample.seconds - samples[0].seconds > 4
+            if (calm and few) or time.monotonic() > end:
+                return sample
+            time.sleep(0.3)
+
+    def run(self):
+        # A moment first, so that every kind of thread and buffer that there is has been made.
+        self.storm("warm-up ", 1)
+        fresh = self.rest()
+        for kept in (self.counts, self.singles, self.conversations, self.first_seconds, self.gaps, self.samples):
+            kept.clear()
+        before = self.metrics()
+        begin = time.monotonic()
+        self.storm("", self.options.seconds)
+        seconds = time.monotonic() - begin
+        totals = {name: value - before.get(name, 0) for name, value in self.metrics().items()}
+        left = self.rest(fresh)
+        if not left.within(fresh):
+            self.fail(f"of {fresh.n_threads} threads and {fresh.n_descriptors} descriptors there are {left.n_threads} and "
+                      f"{left.n_descriptors} left")
+        self.compare()
+        peak = self.server.metric("cake_kv_bytes_peak")
+        if peak > self.bound:
+            self.fail(f"K/V memory of up to {peak:.0f} bytes is above the bound of {self.bound:.0f}")
+        return [*self.figures_of_requests(seconds, totals), *self.figures_of_memory(peak), *self.figures_of_threads(fresh, left),
+                *((f"the same as alone: {what}", f"{n:,}") for what, n in sorted(self.compared.items()))]
+
+    # ---- what is left to check, and to tell
+
+    def compare(self):
+        """Asks again what was answered in the crowd, one at a time."""
+        chance = random.Random(self.options.seed)
+        asker = Asker(self.server.port)
+        for question, answer in chance.sample(self.singles, min(len(self.singles), self.options.n_compared)):
+            self.compare_one(asker, question, answer, False)
+        conversations = chance.sample(self.conversations, min(len(self.conversations), self.options.n_compared // 5))
+        for turns in conversations:
+            for question, answer in turns:
+                # A turn whose predecessor had to leave memory was read as a whole.
+                self.compare_one(asker, question, answer, answer.n_cached > 0)
+
+    def compare_one(self, asker, question, answer, cached):
+        try:
+            alone = asker.ask(dataclasses.replace(question, body={**question.body, "cache_prompt": cached}))
+        except Failure as failure:
+            return self.fail(f"{question.kind}, alone: {failure}")
+        if alone.n_cached != answer.n_cached:
+            return self.fail(f"{question.kind}, alone: {alone.n_cached} tokens were in memory, in the crowd {answer.n_cached}")
+        if not alone.same(answer):
+            return self.fail(f"{question.kind}: {answer} is another answer than alone, {alone}\n    {json.dumps(question.body)[:300]}")
+        self.compared[f"{question.kind}, from memory" if cached else question.kind] += 1
+
+    def figures_of_requests(self, seconds, totals):
+        read = totals["cake_prompt_tokens_total"] - totals["cake_cached_tokens_total"]
+        generated = totals["cake_generated_tokens_total"]
+        lengths = sorted(answer.usage["prompt_tokens"] for _, answer in self.singles)
+        yield "seconds, until the last answer", f"{seconds:,.0f}"
+        for what, n in sorted(self.counts.items()):
+            yield f"requests, {what}", f"{n:,}"
+        yield "told to come again (503)", f"{self.n_busy:,}"
+        yield "tokens of a prompt, median and most", f"{statistics.median(lengths):,.0f}, {lengths[-1]:,}" if lengths else "–"
+        yield "tokens read, and a second", f"{read:,.0f}, {read / seconds:,.0f}"
+        yield "tokens found in memory", f"{totals['cake_cached_tokens_total']:,.0f}"
+        yield "tokens generated, and a second", f"{generated:,.0f}, {generated / seconds:,.1f}"
+        yield "time to the first token, waiting included, p50, p95, p99", quantiles(self.first_seconds, 1, "s")
+        yield "time between tokens, p50, p95, p99", quantiles(self.gaps, 1000, "ms")
+        buckets = {name: n for name, n in totals.items() if name.startswith("cake_time_between_tokens_seconds_bucket")}
+        shares = [n / max(totals["cake_time_between_tokens_seconds_count"], 1) for n in buckets.values()]
+        bounds = [next(name for name, share in zip(buckets, shares) if share >= p).split('"')[1] for p in (0.5, 0.95, 0.99)]
+        yield "the same as the server counts it, p50, p95, p99", f"up to {', '.join(bounds)} s"
+
+    def figures_of_memory(self, peak):
+        yield "K/V memory at the peak, and the bound", f"{peak / MIB:.2f} of {self.bound / MIB:.2f} MiB"
+        begin = self.end - self.options.seconds
+        fifths = [[sample for sample in self.samples if i <= 5 * (sample.seconds - begin) / self.options.seconds < i + 1] for i in range(5)]
+        if not all(fifths):
+            return self.fail("there are too few samples of the memory")
+        medians = [statistics.median(sample.resident for sample in fifth) for fifth in fifths]
+        warm = [sample for fifth in fifths[1:] for sample in fifth]
+        slope = statistics.linear_regression([sample.seconds for sample in warm], [sample.resident for sample in warm]).slope
+        if medians[4] > medians[1] * (1 + self.options.most_growth):
+            self.fail(f"resident memory grows from {medians[1] / MIB:.1f} to {medians[4] / MIB:.1f} MiB")
+        yield "resident memory, medians of the fifths of the time", ", ".join(f"{m / MIB:.1f}" for m in medians) + " MiB"
+        yield "growth from the second to the last", f"{100 * (medians[4] / medians[1] - 1):+.2f} %"
+        yield "slope after the first fifth", f"{slope * 3600 / MIB:+.1f} MiB an hour"
+
+    def figures_of_threads(self, fresh, left):
+        most = {name: max((getattr(sample, name) for sample in self.samples), default=0) for name in ("n_threads", "n_descriptors")}
+        yield "threads before, at most, and after", f"{fresh.n_threads}, {most['n_threads']}, {left.n_threads}"
+        yield "descriptors before, at most, and after", f"{fresh.n_descriptors}, {most['n_descriptors']}, {left.n_descriptors}"
+
+
+def quantiles(values, factor, unit):
+    if len(values) < 2:
+        return "–"
+    cuts = statistics.quantiles(values, n=100)
+    return ", ".join(f"{factor * cuts[p - 1]:.3g}" for p in (50, 95, 99)) + f" {unit}"
+
+
+def soak(options):
+    """The figures, as pairs of a name and a text, and what did not hold."""
+    # Two thirds more than the longest prompt, so that another is read beside it.
+    n_ctx = options.most_tokens * 8 // 5 + 768
+    # Nearly all clients may wait at once: a few are told to come again when a long text keeps the others waiting.
+    n_parallel = max(options.n_clients // 2, 4)
+    with Server("-c", n_ctx, "--parallel", n_parallel, "--queue", options.n_clients * 3 // 4, "--kv-budget", options.kv_budget,
+                *options.flags, model=options.model, threads=options.n_threads) as server:
+        # Threads that wait for an answer should not wait for each other, or the times are not the server's.
+        sys.setswitchinterval(0.0005)
+        running = Soak(server, options)
+        figures = running.run()
+        code = server.stop()
+        if code != 0:
+            running.fail(f"exit code {code} after SIGTERM: {server.errors[-1000:]}")
+    return figures, running.failures
