@@ -74,8 +74,8 @@ void attention(benchmark::State& state, bool kernels, ggml_type type, int64_t n_
         for (int64_t layer = 0; layer < n_layer; layer++) {
             const std::vector<HeadSlots> heads = {{.begin = 2 * layer * length, .length = length},
                                                   {.begin = (2 * layer + 1) * length, .length = length}};
-            attended.push_back(
-                attend(graph, {.kernels = kernels, .n_threads = kThreads}, nodes, 0, query, {{.buffer = &cache.buffer, .heads = heads}}));
+            attended.push_back(attend(graph, {.kernels = kernels, .n_threads = kThreads}, nodes, 0, query,
+                                      {{.buffer = &cache.buffer, .heads = heads}}));
             graph.output(attended.back().node);
         }
         check(runner.allocate(graph));

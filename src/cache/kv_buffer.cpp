@@ -19,7 +19,8 @@ size_t kv_buffer_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, in
 
 Result<KvBuffer> KvBuffer::allocate(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
                                     int64_t n_slots, const char* what) {
-    auto buffer = AccountedBuffer::allocate(accountant, MemoryUse::kv, type, kv_buffer_bytes(type, shape, n_slots), what);
+    auto buffer =
+        AccountedBuffer::allocate(accountant, MemoryUse::kv, type, kv_buffer_bytes(type, shape, n_slots), what);
     if (!buffer) return std::unexpected(buffer.error());
 
     KvBuffer result;

@@ -1,7 +1,7 @@
 #include <chrono>
 #include <csignal>
-#include <ctime>
 #include <cstdlib>
+#include <ctime>
 #include <format>
 #include <memory>
 
@@ -58,12 +58,13 @@ void introduce(const ServeFlags& flags, const Engine& engine, const server::ApiS
     const auto* budget = pool.sequence().budget ? std::get_if<TokensPerLayer>(&*pool.sequence().budget) : nullptr;
     const auto share = pool.bytes_of_stores() / static_cast<uint64_t>(n_parallel);
     tell(std::format("{} at {}", printable(engine.info().path), address(flags.server, server.port())));
-    tell(std::format("K/V memory: at most {}: {} sequences of {} tokens{} ({} each), and {} for the one layer in full "
-                     "of texts that are read, {} tokens together",
-                     format_bytes(pool.bytes_bound()), n_parallel,
-                     format_count(static_cast<uint64_t>(budget != nullptr ? budget->tokens : pool.n_ctx())),
-                     budget != nullptr ? " a layer" : "", format_bytes(share), format_bytes(pool.bytes_in_flight()),
-                     format_count(static_cast<uint64_t>(pool.n_ctx()))));
+    tell(
+        std::format("K/V memory: at most {}: {} sequences of {} tokens{} ({} each), and {} for the one layer in full "
+                    "of texts that are read, {} tokens together",
+                    format_bytes(pool.bytes_bound()), n_parallel,
+                    format_count(static_cast<uint64_t>(budget != nullptr ? budget->tokens : pool.n_ctx())),
+                    budget != nullptr ? " a layer" : "", format_bytes(share), format_bytes(pool.bytes_in_flight()),
+                    format_count(static_cast<uint64_t>(pool.n_ctx()))));
     const auto& host = flags.server.host;
     const bool loopback = host == "localhost" || host == "::1" || host.starts_with("127.");
     if (!loopback && flags.server.api_key.empty())
@@ -103,7 +104,9 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
     flags->model.options.n_batch = 128;
     flags->model.add_to(*serve_app);
     auto& server = flags->server;
-    serve_app->add_option("--host", server.host, "address to listen at; 0.0.0.0: all")->type_name("ADDRESS")->capture_default_str();
+    serve_app->add_option("--host", server.host, "address to listen at; 0.0.0.0: all")
+        ->type_name("ADDRESS")
+        ->capture_default_str();
     serve_app->add_option("--port", server.port, "0: any that is free")
         ->type_name("N")
         ->check(CLI::Range(0, 65535))
@@ -116,18 +119,24 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
         ->type_name("N")
         ->check(CLI::Range(0, 4096))
         ->capture_default_str();
-    serve_app->add_option("--api-key", server.api_key, "a key that requests have to send; also CAKE_API_KEY, which no list of processes shows")
+    serve_app
+        ->add_option("--api-key", server.api_key,
+                     "a key that requests have to send; also CAKE_API_KEY, which no list of processes shows")
         ->type_name("KEY")
         ->envname("CAKE_API_KEY")
         ->check([](const std::string& key) { return key.empty() ? "an empty key would let everybody in" : ""; });
-    serve_app->add_option("--chat-template", server.chat_template,
-                          "a template by libllama's name (chatml, llama3, …) instead of the model's")
+    serve_app
+        ->add_option("--chat-template", server.chat_template,
+                     "a template by libllama's name (chatml, llama3, …) instead of the model's")
         ->type_name("NAME");
-    serve_app->add_option("--grace", flags->grace_seconds, "seconds that requests have to end when the server is stopped")
+    serve_app
+        ->add_option("--grace", flags->grace_seconds, "seconds that requests have to end when the server is stopped")
         ->type_name("SECONDS")
         ->check(CLI::Range(0, 86400))
         ->capture_default_str();
-    serve_app->add_option("-c,--ctx-size", flags->n_ctx, "most tokens of a prompt and its answer; 0: what the model was trained with")
+    serve_app
+        ->add_option("-c,--ctx-size", flags->n_ctx,
+                     "most tokens of a prompt and its answer; 0: what the model was trained with")
         ->type_name("N")
         ->check(CLI::Range(int64_t{0}, int64_t{1} << 28))
         ->capture_default_str();
@@ -137,7 +146,8 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
     serve_app->callback([flags, &action] {
         auto sequence = flags->kv.sequence_options();
         if (sequence.budget && std::holds_alternative<KvRatio>(*sequence.budget))
-            throw CLI::ValidationError("--kv-ratio: a share of each prompt has no bound: state --kv-memory or --kv-budget");
+            throw CLI::ValidationError(
+                "--kv-ratio: a share of each prompt has no bound: state --kv-memory or --kv-budget");
         auto& pool = flags->server.scheduler.pool;
         if (const auto* bytes = sequence.budget ? std::get_if<KvBytes>(&*sequence.budget) : nullptr) {
             pool.kv_bytes = bytes->bytes;

@@ -28,7 +28,8 @@ Answering::Answering(std::shared_ptr<const GenerationRequest> request, std::shar
     for (auto [resident, sampler] : std::views::zip(residents, samplers)) {
         resident.id = request_->id;
         states_.push_back(resident.state.get());
-        choices_.push_back({.resident = std::move(resident), .sampler = std::move(sampler), .text = AnswerText(request_->stop)});
+        choices_.push_back(
+            {.resident = std::move(resident), .sampler = std::move(sampler), .text = AnswerText(request_->stop)});
     }
     reading_.emplace(read_text(states_, std::span(request_->prompt).subspan(n_cached), segment, false));
 }

@@ -21,7 +21,7 @@ class Answering {
     struct Choice {
         Resident resident;
         Sampler sampler;
-        AnswerText text;  // as far as it may end at a stop string
+        AnswerText text;            // as far as it may end at a stop string
         std::optional<Token> next;  // was drawn, and goes into the sequence with the next step
         int64_t n_drawn = 0;
         bool ended = false;

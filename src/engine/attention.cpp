@@ -24,8 +24,8 @@ void leave_out_unseen(std::span<HeadSlots> heads, int64_t n) {
     }
 }
 
-/// The same of one sequence, as ggml computes it on any device: all KV heads at once where they are even. Adds the masks
-/// that are to be set.
+/// The same of one sequence, as ggml computes it on any device: all KV heads at once where they are even. Adds the
+/// masks that are to be set.
 ggml_tensor* attend_by_ggml(Graph& graph, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
                             const AttendedSlots& slots, std::vector<ggml_tensor*>& masks) {
     const auto& [buffer, heads] = slots;

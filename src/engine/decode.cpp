@@ -91,12 +91,14 @@ class Decode {
             write_rows(store.buffer().k(), projected.key, i, slots);
             write_rows(store.buffer().v(), projected.value, i, slots);
             if (state.reads_queries() && !place.windowed) {
-                ggml_tensor* row = ggml_view_1d(graph_.context(), ring_rows_, 1, static_cast<size_t>(i) * sizeof(int64_t));
+                ggml_tensor* row =
+                    ggml_view_1d(graph_.context(), ring_rows_, 1, static_cast<size_t>(i) * sizeof(int64_t));
                 write_rows(state.ring.layers[static_cast<size_t>(place.index)], projected.query, i, row);
             }
             attended_slots.push_back({.buffer = &store.buffer(), .heads = held_slots(store, place.index)});
         }
-        const auto attended = attend(graph_, engine_.attention, nodes_, layer, projected.query, std::move(attended_slots));
+        const auto attended =
+            attend(graph_, engine_.attention, nodes_, layer, projected.query, std::move(attended_slots));
         return nodes_.finish(layer, hidden, attended.node);
     }
 

@@ -26,8 +26,8 @@ const float* floats_or_null(const ggml_tensor* tensor) {
     return tensor == nullptr ? nullptr : static_cast<const float*>(tensor->data);
 }
 
-/// The attention of several sequences, each cut into tasks as it is when it stands alone, so that its result is the same
-/// to the last bit; a thread that has nothing left to do in one goes on with the next.
+/// The attention of several sequences, each cut into tasks as it is when it stands alone, so that its result is the
+/// same to the last bit; a thread that has nothing left to do in one goes on with the next.
 struct BatchedAttention {
     struct Part {
         std::unique_ptr<Attention> attention;
@@ -137,9 +137,9 @@ ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const LayerGraph& n
     }
     const int64_t width = int64_t{h.head_dim_v} * h.n_head;
     ggml_tensor* args[] = {query, traits.sinks};
-    ggml_tensor* node = ggml_custom_4d(graph.context(), GGML_TYPE_F32,
-                                       width * query->ne[2] + static_cast<int64_t>(batch.n_scratch()), 1, 1, 1, args, 2,
-                                       run_attention, GGML_N_TASKS_MAX, &batch);
+    ggml_tensor* node =
+        ggml_custom_4d(graph.context(), GGML_TYPE_F32, width * query->ne[2] + static_cast<int64_t>(batch.n_scratch()),
+                       1, 1, 1, args, 2, run_attention, GGML_N_TASKS_MAX, &batch);
     return ggml_view_2d(graph.context(), node, width, query->ne[2], static_cast<size_t>(width) * sizeof(float), 0);
 }
 

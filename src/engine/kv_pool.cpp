@@ -79,15 +79,15 @@ Result<Sizes> largest_within(const std::shared_ptr<const EngineState>& engine, c
     constexpr int64_t kLeastContext = 256;
     const int64_t window = options.sequence.window;
     // An interval takes at most half of what the window leaves.
-    const int64_t least =
-        evicts ? window + std::max<int64_t>(window, 2 * int64_t{options.sequence.evict_interval})
-               : std::min(kLeastContext, n_ctx);
+    const int64_t least = evicts ? window + std::max<int64_t>(window, 2 * int64_t{options.sequence.evict_interval})
+                                 : std::min(kLeastContext, n_ctx);
     auto best = sized(least);
     if (!best) return best;
     if (best->total() > *options.kv_bytes) {
         return fail(std::format(
             "K/V memory of {} bytes is too little: {} for the one layer in full of a text of {} tokens, and {} for {} "
-            "sequences of {} tokens a layer, are {} bytes; a shorter context (-c), --segment or fewer sequences need less",
+            "sequences of {} tokens a layer, are {} bytes; a shorter context (-c), --segment or fewer sequences need "
+            "less",
             *options.kv_bytes, best->bytes_in_flight, best->n_ctx, best->bytes_of_stores, options.n_parallel, least,
             best->total()));
     }

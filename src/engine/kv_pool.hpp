@@ -17,8 +17,8 @@ struct PoolOptions {
     int64_t segment = 0;                 // tokens that are read at a time; 0: all
 };
 
-/// The K/V memory that many sequences share: a fixed number of bytes for their stores, and for the full-length layers of
-/// the texts that are being read. Whoever allocates of it takes first, so that the two are never exceeded.
+/// The K/V memory that many sequences share: a fixed number of bytes for their stores, and for the full-length layers
+/// of the texts that are being read. Whoever allocates of it takes first, so that the two are never exceeded.
 class KvPool {
   public:
     /// Slices it; fails with the least that would work where it is too small.

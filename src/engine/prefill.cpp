@@ -60,7 +60,8 @@ class Prefill {
             flight_.take(state_.store_of(place), place.index, static_cast<int32_t>(state_.n_tokens));
             for (int64_t begin = 0; begin < n_segment_; begin += n_batch()) {
                 const int64_t end = end_of_chunk(begin);
-                if (auto chunk = run_chunk(layer, begin, end); !chunk) co_return co_yield std::unexpected(chunk.error());
+                if (auto chunk = run_chunk(layer, begin, end); !chunk)
+                    co_return co_yield std::unexpected(chunk.error());
                 co_yield (layer * n_segment_ + end) / h_.n_layer;
             }
             if (auto stored = store_layer(place); !stored) co_return co_yield std::unexpected(stored.error());

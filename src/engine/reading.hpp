@@ -31,9 +31,9 @@ Result<void> check_segment(const SequenceState& state, std::span<const Token> to
 /// Gives the state its store where it has none yet, and makes sure that a text fits into it.
 Result<void> make_room(SequenceState& state, int64_t n_tokens);
 
-/// Reads a text in segments of `segment` tokens (0: all at once) into one sequence, or into several empty ones that read
-/// the first segment together. Goes in steps as prefill() does, and yields what that yields, of the whole text. What can
-/// be refused is before the first step; until the last, the states are broken.
+/// Reads a text in segments of `segment` tokens (0: all at once) into one sequence, or into several empty ones that
+/// read the first segment together. Goes in steps as prefill() does, and yields what that yields, of the whole text.
+/// What can be refused is before the first step; until the last, the states are broken.
 std::generator<Result<int64_t>> read_text(std::span<SequenceState* const> states, std::span<const Token> tokens,
                                           int64_t segment, bool all_logits);
 

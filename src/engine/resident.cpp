@@ -56,8 +56,7 @@ void rewind(Resident& resident, size_t n) {
     cut(state.store, static_cast<int64_t>(n));
     if (state.windows_shape.n_layer > 0) cut(state.windows, static_cast<int64_t>(n));
     if (state.reads_queries()) state.ring.pop(n_dropped);
-    for (int32_t& unread : state.n_unread)
-        unread = static_cast<int32_t>(std::max<int64_t>(unread - n_dropped, 0));
+    for (int32_t& unread : state.n_unread) unread = static_cast<int32_t>(std::max<int64_t>(unread - n_dropped, 0));
     state.n_tokens = static_cast<int64_t>(n);
     resident.tokens.resize(n);
 }

@@ -13,8 +13,8 @@ namespace cake {
 struct Resident {
     std::string id;  // of the request that it answered last
     std::unique_ptr<SequenceState> state;
-    std::vector<Token> tokens;  // [n_tokens] the whole text
-    size_t n_prompt = 0;        // tokens of it that were read; those behind them were generated
+    std::vector<Token> tokens;     // [n_tokens] the whole text
+    size_t n_prompt = 0;           // tokens of it that were read; those behind them were generated
     int64_t tokens_per_layer = 0;  // of its store
     uint64_t kv_bytes = 0;         // that this takes
 };

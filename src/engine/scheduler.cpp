@@ -99,11 +99,11 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
         return refuse(std::format("{} answers at once are not possible: 1 to {} are (--parallel)", request.n_choices,
                                   n_parallel));
     if (n_prompt + 1 > pool_.n_ctx()) {
-        return std::unexpected(
-            Refusal{.reason = Refusal::Reason::too_long,
-                    .message = std::format("the prompt has {} tokens, and with its answer it has to fit into the context "
-                                           "of {}: send a shorter one, or start the server with a larger context (-c)",
-                                           n_prompt, pool_.n_ctx())});
+        return std::unexpected(Refusal{
+            .reason = Refusal::Reason::too_long,
+            .message = std::format("the prompt has {} tokens, and with its answer it has to fit into the context "
+                                   "of {}: send a shorter one, or start the server with a larger context (-c)",
+                                   n_prompt, pool_.n_ctx())});
     }
     request.sequence.max_tokens = pool_.n_ctx();
     Waiting waiting{.request = nullptr, .generation = std::make_shared<Generation>()};
@@ -115,7 +115,8 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
             // Room for the text as it is; what a sequence has anyhow is left to the turns that may follow.
             const int64_t most = request.max_tokens < 0 ? 0 : std::min(request.max_tokens, pool_.n_ctx());
             const int64_t usual = pool_.tokens_of_full_cache(**state, n_parallel);
-            (*state)->options.max_tokens = std::clamp(n_prompt + most + 1, std::min(usual, pool_.n_ctx()), pool_.n_ctx());
+            (*state)->options.max_tokens =
+                std::clamp(n_prompt + most + 1, std::min(usual, pool_.n_ctx()), pool_.n_ctx());
         }
         if (auto checked = check_segment(**state, request.prompt); !checked) return refuse(checked.error().message);
         const auto plan = plan_store(**state, n_prompt);
@@ -136,9 +137,10 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
     }
     const uint64_t n_bytes = bytes_of(waiting.residents);
     if (n_bytes > pool_.bytes_of_stores() || flight_bytes > pool_.bytes_in_flight()) {
-        return refuse(std::format("this needs {} bytes of K/V memory and {} for the layer that is read, and the server "
-                                  "has {} and {}: a smaller budget or a shorter text would fit",
-                                  n_bytes, flight_bytes, pool_.bytes_of_stores(), pool_.bytes_in_flight()));
+        return refuse(
+            std::format("this needs {} bytes of K/V memory and {} for the layer that is read, and the server "
+                        "has {} and {}: a smaller budget or a shorter text would fit",
+                        n_bytes, flight_bytes, pool_.bytes_of_stores(), pool_.bytes_in_flight()));
     }
     waiting.request = std::make_shared<const GenerationRequest>(std::move(request));
     return waiting;
@@ -249,10 +251,10 @@ bool Scheduler::admit(Waiting& waiting) {
     }
     const uint64_t n_bytes = bytes_of(residents);
     try {
-        running_.push_back({.answering = std::make_unique<Answering>(waiting.request, waiting.generation,
-                                                                     std::move(residents), std::move(waiting.samplers),
-                                                                     n_cached, pool_.segment()),
-                            .since = Clock::now()});
+        running_.push_back(
+            {.answering = std::make_unique<Answering>(waiting.request, waiting.generation, std::move(residents),
+                                                      std::move(waiting.samplers), n_cached, pool_.segment()),
+             .since = Clock::now()});
     } catch (...) {
         pool_.give_store(n_bytes);
         throw;
@@ -331,8 +333,8 @@ void Scheduler::read(double decode_seconds) {
 }
 
 /// The prompt that came first and the one that has least left get equally much time: short prompts do not wait for long
-/// ones to end, nor these for ever for short ones. One that finds no place for its layer in flight waits, and when it has
-/// waited long no other begins.
+/// ones to end, nor these for ever for short ones. One that finds no place for its layer in flight waits, and when it
+/// has waited long no other begins.
 Scheduler::Running* Scheduler::next_to_read() {
     constexpr double kLong = 5;
     Running* first = nullptr;
@@ -346,7 +348,9 @@ Scheduler::Running* Scheduler::next_to_read() {
             others_wait = others_wait || seconds_since(running.since) > kLong;
             continue;
         }
-        const auto left = [](const Running& r) { return std::ssize(r.answering->request().prompt) - r.answering->n_read(); };
+        const auto left = [](const Running& r) {
+            return std::ssize(r.answering->request().prompt) - r.answering->n_read();
+        };
         if (first == nullptr) first = &running;
         if (shortest == nullptr || left(running) < left(*shortest)) shortest = &running;
     }
@@ -415,8 +419,7 @@ PoolReport Scheduler::report() {
         int64_t n_slots = n_evicted_slots_;
         for (const auto& running : running_) {
             (running.answering->is_reading() ? report.n_reading : report.n_generating)++;
-            for (const auto& choice : running.answering->choices())
-                n_slots += choice.resident.state->n_evicted_slots;
+            for (const auto& choice : running.answering->choices()) n_slots += choice.resident.state->n_evicted_slots;
         }
         for (const auto& resident : idle_) n_slots += resident.state->n_evicted_slots;
         report.n_evicted_tokens = n_slots / engine_->hparams.n_head_kv;

@@ -65,8 +65,8 @@ struct PoolReport {
 };
 
 /// Answers many requests at once in a fixed amount of K/V memory. One thread computes: a step of decoding gives every
-/// sequence a token; between two of them prompts are read, a chunk of tokens through a layer at a time, on the whole for
-/// no longer than the decoding takes. Requests beyond `n_parallel`, or beyond the memory, wait.
+/// sequence a token; between two of them prompts are read, a chunk of tokens through a layer at a time, on the whole
+/// for no longer than the decoding takes. Requests beyond `n_parallel`, or beyond the memory, wait.
 class Scheduler {
   public:
     static Result<std::unique_ptr<Scheduler>> start(const Engine& engine, const SchedulerOptions& options);
@@ -157,8 +157,8 @@ class Scheduler {
     std::list<Resident> idle_;  // the one that was used last is first
     std::unique_ptr<GraphRunner> runner_;
     Running* first_reading_ = nullptr;
-    double balance_seconds_ = 0;  // that the first prompt was read for, beyond the shortest
-    double credit_seconds_ = 0;  // that reading may take before the next step of decoding
+    double balance_seconds_ = 0;   // that the first prompt was read for, beyond the shortest
+    double credit_seconds_ = 0;    // that reading may take before the next step of decoding
     int64_t n_evicted_slots_ = 0;  // of sequences that are gone
 
     std::thread thread_;

@@ -31,8 +31,7 @@ Json bytes_of(const std::string& piece) {
 }  // namespace
 
 Answer::Answer(const Engine& engine, CompletionRequest request, std::string model,
-               std::shared_ptr<Generation> generation, Metrics& metrics,
-               std::chrono::steady_clock::time_point received)
+               std::shared_ptr<Generation> generation, Metrics& metrics, std::chrono::steady_clock::time_point received)
     : engine_(engine),
       request_(std::move(request)),
       model_(std::move(model)),
@@ -106,7 +105,8 @@ void Answer::take(const ChoiceEnded& ended) {
 }
 
 bool Answer::is_done() const {
-    return error_ || std::ranges::all_of(choices_, [](const Choice& choice) { return choice.finish_reason.has_value(); });
+    return error_ ||
+           std::ranges::all_of(choices_, [](const Choice& choice) { return choice.finish_reason.has_value(); });
 }
 
 Json Answer::shape(const char* object) const {
@@ -216,7 +216,8 @@ std::vector<Json> Answer::chunks() {
                 of_choice["delta"] = choice.fresh.empty() ? Json::object() : Json{{"content", choice.fresh}};
             else
                 of_choice["text"] = choice.fresh;
-            of_choice["logprobs"] = tells && choice.n_sent < choice.drawn.size() ? logprobs(choice, choice.n_sent) : Json();
+            of_choice["logprobs"] =
+                tells && choice.n_sent < choice.drawn.size() ? logprobs(choice, choice.n_sent) : Json();
             of_choice["finish_reason"] = last ? Json(*choice.finish_reason) : Json();
             chunk["choices"].push_back(std::move(of_choice));
             chunks.push_back(std::move(chunk));

@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "engine/scheduler.hpp"
-#include "text/answer_text.hpp"
 #include "server/body.hpp"
 #include "server/metrics.hpp"
 #include "server/request.hpp"
+#include "text/answer_text.hpp"
 
 namespace cake::server {
 

@@ -24,9 +24,8 @@ std::pair<std::string, int> name_of(socket_t socket, int (*end)(int, sockaddr*, 
     std::array<char, NI_MAXHOST> host{};
     std::array<char, NI_MAXSERV> service{};
     auto* generic = reinterpret_cast<sockaddr*>(&address);
-    if (end(socket, generic, &length) != 0 ||
-        getnameinfo(generic, length, host.data(), host.size(), service.data(), service.size(),
-                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+    if (end(socket, generic, &length) != 0 || getnameinfo(generic, length, host.data(), host.size(), service.data(),
+                                                          service.size(), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         return {"", 0};
     int port = 0;
     std::from_chars(service.data(), service.data() + std::char_traits<char>::length(service.data()), port);
@@ -57,7 +56,8 @@ bool Connection::wait_for_request() {
 
 bool Connection::wait_readable() const {
     if (is_readable()) return true;
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(request_begin_ + limits_.whole_request - Clock::now());
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(request_begin_ + limits_.whole_request - Clock::now());
     return left.count() > 0 && wait_for(POLLIN, std::min(limits_.next_byte, left));
 }
 

@@ -12,9 +12,9 @@ namespace cake::server {
 
 /// How long a client may take.
 struct ConnectionLimits {
-    std::chrono::milliseconds next_byte{10'000};     // until it sends or takes something
+    std::chrono::milliseconds next_byte{10'000};      // until it sends or takes something
     std::chrono::milliseconds whole_request{60'000};  // until its request is there
-    std::chrono::milliseconds next_request{5'000};   // on a connection that stays open
+    std::chrono::milliseconds next_request{5'000};    // on a connection that stays open
 };
 
 /// A client's connection. Beside the time for each byte there is one for a request as a whole, or a client that sends a

@@ -58,7 +58,8 @@ ApiError error_of(const Refusal& refusal, bool chat) {
         case Refusal::Reason::busy:
             break;
     }
-    return {.status = kUnavailable, .message = refusal.message, .code = "overloaded", .retry_after = refusal.retry_after};
+    return {
+        .status = kUnavailable, .message = refusal.message, .code = "overloaded", .retry_after = refusal.retry_after};
 }
 
 /// Compares in a time that does not tell how much of the key was right.
@@ -92,7 +93,8 @@ std::string host_of(std::string_view authority) {
 /// One that nobody can guess, since who knows it may see the text (/slots/ID).
 std::string new_id(bool chat) {
     std::random_device random;
-    return std::format("{}-{:08x}{:08x}{:08x}{:08x}", chat ? "chatcmpl" : "cmpl", random(), random(), random(), random());
+    return std::format("{}-{:08x}{:08x}{:08x}{:08x}", chat ? "chatcmpl" : "cmpl", random(), random(), random(),
+                       random());
 }
 
 }  // namespace
@@ -135,12 +137,12 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
         if (!response.body.empty()) return;
         constexpr int kNotFound = 404;
         constexpr int kTooLarge = 413;
-        const auto message = response.status == kNotFound
-                                 ? std::format("there is nothing at {} {}", excerpt(request.method), excerpt(request.path))
-                             : response.status == kTooLarge
-                                 ? std::format("the body is larger than {} MiB", kMostBodyBytes >> 20U)
-                                 : std::format("the request cannot be understood ({})",
-                                               httplib::status_message(response.status));
+        const auto message =
+            response.status == kNotFound
+                ? std::format("there is nothing at {} {}", excerpt(request.method), excerpt(request.path))
+            : response.status == kTooLarge
+                ? std::format("the body is larger than {} MiB", kMostBodyBytes >> 20U)
+                : std::format("the request cannot be understood ({})", httplib::status_message(response.status));
         send(response, ApiError{.status = response.status, .message = message});
     });
     http_.set_exception_handler([](const Request&, Response& response, const std::exception_ptr& thrown) {
@@ -215,11 +217,11 @@ ApiResult<void> ApiServer::check(const Request& request) const {
     }
     const auto encoding = request.get_header_value("Content-Encoding");
     if ((!encoding.empty() && encoding != "identity") || request.is_multipart_form_data()) {
-        return std::unexpected(ApiError{.status = kUnsupported,
-                                        .message = "forms and compressed bodies are not read: send plain JSON"});
+        return std::unexpected(
+            ApiError{.status = kUnsupported, .message = "forms and compressed bodies are not read: send plain JSON"});
     }
-    const bool open = request.path == "/" || request.path == "/page.css" || request.path == "/page.js" ||
-                      request.path == "/health";
+    const bool open =
+        request.path == "/" || request.path == "/page.css" || request.path == "/page.js" || request.path == "/health";
     if (options_.api_key.empty() || open) return {};
     constexpr std::string_view kScheme = "bearer ";
     const auto authorization = request.get_header_value("Authorization");
@@ -263,8 +265,12 @@ void ApiServer::add_routes() {
                     {"object", "model"},
                     {"created", 0},
                     {"owned_by", "cake"},
-                    {"meta", {{"n_ctx", scheduler_->pool().n_ctx()}, {"n_ctx_train", info.n_ctx_train},
-                              {"n_vocab", info.n_vocab}, {"n_params", info.n_params}, {"n_layer", info.n_layer}}}};
+                    {"meta",
+                     {{"n_ctx", scheduler_->pool().n_ctx()},
+                      {"n_ctx_train", info.n_ctx_train},
+                      {"n_vocab", info.n_vocab},
+                      {"n_params", info.n_params},
+                      {"n_layer", info.n_layer}}}};
     };
     http_.Get("/v1/models", [models](const Request&, Response& response) {
         send(response, Json{{"object", "list"}, {"data", Json::array({models()})}});
@@ -273,9 +279,10 @@ void ApiServer::add_routes() {
         constexpr int kNotFound = 404;
         const auto& name = request.path_params.at("model");
         if (name == model_) return send(response, models());
-        send(response, ApiError{.status = kNotFound,
-                                .message = std::format("there is no model \"{}\" here; there is \"{}\"", excerpt(name), model_),
-                                .code = "model_not_found"});
+        send(response,
+             ApiError{.status = kNotFound,
+                      .message = std::format("there is no model \"{}\" here; there is \"{}\"", excerpt(name), model_),
+                      .code = "model_not_found"});
     });
     post("/tokenize", [this](const Request&, Response& response, const std::string& body) {
         const auto read = read_tokenize_request(engine_, body);
@@ -293,8 +300,7 @@ void ApiServer::add_routes() {
     });
     http_.Get("/health", [this](const Request&, Response& response) {
         constexpr int kUnavailable = 503;
-        if (closing_)
-            return send(response, ApiError{.status = kUnavailable, .message = "the server is being stopped"});
+        if (closing_) return send(response, ApiError{.status = kUnavailable, .message = "the server is being stopped"});
         send(response, Json{{"status", "ok"}});
     });
     http_.Get("/metrics", [this](const Request&, Response& response) {
@@ -338,7 +344,8 @@ void ApiServer::complete(const Request& request, Response& response, std::string
     const bool stream = read->stream;
     n_answers_++;
     const std::shared_ptr<Answer> answer(
-        new Answer(engine_, std::move(*read), model_, std::move(*generation), metrics_, received), [this](Answer* done) {
+        new Answer(engine_, std::move(*read), model_, std::move(*generation), metrics_, received),
+        [this](Answer* done) {
             delete done;
             n_answers_--;
         });
@@ -360,33 +367,32 @@ ApiResult<CompletionRequest> ApiServer::prepare(std::string body, bool chat) {
 void ApiServer::send_stream(Response& response, const std::shared_ptr<Answer>& answer) {
     response.set_header("Cache-Control", "no-store");
     response.set_header("X-Accel-Buffering", "no");
-    response.set_chunked_content_provider(
-        kEvents, [answer, begun = false](size_t, httplib::DataSink& sink) mutable {
-            std::string text;
-            const auto add = [&](const auto& chunks) {
-                for (const auto& chunk : chunks) text += event(text_of(chunk));
-            };
-            if (!begun) add(answer->opening());
-            begun = true;
-            const auto since = std::chrono::steady_clock::now();
-            while (text.empty() && !answer->is_done()) {
-                if (HttpServer::client_has_gone()) return false;
-                if (answer->wait(kLook)) add(answer->chunks());
-                if (std::chrono::steady_clock::now() - since > kSilence) text += ": nothing yet\n\n";
-            }
-            while (!answer->is_done() && answer->wait(std::chrono::milliseconds(0))) add(answer->chunks());
-            if (answer->is_done()) {
-                add(answer->chunks());
-                if (answer->error())
-                    text += event(to_json(*answer->error()));
-                else if (const auto closing = answer->closing())
-                    text += event(text_of(*closing));
-                text += event("[DONE]");
-            }
-            if (!sink.write(text.data(), text.size())) return false;
-            if (answer->is_done()) sink.done();
-            return true;
-        });
+    response.set_chunked_content_provider(kEvents, [answer, begun = false](size_t, httplib::DataSink& sink) mutable {
+        std::string text;
+        const auto add = [&](const auto& chunks) {
+            for (const auto& chunk : chunks) text += event(text_of(chunk));
+        };
+        if (!begun) add(answer->opening());
+        begun = true;
+        const auto since = std::chrono::steady_clock::now();
+        while (text.empty() && !answer->is_done()) {
+            if (HttpServer::client_has_gone()) return false;
+            if (answer->wait(kLook)) add(answer->chunks());
+            if (std::chrono::steady_clock::now() - since > kSilence) text += ": nothing yet\n\n";
+        }
+        while (!answer->is_done() && answer->wait(std::chrono::milliseconds(0))) add(answer->chunks());
+        if (answer->is_done()) {
+            add(answer->chunks());
+            if (answer->error())
+                text += event(to_json(*answer->error()));
+            else if (const auto closing = answer->closing())
+                text += event(text_of(*closing));
+            text += event("[DONE]");
+        }
+        if (!sink.write(text.data(), text.size())) return false;
+        if (answer->is_done()) sink.done();
+        return true;
+    });
 }
 
 }  // namespace cake::server

@@ -32,8 +32,8 @@ std::string Histogram::text(const std::string& name) const {
         n += counts_[i];
         text += std::format("{}_bucket{{le=\"{}\"}} {}\n", name, kBounds[i], n);
     }
-    return text + std::format("{}_bucket{{le=\"+Inf\"}} {}\n{}_sum {}\n{}_count {}\n", name, count_, name, sum_, name,
-                              count_);
+    return text +
+           std::format("{}_bucket{{le=\"+Inf\"}} {}\n{}_sum {}\n{}_count {}\n", name, count_, name, sum_, name, count_);
 }
 
 void Metrics::add_request(const std::string& route, int status) {
@@ -64,10 +64,13 @@ std::string Metrics::text(const PoolReport& pool) const {
     std::string text = heading("cake_requests_total", "counter", "Requests by route and HTTP status.");
     for (const auto& [key, n] : requests_)
         text += std::format("cake_requests_total{{route=\"{}\",status=\"{}\"}} {}\n", key.first, key.second, n);
-    text += metric("cake_prompt_tokens_total", "counter", "Tokens of prompts, those in memory included.", prompt_tokens_);
-    text += metric("cake_cached_tokens_total", "counter", "Tokens of prompts that were in memory already.", cached_tokens_);
+    text +=
+        metric("cake_prompt_tokens_total", "counter", "Tokens of prompts, those in memory included.", prompt_tokens_);
+    text +=
+        metric("cake_cached_tokens_total", "counter", "Tokens of prompts that were in memory already.", cached_tokens_);
     text += metric("cake_generated_tokens_total", "counter", "Tokens generated.", generated_tokens_);
-    text += metric("cake_evicted_tokens_total", "counter", "Tokens evicted, counted in each layer.", pool.n_evicted_tokens);
+    text +=
+        metric("cake_evicted_tokens_total", "counter", "Tokens evicted, counted in each layer.", pool.n_evicted_tokens);
     text += heading("cake_time_to_first_token_seconds", "histogram", "From a request's arrival to its first token.");
     text += first_token_.text("cake_time_to_first_token_seconds");
     text += heading("cake_time_between_tokens_seconds", "histogram", "From a token of an answer to its next.");
@@ -77,9 +80,11 @@ std::string Metrics::text(const PoolReport& pool) const {
     text += metric("cake_requests_generating", "gauge", "Requests that generate.", pool.n_generating);
     text += metric("cake_sequences_idle", "gauge", "Sequences kept in memory for a next turn.", pool.n_idle);
     text += metric("cake_kv_bytes", "gauge", "K/V memory allocated now.", pool.kv_bytes_now);
-    text += metric("cake_kv_bytes_peak", "gauge", "The most K/V memory that was allocated at once.", pool.kv_bytes_peak);
+    text +=
+        metric("cake_kv_bytes_peak", "gauge", "The most K/V memory that was allocated at once.", pool.kv_bytes_peak);
     text += metric("cake_kv_bytes_bound", "gauge", "K/V memory that is never exceeded.", pool.kv_bytes_bound);
-    text += metric("cake_hidden_bytes_peak", "gauge", "The most memory of hidden states at once.", pool.hidden_bytes_peak);
+    text +=
+        metric("cake_hidden_bytes_peak", "gauge", "The most memory of hidden states at once.", pool.hidden_bytes_peak);
     text += metric("cake_compute_bytes_peak", "gauge", "The most memory of intermediate results at once.",
                    pool.compute_bytes_peak);
     return text;

@@ -17,8 +17,8 @@ class Histogram {
     std::string text(const std::string& name) const;
 
   private:
-    static constexpr std::array kBounds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-                                        60.0, 300.0, 1800.0};
+    static constexpr std::array kBounds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,   0.25,  0.5,
+                                        1.0,   2.5,    5.0,   10.0, 30.0,  60.0, 300.0, 1800.0};
     std::array<uint64_t, kBounds.size()> counts_{};  // each of its own bucket
     uint64_t count_ = 0;
     double sum_ = 0;

@@ -36,8 +36,8 @@ std::vector<ChatMessage> read_messages(Body& body) {
         std::string role = message["role"].get<std::string>();
         if (role == "developer") role = "system";
         if (role != "system" && role != "user" && role != "assistant") {
-            wrong(std::format(".role \"{}\" is not supported; system, developer, user and assistant are",
-                              excerpt(role)));
+            wrong(
+                std::format(".role \"{}\" is not supported; system, developer, user and assistant are", excerpt(role)));
             return messages;
         }
         for (const auto& field : message.items()) {
@@ -92,9 +92,8 @@ void read_logit_bias(Body& body, const Engine& engine, std::vector<LogitBias>& b
     const Json* value = body.find("logit_bias");
     if (value == nullptr) return;
     const auto wrong = [&] {
-        body.wrong("logit_bias",
-                   std::format("logit_bias must map up to {} token ids below {} to numbers from {} to {}", kMostBiases,
-                               engine.info().n_vocab, -kMostBias, kMostBias));
+        body.wrong("logit_bias", std::format("logit_bias must map up to {} token ids below {} to numbers from {} to {}",
+                                             kMostBiases, engine.info().n_vocab, -kMostBias, kMostBias));
     };
     if (!value->is_object() || value->size() > kMostBiases) return wrong();
     for (const auto& entry : value->items()) {

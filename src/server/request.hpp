@@ -25,8 +25,8 @@ struct RequestContext {
 struct CompletionRequest {
     bool chat = false;
     bool stream = false;
-    bool include_usage = false;      // a last chunk with it, where it streams
-    std::string echo{};              // text before the answer
+    bool include_usage = false;  // a last chunk with it, where it streams
+    std::string echo{};          // text before the answer
     GenerationRequest generation{};
 };
 

@@ -75,11 +75,10 @@ Json slots_json(const Engine& engine, std::span<const SlotReport> reports, const
         slot["id"] = report.id.substr(0, kShown);
         slots.push_back(std::move(slot));
     }
-    return {{"slots", std::move(slots)},
-            {"kv",
-             {{"bytes_bound", pool.kv_bytes_bound},
-              {"bytes_now", pool.kv_bytes_now},
-              {"bytes_peak", pool.kv_bytes_peak}}}};
+    return {
+        {"slots", std::move(slots)},
+        {"kv",
+         {{"bytes_bound", pool.kv_bytes_bound}, {"bytes_now", pool.kv_bytes_now}, {"bytes_peak", pool.kv_bytes_peak}}}};
 }
 
 }  // namespace cake::server

@@ -72,17 +72,23 @@ struct Beginnings {
 };
 
 std::vector<Beginnings> beginnings_of(const Bnf& bnf, const std::vector<bool>& may_be_empty) {
+    const auto has_empty_alternative = [&](uint32_t rule) {
+        return std::ranges::any_of(bnf.rules[rule].alternatives,
+                                   [&](uint32_t begin) { return bnf.symbols[begin].kind == Kind::end; });
+    };
     std::vector<Beginnings> result(bnf.rules.size());
     for (uint32_t rule = 0; rule < bnf.rules.size(); rule++) {
         for (const uint32_t begin : bnf.rules[rule].alternatives) {
+            bool is_seen = true;  // by libllama, to be possibly empty up to here
             for (uint32_t i = begin; bnf.symbols[i].kind != Kind::end; i++) {
                 if (bnf.symbols[i].kind != Kind::rule) {
                     result[rule].n_characters++;
                     break;
                 }
                 const uint32_t first = bnf.symbols[i].value;
-                // a ::= b a |, what ("x"*)* is: the same reading again, which libllama knows.
-                const bool same_again = first == rule && i > begin && bnf.symbols[i + 1].kind == Kind::end;
+                // a ::= b a |, what ("x"*)* is: the same reading again. libllama knows it, or else refuses it.
+                const bool same_again = first == rule && bnf.symbols[i + 1].kind == Kind::end && !is_seen;
+                is_seen = is_seen && has_empty_alternative(first);
                 if (!same_again) result[rule].rules.push_back(first);
                 if (!may_be_empty[first]) break;
             }

@@ -14,7 +14,7 @@ using Kind = Bnf::Symbol::Kind;
 
 // libllama follows every way to read a token by itself, also where they come to the same. The longest tokens of
 // vocabularies repeat one character.
-constexpr uint64_t kMostWays = 50'000;
+constexpr uint64_t kMostWays = 10'000;
 constexpr uint32_t kTokenLength = 16;
 constexpr uint32_t kRunLength = 64;
 // For one character: beside the most readings, and in all.

@@ -12,7 +12,8 @@ Sampler::Sampler(const SamplingOptions& options, int32_t n_vocab)
     std::vector<llama_logit_bias> biases;
     for (const auto& [token, bias] : options.logit_bias)
         if (token >= 0 && token < n_vocab) biases.push_back({.token = token, .bias = bias});
-    if (!biases.empty()) add(llama_sampler_init_logit_bias(n_vocab, static_cast<int32_t>(biases.size()), biases.data()));
+    if (!biases.empty())
+        add(llama_sampler_init_logit_bias(n_vocab, static_cast<int32_t>(biases.size()), biases.data()));
     if (options.frequency_penalty != 0 || options.presence_penalty != 0) {
         constexpr int32_t kLastTokens = 1 << 15;
         constexpr float kNoRepeatPenalty = 1;

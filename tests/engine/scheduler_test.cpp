@@ -91,8 +91,9 @@ TEST_P(Models, AnswerAmongOthersToTheLastBitAsAlone) {
     auto scheduler = start(engine, small_options(6));
     const auto text = sample_tokens(engine, 1200);
     const auto request = [&](int i) {
-        auto r = greedy(*scheduler, std::span(text).subspan(static_cast<size_t>(37 * i), static_cast<size_t>(40 + 150 * i)),
-                        40 + 5 * i);
+        auto r =
+            greedy(*scheduler, std::span(text).subspan(static_cast<size_t>(37 * i), static_cast<size_t>(40 + 150 * i)),
+                   40 + 5 * i);
         if (i % 3 == 1) r.sequence.policy = "snapkv";
         if (i % 3 == 2) r.sequence.policy = "h2o";
         return r;
@@ -113,7 +114,9 @@ TEST_P(Models, AnswerAmongOthersToTheLastBitAsAlone) {
     EXPECT_GT(report.n_evicted_tokens, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(, Models, testing::Values("f32", "f16", "q8_0", "q4_0", "gemma3-q8_0", "gpt-oss-q8_0", "mixtral-q8_0", "phi3-q8_0"),
+INSTANTIATE_TEST_SUITE_P(, Models,
+                         testing::Values("f32", "f16", "q8_0", "q4_0", "gemma3-q8_0", "gpt-oss-q8_0", "mixtral-q8_0",
+                                         "phi3-q8_0"),
                          test::family_test_name);
 
 TEST(Scheduler, AnswersAsASequenceOfItsOwnDoes) {
@@ -201,7 +204,8 @@ TEST(Scheduler, AnswersEndAtStopStrings) {
     EXPECT_EQ(stopped[1].tokens(), stopped[0].tokens());
 }
 
-/// Everything that makes the layer in flight large or odd: segments, windows, heads that differ, several choices, turns.
+/// Everything that makes the layer in flight large or odd: segments, windows, heads that differ, several choices,
+/// turns.
 TEST(Scheduler, TheBoundHoldsHoweverPromptsAreRead) {
     for (const std::string model : {"f32", "gemma3", "gpt-oss"}) {
         for (const int64_t segment : {int64_t{0}, int64_t{100}}) {
@@ -407,7 +411,8 @@ TEST(Scheduler, DecodingGoesOnWhileALongPromptIsRead) {
     int64_t n_between = 0;
     bool done = false;
     while (!done) {
-        if (const auto event = second->next(std::chrono::milliseconds(0))) done = std::holds_alternative<ChoiceEnded>(event->what);
+        if (const auto event = second->next(std::chrono::milliseconds(0)))
+            done = std::holds_alternative<ChoiceEnded>(event->what);
         if (const auto event = first->next(std::chrono::milliseconds(1))) n_between++;
     }
     // 63 chunks in every layer, with a token between two of them at least.
@@ -434,7 +439,8 @@ TEST(Scheduler, KeepsToAGrammar) {
 
 TEST(Scheduler, StatedMemoryIsABoundOnAllOfIt) {
     const auto engine = load("f32", 128);
-    SchedulerOptions options{.pool = {.sequence = {.window = 8}, .kv_bytes = 1'000'000, .n_parallel = 3, .n_ctx = 1500}};
+    SchedulerOptions options{
+        .pool = {.sequence = {.window = 8}, .kv_bytes = 1'000'000, .n_parallel = 3, .n_ctx = 1500}};
     auto scheduler = start(engine, options);
     EXPECT_LE(scheduler->pool().bytes_bound(), 1'000'000U);
     EXPECT_GE(scheduler->pool().bytes_bound(), 950'000U);
@@ -448,7 +454,8 @@ TEST(Scheduler, StatedMemoryIsABoundOnAllOfIt) {
     options.pool.kv_bytes = 50'000;
     const auto refused = Scheduler::start(engine, options);
     ASSERT_FALSE(refused);
-    EXPECT_TRUE(refused.error().message.starts_with("K/V memory of 50000 bytes is too little: ")) << refused.error().message;
+    EXPECT_TRUE(refused.error().message.starts_with("K/V memory of 50000 bytes is too little: "))
+        << refused.error().message;
 }
 
 TEST(Scheduler, ReportsWhereTheCakeGoes) {

@@ -7,21 +7,40 @@ namespace cake::test {
 
 namespace {
 
-constexpr const char* kOfBoth[] = {"model",      "stream",          "stream_options", "stop",      "temperature",
-                                   "top_p",      "min_p",           "top_k",          "seed",      "n",
-                                   "logit_bias", "response_format", "grammar",        "policy",    "kv_budget",
+constexpr const char* kOfBoth[] = {"model",      "stream",          "stream_options", "stop",       "temperature",
+                                   "top_p",      "min_p",           "top_k",          "seed",       "n",
+                                   "logit_bias", "response_format", "grammar",        "policy",     "kv_budget",
                                    "user",       "cache_prompt",    "ignore_eos",     "max_tokens", "presence_penalty"};
 constexpr const char* kOfChat[] = {"top_logprobs", "logprobs", "max_completion_tokens", "tools", "tool_choice"};
 constexpr const char* kOfText[] = {"echo", "best_of", "suffix", "logprobs"};
 constexpr const char* kOfTokens[] = {"with_pieces", "add_special", "model"};
-constexpr const char* kOdd[] = {"nonsense", "messages", "prompt", "content", "tokens", "frequency_penalty", "", "functions"};
+constexpr const char* kOdd[] = {"nonsense", "messages",          "prompt", "content",
+                                "tokens",   "frequency_penalty", "",       "functions"};
 
 }  // namespace
 
 std::string BodyMaker::text() {
-    static const std::initializer_list<std::string> kPieces{
-        "the rain", " ", "\n", "日本語", "🍰", "\xC3\xA9", "<|im_start|>", "<s>", "</s>", "\"", "\\", std::string(1, '\0'), "{", "[", "a",
-        "in spain", "0", "\t", "\x7F", "e\xCC\x81", "﷽"};
+    static const std::initializer_list<std::string> kPieces{"the rain",
+                                                            " ",
+                                                            "\n",
+                                                            "日本語",
+                                                            "🍰",
+                                                            "\xC3\xA9",
+                                                            "<|im_start|>",
+                                                            "<s>",
+                                                            "</s>",
+                                                            "\"",
+                                                            "\\",
+                                                            std::string(1, '\0'),
+                                                            "{",
+                                                            "[",
+                                                            "a",
+                                                            "in spain",
+                                                            "0",
+                                                            "\t",
+                                                            "\x7F",
+                                                            "e\xCC\x81",
+                                                            "﷽"};
     std::string result;
     for (size_t i = below(once_in(20) ? 400 : 12); i > 0; i--) {
         result += one_of(kPieces);
@@ -87,7 +106,8 @@ BodyMaker::Json BodyMaker::anything(int depth) {
 BodyMaker::Json BodyMaker::messages() {
     auto list = Json::array();
     for (size_t i = 1 + below(4); i > 0; i--) {
-        Json message{{"role", one_of<const char*>({"user", "user", "user", "assistant", "assistant", "system", "developer", once_in(8) ? "tool" : "user"})},
+        Json message{{"role", one_of<const char*>({"user", "user", "user", "assistant", "assistant", "system",
+                                                   "developer", once_in(8) ? "tool" : "user"})},
                      {"content", text()}};
         if (once_in(8)) message["content"] = Json::array({{{"type", "text"}, {"text", text()}}});
         if (once_in(20)) message["name"] = anything(1);
@@ -106,7 +126,8 @@ BodyMaker::Json BodyMaker::schema(int depth) {
         case 1:
             return {{"type", "integer"}, {"minimum", number()}, {"maximum", number()}};
         case 2:
-            return {{"type", one_of<const char*>({"number", "boolean", "null", "string", "integer", "object", "array"})}};
+            return {
+                {"type", one_of<const char*>({"number", "boolean", "null", "string", "integer", "object", "array"})}};
         case 3:
             return {{"enum", Json::array({text(), number(), nullptr, anything(1)})}};
         case 4:
@@ -121,12 +142,16 @@ BodyMaker::Json BodyMaker::schema(int depth) {
                 properties[name] = schema(depth - 1);
                 if (once_in(2)) required.push_back(name);
             }
-            return {{"type", "object"}, {"properties", properties}, {"required", required}, {"additionalProperties", once_in(2)}};
+            return {{"type", "object"},
+                    {"properties", properties},
+                    {"required", required},
+                    {"additionalProperties", once_in(2)}};
         }
         case 7:
             return {{"type", "array"}, {"items", schema(depth - 1)}, {"minItems", below(4)}, {"maxItems", below(20)}};
         case 8:
-            return {{one_of<const char*>({"anyOf", "oneOf", "allOf"}), Json::array({schema(depth - 1), schema(depth - 1)})}};
+            return {{one_of<const char*>({"anyOf", "oneOf", "allOf"}),
+                     Json::array({schema(depth - 1), schema(depth - 1)})}};
         default:
             return {{"$defs", {{"a", schema(depth - 1)}}}, {"$ref", "#/$defs/a"}};
     }
@@ -162,7 +187,8 @@ std::string BodyMaker::expression(int depth) {
             default:
                 result += expression(depth - 1) + " | " + expression(depth - 1);
         }
-        if (once_in(3)) result += one_of<std::string>({"*", "+", "?", "{2}", "{1,3}", "{,5}", "{0,}", "{9999}", "{3,1}"});
+        if (once_in(3))
+            result += one_of<std::string>({"*", "+", "?", "{2}", "{1,3}", "{,5}", "{0,}", "{9999}", "{3,1}"});
         result += " ";
     }
     return result;
@@ -190,7 +216,8 @@ BodyMaker::Json BodyMaker::value_of(const std::string& field) {
         field == "with_pieces" || field == "add_special")
         return once_in(2);
     if (field == "logprobs") return once_in(2) ? Json(true) : Json(below(7));
-    if (field == "temperature" || field == "top_p" || field == "min_p" || field.ends_with("penalty")) return usual_number();
+    if (field == "temperature" || field == "top_p" || field == "min_p" || field.ends_with("penalty"))
+        return usual_number();
     if (field == "tool_choice") return "auto";
     if (field == "suffix") return "";
     if (field == "kv_budget") return 32 + below(4000);

@@ -6,12 +6,12 @@
 #include <cstdio>
 #include <map>
 
+#include "engine/engine_state.hpp"
 #include "fuzz/body_maker.hpp"
-#include "text/answer_text.hpp"
 #include "server/request.hpp"
+#include "text/answer_text.hpp"
 #include "text/sampler.hpp"
 #include "text/utf8.hpp"
-#include "engine/engine_state.hpp"
 
 namespace {
 
@@ -52,7 +52,8 @@ struct Fuzz {
         if (g.n_logprobs < -1 || g.n_logprobs > 20) return "too many probabilities";
         if (g.max_tokens < -1) return "a negative limit";
         const auto& s = g.sampling;
-        if (!(s.temperature >= 0 && s.temperature <= 100 && s.top_p >= 0 && s.top_p <= 1 && s.min_p >= 0 && s.min_p <= 1))
+        if (!(s.temperature >= 0 && s.temperature <= 100 && s.top_p >= 0 && s.top_p <= 1 && s.min_p >= 0 &&
+              s.min_p <= 1))
             return "sampling out of range";
         for (const auto& stop : g.stop)
             if (stop.empty() || stop.size() > 256) return "a stop string out of range";
@@ -106,10 +107,17 @@ int main(int argc, char** argv) {
         return 1;
     }
     Fuzz fuzz{.engine = *engine,
-              .context = {.engine = *engine, .sequence = {}, .sampling = {}, .most_choices = 4, .n_ctx = 4096, .chat_template = "chatml"},
+              .context = {.engine = *engine,
+                          .sequence = {},
+                          .sampling = {},
+                          .most_choices = 4,
+                          .n_ctx = 4096,
+                          .chat_template = "chatml"},
               .counts = {}};
     const auto begin = std::chrono::steady_clock::now();
-    const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
+    const auto elapsed = [&] {
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    };
     cake::test::BodyMaker maker(seed);
     double longest = 0;
     int64_t i = 0;
@@ -118,7 +126,8 @@ int main(int argc, char** argv) {
         const double before = elapsed();
         if (i < from) continue;
         constexpr int64_t kOften = 100'000;
-        if (i % kOften == 0) std::fprintf(stderr, "body %lld\n", static_cast<long long>(i));  // for --from after a crash
+        if (i % kOften == 0)
+            std::fprintf(stderr, "body %lld\n", static_cast<long long>(i));  // for --from after a crash
         auto wrong = fuzz.try_body(body);
         longest = std::max(longest, elapsed() - before);
         constexpr double kTooLong = 5;  // under a sanitizer, beside others

@@ -137,14 +137,15 @@ class Page(unittest.TestCase):
         }})()""")
 
     def ask(self, question):
-        browser.run("document.getElementById('message').focus()")
+        browser.run("(document.getElementById('message').focus(), performance.clearResourceTimings())")
         browser.type(question)
         browser.press("Enter")
 
-    def finish(self):
-        """Waits for the answer, and for what is shown of its memory."""
+    def finish(self, refused=False):
+        """Waits for the answer, and for what is shown of its memory: the server's is asked for last of all."""
         browser.wait("document.getElementById('stop').hidden", SECONDS)
-        browser.wait("document.getElementById('progress').textContent.startsWith('Read ') || document.getElementById('holdings').hidden")
+        if not refused:
+            browser.wait("performance.getEntriesByType('resource').some((entry) => entry.name.endsWith('/slots'))")
 
     def read_document(self, question="What is the code of the silver falcon?", text=DOCUMENT, n=12):
         """What the server then says of it, with the texts of the tokens."""
@@ -153,7 +154,8 @@ class Page(unittest.TestCase):
         self.ask(question)
         self.finish()
         slot = self.server.get(f"/slots/{self.shown()}?pieces=1")
-        browser.wait(f"document.getElementById('text').textContent.length === {len(''.join(slot['pieces']).encode('utf-16-le')) // 2}")
+        n = len("".join(slot["pieces"]).encode("utf-16-le")) // 2
+        browser.wait(f"document.getElementById('text').textContent.length === {n}")
         browser.wait("document.querySelectorAll('#text span:not([data-level])').length === 0")
         return slot
 
@@ -254,7 +256,7 @@ class Conversation(Page):
         self.expected = "a status of 400"
         self.paste(DOCUMENT * 6)
         self.ask("What is the code?")
-        self.finish()
+        self.finish(refused=True)
         [error] = self.texts("#messages .error:not([hidden])")
         self.assertRegex(error, r"\AThe prompt has 2\d{4} tokens, [^\n]*20000[^\n]*\.\Z")
         self.assertEqual(self.text("#again"), "Try again")
@@ -266,10 +268,11 @@ class Conversation(Page):
 
     def test_a_setting_that_the_server_refuses_is_explained(self):
         self.expected = "a status of 400"
-        for settings, word in (({"policy": "best"}, "There is no policy \"best\""), ({"policy": "", "kv_budget": 5}, "at least 32 tokens")):
+        for settings, word in (({"policy": "best"}, 'There is no policy "best"'),
+                               ({"policy": "", "kv_budget": 5}, "at least 32 tokens")):
             self.set(**settings)
             self.ask("Why?")
-            self.finish()
+            self.finish(refused=True)
             self.assertIn(word, self.texts("#messages .error:not([hidden])")[-1])
 
     def test_a_reload_loses_nothing(self):
@@ -291,9 +294,10 @@ class WhereTheCakeGoes(Page):
         layers = slot["layers"]
         self.assertEqual(len(layers), N_LAYER)
         self.assertEqual(self.texts("#layers th[scope=row]"), [f"layer {i}" for i in range(N_LAYER)])
-        self.assertEqual(self.texts("#layers tbody td:last-child"), [f"{layer['kept']} of {layer['budget']}" for layer in layers])
-        widths = browser.run("""[...document.querySelectorAll("#layers .bar")].map((bar) => [bar.parentElement, bar, bar.firstChild]
-            .map((node) => node.getBoundingClientRect().width))""")
+        self.assertEqual(self.texts("#layers tbody td:last-child"),
+                         [f"{layer['kept']} of {layer['budget']}" for layer in layers])
+        widths = browser.run("""[...document.querySelectorAll("#layers .bar")].map((bar) =>
+            [bar.parentElement, bar, bar.firstChild].map((node) => node.getBoundingClientRect().width))""")
         most = max(max(layer["kept"], layer["budget"]) for layer in layers)
         for layer, (cell, outline, filled) in zip(layers, widths, strict=True):
             may = max(layer["kept"], layer["budget"])
@@ -308,11 +312,13 @@ class WhereTheCakeGoes(Page):
             self.assertAlmostEqual(number_of_bytes(self.text(selector)) / n, 1, delta=0.006)
         share = kv["bytes_now"] / kv["bytes_full_cache"]
         self.assertTrue(self.text("#memory-ratio").endswith(": " + percent(share)))
-        held, full = browser.run("['held-bar', 'full-bar'].map((id) => document.getElementById(id).getBoundingClientRect().width)")
+        held, full = browser.run("""["held-bar", "full-bar"].map((id) =>
+            document.getElementById(id).getBoundingClientRect().width)""")
         self.assertAlmostEqual(held / full, share, delta=0.01)
         of_all = self.server.get("/slots")["kv"]
         browser.wait("document.getElementById('server-memory').textContent.includes('All conversations')")
-        self.assertAlmostEqual(number_of_bytes(self.text("#server-memory").split("at most")[1]) / of_all["bytes_bound"], 1, delta=0.006)
+        bound = number_of_bytes(self.text("#server-memory").split("at most")[1])
+        self.assertAlmostEqual(bound / of_all["bytes_bound"], 1, delta=0.006)
 
     def test_figures(self):
         slot = self.read_document(n=4)
@@ -334,7 +340,8 @@ class WhereTheCakeGoes(Page):
         some, all_of_them = (percent(sum(n >= least for n in held) / len(held)) for least in (1, N_LAYER))
         self.assertEqual(self.text("#held-summary"), f"{some} of {len(held):,} tokens are still held by some layer, "
                                                      f"{all_of_them} by all {N_LAYER} layers.")
-        colours = browser.run("[...document.querySelectorAll('#legend li')].map((node) => getComputedStyle(node).backgroundColor)")
+        colours = browser.run("""[...document.querySelectorAll("#legend li")].map((node) =>
+            getComputedStyle(node).backgroundColor)""")
         self.assertEqual(len(set(colours)), 6)
         of_text = browser.run("""Object.fromEntries([...document.querySelectorAll("#text span")].map((node) =>
             [node.dataset.level, getComputedStyle(node).backgroundColor]))""")
@@ -343,12 +350,13 @@ class WhereTheCakeGoes(Page):
     def test_a_word_tells_who_holds_it(self):
         held = self.read_document()["held"]
         browser.run("document.getElementById('text').focus()")
-        for key, token in (("ArrowRight", 0), ("ArrowRight", 1), ("End", len(held) - 1), ("ArrowLeft", len(held) - 2), ("Home", 0)):
+        for key, token in (("ArrowRight", 0), ("ArrowRight", 1), ("End", len(held) - 1), ("ArrowLeft", len(held) - 2),
+                           ("Home", 0)):
             browser.press(key)
             who = "none" if held[token] == 0 else held[token]
             self.assertEqual(self.text("#passage"), f"Token {token:,}: held by {who} of {N_LAYER} layers.")
             self.assertTrue(browser.run("""(() => {
-                const word = document.querySelector("#text .here").getBoundingClientRect(), view = document.getElementById("text").getBoundingClientRect();
+                const [word, view] = ["#text .here", "#text"].map((at) => document.querySelector(at).getBoundingClientRect());
                 return word.top >= view.top - 1 && word.bottom <= view.bottom + 1;
             })()"""), "it is in sight")
         token = browser.run("""(() => {
@@ -361,13 +369,17 @@ class WhereTheCakeGoes(Page):
         self.assertRegex(self.text("#passage"), r"\AToken \d+: held by (none|\d) of 6 layers\.\Z")
 
     def test_while_it_is_read(self):
-        browser.run("""(window.seen = new Set(), new MutationObserver(() => seen.add(document.getElementById("progress").textContent))
-            .observe(document.getElementById("progress"), {childList: true, characterData: true, subtree: true}))""")
+        browser.run("""(() => {
+            const progress = document.getElementById("progress");
+            window.seen = new Set();
+            new MutationObserver(() => seen.add(progress.textContent)).observe(progress, {childList: true});
+        })()""")
         self.set(max_tokens=2)
         self.paste(DOCUMENT * 2)
         self.ask("What is the code of the silver falcon?")
         browser.wait("!document.getElementById('reading').hidden", SECONDS)
-        self.assertTrue(0 <= browser.run("document.getElementById('reading').value") <= browser.run("document.getElementById('reading').max"))
+        value, most = browser.run("['value', 'max'].map((name) => document.getElementById('reading')[name])")
+        self.assertTrue(0 <= value <= most)
         self.finish()
         self.assertFalse(self.is_shown("#reading"))
         reading = [re.match(r"Reading: ([\d,]+) of ([\d,]+) tokens", text) for text in browser.run("[...seen]")]
@@ -397,7 +409,7 @@ class Looks(Page):
         yield "read"
         self.set(kv_budget=5)
         self.ask("word " * 60 + "longword" * 60)
-        self.finish()
+        self.finish(refused=True)
         self.paste(DOCUMENT)
         browser.press("Enter")
         browser.run("(document.getElementById('settings').open = true, document.getElementById('key-form').hidden = false)")
@@ -454,13 +466,15 @@ class Looks(Page):
     def test_everything_has_a_name(self):
         self.read_document(n=4)
         browser.run("document.getElementById('settings').open = true")
-        nameless = browser.run("""[...document.querySelectorAll("button, input:not([type=file]), textarea, section, main, aside, ol, [role=group], progress")]
+        nameless = browser.run("""[...document.querySelectorAll(
+                "button, input:not([type=file]), textarea, section, main, aside, ol, [role=group], progress")]
             .filter((node) => node.checkVisibility() && !node.labels?.length && !node.textContent.trim() &&
-                    !node.ariaLabel && !node.getAttribute("aria-labelledby")).map((node) => node.outerHTML.slice(0, 80))""")
+                    !node.ariaLabel && !node.hasAttribute("aria-labelledby")).map((node) => node.outerHTML.slice(0, 80))""")
         self.assertEqual(nameless, [])
-        self.assertEqual(browser.run("[...document.querySelectorAll('[aria-labelledby], [aria-describedby]')].filter((node) => "
-                                     "['aria-labelledby', 'aria-describedby'].some((name) => node.hasAttribute(name) && "
-                                     "!document.getElementById(node.getAttribute(name)))).length"), 0)
+        lost = browser.run("""["aria-labelledby", "aria-describedby"].flatMap((name) =>
+            [...document.querySelectorAll(`[${name}]`)].map((node) => node.getAttribute(name)))
+            .filter((id) => document.getElementById(id) === null)""")
+        self.assertEqual(lost, [])
         self.assertEqual(browser.run("document.documentElement.lang"), "en")
         browser.wait("document.getElementById('announcement').textContent.length > 0")
 
@@ -497,6 +511,7 @@ class Key(Page):
         browser.wait("document.querySelector('#messages .error:not([hidden])')?.textContent.includes('API key')")
         self.assertEqual(browser.run("document.activeElement.id"), "key")
         browser.type("sesame")
+        browser.run("performance.clearResourceTimings()")
         browser.press("Enter")
         browser.wait("document.querySelector('.answer')?.textContent.length > 0", SECONDS)
         self.finish()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import unittest
+import urllib.parse
 from unittest.mock import ANY
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
@@ -651,16 +652,14 @@ class Keys(Served):
                     self.refuse(answer, 401, "Authorization: Bearer", code="invalid_api_key")
 
     def test_the_page_and_the_health_are_open(self):
-        status, headers, page = self.server.ask("GET", "/")
-        self.assertEqual((status, headers["Content-Type"]), (200, "text/html; charset=utf-8"))
-        self.assertIn("default-src 'self'", headers["Content-Security-Policy"])
-        files = re.findall(r'(?:href|src)="([^"#]+)"', page.decode())
-        self.assertGreater(len(files), 1)
-        for file in files:
-            status, headers, content = self.server.ask("GET", "/" + file)
-            self.assertEqual((status, headers["X-Content-Type-Options"]), (200, "nosniff"), file)
-            files += [str(pathlib.PurePath(file).parent / name) for name in re.findall(r'^import .* from "\./(.+)";$', content.decode(), re.M)
-                      if str(pathlib.PurePath(file).parent / name) not in files]
+        paths = ["/"]
+        for path in paths:  # and what these name, and so on
+            status, headers, content = self.server.ask("GET", path)
+            self.assertEqual((status, headers["X-Content-Type-Options"]), (200, "nosniff"), path)
+            self.assertIn("default-src 'self'", headers["Content-Security-Policy"])
+            for name in re.findall(r'(?:href="|src="|^import .* from ")([^"#]+)"', content.decode(), re.MULTILINE):
+                paths += {urllib.parse.urljoin(path, name)} - set(paths)
+        self.assertGreater(len(paths), 2)
         self.assertEqual(self.server.ask("GET", "/health")[0], 200)
 
     def test_a_body_is_not_waited_for_without_it(self):
@@ -845,10 +844,10 @@ class Metrics(Served):
             self.assertGreater(samples[name + "_count", ""], 0)
 
     def test_a_first_token_takes_time(self):
-        before = self.number("cake_time_to_first_token_seconds_sum")
-        for _ in range(20):
+        for _ in range(50):
+            before = self.number("cake_time_to_first_token_seconds_sum")
             self.say(TEXT, "a", max_tokens=1)
-        self.assertGreater(self.number("cake_time_to_first_token_seconds_sum") - before, 0)
+            self.assertGreater(self.number("cake_time_to_first_token_seconds_sum"), before)
 
     def test_a_path_makes_no_label_of_its_own(self):
         for path in ("/slots/a", "/slots/b", "/v1/models/c", '/d"}', "/%0a"):

@@ -65,10 +65,8 @@ class Answer:
     def n_cached(self):
         return self.usage["prompt_tokens_details"]["cached_tokens"]
 
-    def same(self, other):
-        tokens = ("prompt_tokens", "completion_tokens")
-        return ((self.texts, self.reasons, [self.usage[name] for name in tokens])
-                == (other.texts, other.reasons, [other.usage[name] for name in tokens]))
+    def said(self):
+        return self.texts, self.reasons, self.usage["prompt_tokens"], self.usage["completion_tokens"]
 
 
 class Failure(Exception):
@@ -197,6 +195,9 @@ class Client(threading.Thread):
     def run(self):
         try:
             while not self.soak.is_over():
+                if self.number % 4 > 0 and self.soak.is_ebb():
+                    time.sleep(0.1)
+                    continue
                 draw = self.random.random()
                 if draw < GARBAGE:
                     self.send_garbage()
@@ -390,6 +391,11 @@ class Soak:
     def is_over(self):
         return time.monotonic() >= self.end
 
+    def is_ebb(self):
+        """The crowd comes and goes: with few, what has been answered stays in memory for a next turn."""
+        tide = min(60.0, self.options.seconds / 4)
+        return (self.end - time.monotonic()) % tide < tide / 2
+
     def is_long(self):
         return self.options.seconds >= 120
 
@@ -507,18 +513,25 @@ class Soak:
         for turns in conversations:
             for question, answer in turns:
                 # A turn whose predecessor had to leave memory was read as a whole.
-                self.compare_one(asker, question, answer, answer.n_cached > 0)
+                if not self.compare_one(asker, question, answer, answer.n_cached > 0):
+                    break
 
     def compare_one(self, asker, question, answer, cached):
+        """Whether it is the same."""
         try:
             alone = asker.ask(dataclasses.replace(question, body={**question.body, "cache_prompt": cached}))
         except Failure as failure:
-            return self.fail(f"{question.kind}, alone: {failure}")
+            self.fail(f"{question.kind}, alone: {failure}")
+            return False
         if alone.n_cached != answer.n_cached:
-            return self.fail(f"{question.kind}, alone: {alone.n_cached} tokens were in memory, in the crowd {answer.n_cached}")
-        if not alone.same(answer):
-            return self.fail(f"{question.kind}: {answer} is another answer than alone, {alone}\n    {json.dumps(question.body)[:300]}")
+            self.fail(f"{question.kind}: alone {alone.n_cached} tokens were in memory, in the crowd {answer.n_cached}")
+            return False
+        if alone.said() != answer.said():
+            self.fail(f"{question.kind}: {answer.said()} is another answer than alone, {alone.said()}\n"
+                      f"    {json.dumps(question.body)[:300]}")
+            return False
         self.compared[f"{question.kind}, from memory" if cached else question.kind] += 1
+        return True
 
     def figures_of_requests(self, seconds, totals):
         read = totals["cake_prompt_tokens_total"] - totals["cake_cached_tokens_total"]

@@ -68,8 +68,11 @@ TEST(AnswerText, ByPiecesIsWhatItIsAsAWhole) {
     std::mt19937 random(3);
     for (int round = 0; round < 2000; round++) {
         std::string bytes;
-        for (size_t i = random() % 30; i > 0; i--) bytes += static_cast<char>("ab\xC3\xA9\xF0\x9F\x8D\xB0"[random() % 8]);
-        const std::vector<std::string> stop{"ab", "\xC3\xA9" "a"};
+        for (size_t i = random() % 30; i > 0; i--)
+            bytes += static_cast<char>("ab\xC3\xA9\xF0\x9F\x8D\xB0"[random() % 8]);
+        const std::vector<std::string> stop{"ab",
+                                            "\xC3\xA9"
+                                            "a"};
         const auto whole = in_pieces(bytes, stop, [&] { return bytes.size(); });
         EXPECT_EQ(in_pieces(bytes, stop, [&] { return 1 + random() % 3; }), whole) << round;
     }

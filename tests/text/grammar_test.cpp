@@ -42,22 +42,26 @@ int32_t end_token() {
 }
 
 TEST(CheckGrammar, WhatPeopleWriteIsAccepted) {
-    for (const std::string gbnf : {
-             "root ::= \"yes\" | \"no\"",
-             "# a comment\nroot ::= item (\",\" item)* # another\nitem ::=\n  [a-z]+ |\n  \"<\" "
-             "[^\\x00-\\x1F\"\\]\\->é]{2} \">\"\n",
-             "root ::= \"(\" [(] \"\\\"#\" [#\"] . \"\\u00e9\\U0001F600\\n\"\r\n",
-             "root ::= a-1? A2+ a-1{3} A2{2,}\na-1 ::= \"x\"\nA2 ::= (\"y\" | \"\")",
-             "root ::= (\"a\"*)* (\"a\"? \"b\"?)* \"\"",
-             "root ::= expr\nexpr ::= term ([-+*/] term)*\nterm ::= [0-9]+ | \"(\" expr \")\"",
-             R"(root ::= object
-                value ::= object | array | string | number | ("true" | "false" | "null") ws
-                object ::= "{" ws ( string ":" ws value ("," ws string ":" ws value)* )? "}" ws
-                array ::= "[" ws ( value ("," ws value)* )? "]" ws
-                string ::= "\"" ( [^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}) )* "\"" ws
-                number ::= ("-"? ([0-9] | [1-9] [0-9]{0,15})) ("." [0-9]+)? ([eE] [-+]? [0-9] [1-9]{0,15})? ws
-                ws ::= | " " | "\n" [ \t]{0,20})",
-         }) {
+    const std::string comments = R"(# a comment
+root ::= item ("," item)* # another
+item ::=
+  [a-z]+ |
+  "<" [^\x00-\x1F"\]\->é]{2,5} ">"
+)";
+    const std::string json = R"(root ::= object
+value ::= object | array | string | number | ("true" | "false" | "null") ws
+object ::= "{" ws ( string ":" ws value ("," ws string ":" ws value)* )? "}" ws
+array ::= "[" ws ( value ("," ws value)* )? "]" ws
+string ::= "\"" ( [^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}) )* "\"" ws
+number ::= ("-"? ([0-9] | [1-9] [0-9]{0,15})) ("." [0-9]+)? ([eE] [-+]? [0-9] [1-9]{0,15})? ws
+ws ::= | " " | "\n" [ \t]{0,20})";
+    const std::string lines = "root ::= \"a\" (\n \"b\" # c\n \"d\" ) |\n\n \"e\"\r\na ::= \"x\"\r\n\r\n";
+    for (const auto& gbnf :
+         {comments, json, lines, std::string(R"(root ::= "yes" | "no")"),
+          std::string(R"(root ::= "(" [(] "\"#" [#"] . "\u00e9\U0001F600\n")"),
+          std::string("root ::= a-1? A2+ a-1{3} A2{2,}\na-1 ::= \"x\"\nA2 ::= (\"y\" | \"\")"),
+          std::string(R"(root ::= ("a"*)* ("a"? "b"?)* "")"),
+          std::string("root ::= expr\nexpr ::= term ([-+*/] term)*\nterm ::= [0-9]+ | \"(\" expr \")\"")}) {
         SCOPED_TRACE(gbnf);
         const auto checked = check_grammar(gbnf);
         EXPECT_TRUE(checked) << checked.error().message;
@@ -160,6 +164,7 @@ TEST(CheckGrammar, WhatCannotEndOrBeginsWithItselfIsRefused) {
         "that is never empty";
     expect_refused("root ::= root \"a\" | \"b\"", circle);
     expect_refused("root ::= root | \"b\"", circle);
+    expect_refused("root ::= (\"a\" | \"\")*", circle);
     expect_refused("root ::= \"\" root \"a\" | \"b\"", circle);
     // libllama does not see these two, and does not come back.
     expect_refused("root ::= n root \"a\" | \"b\"\nn ::= e e\ne ::= \"x\" | \"\"", circle);
