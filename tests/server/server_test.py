@@ -149,7 +149,7 @@ class Connections(Served):
                 self.assertEqual(wire.send(request("GET", "/v1/models", *headers, host=host)).answer()[0], 200)
 
     def test_a_compressed_body(self):
-        self.refuse(self.ask("POST", TEXT, b"\x1f\x8b", {"Content-Encoding": "gzip"}), 415, "Content-Encoding")
+        self.refuse(self.ask("POST", TEXT, b"\x1f\x8b", {"Content-Encoding": "gzip"}), 415, "compressed")
 
     def test_a_body_that_says_that_it_is_not_compressed(self):
         self.assertEqual(self.ask("POST", TEXT, fields(TEXT), {"Content-Encoding": "identity"})[0], 200)
@@ -211,7 +211,7 @@ class Bodies(Served):
         begin = time.monotonic()
         answer = self.ask("POST", TEXT, body)
         self.assertLess(time.monotonic() - begin, 0.5 * PATIENCE)
-        self.refuse(answer, 400, "there is no field", param="field0")
+        self.refuse(answer, 400, "field", param=ANY)
 
     def test_fields_that_would_change_the_answer_and_are_not_supported(self):
         for name, value in {"tools": [{"type": "function"}], "tool_choice": "required", "functions": [{}], "audio": {},
@@ -457,7 +457,8 @@ class Streams(Served):
             self.assertEqual((last["choices"], last["usage"]), ([], usage))
             self.assertEqual((usage["completion_tokens"], usage["total_tokens"]), (16, usage["prompt_tokens"] + 16))
             without = self.stream(path, {**body, "stream_options": {"include_usage": False}})
-            self.assertTrue(all("usage" not in chunk for chunk in chunks + without))
+            self.assertEqual({chunk["usage"] for chunk in chunks}, {None})
+            self.assertTrue(all("usage" not in chunk for chunk in without))
 
     def test_the_reason_of_the_end(self):
         for path in (TEXT, CHAT):
@@ -593,12 +594,13 @@ class Draws(Served):
 
     def test_a_seed_repeats_and_another_differs(self):
         for path in (TEXT, CHAT):
-            texts = [self.say(path, seed=seed, **self.HOT) for seed in (5, 6, 7, -9, 2**63 - 2, 5)]
-            self.assertEqual(texts[0], texts[-1])
-            self.assertEqual(len(set(texts)), 5)
+            seeds = (5, 6, 7, -1, -9, 2**32 + 5, 2**63 - 1)
+            texts, again = ([self.say(path, seed=seed, **self.HOT) for seed in seeds] for _ in range(2))
+            self.assertEqual(texts, again)
+            self.assertEqual(len(set(texts)), len(seeds))
 
     def test_without_a_seed_each_is_another(self):
-        for more in ({}, {"seed": -1}, {"seed": None}):
+        for more in ({}, {"seed": None}):
             self.assertGreater(len({self.say(TEXT, **self.HOT, **more) for _ in range(4)}), 1)
 
     def test_temperature_0_is_the_same_whatever_the_seed(self):
@@ -743,8 +745,11 @@ class Memory(Served):
 
             without = self.ask("GET", "/slots/" + answer["id"])[2]
             self.assertEqual(without, {name: value for name, value in slot.items() if name != "pieces"})
-            listed = [s for s in self.ask("GET", "/slots")[2]["slots"] if s["id"] == answer["id"]]
-            self.assertEqual(listed, [{name: value for name, value in without.items() if name != "held"}])
+            # Who sees the list does not learn the whole name, which opens the text.
+            listed = [s for s in self.ask("GET", "/slots")[2]["slots"] if answer["id"].startswith(s["id"])]
+            shown = {name: value for name, value in without.items() if name != "held"}
+            self.assertEqual(listed, [{**shown, "id": answer["id"][:16]}])
+            self.refuse(self.ask("GET", "/slots/" + answer["id"][:16]), 404, "memory")
 
     def test_while_it_is_read_and_answered(self):
         prompt, states, n_read = WORDS * 4, [], 0
