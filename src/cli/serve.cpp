@@ -105,6 +105,7 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
     flags->model.add_to(*serve_app);
     auto& server = flags->server;
     serve_app->add_option("--host", server.host, "address to listen at; 0.0.0.0: all")
+        ->check([](const std::string& host) { return host.empty() ? "an empty address is none" : ""; })
         ->type_name("ADDRESS")
         ->capture_default_str();
     serve_app->add_option("--port", server.port, "0: any that is free")

@@ -49,6 +49,7 @@ void Answering::read_on() {
 }
 
 void Answering::read_step() {
+    if (!reading_) return;
     if (!step_)
         step_.emplace(reading_->begin());
     else
@@ -126,7 +127,8 @@ void Answering::draw(Choice& choice) {
         choice.text.add(state.engine->vocabulary.piece(*token));
         if (choice.text.stopped()) return end(choice, FinishReason::end_of_generation);
     }
-    if (choice.n_drawn == request_->max_tokens) return end(choice, FinishReason::length);
+    const bool full = std::ssize(choice.resident.tokens) + 1 >= state.options.max_tokens;
+    if (full || choice.n_drawn == request_->max_tokens) return end(choice, FinishReason::length);
     choice.next = *token;
 }
 

@@ -70,7 +70,7 @@ Result<Sizes> sizes_of(const std::shared_ptr<const EngineState>& engine, const P
 /// The largest sequences whose memory is no more than what is stated: of more tokens a layer, or where nothing is
 /// evicted, of more context.
 Result<Sizes> largest_within(const std::shared_ptr<const EngineState>& engine, const PoolOptions& options,
-                             int64_t n_ctx, bool evicts) {
+                             uint64_t kv_bytes, int64_t n_ctx, bool evicts) {
     const auto sized = [&](int64_t tokens) {
         auto sequence = options.sequence;
         if (evicts) sequence.budget = TokensPerLayer{tokens};
@@ -83,12 +83,12 @@ Result<Sizes> largest_within(const std::shared_ptr<const EngineState>& engine, c
                                  : std::min(kLeastContext, n_ctx);
     auto best = sized(least);
     if (!best) return best;
-    if (best->total() > *options.kv_bytes) {
+    if (best->total() > kv_bytes) {
         return fail(std::format(
             "K/V memory of {} bytes is too little: {} for the one layer in full of a text of {} tokens, and {} for {} "
             "sequences of {} tokens a layer, are {} bytes; a shorter context (-c), --segment or fewer sequences need "
             "less",
-            *options.kv_bytes, best->bytes_in_flight, best->n_ctx, best->bytes_of_stores, options.n_parallel, least,
+            kv_bytes, best->bytes_in_flight, best->n_ctx, best->bytes_of_stores, options.n_parallel, least,
             best->total()));
     }
     int64_t low = least;
@@ -96,7 +96,7 @@ Result<Sizes> largest_within(const std::shared_ptr<const EngineState>& engine, c
     while (high - low > 1) {
         const int64_t middle = low + (high - low) / 2;
         auto tried = sized(middle);
-        if (tried && tried->total() <= *options.kv_bytes) {
+        if (tried && tried->total() <= kv_bytes) {
             best = std::move(tried);
             low = middle;
         } else {
@@ -120,7 +120,7 @@ Result<KvPool> KvPool::create(const std::shared_ptr<const EngineState>& engine, 
         usual.sequence.budget = TokensPerLayer{};
         return create(engine, usual);
     }
-    auto sizes = options.kv_bytes ? largest_within(engine, options, n_ctx, evicts)
+    auto sizes = options.kv_bytes ? largest_within(engine, options, *options.kv_bytes, n_ctx, evicts)
                                   : sizes_of(engine, options, options.sequence, n_ctx);
     if (!sizes) return std::unexpected(sizes.error());
     KvPool pool;

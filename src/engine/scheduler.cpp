@@ -22,8 +22,8 @@ double seconds_since(Clock::time_point begin) {
     return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-std::unexpected<Refusal> refuse(std::string message) {
-    return std::unexpected(Refusal{.reason = Refusal::Reason::invalid, .message = std::move(message)});
+std::unexpected<Refusal> refuse(std::string message, Refusal::Reason reason = Refusal::Reason::invalid) {
+    return std::unexpected(Refusal{.reason = reason, .message = std::move(message)});
 }
 
 uint64_t bytes_of(std::span<const Resident> residents) {
@@ -85,7 +85,8 @@ std::optional<Refusal> Scheduler::refusal(size_t n_choices) const {
     const bool begins_at_once = n_ahead == 0 && n_running_ + n_choices <= n_sequences();
     if (begins_at_once || n_ahead < static_cast<size_t>(options_.n_queue)) return std::nullopt;
     constexpr int64_t kLongest = 60;
-    const double seconds = usual_seconds_ * static_cast<double>(n_ahead / n_sequences() + 1);
+    const size_t n_rounds = n_ahead / n_sequences() + 1;
+    const double seconds = usual_seconds_ * static_cast<double>(n_rounds);
     return Refusal{.reason = Refusal::Reason::busy,
                    .message = std::format("{} requests are waiting already, and no more may: try again later", n_ahead),
                    .retry_after = std::chrono::seconds(std::clamp<int64_t>(std::llround(seconds), 1, kLongest))};
@@ -110,7 +111,7 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
     uint64_t flight_bytes = 0;
     for (int32_t i = 0; i < request.n_choices; i++) {
         auto state = make_sequence_state(engine_, request.sequence, &accountant_);
-        if (!state) return refuse(state.error().message);
+        if (!state) return refuse(state.error().message, Refusal::Reason::budget);
         if (!(*state)->evicts()) {
             // Room for the text as it is; what a sequence has anyhow is left to the turns that may follow.
             const int64_t most = request.max_tokens < 0 ? 0 : std::min(request.max_tokens, pool_.n_ctx());
@@ -120,7 +121,7 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
         }
         if (auto checked = check_segment(**state, request.prompt); !checked) return refuse(checked.error().message);
         const auto plan = plan_store(**state, n_prompt);
-        if (!plan) return refuse(plan.error().message);
+        if (!plan) return refuse(plan.error().message, Refusal::Reason::budget);
         flight_bytes = pool_.flight_bytes(**state, plan->tokens_per_layer, n_prompt);
         const uint64_t n_bytes = planned_bytes(**state, *plan);
         waiting.residents.push_back({.id = request.id,
@@ -132,15 +133,15 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
         constexpr uint32_t kRandom = 0xFFFFFFFF;
         if (sampling.seed != kRandom) sampling.seed = (sampling.seed + static_cast<uint32_t>(i)) % kRandom;
         auto sampler = Sampler::create(sampling, engine_->vocabulary, request.grammar);
-        if (!sampler) return refuse(sampler.error().message);
+        if (!sampler) return refuse(sampler.error().message, Refusal::Reason::grammar);
         waiting.samplers.push_back(std::move(*sampler));
     }
     const uint64_t n_bytes = bytes_of(waiting.residents);
     if (n_bytes > pool_.bytes_of_stores() || flight_bytes > pool_.bytes_in_flight()) {
-        return refuse(
-            std::format("this needs {} bytes of K/V memory and {} for the layer that is read, and the server "
-                        "has {} and {}: a smaller budget or a shorter text would fit",
-                        n_bytes, flight_bytes, pool_.bytes_of_stores(), pool_.bytes_in_flight()));
+        return refuse(std::format("this needs {} bytes of K/V memory and {} for the layer that is read, and the server "
+                                  "has {} and {}: a smaller budget or a shorter text would fit",
+                                  n_bytes, flight_bytes, pool_.bytes_of_stores(), pool_.bytes_in_flight()),
+                      Refusal::Reason::budget);
     }
     waiting.request = std::make_shared<const GenerationRequest>(std::move(request));
     return waiting;

@@ -27,7 +27,7 @@ struct SchedulerOptions {
 
 /// Why a request was not taken.
 struct Refusal {
-    enum class Reason { invalid, too_long, busy };
+    enum class Reason { invalid, too_long, budget, grammar, busy };
     Reason reason = Reason::invalid;
     std::string message;
     std::chrono::seconds retry_after{0};  // where it is busy

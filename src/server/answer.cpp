@@ -69,7 +69,10 @@ void Answer::take(const TokenDrawn& drawn, std::chrono::steady_clock::time_point
     choice.begun = true;
     choice.last = when;
     n_drawn_++;
-    if (request_.generation.n_logprobs >= 0) choice.drawn.push_back(drawn);
+    if (request_.generation.n_logprobs >= 0) {
+        choice.drawn.push_back(drawn);
+        choice.offsets.push_back(n_characters(choice.said));
+    }
     const auto text = choice.text.add(engine_.piece(drawn.token));
     choice.said += text;
     choice.fresh += text;
@@ -153,21 +156,16 @@ Json Answer::text_logprobs(const Choice& choice, size_t first) const {
                 {"token_logprobs", Json::array()},
                 {"top_logprobs", Json::array()},
                 {"text_offset", Json::array()}};
-    size_t offset = 0;
-    for (size_t i = 0; i < choice.drawn.size(); i++) {
+    for (size_t i = first; i < choice.drawn.size(); i++) {
         const auto& drawn = choice.drawn[i];
         const auto piece = to_utf8(engine_.piece(drawn.token));
-        if (i >= first) {
-            auto likeliest = Json::object();
-            for (const auto& [token, logprob] : drawn.likeliest)
-                likeliest[to_utf8(engine_.piece(token))] = finite(logprob);
-            if (request_.generation.n_logprobs > 0) likeliest[piece] = finite(drawn.logprob);
-            result["tokens"].push_back(piece);
-            result["token_logprobs"].push_back(finite(drawn.logprob));
-            result["top_logprobs"].push_back(std::move(likeliest));
-            result["text_offset"].push_back(offset);
-        }
-        offset += n_characters(piece);
+        auto likeliest = Json::object();
+        for (const auto& [token, logprob] : drawn.likeliest) likeliest[to_utf8(engine_.piece(token))] = finite(logprob);
+        if (request_.generation.n_logprobs > 0) likeliest[piece] = finite(drawn.logprob);
+        result["tokens"].push_back(piece);
+        result["token_logprobs"].push_back(finite(drawn.logprob));
+        result["top_logprobs"].push_back(std::move(likeliest));
+        result["text_offset"].push_back(choice.offsets[i]);
     }
     return result;
 }

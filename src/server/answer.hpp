@@ -43,6 +43,7 @@ class Answer {
         std::string said;               // all of it, for the whole answer
         std::string fresh;              // not sent yet
         std::vector<TokenDrawn> drawn;  // tokens, where their probabilities are told
+        std::vector<size_t> offsets;    // characters before each of them
         size_t n_sent = 0;              // of them
         std::chrono::steady_clock::time_point last;
         bool begun = false;

@@ -49,10 +49,16 @@ std::string excerpt(std::string_view text) {
 ApiResult<Body> Body::parse(std::string_view text) {
     if (text.empty()) return invalid("the request has no body: a JSON object is expected");
     if (auto beyond = beyond_limits(text); !beyond.empty()) return invalid(std::move(beyond));
+    std::string field;  // that is being read
     try {
-        auto parsed = Json::parse(text);
+        auto parsed = Json::parse(text, [&](int depth, Json::parse_event_t event, Json& read) {
+            if (depth == 1 && event == Json::parse_event_t::key) field = read.get<std::string>();
+            return true;
+        });
         if (!parsed.is_object()) return invalid("the body must be a JSON object");
         return Body(std::move(parsed));
+    } catch (const Json::out_of_range&) {
+        return invalid(std::format("{}: the number is too large", excerpt(field)), excerpt(field));
     } catch (const Json::exception& error) {
         // Its sentence begins with a name of its own and quotes what it read.
         const std::string_view what = error.what();

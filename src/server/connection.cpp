@@ -144,6 +144,10 @@ void HttpServer::understood() {
     t_understood = true;
 }
 
+void HttpServer::close_after() {
+    t_understood = false;
+}
+
 bool HttpServer::client_has_gone() {
     return t_connection != nullptr && t_connection->has_peer_gone();
 }

@@ -63,6 +63,8 @@ class HttpServer final : public httplib::Server {
 
     /// Of the request that this thread handles: its line and headers have been understood.
     static void understood();
+    /// Its answer said that the connection ends with it.
+    static void close_after();
     /// Whether its client has gone, even where something that it sent has not been read.
     static bool client_has_gone();
 

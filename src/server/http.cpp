@@ -6,10 +6,13 @@
 #include <cctype>
 #include <filesystem>
 #include <format>
+#include <limits>
 #include <random>
 
+#include "engine/engine_state.hpp"
 #include "server/answer.hpp"
-#include "server/page_parts.hpp"
+#include "server/connection_threads.hpp"
+#include "server/page_files.hpp"
 #include "server/slots.hpp"
 
 namespace cake::server {
@@ -53,6 +56,10 @@ ApiError error_of(const Refusal& refusal, bool chat) {
     switch (refusal.reason) {
         case Refusal::Reason::invalid:
             return {.status = kInvalid, .message = refusal.message};
+        case Refusal::Reason::grammar:
+            return {.status = kInvalid, .message = refusal.message, .param = "grammar"};
+        case Refusal::Reason::budget:
+            return {.status = kInvalid, .message = refusal.message, .param = "kv_budget"};
         case Refusal::Reason::too_long:
             return {.status = kInvalid, .message = refusal.message, .param = prompt, .code = "context_length_exceeded"};
         case Refusal::Reason::busy:
@@ -68,6 +75,10 @@ bool same_key(std::string_view given, std::string_view key) {
     for (size_t i = 0; i < given.size(); i++)
         different |= static_cast<unsigned char>(given[i]) ^ static_cast<unsigned char>(key[i % key.size()]);
     return different == 0;
+}
+
+std::string too_large() {
+    return std::format("the body is larger than {} MiB", kMostBodyBytes >> 20U);
 }
 
 bool is_address(const std::string& host) {
@@ -100,6 +111,11 @@ std::string new_id(bool chat) {
 }  // namespace
 
 Result<std::unique_ptr<ApiServer>> ApiServer::start(const Engine& engine, const ServerOptions& options) {
+    const ChatMessage trial{.role = "user", .content = "?"};
+    if (!options.chat_template.empty()) {
+        if (auto possible = engine.chat_prompt({&trial, 1}, true, options.chat_template); !possible)
+            return std::unexpected(possible.error());
+    }
     auto scheduler = Scheduler::start(engine, options.scheduler);
     if (!scheduler) return std::unexpected(scheduler.error());
     std::unique_ptr<ApiServer> server(new ApiServer(engine, options, std::move(*scheduler)));
@@ -122,14 +138,17 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
     // A thread for each connection; those that wait for an answer hold theirs.
     const auto n_requests = static_cast<size_t>(options.scheduler.pool.n_parallel + options.scheduler.n_queue);
     http_.new_task_queue = [n_requests] {
-        constexpr size_t kFirst = 4;
-        constexpr size_t kOthers = 32;  // health checks, the page, connections that idle
-        return new httplib::ThreadPool(kFirst, n_requests + kOthers, n_requests + kOthers);
+        constexpr size_t kOthers = 64;  // health checks, the page, connections that idle
+        return new ConnectionThreads(n_requests + kOthers);
     };
     http_.set_payload_max_length(kMostBodyBytes);
     http_.set_tcp_nodelay(true);
     http_.set_pre_routing_handler([this](const Request& request, Response& response) {
-        HttpServer::understood();
+        // Which httplib would act on: parts of an answer, and a coding that is none.
+        auto& headers = const_cast<Request&>(request).headers;
+        headers.erase("Range");
+        if (request.get_header_value("Content-Encoding") == "identity") headers.erase("Content-Encoding");
+        const_cast<Request&>(request).ranges.clear();
         return let_in(request, response) ? httplib::Server::HandlerResponse::Unhandled
                                          : httplib::Server::HandlerResponse::Handled;
     });
@@ -141,7 +160,7 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
             response.status == kNotFound
                 ? std::format("there is nothing at {} {}", excerpt(request.method), excerpt(request.path))
             : response.status == kTooLarge
-                ? std::format("the body is larger than {} MiB", kMostBodyBytes >> 20U)
+                ? too_large()
                 : std::format("the request cannot be understood ({})", httplib::status_message(response.status));
         send(response, ApiError{.status = response.status, .message = message});
     });
@@ -160,6 +179,7 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
     http_.set_logger([this](const Request& request, const Response& response) {
         const auto& route = request.matched_route;
         metrics_.add_request(route.empty() ? "other" : route, response.status);
+        if (response.get_header_value("Connection") == "close") HttpServer::close_after();
     });
     add_routes();
     add_pages();
@@ -193,10 +213,10 @@ RequestContext ApiServer::context() const {
 
 /// What is refused before a body is read.
 bool ApiServer::let_in(const Request& request, Response& response) {
+    HttpServer::understood();
     const auto checked = check(request);
-    if (checked) return true;
-    send(response, checked.error());
-    return false;
+    if (!checked) send(response, checked.error());
+    return checked.has_value();
 }
 
 ApiResult<void> ApiServer::check(const Request& request) const {
@@ -216,12 +236,16 @@ ApiResult<void> ApiServer::check(const Request& request) const {
                      .message = "requests of other sites are not answered: open the server by its own address"});
     }
     const auto encoding = request.get_header_value("Content-Encoding");
-    if ((!encoding.empty() && encoding != "identity") || request.is_multipart_form_data()) {
+    if (!encoding.empty() || request.is_multipart_form_data()) {
         return std::unexpected(
             ApiError{.status = kUnsupported, .message = "forms and compressed bodies are not read: send plain JSON"});
     }
-    const bool open =
-        request.path == "/" || request.path == "/page.css" || request.path == "/page.js" || request.path == "/health";
+    constexpr int kTooLarge = 413;
+    const auto announced = request.get_header_value("Content-Length");
+    if (announced.size() > std::numeric_limits<uint64_t>::digits10 ||
+        request.get_header_value_u64("Content-Length") > kMostBodyBytes)
+        return std::unexpected(ApiError{.status = kTooLarge, .message = too_large()});
+    const bool open = request.path == "/" || request.path.starts_with("/page/") || request.path == "/health";
     if (options_.api_key.empty() || open) return {};
     constexpr std::string_view kScheme = "bearer ";
     const auto authorization = request.get_header_value("Authorization");
@@ -275,9 +299,9 @@ void ApiServer::add_routes() {
     http_.Get("/v1/models", [models](const Request&, Response& response) {
         send(response, Json{{"object", "list"}, {"data", Json::array({models()})}});
     });
-    http_.Get("/v1/models/:model", [this, models](const Request& request, Response& response) {
+    http_.Get(R"(/v1/models/(.+))", [this, models](const Request& request, Response& response) {
         constexpr int kNotFound = 404;
-        const auto& name = request.path_params.at("model");
+        const auto name = request.matches[1].str();
         if (name == model_) return send(response, models());
         send(response,
              ApiError{.status = kNotFound,
@@ -295,7 +319,7 @@ void ApiServer::add_routes() {
         const auto tokens = read_detokenize_request(engine_, body);
         if (!tokens) return send(response, tokens.error());
         std::string text;
-        for (const Token token : *tokens) text += engine_.piece(token);
+        for (const Token token : *tokens) text += engine_.state()->vocabulary.piece(token, true);
         send(response, Json{{"content", to_utf8(text)}});
     });
     http_.Get("/health", [this](const Request&, Response& response) {
@@ -319,18 +343,15 @@ void ApiServer::add_routes() {
 }
 
 void ApiServer::add_pages() {
-    const auto add = [this](const char* path, std::string_view content, const char* type) {
-        http_.Get(path, [content, type](const Request&, Response& response) {
+    for (const auto& file : page_files()) {
+        http_.Get(std::string(file.path), [&file](const Request&, Response& response) {
             response.set_header("Content-Security-Policy",
                                 "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'");
             response.set_header("X-Content-Type-Options", "nosniff");
             response.set_header("Cache-Control", "no-cache");
-            response.set_content(content.data(), content.size(), type);
+            response.set_content(file.content.data(), file.content.size(), file.type);
         });
-    };
-    add("/", kPageHtml, "text/html; charset=utf-8");
-    add("/page.css", kPageCss, "text/css; charset=utf-8");
-    add("/page.js", kPageJs, "text/javascript; charset=utf-8");
+    }
 }
 
 void ApiServer::complete(const Request& request, Response& response, std::string body, bool chat) {

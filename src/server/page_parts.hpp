@@ -4,9 +4,22 @@
 
 namespace cake::server {
 
-/// The files of the page at /, put into the program when it is built.
+/// Files that the build puts into the program (cmake/embed.cmake).
 extern const std::string_view kPageHtml;
 extern const std::string_view kPageCss;
+extern const std::string_view kIconSvg;
 extern const std::string_view kPageJs;
+extern const std::string_view kApiJs;
+extern const std::string_view kChatJs;
+extern const std::string_view kComposerJs;
+extern const std::string_view kDomJs;
+extern const std::string_view kFormatJs;
+extern const std::string_view kHoldingsJs;
+extern const std::string_view kKeyJs;
+extern const std::string_view kRequestJs;
+extern const std::string_view kSettingsJs;
+extern const std::string_view kStorageJs;
+extern const std::string_view kTextJs;
+extern const std::string_view kThreadJs;
 
 }  // namespace cake::server

@@ -111,9 +111,10 @@ void read_logit_bias(Body& body, const Engine& engine, std::vector<LogitBias>& b
 
 /// All bits of a seed count; the one that stands for a different seed each time is no seed of anybody's.
 uint32_t seed_of(int64_t seed) {
-    constexpr uint64_t kRandom = 0xFFFFFFFF;
+    constexpr uint32_t kRandom = 0xFFFFFFFF;
     const auto bits = static_cast<uint64_t>(seed);
-    return static_cast<uint32_t>((bits ^ (bits >> 32U)) % kRandom);
+    const auto folded = static_cast<uint32_t>(bits ^ (bits >> 32U));
+    return folded == kRandom ? 0 : folded;
 }
 
 void read_sampling(Body& body, const Engine& engine, SamplingOptions& sampling) {

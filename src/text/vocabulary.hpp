@@ -50,8 +50,9 @@ class Vocabulary {
     /// next answer begins. An error where there is no template that libllama knows.
     Result<std::string> chat_prompt(std::span<const ChatMessage> messages, bool answer, const std::string& name) const;
 
-    /// The bytes of a token; a character may be spread over several. Control tokens give nothing.
-    std::string piece(int32_t token) const;
+    /// The bytes of a token; a character may be spread over several. Control tokens give nothing, or where `special`
+    /// says so their names.
+    std::string piece(int32_t token, bool special = false) const;
 
   private:
     llama_model_ptr model_;

@@ -343,8 +343,7 @@ TEST(Scheduler, EndsAtTheContext) {
     auto scheduler = start(engine, options);
     const auto outcome = answer(*scheduler, greedy(*scheduler, sample_tokens(engine, 80), -1));
     EXPECT_EQ(outcome.reason, FinishReason::length);
-    // The last token that is drawn needs no place.
-    EXPECT_EQ(outcome.drawn.size(), 21U);
+    EXPECT_EQ(outcome.drawn.size(), 20U);
 }
 
 TEST(Scheduler, WhatIsCancelledEndsAndTheOthersGoOn) {

@@ -755,7 +755,7 @@ class Memory(Served):
         prompt, states, n_read = WORDS * 4, [], 0
         connection = self.server.connect()
         self.addCleanup(connection.close)
-        connection.request("POST", CHAT, json.dumps(fields(CHAT, prompt, stream=True, max_tokens=300, ignore_eos=True)))
+        connection.request("POST", CHAT, json.dumps(fields(CHAT, prompt, stream=True, max_tokens=1000, ignore_eos=True)))
         stream = events(connection.getresponse())
         name = next(stream)["id"]
         while states[-1:] != ["idle"]:

@@ -62,6 +62,16 @@ class Conversations(unittest.TestCase):
                     second.add(chat([*messages, {"role": "assistant", "content": first}, {"role": "user", "content": "And then?"}]))
                 self.assertEqual(len(second), 1, second)
 
+    def test_what_was_answered_can_be_sent_back_whatever_bytes_the_model_has_drawn(self):
+        with Server(model=MODELS / "q4_0.gguf") as server:
+            for byte in (0x00, 0x01, 0x7F, 0x80, 0xFF):
+                messages = [{"role": "user", "content": "a"}]
+                body = {"messages": messages, "temperature": 0, "max_tokens": 2, "logit_bias": {str(3 + byte): 100}}
+                message = server.ask("POST", "/v1/chat/completions", body)[2]["choices"][0]["message"]
+                messages += [{"role": message["role"], "content": message["content"]}, {"role": "user", "content": "b"}]
+                status, _, answer = server.ask("POST", "/v1/chat/completions", {"messages": messages, "max_tokens": 1})
+                self.assertEqual(status, 200, f"{message['content']!r}: {answer}")
+
 
 class Schemas(unittest.TestCase):
     def test_a_string_is_a_text_even_where_the_model_likes_loose_bytes(self):

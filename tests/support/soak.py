@@ -392,8 +392,10 @@ class Soak:
         return time.monotonic() >= self.end
 
     def is_ebb(self):
-        """The crowd comes and goes: with few, what has been answered stays in memory for a next turn."""
-        tide = min(60.0, self.options.seconds / 4)
+        """The crowd comes and goes, once a minute and equally often in each fifth of the time: with few, what has been
+        answered stays in memory for a next turn."""
+        fifth = self.options.seconds / 5
+        tide = fifth / math.ceil(fifth / 60)
         return (self.end - time.monotonic()) % tide < tide / 2
 
     def is_long(self):

@@ -226,7 +226,7 @@ TEST(JsonSchema, IntegersWithinSmallBoundsAreExact) {
     SCOPED_TRACE(std::format("seed {}", seed));
     std::mt19937 random(seed);
     std::uniform_int_distribution<int> draw(-140, 140);
-    for (int round = 0; round < 36; round++) {
+    for (int round = 0; round < 24; round++) {
         int least = draw(random);
         int most = draw(random);
         if (least > most) std::swap(least, most);
@@ -253,7 +253,7 @@ TEST(JsonSchema, IntegersWithinLargeBoundsAreExactAtTheEdges) {
         const auto scale = static_cast<int64_t>(std::pow(10, std::uniform_int_distribution<int>(0, 15)(random)));
         return std::uniform_int_distribution<int64_t>(-scale, scale)(random);
     };
-    for (int round = 0; round < 50; round++) {
+    for (int round = 0; round < 30; round++) {
         int64_t least = draw();
         int64_t most = draw();
         if (least > most) std::swap(least, most);
@@ -530,7 +530,7 @@ TEST(JsonSchema, RandomSchemasAllowWhatTheirKeywordsSay) {
     Drawing drawing(seed);
     int n_valid = 0;
     int n_invalid = 0;
-    for (int round = 0; round < 80; round++) {
+    for (int round = 0; round < 40; round++) {
         const Json root = drawing.object(3);
         const auto grammar = grammar_of_schema(root.dump());
         if (!grammar) {  // a drawn schema may have no values, or alternatives that begin alike
@@ -548,8 +548,8 @@ TEST(JsonSchema, RandomSchemasAllowWhatTheirKeywordsSay) {
             (valid ? n_valid : n_invalid)++;
         }
     }
-    EXPECT_GT(n_valid, 50);
-    EXPECT_GT(n_invalid, 50);
+    EXPECT_GT(n_valid, 25);
+    EXPECT_GT(n_invalid, 25);
 }
 
 TEST(JsonSchema, DamagedSchemasAreRefusedOrGiveAGrammar) {
