@@ -43,6 +43,11 @@ class KvPool {
     void give_store(uint64_t n_bytes) { stores_taken_ -= n_bytes; }
     bool take_flight(uint64_t n_bytes) { return take(flights_taken_, bytes_in_flight_, n_bytes); }
     void give_flight(uint64_t n_bytes) { flights_taken_ -= n_bytes; }
+    /// After an error that left in doubt what was taken: so much is, and nothing flies.
+    void recount(uint64_t bytes_of_stores) {
+        stores_taken_ = bytes_of_stores;
+        flights_taken_ = 0;
+    }
 
   private:
     static bool take(uint64_t& taken, uint64_t most, uint64_t n_bytes) {

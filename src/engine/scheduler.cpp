@@ -173,8 +173,7 @@ void Scheduler::run() {
             read(decode());
             retire();
         } catch (const std::bad_alloc&) {
-            // Of the scheduler's own lists, which are small: what is asked next may find memory again.
-            cancel_all();
+            recover();
         }
     }
     cancel_all();
@@ -183,6 +182,17 @@ void Scheduler::run() {
         stopped_ = true;
     }
     run_tasks();
+}
+
+/// Memory ran out in the scheduler's own lists, which are small: all that runs is ended, and counted anew.
+void Scheduler::recover() {
+    cancel_all();
+    retire();
+    uint64_t idle_bytes = 0;
+    for (const auto& resident : idle_) idle_bytes += resident.kv_bytes;
+    pool_.recount(idle_bytes);
+    const std::scoped_lock lock(mutex_);
+    n_running_ = 0;
 }
 
 void Scheduler::cancel_all() {
@@ -250,17 +260,11 @@ bool Scheduler::admit(Waiting& waiting) {
         if (!take_stores(bytes_of(waiting.residents))) return false;
         residents = std::move(waiting.residents);
     }
-    const uint64_t n_bytes = bytes_of(residents);
-    try {
-        running_.push_back(
-            {.answering = std::make_unique<Answering>(waiting.request, waiting.generation, std::move(residents),
-                                                      std::move(waiting.samplers), n_cached, pool_.segment()),
-             .since = Clock::now()});
-    } catch (...) {
-        pool_.give_store(n_bytes);
-        throw;
-    }
     n_running_ += n_choices;
+    running_.push_back(
+        {.answering = std::make_unique<Answering>(waiting.request, waiting.generation, std::move(residents),
+                                                  std::move(waiting.samplers), n_cached, pool_.segment()),
+         .since = Clock::now()});
     // One that has answered stays as long as there is a place for it.
     while (!idle_.empty() && idle_.size() + n_running_ > n_sequences()) drop_oldest();
     return true;

@@ -111,6 +111,7 @@ class Scheduler {
     bool wait_for_work();
     void run_tasks();
     void end_cancelled();
+    void recover();
     void cancel_all();
     static void end_unbegun(const Waiting& waiting);
     std::optional<Refusal> refusal(size_t n_choices) const;

@@ -33,6 +33,15 @@ std::pair<std::string, int> name_of(socket_t socket, int (*end)(int, sockaddr*, 
 }
 
 thread_local Connection* t_connection = nullptr;
+
+/// Makes a connection that of its thread, for as long as it lives.
+struct Current {
+    explicit Current(Connection& connection) { t_connection = &connection; }
+    Current(const Current&) = delete;
+    Current& operator=(const Current&) = delete;
+    ~Current() { t_connection = nullptr; }
+};
+
 thread_local bool t_understood = false;
 
 }  // namespace
@@ -159,22 +168,23 @@ bool HttpServer::process_and_close_socket(socket_t socket) {
         open_.insert(socket);
         ended = ended_;
     }
+    bool good = false;
     try {
         if (!ended) process(socket);
+        good = true;
     } catch (...) {
-        // Memory ran out while an answer was written: its client sees that the connection ends.
+        good = false;  // memory ran out while an answer was written: its client sees that the connection ends
     }
-    t_connection = nullptr;
     const std::scoped_lock lock(mutex_);
     open_.erase(socket);
     ::shutdown(socket, SHUT_RDWR);
     ::close(socket);
-    return true;
+    return good;
 }
 
 void HttpServer::process(socket_t socket) {
     Connection connection(socket, limits_);
-    t_connection = &connection;
+    const Current current(connection);
     std::string remote_ip;
     std::string local_ip;
     int remote_port = 0;

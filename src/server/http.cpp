@@ -136,7 +136,8 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
       scheduler_(std::move(scheduler)),
       http_(options.limits) {
     // A thread for each connection; those that wait for an answer hold theirs.
-    const auto n_requests = static_cast<size_t>(options.scheduler.pool.n_parallel + options.scheduler.n_queue);
+    const auto n_requests =
+        static_cast<size_t>(options.scheduler.pool.n_parallel) + static_cast<size_t>(options.scheduler.n_queue);
     http_.new_task_queue = [n_requests] {
         constexpr size_t kOthers = 64;  // health checks, the page, connections that idle
         return new ConnectionThreads(n_requests + kOthers);
@@ -268,7 +269,7 @@ void ApiServer::post(const char* path, BodyHandler handler) {
             if (fits) body.append(data, n);
             return fits;
         });
-        if (whole) return handler(request, response, std::move(body));
+        if (whole) return handler(request, response, body);
         constexpr int kTooLarge = 413;
         constexpr int kTimeout = 408;
         if (!fits) response.status = kTooLarge;
@@ -277,11 +278,11 @@ void ApiServer::post(const char* path, BodyHandler handler) {
 }
 
 void ApiServer::add_routes() {
-    post("/v1/chat/completions", [this](const Request& request, Response& response, std::string body) {
-        complete(request, response, std::move(body), true);
+    post("/v1/chat/completions", [this](const Request& request, Response& response, const std::string& body) {
+        complete(request, response, body, true);
     });
-    post("/v1/completions", [this](const Request& request, Response& response, std::string body) {
-        complete(request, response, std::move(body), false);
+    post("/v1/completions", [this](const Request& request, Response& response, const std::string& body) {
+        complete(request, response, body, false);
     });
     const auto models = [this] {
         const auto& info = engine_.info();
@@ -354,10 +355,10 @@ void ApiServer::add_pages() {
     }
 }
 
-void ApiServer::complete(const Request& request, Response& response, std::string body, bool chat) {
+void ApiServer::complete(const Request& request, Response& response, const std::string& body, bool chat) {
     const auto received = std::chrono::steady_clock::now();
     if (const auto busy = scheduler_->refusal()) return send(response, error_of(*busy, chat));
-    auto read = prepare(std::move(body), chat);
+    auto read = prepare(body, chat);
     if (!read) return send(response, read.error());
     read->generation.client = request.remote_addr;
     auto generation = scheduler_->submit(read->generation);
@@ -377,7 +378,7 @@ void ApiServer::complete(const Request& request, Response& response, std::string
 }
 
 /// Bodies are read a few at a time, since each takes many times its size.
-ApiResult<CompletionRequest> ApiServer::prepare(std::string body, bool chat) {
+ApiResult<CompletionRequest> ApiServer::prepare(const std::string& body, bool chat) {
     preparing_.acquire();
     const std::shared_ptr<void> end(nullptr, [this](void*) { preparing_.release(); });
     auto read = chat ? read_chat_request(context(), body) : read_text_request(context(), body);

@@ -49,10 +49,10 @@ class ApiServer {
     void add_pages();
     bool let_in(const httplib::Request& request, httplib::Response& response);
     ApiResult<void> check(const httplib::Request& request) const;
-    using BodyHandler = std::function<void(const httplib::Request&, httplib::Response&, std::string body)>;
+    using BodyHandler = std::function<void(const httplib::Request&, httplib::Response&, const std::string& body)>;
     void post(const char* path, BodyHandler handler);
-    void complete(const httplib::Request& request, httplib::Response& response, std::string body, bool chat);
-    ApiResult<CompletionRequest> prepare(std::string body, bool chat);
+    void complete(const httplib::Request& request, httplib::Response& response, const std::string& body, bool chat);
+    ApiResult<CompletionRequest> prepare(const std::string& body, bool chat);
     static void send_stream(httplib::Response& response, const std::shared_ptr<Answer>& answer);
     RequestContext context() const;
 

@@ -9,23 +9,23 @@ std::span<const PageFile> page_files() {
     constexpr const char* kCss = "text/css; charset=utf-8";
     constexpr const char* kScript = "text/javascript; charset=utf-8";
     constexpr const char* kSvg = "image/svg+xml";
-    static const PageFile kFiles[] = {{"/", kPageHtml, kHtml},
-                                      {"/page/page.css", kPageCss, kCss},
-                                      {"/page/icon.svg", kIconSvg, kSvg},
-                                      {"/page/page.js", kPageJs, kScript},
-                                      {"/page/api.js", kApiJs, kScript},
-                                      {"/page/chat.js", kChatJs, kScript},
-                                      {"/page/composer.js", kComposerJs, kScript},
-                                      {"/page/dom.js", kDomJs, kScript},
-                                      {"/page/format.js", kFormatJs, kScript},
-                                      {"/page/holdings.js", kHoldingsJs, kScript},
-                                      {"/page/key.js", kKeyJs, kScript},
-                                      {"/page/request.js", kRequestJs, kScript},
-                                      {"/page/settings.js", kSettingsJs, kScript},
-                                      {"/page/storage.js", kStorageJs, kScript},
-                                      {"/page/text.js", kTextJs, kScript},
-                                      {"/page/thread.js", kThreadJs, kScript}};
-    return kFiles;
+    static const PageFile files[] = {{"/", kPageHtml, kHtml},
+                                     {"/page/page.css", kPageCss, kCss},
+                                     {"/page/icon.svg", kIconSvg, kSvg},
+                                     {"/page/page.js", kPageJs, kScript},
+                                     {"/page/api.js", kApiJs, kScript},
+                                     {"/page/chat.js", kChatJs, kScript},
+                                     {"/page/composer.js", kComposerJs, kScript},
+                                     {"/page/dom.js", kDomJs, kScript},
+                                     {"/page/format.js", kFormatJs, kScript},
+                                     {"/page/holdings.js", kHoldingsJs, kScript},
+                                     {"/page/key.js", kKeyJs, kScript},
+                                     {"/page/request.js", kRequestJs, kScript},
+                                     {"/page/settings.js", kSettingsJs, kScript},
+                                     {"/page/storage.js", kStorageJs, kScript},
+                                     {"/page/text.js", kTextJs, kScript},
+                                     {"/page/thread.js", kThreadJs, kScript}};
+    return files;
 }
 
 }  // namespace cake::server

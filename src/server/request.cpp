@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <format>
 
 #include "cake/token_stream.hpp"
@@ -104,7 +105,7 @@ void read_logit_bias(Body& body, const Engine& engine, std::vector<LogitBias>& b
                           token < engine.info().n_vocab && entry.value().is_number();
         if (!good) return wrong();
         const auto bias = entry.value().get<double>();
-        if (!(bias >= -kMostBias && bias <= kMostBias)) return wrong();
+        if (!(std::abs(bias) <= kMostBias)) return wrong();
         biases.push_back({.token = token, .bias = static_cast<float>(bias)});
     }
 }
@@ -300,13 +301,13 @@ ApiResult<CompletionRequest> read_text_request(const RequestContext& context, st
 ApiResult<TokenizeRequest> read_tokenize_request(const Engine& engine, std::string_view text) {
     auto body = Body::parse(text);
     if (!body) return std::unexpected(body.error());
-    const auto content = body->text("content", kMostText);
-    if (!content) body->wrong("content", "content must be a text");
+    if (body->find("content") == nullptr) body->wrong("content", "content must be a text");
+    const auto content = body->text("content", kMostText).value_or("");
     const bool add_special = body->flag("add_special").value_or(false);
     const bool with_pieces = body->flag("with_pieces").value_or(false);
     body->ignore({"model"});
     if (auto read = body->finish(); !read) return std::unexpected(read.error());
-    auto tokens = add_special ? engine.tokenize(*content) : TokenStream::whole(engine, *content, true);
+    auto tokens = add_special ? engine.tokenize(content) : TokenStream::whole(engine, content, true);
     if (!tokens) return invalid(tokens.error().message, "content");
     return TokenizeRequest{.tokens = std::move(*tokens), .with_pieces = with_pieces};
 }
@@ -320,7 +321,7 @@ ApiResult<std::vector<Token>> read_detokenize_request(const Engine& engine, std:
         body->wrong("tokens", std::format("tokens must be an array of tokens below {}", engine.info().n_vocab));
     body->ignore({"model"});
     if (auto read = body->finish(); !read) return std::unexpected(read.error());
-    return std::move(*tokens);
+    return tokens.value_or(std::vector<Token>());
 }
 
 }  // namespace cake::server

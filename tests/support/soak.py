@@ -325,10 +325,10 @@ class Client(threading.Thread):
         not_utf8 = b'{"prompt": "' + text + b' \xff\xfe\xc0\x80"}'
         kind, data, statuses = self.random.choice((
             ("broken JSON", self.post(broken), (400,)), ("wrong fields", self.post(wrong), (400,)),
-            ("invalid UTF-8", self.post(not_utf8), (400,)), ("too large", self.post(b"{", 1 << 40), (400, 413)),
+            ("invalid UTF-8", self.post(not_utf8), (400,)), ("too large", self.post(b"{", 1 << 40), (413,)),
             ("half a request", self.post(broken, len(broken) + 10), (400, 408)),
             ("random bytes", self.random.randbytes(self.random.randint(1, 4096)) + b"\r\n\r\n", (400, 404, 408, 413, 414, 431))))
-        silent = kind in ("half a request", "too large")
+        silent = kind == "half a request"
         begin = time.monotonic()
         try:
             with self.soak.server.socket(SILENCE_SECONDS) as connection:
@@ -511,8 +511,10 @@ class Soak:
         asker = Asker(self.server.port)
         for question, answer in chance.sample(self.singles, min(len(self.singles), self.options.n_compared)):
             self.compare_one(asker, question, answer, False)
-        conversations = chance.sample(self.conversations, min(len(self.conversations), self.options.n_compared // 5))
-        for turns in conversations:
+        # Those first that went on from what was in memory.
+        chance.shuffle(self.conversations)
+        self.conversations.sort(key=lambda turns: all(answer.n_cached == 0 for _, answer in turns))
+        for turns in self.conversations[:self.options.n_compared // 5]:
             for question, answer in turns:
                 # A turn whose predecessor had to leave memory was read as a whole.
                 if not self.compare_one(asker, question, answer, answer.n_cached > 0):
