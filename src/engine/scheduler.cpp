@@ -261,10 +261,11 @@ bool Scheduler::admit(Waiting& waiting) {
         residents = std::move(waiting.residents);
     }
     n_running_ += n_choices;
-    running_.push_back(
-        {.answering = std::make_unique<Answering>(waiting.request, waiting.generation, std::move(residents),
-                                                  std::move(waiting.samplers), n_cached, pool_.segment()),
-         .since = Clock::now()});
+    auto answering = std::make_unique<Answering>(waiting.request, waiting.generation, std::move(residents),
+                                                 std::move(waiting.samplers), n_cached, pool_.segment());
+    auto& running = running_.emplace_back();
+    running.answering = std::move(answering);
+    running.since = Clock::now();
     // One that has answered stays as long as there is a place for it.
     while (!idle_.empty() && idle_.size() + n_running_ > n_sequences()) drop_oldest();
     return true;

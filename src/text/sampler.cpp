@@ -47,15 +47,16 @@ Result<int32_t> Sampler::sample(std::span<const float> logits) {
     auto candidates = candidates_of(logits);
     int32_t token = draw(candidates);
     // Asking a grammar about every token of the vocabulary is slow, so it is asked about the one that was drawn.
-    if (grammar_ && !grammar_->allows(token)) {
+    auto* const grammar = grammar_ ? &*grammar_ : nullptr;
+    if (grammar != nullptr && !grammar->allows(token)) {
         candidates = candidates_of(logits);
-        grammar_->restrict(candidates);
+        grammar->restrict(candidates);
         token = draw(candidates);
-        if (!grammar_->allows(token)) return fail("the grammar allows no token here: nothing can follow");
+        if (!grammar->allows(token)) return fail("the grammar allows no token here: nothing can follow");
     }
     llama_sampler_accept(chain_.get(), token);
-    if (grammar_) {
-        if (auto accepted = grammar_->accept(token); !accepted) return std::unexpected(accepted.error());
+    if (grammar != nullptr) {
+        if (auto accepted = grammar->accept(token); !accepted) return std::unexpected(accepted.error());
     }
     return token;
 }

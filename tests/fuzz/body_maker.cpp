@@ -20,30 +20,30 @@ constexpr const char* kOdd[] = {"nonsense", "messages",          "prompt", "cont
 }  // namespace
 
 std::string BodyMaker::text() {
-    static const std::initializer_list<std::string> kPieces{"the rain",
-                                                            " ",
-                                                            "\n",
-                                                            "日本語",
-                                                            "🍰",
-                                                            "\xC3\xA9",
-                                                            "<|im_start|>",
-                                                            "<s>",
-                                                            "</s>",
-                                                            "\"",
-                                                            "\\",
-                                                            std::string(1, '\0'),
-                                                            "{",
-                                                            "[",
-                                                            "a",
-                                                            "in spain",
-                                                            "0",
-                                                            "\t",
-                                                            "\x7F",
-                                                            "e\xCC\x81",
-                                                            "﷽"};
+    static const std::initializer_list<std::string> pieces{"the rain",
+                                                           " ",
+                                                           "\n",
+                                                           "日本語",
+                                                           "🍰",
+                                                           "\xC3\xA9",
+                                                           "<|im_start|>",
+                                                           "<s>",
+                                                           "</s>",
+                                                           "\"",
+                                                           "\\",
+                                                           std::string(1, '\0'),
+                                                           "{",
+                                                           "[",
+                                                           "a",
+                                                           "in spain",
+                                                           "0",
+                                                           "\t",
+                                                           "\x7F",
+                                                           "e\xCC\x81",
+                                                           "﷽"};
     std::string result;
     for (size_t i = below(once_in(20) ? 400 : 12); i > 0; i--) {
-        result += one_of(kPieces);
+        result += one_of(pieces);
     }
     return result;
 }

@@ -52,9 +52,8 @@ struct Fuzz {
         if (g.n_logprobs < -1 || g.n_logprobs > 20) return "too many probabilities";
         if (g.max_tokens < -1) return "a negative limit";
         const auto& s = g.sampling;
-        if (!(s.temperature >= 0 && s.temperature <= 100 && s.top_p >= 0 && s.top_p <= 1 && s.min_p >= 0 &&
-              s.min_p <= 1))
-            return "sampling out of range";
+        const auto within = [](float x, float most) { return x >= 0 && x <= most; };
+        if (!within(s.temperature, 100) || !within(s.top_p, 1) || !within(s.min_p, 1)) return "sampling out of range";
         for (const auto& stop : g.stop)
             if (stop.empty() || stop.size() > 256) return "a stop string out of range";
         if (auto valid = validate(g.sequence); !valid) return "a policy that is none";
