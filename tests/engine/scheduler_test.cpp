@@ -433,7 +433,7 @@ TEST(Scheduler, KeepsToAGrammar) {
     request.grammar = "root ::= (";
     const auto refused = scheduler->submit(request);
     ASSERT_FALSE(refused);
-    EXPECT_EQ(refused.error().reason, Refusal::Reason::invalid);
+    EXPECT_EQ(refused.error().reason, Refusal::Reason::grammar);
 }
 
 TEST(Scheduler, StatedMemoryIsABoundOnAllOfIt) {

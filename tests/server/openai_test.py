@@ -32,8 +32,9 @@ def install():
             shutil.copy(SOURCE / name, FOLDER)
         log = FOLDER / "npm.log"
         with log.open("w") as output:
-            npm = subprocess.run(["corepack", "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"],
-                                 cwd=FOLDER, env={**os.environ, **COREPACK}, stdout=output, stderr=output, timeout=600, check=False)
+            command = ["corepack", "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"]
+            npm = subprocess.run(command, cwd=FOLDER, env={**os.environ, **COREPACK}, stdout=output, stderr=output,
+                                 timeout=600, check=False)
         if npm.returncode != 0:
             raise RuntimeError(f"the OpenAI client could not be installed into {FOLDER}: npm's registry has to be reachable "
                                f"the first time (what npm says is in {log})")

@@ -59,7 +59,8 @@ class Conversations(unittest.TestCase):
                 for _ in range(10):
                     first = chat(messages, stop=stop, cache_prompt=False)
                     self.assertEqual(first, whole[:whole.index(stop)])
-                    second.add(chat([*messages, {"role": "assistant", "content": first}, {"role": "user", "content": "And then?"}]))
+                    turns = [*messages, {"role": "assistant", "content": first}, {"role": "user", "content": "And then?"}]
+                    second.add(chat(turns))
                 self.assertEqual(len(second), 1, second)
 
     def test_what_was_answered_can_be_sent_back_whatever_bytes_the_model_has_drawn(self):

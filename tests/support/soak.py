@@ -257,7 +257,8 @@ class Client(threading.Thread):
                 body["kv_budget"] = self.random.choice((budget // 4, budget // 2, budget, 2 * budget))
         elif kind == "json_schema":
             schema, fits = self.random.choice(SCHEMAS)
-            body |= {"max_tokens": 200, "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
+            body["max_tokens"] = 200
+            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
         if draw() < 0.15 and kind != "json_schema":
             body["stop"] = STOP
         text = self.text(self.n_tokens(most))
@@ -281,7 +282,9 @@ class Client(threading.Thread):
             question, answer = self.turns[-1]
             messages = [*question.body["messages"], {"role": "assistant", "content": answer.texts[0]}]
         messages.append({"role": "user", "content": self.text(self.n_tokens(most // 8 if self.turns else most // 2))})
-        budget = self.turns[0][0].body["kv_budget"] if self.turns else self.random.choice((1, 1, 4)) * self.soak.options.kv_budget // 4
+        budget = self.random.choice((1, 1, 4)) * self.soak.options.kv_budget // 4
+        if self.turns:
+            budget = self.turns[0][0].body["kv_budget"]
         body = {"temperature": 0, "max_tokens": self.random.randint(1, 64), "kv_budget": budget}
         if self.random.random() < 0.15:
             body["stop"] = STOP
@@ -349,8 +352,8 @@ class Client(threading.Thread):
 
     @staticmethod
     def post(body, length=None):
-        head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length or len(body)}\r\n\r\n"
-        return head.encode() + body
+        headers = f"Host: localhost\r\nConnection: close\r\nContent-Length: {length or len(body)}"
+        return f"POST /v1/completions HTTP/1.1\r\n{headers}\r\n\r\n".encode() + body
 
 
 @dataclasses.dataclass
@@ -381,7 +384,8 @@ class Soak:
         self.lock = threading.Lock()
         self.end = 0.0
         self.words = TEXT.read_text(encoding="utf-8").split()
-        self.tokens_of_word = len(server.ask("POST", "/tokenize", {"content": " ".join(self.words)})[2]["tokens"]) / len(self.words)
+        tokens = server.ask("POST", "/tokenize", {"content": " ".join(self.words)})[2]["tokens"]
+        self.tokens_of_word = len(tokens) / len(self.words)
         self.bound = server.metric("cake_kv_bytes_bound")
         self.compared = collections.Counter()
         self.n_busy = 0
@@ -559,7 +563,8 @@ class Soak:
     def figures_of_memory(self, peak):
         yield "K/V memory at the peak, and the bound", f"{peak / MIB:.2f} of {self.bound / MIB:.2f} MiB"
         begin = self.end - self.options.seconds
-        fifths = [[sample for sample in self.samples if i <= 5 * (sample.seconds - begin) / self.options.seconds < i + 1] for i in range(5)]
+        fifth = self.options.seconds / 5
+        fifths = [[sample for sample in self.samples if i <= (sample.seconds - begin) / fifth < i + 1] for i in range(5)]
         if not all(fifths):
             return self.fail("there are too few samples of the memory")
         medians = [statistics.median(sample.resident for sample in fifth) for fifth in fifths]
@@ -572,9 +577,9 @@ class Soak:
         yield "slope after the first fifth", f"{slope * 3600 / MIB:+.1f} MiB an hour"
 
     def figures_of_threads(self, fresh, left):
-        most = {name: max((getattr(sample, name) for sample in self.samples), default=0) for name in ("n_threads", "n_descriptors")}
-        yield "threads before, at most, and after", f"{fresh.n_threads}, {most['n_threads']}, {left.n_threads}"
-        yield "descriptors before, at most, and after", f"{fresh.n_descriptors}, {most['n_descriptors']}, {left.n_descriptors}"
+        for what, n in (("threads", "n_threads"), ("descriptors", "n_descriptors")):
+            most = max((getattr(sample, n) for sample in self.samples), default=0)
+            yield f"{what} before, at most, and after", f"{getattr(fresh, n)}, {most}, {getattr(left, n)}"
 
 
 def quantiles(values, factor, unit):

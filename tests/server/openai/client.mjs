@@ -21,9 +21,8 @@ const connect = (options = {}) =>
 const client = connect();
 
 /** At temperature 0 and of 24 tokens, where nothing else is said. */
-const chat = (fields = {}, options = {}) =>
-  client.chat.completions.create(
-    { model: MODEL, messages: HELLO, temperature: 0, max_completion_tokens: 24, ...fields }, options);
+const SHORT = { model: MODEL, messages: HELLO, temperature: 0, max_completion_tokens: 24 };
+const chat = (fields = {}, options = {}) => client.chat.completions.create({ ...SHORT, ...fields }, options);
 const complete = (fields = {}, options = {}) =>
   client.completions.create({ model: MODEL, prompt: 'The sea', temperature: 0, max_tokens: 24, ...fields }, options);
 
@@ -246,9 +245,7 @@ const PARTS = {
       });
 
       it('is put together by stream() and finalChatCompletion()', async () => {
-        const stream = client.chat.completions.stream({
-          model: MODEL, messages: HELLO, temperature: 0, max_completion_tokens: 24, stream_options: { include_usage: true },
-        });
+        const stream = client.chat.completions.stream({ ...SHORT, stream_options: { include_usage: true } });
         const deltas = [];
         let snapshot;
         stream.on('content', (delta, text) => { deltas.push(delta); snapshot = text; });
@@ -268,8 +265,7 @@ const PARTS = {
         const plain = await chat({ stream: true });
         const lines = (await new Response(plain.toReadableStream()).text()).trim().split('\n');
         assert.equal(said(lines.map((line) => JSON.parse(line))), expected);
-        const helper = client.chat.completions.stream(
-          { model: MODEL, messages: HELLO, temperature: 0, max_completion_tokens: 24 });
+        const helper = client.chat.completions.stream(SHORT);
         const copy = ChatCompletionStream.fromReadableStream(helper.toReadableStream());
         assert.equal(textOf(await copy.finalChatCompletion()), expected);
       });
@@ -366,7 +362,7 @@ const PARTS = {
       });
 
       it('are the same in a stream, and put together by stream()', async () => {
-        const fields = { model: MODEL, messages: HELLO, temperature: 0, max_completion_tokens: 24, logprobs: true, top_logprobs: 3 };
+        const fields = { ...SHORT, logprobs: true, top_logprobs: 3 };
         const { content } = (await chat(fields)).choices[0].logprobs;
         const chunks = await all(await chat({ ...fields, stream: true }));
         assert.deepEqual(chunks.flatMap((chunk) => chunk.choices[0].logprobs?.content ?? []), content);
@@ -403,7 +399,7 @@ const PARTS = {
 
       it('is parsed by parse() and by stream()', async () => {
         const schema = SCHEMAS['nested objects and arrays'];
-        const fields = { model: MODEL, messages: HELLO, temperature: 0, max_completion_tokens: 2000, response_format: format(schema) };
+        const fields = { ...SHORT, max_completion_tokens: 2000, response_format: format(schema) };
         const { message } = (await client.chat.completions.parse(fields)).choices[0];
         assert.deepEqual(wrongs(schema, message.parsed), []);
         assert.deepEqual(message.parsed, JSON.parse(message.content));
@@ -412,7 +408,7 @@ const PARTS = {
       });
 
       it('that ends at max_completion_tokens is told from one that is whole', async () => {
-        const fields = { model: MODEL, messages: HELLO, temperature: 0, max_completion_tokens: 4, response_format: format(SCHEMAS['a date']) };
+        const fields = { ...SHORT, max_completion_tokens: 4, response_format: format(SCHEMAS['a date']) };
         const answer = await chat(fields);
         assert.equal(answer.choices[0].finish_reason, 'length');
         await failure(LengthFinishReasonError, client.chat.completions.stream(fields).finalChatCompletion());
@@ -514,7 +510,8 @@ const PARTS = {
         await failure(OpenAI.BadRequestError, chat({ messages: [{ role: 'user', content: 'half a \ud83d' }] }));
         const error = await failure(OpenAI.BadRequestError, chat({ messages: [{ role: 'user', content: 'nul \u0000' }] }));
         assert.equal(error.param, 'messages');
-        assert.ok(textOf(await chat({ messages: [{ role: 'user', content: 'bell \u0007, \u2028, \ufeff, \u{10ffff}' }] })).length > 0);
+        const odd = [{ role: 'user', content: 'bell \u0007, \u2028, \ufeff, \u{10ffff}' }];
+        assert.ok(textOf(await chat({ messages: odd })).length > 0);
       });
     });
 
