@@ -179,7 +179,8 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
     });
     http_.set_logger([this](const Request& request, const Response& response) {
         const auto& route = request.matched_route;
-        metrics_.add_request(route.empty() ? "other" : route, response.status);
+        const std::string name = route.empty() ? "other" : route.contains('(') ? "/v1/models/:model" : route;
+        metrics_.add_request(name, response.status);
         if (response.get_header_value("Connection") == "close") HttpServer::close_after();
     });
     add_routes();

@@ -65,6 +65,7 @@ std::vector<ChatMessage> read_messages(Body& body) {
             wrong(".content must be a string, or an array of text parts");
             return messages;
         }
+        std::ranges::replace(read.content, '\0', '?');  // where a template's text would end
         messages.push_back(std::move(read));
     }
     return messages;
