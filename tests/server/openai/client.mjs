@@ -508,9 +508,7 @@ const PARTS = {
 
       it('that is none is refused', async () => {
         await failure(OpenAI.BadRequestError, chat({ messages: [{ role: 'user', content: 'half a \ud83d' }] }));
-        const error = await failure(OpenAI.BadRequestError, chat({ messages: [{ role: 'user', content: 'nul \u0000' }] }));
-        assert.equal(error.param, 'messages');
-        const odd = [{ role: 'user', content: 'bell \u0007, \u2028, \ufeff, \u{10ffff}' }];
+        const odd = [{ role: 'user', content: 'nul \u0000, bell \u0007, \u2028, \ufeff, \u{10ffff}' }];
         assert.ok(textOf(await chat({ messages: odd })).length > 0);
       });
     });
