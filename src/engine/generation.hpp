@@ -13,6 +13,7 @@
 
 #include "cake/sampling.hpp"
 #include "cake/sequence.hpp"
+#include "text/grammar.hpp"
 
 namespace cake {
 
@@ -22,8 +23,8 @@ struct GenerationRequest {
     std::string client;  // requests of one client take turns with those of others
     std::vector<Token> prompt;
     SequenceOptions sequence;
-    SamplingOptions sampling;       // the seed is that of the first choice; the next has the next
-    std::string grammar;            // GBNF, empty: none
+    SamplingOptions sampling;  // the seed is that of the first choice; the next has the next
+    std::optional<CheckedGrammar> grammar;
     std::vector<std::string> stop;  // an answer ends with the token that completes one of these
     int32_t n_choices = 1;
     int64_t max_tokens = -1;  // -1: until the model ends, or the context

@@ -14,7 +14,6 @@ namespace cake::server {
 namespace {
 
 constexpr size_t kMostText = size_t{64} << 20U;
-constexpr size_t kMostGrammar = size_t{64} << 10U;
 
 /// A conversation's messages as the model's template takes them.
 std::vector<ChatMessage> read_messages(Body& body) {
@@ -135,16 +134,26 @@ void read_sampling(Body& body, const Engine& engine, SamplingOptions& sampling) 
     read_logit_bias(body, engine, sampling.logit_bias);
 }
 
+/// The one in `grammar`.
+std::optional<CheckedGrammar> read_own_grammar(Body& body) {
+    auto gbnf = body.text("grammar", GrammarLimits().n_bytes);
+    if (!gbnf || gbnf->empty()) return std::nullopt;
+    auto checked = check_grammar(std::move(*gbnf));
+    if (checked) return std::move(*checked);
+    body.wrong("grammar", checked.error().message);
+    return std::nullopt;
+}
+
 /// `response_format` and `grammar`, as a grammar.
-std::string read_grammar(Body& body) {
-    auto grammar = body.text("grammar", kMostGrammar).value_or("");
+std::optional<CheckedGrammar> read_grammar(Body& body) {
+    auto grammar = read_own_grammar(body);
     const Json* format = body.find("response_format");
     if (format == nullptr) return grammar;
     const auto type = format->is_object() ? format->value("type", Json()) : Json();
     if (type == "text") return grammar;
-    if (!grammar.empty()) {
+    if (grammar) {
         body.wrong("grammar", "grammar and response_format exclude each other: leave one of them out");
-        return {};
+        return std::nullopt;
     }
     if (type == "json_object") return grammar_of_any_json_object();
     if (type != "json_schema" || !format->contains("json_schema") || !(*format)["json_schema"].is_object() ||
@@ -152,12 +161,12 @@ std::string read_grammar(Body& body) {
         body.wrong("response_format",
                    "response_format must be {\"type\": \"text\"}, {\"type\": \"json_object\"}, or "
                    "{\"type\": \"json_schema\", \"json_schema\": {\"schema\": …}}");
-        return {};
+        return std::nullopt;
     }
     auto made = grammar_of_schema((*format)["json_schema"]["schema"].dump());
     if (!made) {
         body.wrong("response_format", "response_format.json_schema.schema: " + made.error().message);
-        return {};
+        return std::nullopt;
     }
     return std::move(*made);
 }

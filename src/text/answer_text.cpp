@@ -19,19 +19,6 @@ size_t begun(std::string_view text, const std::vector<std::string>& words) {
     return most;
 }
 
-/// How many bytes at the end of `text` begin a character that is longer.
-size_t begun_character(std::string_view text) {
-    constexpr size_t kLongest = 4;
-    for (size_t n = 1; n < kLongest && n <= text.size(); n++) {
-        const auto byte = static_cast<unsigned char>(text[text.size() - n]);
-        if (byte < 0x80) return 0;
-        if (byte < 0xC0) continue;
-        const size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : 2;
-        return n < length ? n : 0;
-    }
-    return 0;
-}
-
 }  // namespace
 
 std::string to_utf8(std::string_view bytes) {
@@ -54,7 +41,7 @@ std::string AnswerText::add(std::string_view bytes) {
         bytes_.resize(first);
         return finish();
     }
-    const size_t n = bytes_.size() - std::max(begun(bytes_, stop_), begun_character(bytes_));
+    const size_t n = bytes_.size() - std::max(begun(bytes_, stop_), bytes_begun(bytes_));
     auto text = to_utf8(std::string_view(bytes_).substr(0, n));
     bytes_.erase(0, n);
     return text;

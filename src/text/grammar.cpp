@@ -7,10 +7,12 @@
 #include <format>
 #include <limits>
 #include <span>
+#include <string_view>
 
 #include "text/gbnf.hpp"
 #include "text/gbnf_check.hpp"
 #include "text/utf8.hpp"
+#include "text/vocabulary.hpp"
 
 namespace cake {
 
@@ -29,25 +31,32 @@ bool has_text(const llama_vocab* vocab, llama_token token) {
 
 }  // namespace
 
-Result<void> check_grammar(std::string_view gbnf, const GrammarLimits& limits) {
+Result<CheckedGrammar> check_grammar(std::string gbnf, const GrammarLimits& limits) {
     if (gbnf.size() > limits.n_bytes)
         return fail(std::format("a grammar of more than {} bytes is not accepted", limits.n_bytes));
     if (gbnf.contains('\0') || !is_utf8(gbnf)) return fail("the grammar is not a text in UTF-8");
     const auto bnf = parse_gbnf(gbnf, limits.n_rules);
     if (!bnf) return std::unexpected(bnf.error());
-    return check_rules(*bnf);
+    if (auto checked = check_rules(*bnf); !checked) return std::unexpected(checked.error());
+    return CheckedGrammar(std::move(gbnf));
 }
 
-Result<Grammar> Grammar::create(const llama_vocab* vocab, const std::string& gbnf, const GrammarLimits& limits) {
-    if (auto checked = check_grammar(gbnf, limits); !checked) return std::unexpected(checked.error());
+Result<Grammar> Grammar::create(const llama_vocab* vocab, const CheckedGrammar& grammar) {
     llama_sampler_ptr sampler;
     try {
-        sampler.reset(llama_sampler_init_grammar(vocab, gbnf.c_str(), "root"));
+        sampler.reset(llama_sampler_init_grammar(vocab, grammar.gbnf().c_str(), "root"));
     } catch (const std::exception& error) {
         return fail(std::format("the grammar cannot be read: {}", error.what()));
     }
     if (!sampler) return fail("the grammar cannot be read: libllama does not take it");
     return Grammar(vocab, std::move(sampler));
+}
+
+/// libllama takes any byte from F0 for the beginning of a character, and surrogates for characters.
+bool Grammar::keeps_utf8(int32_t token) const {
+    if (llama_vocab_is_eog(vocab_, token)) return character_.empty();
+    const auto text = character_ + token_piece(vocab_, token);
+    return is_utf8(std::string_view(text).substr(0, text.size() - bytes_begun(text)));
 }
 
 bool Grammar::allows(int32_t token) const {
@@ -69,8 +78,10 @@ void Grammar::restrict(llama_token_data_array& candidates) const {
         }
     }
     for (auto& candidate : all) {
+        if (candidate.logit == kImpossible) continue;
         const bool ends = llama_vocab_is_eog(vocab_, candidate.id);
-        if (is_stuck_ || (!ends && !has_text(vocab_, candidate.id))) candidate.logit = kImpossible;
+        if (is_stuck_ || (!ends && !has_text(vocab_, candidate.id)) || !keeps_utf8(candidate.id))
+            candidate.logit = kImpossible;
     }
     if (std::chrono::steady_clock::now() - begin > kLongestCall) is_stuck_ = true;
 }
@@ -85,6 +96,8 @@ Result<void> Grammar::accept(int32_t token) {
                    : fail(std::format("the grammar does not allow the token {} here", token));
     }
     const auto begin = std::chrono::steady_clock::now();
+    character_ += token_piece(vocab_, token);
+    character_.erase(0, character_.size() - bytes_begun(character_));
     try {
         llama_sampler_accept(sampler_.get(), token);
     } catch (const std::exception& error) {

@@ -626,23 +626,23 @@ class Translation {
 
 }  // namespace
 
-Result<std::string> grammar_of_schema(std::string_view json) {
+Result<CheckedGrammar> grammar_of_schema(std::string_view json) {
     if (json.size() > kMostBytes)
         return fail(std::format("a JSON schema of more than {} bytes is not accepted", kMostBytes));
     SchemaScan scan;
     if (!Json::sax_parse(json, &scan)) return fail(scan.error());
     const auto schema = Json::parse(json, nullptr, false);
     auto grammar = Translation(schema).grammar();
-    if (!grammar) return grammar;
-    if (auto checked = check_grammar(*grammar, kOwnGrammar); !checked)
-        return fail(std::format("the JSON schema cannot be made a grammar: {}", checked.error().message));
-    return grammar;
+    if (!grammar) return std::unexpected(grammar.error());
+    auto checked = check_grammar(std::move(*grammar), kOwnGrammar);
+    if (!checked) return fail(std::format("the JSON schema cannot be made a grammar: {}", checked.error().message));
+    return checked;
 }
 
-std::string grammar_of_any_json_object() {
+CheckedGrammar grammar_of_any_json_object() {
     JsonRules rules;
     rules.define("root", "object");
-    return rules.text();
+    return check_grammar(rules.text(), kOwnGrammar).value();
 }
 
 }  // namespace cake

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <string>
 #include <string_view>
 
 #include "cake/error.hpp"
+#include "text/grammar.hpp"
 
 namespace cake {
 
@@ -15,8 +15,8 @@ namespace cake {
 ///
 /// What it would have to leave unchecked, such as `pattern`, is an error that says where it stands. So is a schema of
 /// more than 64 KiB, 32 levels, 1,000 properties or 1,000 values of enum; and lengths and numbers of items above 256.
-Result<std::string> grammar_of_schema(std::string_view json);
+Result<CheckedGrammar> grammar_of_schema(std::string_view json);
 
-std::string grammar_of_any_json_object();
+CheckedGrammar grammar_of_any_json_object();
 
 }  // namespace cake

@@ -34,10 +34,10 @@ Sampler::Sampler(const SamplingOptions& options, int32_t n_vocab)
 }
 
 Result<Sampler> Sampler::create(const SamplingOptions& options, const Vocabulary& vocabulary,
-                                const std::string& grammar) {
+                                const std::optional<CheckedGrammar>& grammar) {
     Sampler result(options, vocabulary.n_tokens());
-    if (grammar.empty()) return result;
-    auto read = Grammar::create(vocabulary.get(), grammar, kOwnGrammar);
+    if (!grammar) return result;
+    auto read = Grammar::create(vocabulary.get(), *grammar);
     if (!read) return std::unexpected(read.error());
     result.grammar_ = std::move(*read);
     return result;

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "cake/error.hpp"
@@ -19,9 +18,9 @@ namespace cake {
 class Sampler {
   public:
     Sampler(const SamplingOptions& options, int32_t n_vocab);
-    /// With a grammar that the text has to keep to, in GBNF; empty: none. Fails where it cannot be read.
+    /// With a grammar that the text has to keep to. Fails where libllama cannot read it.
     static Result<Sampler> create(const SamplingOptions& options, const Vocabulary& vocabulary,
-                                  const std::string& grammar);
+                                  const std::optional<CheckedGrammar>& grammar);
 
     /// `logits` is [n_vocab]. Fails only where a grammar does.
     Result<int32_t> sample(std::span<const float> logits);

@@ -41,6 +41,18 @@ inline bool is_utf8(std::string_view text) {
     return true;
 }
 
+/// How many bytes at the end of a text begin a character that is not whole.
+inline size_t bytes_begun(std::string_view text) {
+    constexpr size_t kMostBytes = 4;
+    for (size_t n = 1; n < kMostBytes && n <= text.size(); n++) {
+        for (const char rest : {'\x80', '\xBF'}) {
+            const auto whole = std::string(text.substr(text.size() - n)) + std::string(kMostBytes - n, rest);
+            if (utf8_character(whole, 0).n_bytes > n) return n;
+        }
+    }
+    return 0;
+}
+
 /// What an error message shows of a text that may be long.
 inline std::string beginning_of(std::string_view text, size_t most_bytes = 40) {
     if (text.size() <= most_bytes) return std::string(text);

@@ -184,11 +184,11 @@ Result<std::string> Vocabulary::chat_prompt(std::span<const ChatMessage> message
     return text;
 }
 
-std::string Vocabulary::piece(int32_t token, bool special) const {
+std::string token_piece(const llama_vocab* vocab, int32_t token, bool special) {
     std::string text(64, '\0');
     try {
         const auto write = [&] {
-            return llama_token_to_piece(vocab_, token, text.data(), static_cast<int32_t>(text.size()), 0, special);
+            return llama_token_to_piece(vocab, token, text.data(), static_cast<int32_t>(text.size()), 0, special);
         };
         int32_t n = write();
         if (n < 0) {

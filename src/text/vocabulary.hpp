@@ -25,6 +25,10 @@ struct SpecialTokens {
     bool written_out = true;
 };
 
+/// The bytes of a token; a character may be spread over several. Control tokens give nothing, or where `special` says
+/// so their names.
+std::string token_piece(const llama_vocab* vocab, int32_t token, bool special = false);
+
 /// A model's vocabulary and tokenizer, as libllama reads them.
 class Vocabulary {
   public:
@@ -50,9 +54,7 @@ class Vocabulary {
     /// next answer begins. An error where there is no template that libllama knows.
     Result<std::string> chat_prompt(std::span<const ChatMessage> messages, bool answer, const std::string& name) const;
 
-    /// The bytes of a token; a character may be spread over several. Control tokens give nothing, or where `special`
-    /// says so their names.
-    std::string piece(int32_t token, bool special = false) const;
+    std::string piece(int32_t token, bool special = false) const { return token_piece(vocab_, token, special); }
 
   private:
     llama_model_ptr model_;

@@ -66,7 +66,7 @@ struct Fuzz {
         AnswerText text(g.stop);
         std::vector<float> logits(static_cast<size_t>(engine.info().n_vocab));
         std::mt19937 random(static_cast<uint32_t>(g.prompt.size()));
-        for (int i = 0; i < (g.grammar.empty() ? 2 : 12); i++) {
+        for (int i = 0; i < (g.grammar ? 12 : 2); i++) {
             for (float& logit : logits) logit = static_cast<float>(random() % 1000) / 100;
             const auto token = sampler->sample(logits);
             if (!token || engine.state()->vocabulary.is_end_of_generation(*token)) break;

@@ -7,8 +7,10 @@
 #include <format>
 #include <random>
 #include <utility>
+#include <vector>
 
 #include "text/grammar_reader.hpp"
+#include "text/vocabulary.hpp"
 
 namespace cake {
 namespace {
@@ -25,8 +27,13 @@ void expect_refused(const std::string& gbnf, const std::string& message) {
     EXPECT_EQ(checked.error().message, message) << gbnf.substr(0, 200);
 }
 
+Result<Grammar> read_grammar(const std::string& gbnf) {
+    return check_grammar(gbnf).and_then(
+        [](const CheckedGrammar& checked) { return Grammar::create(test_vocabulary(), checked); });
+}
+
 Grammar grammar_of(const std::string& gbnf) {
-    auto grammar = Grammar::create(test_vocabulary(), gbnf);
+    auto grammar = read_grammar(gbnf);
     EXPECT_TRUE(grammar) << grammar.error().message;
     return std::move(*grammar);
 }
@@ -35,6 +42,13 @@ int32_t token_of(std::string_view text) {
     const auto tokens = test_tokens(text);
     EXPECT_EQ(tokens.size(), 1U) << text;
     return tokens.front();
+}
+
+int32_t token_of_byte(char byte) {
+    for (int32_t token = 0; token < llama_vocab_n_tokens(test_vocabulary()); token++)
+        if (token_piece(test_vocabulary(), token) == std::string(1, byte)) return token;
+    ADD_FAILURE() << "no token for the byte " << int{byte};
+    return -1;
 }
 
 int32_t end_token() {
@@ -63,9 +77,8 @@ ws ::= | " " | "\n" [ \t]{0,20})";
           std::string(R"(root ::= ("a"*)* ("a"? "b"?)* "")"),
           std::string("root ::= expr\nexpr ::= term ([-+*/] term)*\nterm ::= [0-9]+ | \"(\" expr \")\"")}) {
         SCOPED_TRACE(gbnf);
-        const auto checked = check_grammar(gbnf);
-        EXPECT_TRUE(checked) << checked.error().message;
-        EXPECT_TRUE(Grammar::create(test_vocabulary(), gbnf));
+        const auto grammar = read_grammar(gbnf);
+        EXPECT_TRUE(grammar) << grammar.error().message;
     }
 }
 
@@ -122,7 +135,7 @@ TEST(CheckGrammar, SizesAreBounded) {
         "the grammar's line 1: repetitions within each other come to more than 4096 together: make "
         "them smaller";
     EXPECT_TRUE(check_grammar("root ::= (\"a\"{64} \"b\"){64}"));
-    EXPECT_TRUE(Grammar::create(test_vocabulary(), "root ::= (\"a\"{64} \"b\"){64}"));
+    EXPECT_TRUE(read_grammar("root ::= (\"a\"{64} \"b\"){64}"));
     expect_refused("root ::= (\"a\"{64} \"b\"){65}", nested);
     expect_refused("root ::= \"a\"{200}{200}", nested);
     expect_refused("root ::= ((\"a\"{2} | \"b\"{40}){40}){40}", nested);
@@ -131,9 +144,9 @@ TEST(CheckGrammar, SizesAreBounded) {
     const std::string repeated_too_often =
         "the grammar's line 1: a group with that much in it cannot be repeated so often: "
         "give its parts rules of their own";
-    EXPECT_TRUE(Grammar::create(test_vocabulary(), "root ::= \"a\"{16}{124}"));
+    EXPECT_TRUE(read_grammar("root ::= \"a\"{16}{124}"));
     expect_refused("root ::= \"a\"{16}{125}", repeated_too_often);
-    EXPECT_TRUE(Grammar::create(test_vocabulary(), "root ::= (\"a\"{0,6} \"b\"){249}"));
+    EXPECT_TRUE(read_grammar("root ::= (\"a\"{0,6} \"b\"){249}"));
     expect_refused("root ::= (\"a\"{0,7} \"b\"){250}", repeated_too_often);
 
     const std::string large =
@@ -235,7 +248,7 @@ TEST(CheckGrammar, DamagedGrammarsAreReadOrRefused) {
             }
         }
         SCOPED_TRACE(text);
-        auto grammar = Grammar::create(test_vocabulary(), text);
+        auto grammar = read_grammar(text);
         if (!grammar) {
             EXPECT_FALSE(grammar.error().message.empty());
             continue;
@@ -317,10 +330,21 @@ TEST(Grammar, CanBeMoved) {
     EXPECT_FALSE(second.allows(token_of("a")));
 }
 
-TEST(Grammar, WhatIsRefusedIsNotMade) {
-    const auto grammar = Grammar::create(test_vocabulary(), "root ::= root \"a\" | \"b\"");
-    ASSERT_FALSE(grammar);
-    EXPECT_EQ(grammar.error().message, check_grammar("root ::= root \"a\" | \"b\"").error().message);
+TEST(Grammar, BytesThatAreNoCharacterAreNotAllowed) {
+    const auto grammar_behind = [](std::string_view bytes) {
+        auto grammar = grammar_of("root ::= .*");
+        for (const char byte : bytes) EXPECT_TRUE(grammar.accept(token_of_byte(byte)));
+        return grammar;
+    };
+    const std::vector<std::pair<std::string, char>> cases = {
+        {"", '\xF5'},     {"", '\xFF'},     {"", '\x80'},        {"", '\xC0'},
+        {"\xED", '\xA0'}, {"\xF4", '\x90'}, {"\xE2\x82", 'a'}};
+    for (const auto& [before, byte] : cases)
+        EXPECT_FALSE(grammar_behind(before).allows(token_of_byte(byte))) << before << byte;
+    EXPECT_FALSE(grammar_behind("\xE2\x82").allows(end_token()));
+    const auto euro = grammar_behind("\xE2\x82\xAC");
+    EXPECT_TRUE(euro.allows(end_token()));
+    EXPECT_TRUE(euro.allows(token_of_byte('\xF4')));
 }
 
 }  // namespace

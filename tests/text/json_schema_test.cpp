@@ -21,7 +21,7 @@ using Json = nlohmann::ordered_json;
 GrammarReader reader_of(const std::string& schema) {
     const auto grammar = grammar_of_schema(schema);
     EXPECT_TRUE(grammar) << schema << "\n" << grammar.error().message;
-    return GrammarReader(grammar.value_or("root ::= \"\\x01\""));
+    return GrammarReader(grammar ? grammar->gbnf() : "root ::= \"\\x01\"");
 }
 
 void expect(const std::string& schema, const std::vector<std::string>& allowed,
@@ -326,13 +326,13 @@ TEST(JsonSchema, ReferencesMayRecur) {
 }
 
 TEST(JsonSchema, AnyJsonObjectIsAnObjectOfAnything) {
-    GrammarReader reader(grammar_of_any_json_object());
+    GrammarReader reader(grammar_of_any_json_object().gbnf());
     for (const std::string text :
          {"{}", R"({"a": [1, -2.5e3, {"b": null}], "c": "d\n", "e": true})", "{\n  \"a\": 1\n}"})
         EXPECT_TRUE(reader.accepts(text)) << text;
     for (const std::string text : {"", "1", "[]", "{", R"({"a"})", R"({a: 1})", R"({"a": 1,})", "{} ", " {}"})
         EXPECT_FALSE(reader.accepts(text)) << text;
-    EXPECT_TRUE(check_grammar(grammar_of_any_json_object()));
+    EXPECT_TRUE(check_grammar(grammar_of_any_json_object().gbnf()));
 }
 
 TEST(JsonSchema, WhatTheGrammarAllowsIsJson) {
@@ -348,7 +348,7 @@ TEST(JsonSchema, WhatTheGrammarAllowsIsJson) {
     const auto* vocab = test_vocabulary();
     int n_ended = 0;
     for (int round = 0; round < 20; round++) {
-        auto text_grammar = Grammar::create(vocab, *grammar, kOwnGrammar);
+        auto text_grammar = Grammar::create(vocab, *grammar);
         ASSERT_TRUE(text_grammar);
         std::string text;
         for (int i = 0; i < 300; i++) {
@@ -540,7 +540,7 @@ TEST(JsonSchema, RandomSchemasAllowWhatTheirKeywordsSay) {
                 << root.dump() << message;
             continue;
         }
-        GrammarReader reader(*grammar);
+        GrammarReader reader(grammar->gbnf());
         for (int i = 0; i < 40; i++) {
             const Json value = drawing.value(root, root, 4);
             const bool valid = is_valid(root, value, root);
@@ -579,7 +579,7 @@ TEST(JsonSchema, DamagedSchemasAreRefusedOrGiveAGrammar) {
         SCOPED_TRACE(text);
         const auto grammar = grammar_of_schema(text);
         if (grammar) {
-            EXPECT_TRUE(Grammar::create(test_vocabulary(), *grammar, kOwnGrammar));
+            EXPECT_TRUE(Grammar::create(test_vocabulary(), *grammar));
         } else {
             EXPECT_FALSE(grammar.error().message.empty());
             EXPECT_TRUE(is_utf8(grammar.error().message));
