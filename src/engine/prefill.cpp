@@ -44,7 +44,7 @@ class Prefill {
     /// Yields how many tokens' worth of work is done, step by step, or the error that ends it.
     std::generator<Result<int64_t>> run() {
         if (auto allocated = allocate(); !allocated) co_return co_yield std::unexpected(allocated.error());
-        for (int64_t begin = 0; begin < n_segment_; begin += n_batch()) {
+        for (int64_t begin = 0; begin < n_segment_; begin = end_of_chunk(begin)) {
             if (auto embedded = embed(begin, end_of_chunk(begin)); !embedded)
                 co_return co_yield std::unexpected(embedded.error());
             co_yield 0;
@@ -58,11 +58,10 @@ class Prefill {
         for (int32_t layer = 0; layer < h_.n_layer; layer++) {
             const auto place = state_.places[static_cast<size_t>(layer)];
             flight_.take(state_.store_of(place), place.index, static_cast<int32_t>(state_.n_tokens));
-            for (int64_t begin = 0; begin < n_segment_; begin += n_batch()) {
-                const int64_t end = end_of_chunk(begin);
-                if (auto chunk = run_chunk(layer, begin, end); !chunk)
+            for (int64_t begin = 0; begin < n_segment_; begin = end_of_chunk(begin)) {
+                if (auto chunk = run_chunk(layer, begin, end_of_chunk(begin)); !chunk)
                     co_return co_yield std::unexpected(chunk.error());
-                co_yield (layer * n_segment_ + end) / h_.n_layer;
+                co_yield (layer * n_segment_ + end_of_chunk(begin)) / h_.n_layer;
             }
             if (auto stored = store_layer(place); !stored) co_return co_yield std::unexpected(stored.error());
             co_yield (layer + 1) * n_segment_ / h_.n_layer;
@@ -78,7 +77,14 @@ class Prefill {
 
   private:
     int64_t n_batch() const { return state_.engine->options.n_batch; }
-    int64_t end_of_chunk(int64_t begin) const { return std::min(begin + n_batch(), n_segment_); }
+    /// Where each attends to many, a chunk has fewer tokens: nobody who waits for its end has to wait long.
+    int64_t end_of_chunk(int64_t begin) const {
+        constexpr int64_t kMany = 8192;
+        constexpr int64_t kLeast = 16;
+        const int64_t n_seen = flight_.segment_begin() + begin + n_batch();
+        const int64_t n_tokens = std::max(n_batch() * kMany / std::max(kMany, n_seen), std::min(kLeast, n_batch()));
+        return std::min(begin + n_tokens, n_segment_);
+    }
 
     Result<void> allocate() {
         auto* type = state_.engine->compute.buffer_type();
