@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <format>
+#include <future>
 #include <memory>
 
 #include "cli/commands.hpp"
@@ -37,7 +38,7 @@ sigset_t hold_signals() {
 
 /// Whether one comes within a moment.
 bool signal_comes(const sigset_t& signals) {
-    constexpr long kMoment = 50'000'000;
+    constexpr long kMoment = 20'000'000;
     const timespec moment{.tv_sec = 0, .tv_nsec = kMoment};
     return sigtimedwait(&signals, nullptr, &moment) > 0;
 }
@@ -71,9 +72,17 @@ void introduce(const ServeFlags& flags, const Engine& engine, const server::ApiS
         tell("Whoever reaches this address can use the model: --api-key asks for a key.");
 }
 
+/// A signal that comes meanwhile ends the program: there is nothing to end well yet.
+Result<Engine> load_model(const ModelFlags& flags, const sigset_t& signals) {
+    auto loading = std::async(std::launch::async, [&] { return Engine::load(flags.path, flags.engine_options()); });
+    while (loading.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
+        if (signal_comes(signals)) std::_Exit(kInterrupted);
+    return loading.get();
+}
+
 int serve(const ServeFlags& flags) {
     const auto signals = hold_signals();
-    auto engine = Engine::load(flags.model.path, flags.model.engine_options());
+    auto engine = load_model(flags.model, signals);
     if (!engine) {
         complain(engine.error().message);
         return kFailed;
