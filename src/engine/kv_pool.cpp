@@ -19,14 +19,6 @@ int64_t flight_rows(const SequenceState& state, int64_t tokens_per_layer, int64_
     return std::min(n_tokens, segment + most_held);
 }
 
-/// Of the layers that keep a window, whatever the text is.
-uint64_t bytes_of_windows(const SequenceState& state) {
-    const auto& shape = state.windows_shape;
-    if (shape.n_layer == 0) return 0;
-    const int64_t n_slots = int64_t{window_capacity(state)} * shape.n_layer * shape.n_head_kv;
-    return kv_buffer_bytes(state.engine->compute.buffer_type(), shape, n_slots);
-}
-
 uint64_t bytes_of_rows(const SequenceState& state, int64_t rows) {
     return kv_buffer_bytes(state.engine->compute.buffer_type(), state.shape, rows * state.shape.n_head_kv);
 }
@@ -138,7 +130,7 @@ uint64_t KvPool::flight_bytes(const SequenceState& state, int64_t tokens_per_lay
 
 int64_t KvPool::tokens_of_full_cache(const SequenceState& state, int32_t n_parallel) const {
     uint64_t share = bytes_of_stores_ / static_cast<uint64_t>(n_parallel);
-    share -= std::min(share, bytes_of_windows(state));
+    share -= std::min(share, store_bytes(state, state.windows_shape, window_capacity(state)));
     const uint64_t per_token = state.shape.token_bytes() * static_cast<uint64_t>(state.shape.n_layer);
     return static_cast<int64_t>(share / per_token);
 }

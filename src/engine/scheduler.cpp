@@ -10,7 +10,6 @@
 #include "engine/engine_state.hpp"
 #include "engine/layer_in_flight.hpp"
 #include "engine/reading.hpp"
-#include "engine/reports.hpp"
 
 namespace cake {
 
@@ -26,7 +25,7 @@ std::unexpected<Refusal> refuse(std::string message, Refusal::Reason reason = Re
     return std::unexpected(Refusal{.reason = reason, .message = std::move(message)});
 }
 
-uint64_t bytes_of(std::span<const Resident> residents) {
+uint64_t bytes_of(const auto& residents) {
     uint64_t n = 0;
     for (const auto& resident : residents) n += resident.kv_bytes;
     return n;
@@ -188,9 +187,7 @@ void Scheduler::run() {
 void Scheduler::recover() {
     cancel_all();
     retire();
-    uint64_t idle_bytes = 0;
-    for (const auto& resident : idle_) idle_bytes += resident.kv_bytes;
-    pool_.recount(idle_bytes);
+    pool_.recount(bytes_of(idle_));
     const std::scoped_lock lock(mutex_);
     n_running_ = 0;
 }
@@ -295,9 +292,7 @@ std::vector<Resident> Scheduler::go_on(const Waiting& waiting) {
 
 /// Takes so much from the pool, from sequences that only wait for a next turn where it has to be.
 bool Scheduler::take_stores(uint64_t n_bytes) {
-    uint64_t idle_bytes = 0;
-    for (const auto& resident : idle_) idle_bytes += resident.kv_bytes;
-    if (n_bytes > pool_.stores_left() + idle_bytes) return false;
+    if (n_bytes > pool_.stores_left() + bytes_of(idle_)) return false;
     while (!pool_.take_store(n_bytes)) drop_oldest();
     return true;
 }
@@ -349,8 +344,8 @@ Scheduler::Running* Scheduler::next_to_read() {
     for (auto& running : running_) {
         const auto& answering = *running.answering;
         if (!answering.is_reading()) continue;
-        if (!running.flies && !others_wait) running.flies = begin_flight(running);
-        if (!running.flies) {
+        if (running.flight_bytes == 0 && !others_wait) begin_flight(running);
+        if (running.flight_bytes == 0) {
             others_wait = others_wait || seconds_since(running.since) > kLong;
             continue;
         }
@@ -365,15 +360,13 @@ Scheduler::Running* Scheduler::next_to_read() {
     return balance_seconds_ > 0 ? shortest : first;
 }
 
-bool Scheduler::begin_flight(Running& running) {
+void Scheduler::begin_flight(Running& running) {
     const auto& answering = *running.answering;
     const auto& resident = answering.choices().front().resident;
     int64_t n_tokens = std::ssize(answering.request().prompt);
     if (answering.n_cached() > 0) n_tokens += most_held(*resident.state) - answering.n_cached();
     const uint64_t n_bytes = pool_.flight_bytes(*resident.state, resident.tokens_per_layer, n_tokens);
-    if (!pool_.take_flight(n_bytes)) return false;
-    running.flight_bytes = n_bytes;
-    return true;
+    if (pool_.take_flight(n_bytes)) running.flight_bytes = n_bytes;
 }
 
 /// Gives back what those that have ended do not need; their sequences stay, for a next turn.
@@ -409,116 +402,6 @@ void Scheduler::drop(Resident& resident) {
     n_evicted_slots_ += resident.state->n_evicted_slots;
     pool_.give_store(resident.kv_bytes);
     resident.state.reset();
-}
-
-// ---- reports
-
-PoolReport Scheduler::report() {
-    return between_steps([this] {
-        PoolReport report{.kv_bytes_bound = pool_.bytes_bound(),
-                          .kv_bytes_now = accountant_.bytes_now(MemoryUse::kv),
-                          .kv_bytes_peak = accountant_.bytes_peak(MemoryUse::kv),
-                          .hidden_bytes_peak = accountant_.bytes_peak(MemoryUse::hidden),
-                          .compute_bytes_peak = accountant_.bytes_peak(MemoryUse::compute),
-                          .n_waiting = static_cast<int64_t>(n_waiting()),
-                          .n_idle = static_cast<int64_t>(idle_.size())};
-        int64_t n_slots = n_evicted_slots_;
-        for (const auto& running : running_) {
-            (running.answering->is_reading() ? report.n_reading : report.n_generating)++;
-            for (const auto& choice : running.answering->choices()) n_slots += choice.resident.state->n_evicted_slots;
-        }
-        for (const auto& resident : idle_) n_slots += resident.state->n_evicted_slots;
-        report.n_evicted_tokens = n_slots / engine_->hparams.n_head_kv;
-        return report;
-    });
-}
-
-std::vector<SlotReport> Scheduler::slots() {
-    return between_steps([this] {
-        std::vector<SlotReport> reports;
-        for (const auto& running : running_) reports.push_back(report_of(running, false));
-        {
-            const std::scoped_lock lock(mutex_);
-            for (size_t i = 0; i < waiting_.size(); i++) reports.push_back(report_of(waiting_[i], i));
-        }
-        for (const auto& resident : idle_) reports.push_back(report_of(resident, SlotState::idle, false));
-        return reports;
-    });
-}
-
-std::optional<SlotReport> Scheduler::slot(const std::string& id) {
-    return between_steps([&]() -> std::optional<SlotReport> {
-        for (const auto& running : running_)
-            if (running.answering->request().id == id) return report_of(running, true);
-        for (const auto& resident : idle_)
-            if (resident.id == id) return report_of(resident, SlotState::idle, true);
-        const std::scoped_lock lock(mutex_);
-        for (size_t i = 0; i < waiting_.size(); i++)
-            if (waiting_[i].request->id == id) return report_of(waiting_[i], i);
-        return std::nullopt;
-    });
-}
-
-SlotReport Scheduler::report_of(const Waiting& waiting, size_t n_ahead) {
-    return {.id = waiting.request->id,
-            .state = SlotState::queued,
-            .queue_position = static_cast<int64_t>(n_ahead) + 1,
-            .n_prompt = static_cast<int64_t>(waiting.request->prompt.size()),
-            .policy = waiting.request->sequence.policy};
-}
-
-SlotReport Scheduler::report_of(const Running& running, bool with_text) {
-    const auto& answering = *running.answering;
-    auto report = report_of(answering.choices().front().resident,
-                            answering.is_reading() ? SlotState::reading : SlotState::generating, false);
-    report.n_prompt = static_cast<int64_t>(answering.request().prompt.size());
-    report.n_read = answering.n_read();
-    report.n_cached = answering.n_cached();
-    report.n_generated = answering.n_drawn();
-    if (with_text) {
-        const auto& resident = answering.choices().front().resident;
-        report.tokens = answering.is_reading() ? answering.request().prompt : resident.tokens;
-        report.held = layers_holding(*resident.state, static_cast<int64_t>(report.tokens.size()));
-    }
-    return report;
-}
-
-SlotReport Scheduler::report_of(const Resident& resident, SlotState state, bool with_text) {
-    const auto n_prompt = static_cast<int64_t>(resident.n_prompt);
-    SlotReport report{.id = resident.id,
-                      .state = state,
-                      .n_prompt = n_prompt,
-                      .n_read = n_prompt,
-                      .n_generated = static_cast<int64_t>(resident.tokens.size()) - n_prompt,
-                      .policy = resident.state->options.policy,
-                      .memory = memory_report(*resident.state),
-                      .layers = layer_reports(*resident.state)};
-    if (with_text) {
-        report.tokens = resident.tokens;
-        report.held = layers_holding(*resident.state, static_cast<int64_t>(resident.tokens.size()));
-    }
-    return report;
-}
-
-size_t Scheduler::n_waiting() {
-    const std::scoped_lock lock(mutex_);
-    return waiting_.size();
-}
-
-template <typename Work>
-auto Scheduler::between_steps(Work work) -> decltype(work()) {
-    std::packaged_task<decltype(work())()> task(std::move(work));
-    auto result = task.get_future();
-    std::unique_lock lock(mutex_);
-    if (stopped_) {  // nobody computes any more
-        lock.unlock();
-        task();
-        return result.get();
-    }
-    tasks_.emplace_back([task = std::move(task)]() mutable { task(); });
-    lock.unlock();
-    changed_.notify_all();
-    return result.get();
 }
 
 }  // namespace cake

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "cake/engine.hpp"
@@ -100,8 +101,7 @@ class Scheduler {
     struct Running {
         std::unique_ptr<Answering> answering;
         std::chrono::steady_clock::time_point since;
-        bool flies = false;         // has its place among the layers in flight
-        uint64_t flight_bytes = 0;  // which it gives back when it has read
+        uint64_t flight_bytes = 0;  // of its layer in flight: from its first chunk until it has read
     };
 
     Scheduler(const Engine& engine, KvPool pool, const SchedulerOptions& options);
@@ -123,7 +123,7 @@ class Scheduler {
     double decode();
     void read(double decode_seconds);
     Running* next_to_read();
-    bool begin_flight(Running& running);
+    void begin_flight(Running& running);
     void retire();
     void keep(Resident&& resident);
     void drop(Resident& resident);
@@ -164,5 +164,21 @@ class Scheduler {
 
     std::thread thread_;
 };
+
+template <typename Work>
+auto Scheduler::between_steps(Work work) -> decltype(work()) {
+    std::packaged_task<decltype(work())()> task(std::move(work));
+    auto result = task.get_future();
+    std::unique_lock lock(mutex_);
+    if (stopped_) {  // nobody computes any more
+        lock.unlock();
+        task();
+        return result.get();
+    }
+    tasks_.emplace_back([task = std::move(task)]() mutable { task(); });
+    lock.unlock();
+    changed_.notify_all();
+    return result.get();
+}
 
 }  // namespace cake

@@ -327,12 +327,15 @@ Result<StorePlan> plan_store(const SequenceState& state, int64_t n_prompt) {
     return plan;
 }
 
+uint64_t store_bytes(const SequenceState& state, const KvShape& shape, int64_t tokens_per_layer) {
+    if (shape.n_layer == 0) return 0;
+    const int64_t n_slots = tokens_per_layer * shape.n_layer * shape.n_head_kv;
+    return kv_buffer_bytes(state.engine->compute.buffer_type(), shape, n_slots);
+}
+
 uint64_t planned_bytes(const SequenceState& state, const StorePlan& plan) {
-    auto* type = state.engine->compute.buffer_type();
-    const auto bytes_of = [&](const KvShape& shape, int64_t tokens) {
-        return shape.n_layer > 0 ? kv_buffer_bytes(type, shape, tokens * shape.n_layer * shape.n_head_kv) : 0;
-    };
-    return bytes_of(state.shape, plan.tokens_per_layer) + bytes_of(state.windows_shape, plan.window_capacity);
+    return store_bytes(state, state.shape, plan.tokens_per_layer) +
+           store_bytes(state, state.windows_shape, plan.window_capacity);
 }
 
 Result<void> open_store(SequenceState& state, const StorePlan& plan) {

@@ -108,6 +108,8 @@ struct StorePlan {
 Result<StorePlan> plan_store(const SequenceState& state, int64_t n_prompt);
 /// Tokens that a layer which keeps a window has room for: some are gathered before they are dropped together.
 int32_t window_capacity(const SequenceState& state);
+/// K/V of a store with so many tokens in each of its layers.
+uint64_t store_bytes(const SequenceState& state, const KvShape& shape, int64_t tokens_per_layer);
 /// K/V that open_store() allocates.
 uint64_t planned_bytes(const SequenceState& state, const StorePlan& plan);
 

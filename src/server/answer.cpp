@@ -41,7 +41,7 @@ Answer::Answer(const Engine& engine, CompletionRequest request, std::string mode
       created_(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())) {
     for (int32_t i = 0; i < request_.generation.n_choices; i++) {
         choices_.push_back({.text = AnswerText(request_.generation.stop)});
-        choices_.back().said = choices_.back().fresh = to_utf8(request_.echo);
+        choices_.back().said = to_utf8(request_.echo);
     }
 }
 
@@ -73,9 +73,7 @@ void Answer::take(const TokenDrawn& drawn, std::chrono::steady_clock::time_point
         choice.drawn.push_back(drawn);
         choice.offsets.push_back(n_characters(choice.said));
     }
-    const auto text = choice.text.add(engine_.piece(drawn.token));
-    choice.said += text;
-    choice.fresh += text;
+    choice.said += choice.text.add(engine_.piece(drawn.token));
     if (!choice.text.stopped()) return;
     choice.finish_reason = "stop";  // as the scheduler is about to say
 }
@@ -83,9 +81,7 @@ void Answer::take(const TokenDrawn& drawn, std::chrono::steady_clock::time_point
 void Answer::take(const ChoiceEnded& ended) {
     auto& choice = choices_[static_cast<size_t>(ended.choice)];
     if (choice.finish_reason) return;
-    const auto text = choice.text.finish();
-    choice.said += text;
-    choice.fresh += text;
+    choice.said += choice.text.finish();
     switch (ended.reason) {
         case FinishReason::length:
             choice.finish_reason = "length";
@@ -93,16 +89,12 @@ void Answer::take(const ChoiceEnded& ended) {
         case FinishReason::end_of_generation:
             choice.finish_reason = "stop";
             return;
-        case FinishReason::cancelled: {
-            constexpr int kUnavailable = 503;
+        case FinishReason::cancelled:
             error_ = ApiError{.status = kUnavailable, .message = "the server is being stopped: ask again later"};
             break;
-        }
-        case FinishReason::failed: {
-            constexpr int kFailed = 500;
+        case FinishReason::failed:
             error_ = ApiError{.status = kFailed, .message = ended.error};
             break;
-        }
     }
     generation_->cancel();
 }
@@ -206,23 +198,25 @@ std::vector<Json> Answer::chunks() {
     for (size_t i = 0; i < choices_.size(); i++) {
         auto& choice = choices_[i];
         const bool finishes = choice.finish_reason && !choice.finish_sent;
-        const bool tells = choice.n_sent < choice.drawn.size() && (finishes || !choice.fresh.empty());
+        const bool says = choice.n_bytes_sent < choice.said.size();
+        const bool tells = choice.n_sent < choice.drawn.size() && (finishes || says);
         const auto send = [&](bool last) {
+            const auto fresh = choice.said.substr(choice.n_bytes_sent);
             auto chunk = shape(request_.chat ? "chat.completion.chunk" : "text_completion");
             Json of_choice{{"index", i}};
             if (request_.chat)
-                of_choice["delta"] = choice.fresh.empty() ? Json::object() : Json{{"content", choice.fresh}};
+                of_choice["delta"] = fresh.empty() ? Json::object() : Json{{"content", fresh}};
             else
-                of_choice["text"] = choice.fresh;
+                of_choice["text"] = fresh;
             of_choice["logprobs"] =
                 tells && choice.n_sent < choice.drawn.size() ? logprobs(choice, choice.n_sent) : Json();
             of_choice["finish_reason"] = last ? Json(*choice.finish_reason) : Json();
             chunk["choices"].push_back(std::move(of_choice));
             chunks.push_back(std::move(chunk));
-            choice.fresh.clear();
+            choice.n_bytes_sent = choice.said.size();
             choice.n_sent = choice.drawn.size();
         };
-        if (!choice.fresh.empty() || tells) send(false);
+        if (says || tells) send(false);
         if (finishes) send(true);
         choice.finish_sent = choice.finish_sent || finishes;
     }

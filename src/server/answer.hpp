@@ -40,8 +40,8 @@ class Answer {
   private:
     struct Choice {
         AnswerText text;
-        std::string said;               // all of it, for the whole answer
-        std::string fresh;              // not sent yet
+        std::string said;
+        size_t n_bytes_sent = 0;        // of it, to a stream
         std::vector<TokenDrawn> drawn;  // tokens, where their probabilities are told
         std::vector<size_t> offsets;    // characters before each of them
         size_t n_sent = 0;              // of them

@@ -7,12 +7,9 @@ namespace cake::server {
 namespace {
 
 const char* type_of(int status) {
-    constexpr int kUnauthorized = 401;
-    constexpr int kServerErrors = 500;
-    constexpr int kUnavailable = 503;
     if (status == kUnauthorized) return "authentication_error";
     if (status == kUnavailable) return "overloaded_error";
-    return status >= kServerErrors ? "server_error" : "invalid_request_error";
+    return status >= kFailed ? "server_error" : "invalid_request_error";
 }
 
 nlohmann::json text_or_null(const std::string& text) {

@@ -5,6 +5,8 @@
 #include <format>
 #include <vector>
 
+#include "text/utf8.hpp"
+
 namespace cake::server {
 
 namespace {
@@ -40,10 +42,7 @@ std::string beyond_limits(std::string_view text) {
 
 std::string excerpt(std::string_view text) {
     constexpr size_t kMost = 80;
-    if (text.size() <= kMost) return std::string(text);
-    auto cut = text.substr(0, kMost);
-    while (!cut.empty() && (static_cast<unsigned char>(text[cut.size()]) & 0xC0U) == 0x80U) cut.remove_suffix(1);
-    return std::string(cut) + "…";
+    return beginning_of(text, kMost);
 }
 
 ApiResult<Body> Body::parse(std::string_view text) {

@@ -50,8 +50,6 @@ std::string event(const std::string& data) {
 }
 
 ApiError error_of(const Refusal& refusal, bool chat) {
-    constexpr int kInvalid = 400;
-    constexpr int kUnavailable = 503;
     const char* const prompt = chat ? "messages" : "prompt";
     switch (refusal.reason) {
         case Refusal::Reason::invalid:
@@ -155,8 +153,6 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
     });
     http_.set_error_handler([](const Request& request, Response& response) {
         if (!response.body.empty()) return;
-        constexpr int kNotFound = 404;
-        constexpr int kTooLarge = 413;
         const auto message =
             response.status == kNotFound
                 ? std::format("there is nothing at {} {}", excerpt(request.method), excerpt(request.path))
@@ -166,7 +162,6 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
         send(response, ApiError{.status = response.status, .message = message});
     });
     http_.set_exception_handler([](const Request&, Response& response, const std::exception_ptr& thrown) {
-        constexpr int kFailed = 500;
         std::string what = "unexpected";
         try {
             std::rethrow_exception(thrown);
@@ -222,9 +217,6 @@ bool ApiServer::let_in(const Request& request, Response& response) {
 }
 
 ApiResult<void> ApiServer::check(const Request& request) const {
-    constexpr int kUnauthorized = 401;
-    constexpr int kForbidden = 403;
-    constexpr int kUnsupported = 415;
     const auto host = request.get_header_value("Host");
     // A page of somebody else in the user's browser: its origin is another, or its name points here.
     const auto origin = request.get_header_value("Origin");
@@ -242,7 +234,6 @@ ApiResult<void> ApiServer::check(const Request& request) const {
         return std::unexpected(
             ApiError{.status = kUnsupported, .message = "forms and compressed bodies are not read: send plain JSON"});
     }
-    constexpr int kTooLarge = 413;
     const auto announced = request.get_header_value("Content-Length");
     if (announced.size() > std::numeric_limits<uint64_t>::digits10 ||
         request.get_header_value_u64("Content-Length") > kMostBodyBytes)
@@ -271,8 +262,6 @@ void ApiServer::post(const char* path, BodyHandler handler) {
             return fits;
         });
         if (whole) return handler(request, response, body);
-        constexpr int kTooLarge = 413;
-        constexpr int kTimeout = 408;
         if (!fits) response.status = kTooLarge;
         if (response.status < 0) response.status = kTimeout;
     });
@@ -302,7 +291,6 @@ void ApiServer::add_routes() {
         send(response, Json{{"object", "list"}, {"data", Json::array({models()})}});
     });
     http_.Get(R"(/v1/models/(.+))", [this, models](const Request& request, Response& response) {
-        constexpr int kNotFound = 404;
         const auto name = request.matches[1].str();
         if (name == model_) return send(response, models());
         send(response,
@@ -325,7 +313,6 @@ void ApiServer::add_routes() {
         send(response, Json{{"content", to_utf8(text)}});
     });
     http_.Get("/health", [this](const Request&, Response& response) {
-        constexpr int kUnavailable = 503;
         if (closing_) return send(response, ApiError{.status = kUnavailable, .message = "the server is being stopped"});
         send(response, Json{{"status", "ok"}});
     });
@@ -337,7 +324,6 @@ void ApiServer::add_routes() {
         send(response, slots_json(engine_, slots, scheduler_->report()));
     });
     http_.Get("/slots/:id", [this](const Request& request, Response& response) {
-        constexpr int kNotFound = 404;
         const auto slot = scheduler_->slot(request.path_params.at("id"));
         if (slot) return send(response, slot_json(engine_, *slot, request.get_param_value("pieces") == "1"));
         send(response, ApiError{.status = kNotFound, .message = "no request of that id is in memory any more"});
