@@ -1,3 +1,7 @@
+#if __has_include(<malloc.h>)
+#include <malloc.h>
+#endif
+
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -24,6 +28,16 @@ struct ServeFlags {
     int64_t segment = 0;
     int32_t grace_seconds = 30;
 };
+
+/// What is freed goes back to the system, whichever of many threads had it: glibc otherwise keeps a heap for each of
+/// several, and blocks of many megabytes in them.
+void keep_memory_flat() {
+#ifdef M_ARENA_MAX
+    constexpr int kLarge = 256 << 10;
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_MMAP_THRESHOLD, kLarge);
+#endif
+}
 
 /// The signals that end the server are waited for, instead of interrupting whoever computes. Before any thread is made.
 sigset_t hold_signals() {
@@ -81,6 +95,7 @@ Result<Engine> load_model(const ModelFlags& flags, const sigset_t& signals) {
 }
 
 int serve(const ServeFlags& flags) {
+    keep_memory_flat();
     const auto signals = hold_signals();
     auto engine = load_model(flags.model, signals);
     if (!engine) {
