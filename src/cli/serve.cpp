@@ -108,7 +108,11 @@ int serve(const ServeFlags& flags) {
         return kFailed;
     }
     introduce(flags, *engine, **server);
-    while (!signal_comes(signals)) continue;
+    while (!signal_comes(signals)) {
+        if ((*server)->listens()) continue;
+        complain("the system lets the server take no more connections: has it run out of memory or files?");
+        return kFailed;
+    }
     (*server)->close();
     if ((*server)->is_busy())
         tell(std::format("Stopping: what runs has {} seconds to end; once more stops at once.", flags.grace_seconds));

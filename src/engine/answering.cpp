@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <exception>
 #include <new>
-#include <ranges>
 #include <utility>
 
 #include "engine/reading.hpp"
@@ -23,13 +22,12 @@ void Answering::contain(Work work) {
 }
 
 Answering::Answering(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<Generation> generation,
-                     std::vector<Resident> residents, std::vector<Sampler> samplers, size_t n_cached, int64_t segment)
+                     std::vector<Resident> residents, size_t n_cached, int64_t segment)
     : request_(std::move(request)), generation_(std::move(generation)), n_cached_(n_cached) {
-    for (auto [resident, sampler] : std::views::zip(residents, samplers)) {
+    for (auto& resident : residents) {
         resident.id = request_->id;
         states_.push_back(resident.state.get());
-        choices_.push_back(
-            {.resident = std::move(resident), .sampler = std::move(sampler), .text = AnswerText(request_->stop)});
+        choices_.push_back({.resident = std::move(resident), .text = AnswerText(request_->stop)});
     }
     reading_.emplace(read_text(states_, std::span(request_->prompt).subspan(n_cached), segment, false));
 }
@@ -117,7 +115,12 @@ void Answering::draw(Choice& choice) {
     if (request_->max_tokens >= 0 && choice.n_drawn >= request_->max_tokens) return end(choice, FinishReason::length);
     const auto logits = std::span(state.logits);
     if (!are_finite(logits)) return end(choice, FinishReason::failed, not_finite(*state.engine).message);
-    const auto token = choice.sampler.sample(logits);
+    if (!choice.sampler) {
+        auto sampler = make_sampler(index(choice));
+        if (!sampler) return end(choice, FinishReason::failed, sampler.error().message);
+        choice.sampler = std::move(*sampler);
+    }
+    const auto token = choice.sampler->sample(logits);
     if (!token) return end(choice, FinishReason::failed, token.error().message);
     if (!request_->ignore_eos && state.engine->vocabulary.is_end_of_generation(*token))
         return end(choice, FinishReason::end_of_generation);
@@ -130,6 +133,13 @@ void Answering::draw(Choice& choice) {
     const bool full = std::ssize(choice.resident.tokens) + 1 >= state.options.max_tokens;
     if (full || choice.n_drawn == request_->max_tokens) return end(choice, FinishReason::length);
     choice.next = *token;
+}
+
+Result<Sampler> Answering::make_sampler(int32_t choice) const {
+    auto sampling = request_->sampling;
+    constexpr uint32_t kRandom = 0xFFFFFFFF;
+    if (sampling.seed != kRandom) sampling.seed = (sampling.seed + static_cast<uint32_t>(choice)) % kRandom;
+    return Sampler::create(sampling, states_.front()->engine->vocabulary, request_->grammar);
 }
 
 void Answering::end(Choice& choice, FinishReason reason, std::string error) {

@@ -20,16 +20,16 @@ class Answering {
   public:
     struct Choice {
         Resident resident;
-        Sampler sampler;
-        AnswerText text;            // as far as it may end at a stop string
-        std::optional<Token> next;  // was drawn, and goes into the sequence with the next step
+        std::optional<Sampler> sampler;  // from when it is needed: a grammar may be large, and a request wait long
+        AnswerText text;                 // as far as it may end at a stop string
+        std::optional<Token> next;       // was drawn, and goes into the sequence with the next step
         int64_t n_drawn = 0;
         bool ended = false;
     };
 
     /// `residents`, one for each choice, hold the first `n_cached` tokens of the prompt.
     Answering(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<Generation> generation,
-              std::vector<Resident> residents, std::vector<Sampler> samplers, size_t n_cached, int64_t segment);
+              std::vector<Resident> residents, size_t n_cached, int64_t segment);
     Answering(const Answering&) = delete;
     Answering& operator=(const Answering&) = delete;
 
@@ -64,6 +64,7 @@ class Answering {
     void join_choices(std::vector<NextToken>& batch);
     void take_logits(const Result<void>& computed);
     void draw(Choice& choice);
+    Result<Sampler> make_sampler(int32_t choice) const;
     void end(Choice& choice, FinishReason reason, std::string error = {});
     void end_all(FinishReason reason, const std::string& error);
     int32_t index(const Choice& choice) const { return static_cast<int32_t>(&choice - choices_.data()); }

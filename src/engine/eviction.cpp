@@ -115,7 +115,7 @@ Result<void> SegmentEviction::join(int32_t layer, const LayerKeys& keys) {
     const int32_t n_keep = budgets.back() + keys.window;
     move_in(layer, keys, select_heads(views, n_keep, state_.options.window, state_.allocator->heads), *scores);
     state_.n_evicted_slots += n_slots - state_.store.n_held(layer);
-    state_.n_tokens_at_eviction = state_.n_tokens + n_segment_;
+    state_.n_tokens_settled = state_.n_tokens + n_segment_;
     return {};
 }
 
@@ -172,8 +172,10 @@ Result<void> add_decoded_attention(GraphRunner& runner, SequenceState& state, in
     std::vector<std::span<float>> sums;
     for (int32_t head = 0; head < state.shape.n_head_kv; head++) sums.push_back(state.store.sums(layer, head));
     auto done = add_attention(runner, *state.engine, input, sums);
-    if (done) unread = 0;
-    return done;
+    if (!done) return done;
+    unread = 0;
+    state.n_tokens_settled = state.n_tokens;
+    return {};
 }
 
 Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t layer) {
@@ -203,7 +205,7 @@ Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t la
     for (int32_t head = 0; head < n_head_kv; head++)
         std::ranges::copy((*scores)[static_cast<size_t>(head)], store.scores(layer, head).begin());
     shrink(state, layer, n_keep);
-    state.n_tokens_at_eviction = state.n_tokens;
+    state.n_tokens_settled = state.n_tokens;
     if (state.allocator->heads == HeadSplit::adaptive) {
         std::vector<int32_t> capacities;
         for (const Run& run : store.runs(layer)) capacities.push_back(run.length + state.slack);

@@ -128,8 +128,8 @@ uint64_t KvPool::flight_bytes(const SequenceState& state, int64_t tokens_per_lay
     return bytes_of_rows(state, flight_rows(state, tokens_per_layer, segment_, n_tokens));
 }
 
-int64_t KvPool::tokens_of_full_cache(const SequenceState& state, int32_t n_parallel) const {
-    uint64_t share = bytes_of_stores_ / static_cast<uint64_t>(n_parallel);
+int64_t KvPool::tokens_of_full_cache(const SequenceState& state, int32_t n_sequences) const {
+    uint64_t share = bytes_of_stores_ / static_cast<uint64_t>(n_sequences);
     share -= std::min(share, store_bytes(state, state.windows_shape, window_capacity(state)));
     const uint64_t per_token = state.shape.token_bytes() * static_cast<uint64_t>(state.shape.n_layer);
     return static_cast<int64_t>(share / per_token);

@@ -35,8 +35,8 @@ class KvPool {
     /// What a layer in flight takes at most while a text is read that reaches `n_tokens`.
     uint64_t flight_bytes(const SequenceState& state, int64_t tokens_per_layer, int64_t n_tokens) const;
 
-    /// Of a sequence that keeps everything, in the share of one of `n_parallel`.
-    int64_t tokens_of_full_cache(const SequenceState& state, int32_t n_parallel) const;
+    /// Of a sequence that keeps everything, where `n_sequences` share all that stores have.
+    int64_t tokens_of_full_cache(const SequenceState& state, int32_t n_sequences) const;
     uint64_t stores_left() const { return bytes_of_stores_ - stores_taken_; }
 
     bool take_store(uint64_t n_bytes) { return take(stores_taken_, bytes_of_stores_, n_bytes); }

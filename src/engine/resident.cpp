@@ -44,9 +44,9 @@ size_t reusable_tokens(const Resident& resident, const SequenceOptions& options,
     // Something has to be left to read.
     if (n < resident.n_prompt || n >= prompt.size()) return 0;
     if (n == resident.tokens.size()) return n;
-    // What was evicted for an answer that is cut off does not come back.
+    // What was evicted for an answer that is cut off does not come back, nor what the answer added to sums go.
     const auto length = static_cast<int64_t>(n);
-    return length >= state.n_tokens_at_eviction && windows_reach(state, length) ? n : 0;
+    return length >= state.n_tokens_settled && windows_reach(state, length) ? n : 0;
 }
 
 void rewind(Resident& resident, size_t n) {

@@ -81,14 +81,19 @@ std::optional<Refusal> Scheduler::refusal(size_t n_choices) const {
                        .retry_after = kRestart};
     }
     const size_t n_ahead = waiting_.size();
-    const bool begins_at_once = n_ahead == 0 && n_running_ + n_choices <= n_sequences();
+    size_t n_begun = n_running_ + n_choices;
+    for (const auto& waiting : waiting_) n_begun += waiting.residents.size();
+    const bool begins_at_once = n_begun <= n_sequences();
     if (begins_at_once || n_ahead < static_cast<size_t>(options_.n_queue)) return std::nullopt;
     constexpr int64_t kLongest = 60;
     const size_t n_rounds = n_ahead / n_sequences() + 1;
     const double seconds = usual_seconds_ * static_cast<double>(n_rounds);
-    return Refusal{.reason = Refusal::Reason::busy,
-                   .message = std::format("{} requests are waiting already, and no more may: try again later", n_ahead),
-                   .retry_after = std::chrono::seconds(std::clamp<int64_t>(std::llround(seconds), 1, kLongest))};
+    return Refusal{
+        .reason = Refusal::Reason::busy,
+        .message = options_.n_queue == 0
+                       ? "all sequences are taken, and no request may wait: try again later"
+                       : std::format("{} requests are waiting already, and no more may: try again later", n_ahead),
+        .retry_after = std::chrono::seconds(std::clamp<int64_t>(std::llround(seconds), 1, kLongest))};
 }
 
 /// Everything that can be said against a request, and what it needs to begin.
@@ -105,6 +110,10 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
                                    "of {}: send a shorter one, or start the server with a larger context (-c)",
                                    n_prompt, pool_.n_ctx())});
     }
+    if (request.grammar) {
+        if (auto read = Grammar::create(engine_->vocabulary.get(), *request.grammar); !read)
+            return refuse(read.error().message, Refusal::Reason::grammar);
+    }
     request.sequence.max_tokens = pool_.n_ctx();
     Waiting waiting{.request = nullptr, .generation = std::make_shared<Generation>()};
     uint64_t flight_bytes = 0;
@@ -112,11 +121,7 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
         auto state = make_sequence_state(engine_, request.sequence, &accountant_);
         if (!state) return refuse(state.error().message, Refusal::Reason::budget);
         if (!(*state)->evicts()) {
-            // Room for the text as it is; what a sequence has anyhow is left to the turns that may follow.
-            const int64_t most = request.max_tokens < 0 ? 0 : std::min(request.max_tokens, pool_.n_ctx());
-            const int64_t usual = pool_.tokens_of_full_cache(**state, n_parallel);
-            (*state)->options.max_tokens =
-                std::clamp(n_prompt + most + 1, std::min(usual, pool_.n_ctx()), pool_.n_ctx());
+            (*state)->options.max_tokens = tokens_of_full_cache(request, **state);
         }
         if (auto checked = check_segment(**state, request.prompt); !checked) return refuse(checked.error().message);
         const auto plan = plan_store(**state, n_prompt);
@@ -127,13 +132,6 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
                                      .state = std::move(*state),
                                      .tokens_per_layer = plan->tokens_per_layer,
                                      .kv_bytes = n_bytes});
-
-        auto sampling = request.sampling;
-        constexpr uint32_t kRandom = 0xFFFFFFFF;
-        if (sampling.seed != kRandom) sampling.seed = (sampling.seed + static_cast<uint32_t>(i)) % kRandom;
-        auto sampler = Sampler::create(sampling, engine_->vocabulary, request.grammar);
-        if (!sampler) return refuse(sampler.error().message, Refusal::Reason::grammar);
-        waiting.samplers.push_back(std::move(*sampler));
     }
     const uint64_t n_bytes = bytes_of(waiting.residents);
     if (n_bytes > pool_.bytes_of_stores() || flight_bytes > pool_.bytes_in_flight()) {
@@ -144,6 +142,18 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
     }
     waiting.request = std::make_shared<const GenerationRequest>(std::move(request));
     return waiting;
+}
+
+/// Room for the text as it is, with an answer of usual length where no other is asked for, as far as there can be; what
+/// a sequence has anyhow is left to the turns that may follow.
+int64_t Scheduler::tokens_of_full_cache(const GenerationRequest& request, const SequenceState& state) const {
+    constexpr int64_t kUsualAnswer = 1024;
+    const auto n_prompt = static_cast<int64_t>(request.prompt.size());
+    const int64_t least = std::min(pool_.tokens_of_full_cache(state, options_.pool.n_parallel), pool_.n_ctx());
+    const int64_t possible = pool_.tokens_of_full_cache(state, request.n_choices) - n_prompt - 1;
+    const int64_t answer = request.max_tokens >= 0 ? std::min(request.max_tokens, pool_.n_ctx())
+                                                   : std::clamp<int64_t>(possible, 0, kUsualAnswer);
+    return std::clamp(n_prompt + answer + 1, least, pool_.n_ctx());
 }
 
 void Scheduler::close() {
@@ -185,7 +195,13 @@ void Scheduler::run() {
 
 /// Memory ran out in the scheduler's own lists, which are small: all that runs is ended, and counted anew.
 void Scheduler::recover() {
-    cancel_all();
+    const auto error = out_of_memory().error().message;
+    for (auto& running : running_) running.answering->fail_with(error);
+    {
+        const std::scoped_lock lock(mutex_);
+        for (const auto& waiting : waiting_) end_unbegun(waiting, FinishReason::failed, error);
+        waiting_.clear();
+    }
     retire();
     pool_.recount(bytes_of(idle_));
     const std::scoped_lock lock(mutex_);
@@ -199,9 +215,9 @@ void Scheduler::cancel_all() {
     waiting_.clear();
 }
 
-void Scheduler::end_unbegun(const Waiting& waiting) {
+void Scheduler::end_unbegun(const Waiting& waiting, FinishReason reason, const std::string& error) {
     for (int32_t i = 0; i < waiting.request->n_choices; i++)
-        waiting.generation->tell(ChoiceEnded{.choice = i, .reason = FinishReason::cancelled, .error = {}});
+        waiting.generation->tell(ChoiceEnded{.choice = i, .reason = reason, .error = error});
 }
 
 bool Scheduler::wait_for_work() {
@@ -258,8 +274,8 @@ bool Scheduler::admit(Waiting& waiting) {
         residents = std::move(waiting.residents);
     }
     n_running_ += n_choices;
-    auto answering = std::make_unique<Answering>(waiting.request, waiting.generation, std::move(residents),
-                                                 std::move(waiting.samplers), n_cached, pool_.segment());
+    auto answering = std::make_unique<Answering>(waiting.request, waiting.generation, std::move(residents), n_cached,
+                                                 pool_.segment());
     auto& running = running_.emplace_back();
     running.answering = std::move(answering);
     running.since = Clock::now();
@@ -318,7 +334,8 @@ double Scheduler::decode() {
 /// Reads prompts for as long as decoding took, or one step where nobody decodes. A step may take longer than there is
 /// time for; the next steps of decoding pay for that.
 void Scheduler::read(double decode_seconds) {
-    credit_seconds_ = std::min(credit_seconds_ + decode_seconds, decode_seconds);
+    constexpr double kShare = 0.95;  // what stands between the steps takes time, too
+    credit_seconds_ = std::min(credit_seconds_ + kShare * decode_seconds, decode_seconds);
     const bool idle = decode_seconds == 0;
     while (idle || credit_seconds_ > 0) {
         auto* const running = next_to_read();

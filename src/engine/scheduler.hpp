@@ -96,7 +96,6 @@ class Scheduler {
         std::shared_ptr<const GenerationRequest> request;
         std::shared_ptr<Generation> generation;
         std::vector<Resident> residents;  // empty ones
-        std::vector<Sampler> samplers;
     };
     struct Running {
         std::unique_ptr<Answering> answering;
@@ -113,7 +112,9 @@ class Scheduler {
     void end_cancelled();
     void recover();
     void cancel_all();
-    static void end_unbegun(const Waiting& waiting);
+    static void end_unbegun(const Waiting& waiting, FinishReason reason = FinishReason::cancelled,
+                            const std::string& error = {});
+    int64_t tokens_of_full_cache(const GenerationRequest& request, const SequenceState& state) const;
     std::optional<Refusal> refusal(size_t n_choices) const;
     std::vector<Waiting>::iterator next_waiting();
     void admit();

@@ -68,8 +68,8 @@ struct SequenceState {
     std::unique_ptr<GraphRunner> decode_runner;
 
     int64_t n_tokens = 0;
-    int64_t n_evicted_slots = 0;       // since the first token
-    int64_t n_tokens_at_eviction = 0;  // length of the text when something was evicted last
+    int64_t n_evicted_slots = 0;   // since the first token
+    int64_t n_tokens_settled = 0;  // that others were evicted for, or whose attention is in the sums
     std::vector<LayerReport> layers;
     std::vector<std::vector<int32_t>> stages;  // budgets of layers 0..m after layer m joined, in the last segment
     std::vector<int32_t> n_unread;             // [n_layer] decoded queries whose attention the sums do not hold yet

@@ -71,7 +71,7 @@ void Answer::take(const TokenDrawn& drawn, std::chrono::steady_clock::time_point
     n_drawn_++;
     if (request_.generation.n_logprobs >= 0) {
         choice.drawn.push_back(drawn);
-        choice.offsets.push_back(n_characters(choice.said));
+        choice.offsets.push_back(n_characters(choice.said) + n_characters(choice.text.held()));
     }
     choice.said += choice.text.add(engine_.piece(drawn.token));
     if (!choice.text.stopped()) return;

@@ -23,6 +23,7 @@ using httplib::Request;
 using httplib::Response;
 
 constexpr size_t kMostBodyBytes = size_t{32} << 20U;
+constexpr size_t kMostBytesOfBodies = size_t{256} << 20U;  // of all requests together
 // How soon it is seen that a client has gone.
 constexpr std::chrono::milliseconds kLook(20);
 // A proxy, or the client, may give up on a stream that is silent while a long prompt is read.
@@ -79,6 +80,14 @@ std::string too_large() {
     return std::format("the body is larger than {} MiB", kMostBodyBytes >> 20U);
 }
 
+ApiError too_busy() {
+    constexpr std::chrono::seconds kSoon(5);
+    return {.status = kUnavailable,
+            .message = "too much is being sent to the server at once: try again later",
+            .code = "overloaded",
+            .retry_after = kSoon};
+}
+
 bool is_address(const std::string& host) {
     in6_addr address{};
     return inet_pton(AF_INET, host.c_str(), &address) == 1 || inet_pton(AF_INET6, host.c_str(), &address) == 1;
@@ -122,7 +131,10 @@ Result<std::unique_ptr<ApiServer>> ApiServer::start(const Engine& engine, const 
         return fail(std::format("cannot listen at {} port {}: is the port taken, or not yours? --port names another",
                                 options.host, options.port));
     }
-    server->listener_ = std::thread([raw = server.get()] { raw->http_.listen_after_bind(); });
+    server->listener_ = std::thread([raw = server.get()] {
+        raw->http_.listen_after_bind();
+        raw->listens_ = false;
+    });
     server->http_.wait_until_ready();
     return server;
 }
@@ -252,16 +264,22 @@ ApiResult<void> ApiServer::check(const Request& request) const {
 
 /// A route whose body is JSON, whatever its type is said to be: curl -d calls everything a form.
 void ApiServer::post(const char* path, BodyHandler handler) {
-    http_.Post(path, [handler = std::move(handler)](const Request& request, Response& response,
-                                                    const httplib::ContentReader& read) {
+    http_.Post(path, [this, handler = std::move(handler)](const Request& request, Response& response,
+                                                          const httplib::ContentReader& read) {
         std::string body;
+        const std::shared_ptr<void> end(nullptr, [&](void*) { n_body_bytes_ -= body.size(); });
         bool fits = true;
+        bool room = true;
         const bool whole = read([&](const char* data, size_t n) {
             fits = body.size() + n <= kMostBodyBytes;
-            if (fits) body.append(data, n);
-            return fits;
+            room = n_body_bytes_ + n <= kMostBytesOfBodies;
+            if (!fits || !room) return false;
+            body.append(data, n);
+            n_body_bytes_ += n;
+            return true;
         });
         if (whole) return handler(request, response, body);
+        if (!room) return send(response, too_busy());
         if (!fits) response.status = kTooLarge;
         if (response.status < 0) response.status = kTimeout;
     });
@@ -299,6 +317,7 @@ void ApiServer::add_routes() {
                       .code = "model_not_found"});
     });
     post("/tokenize", [this](const Request&, Response& response, const std::string& body) {
+        const auto turn = take_turn();
         const auto read = read_tokenize_request(engine_, body);
         if (!read) return send(response, read.error());
         Json answer{{"tokens", read->tokens}};
@@ -306,6 +325,7 @@ void ApiServer::add_routes() {
         send(response, answer);
     });
     post("/detokenize", [this](const Request&, Response& response, const std::string& body) {
+        const auto turn = take_turn();
         const auto tokens = read_detokenize_request(engine_, body);
         if (!tokens) return send(response, tokens.error());
         std::string text;
@@ -342,6 +362,12 @@ void ApiServer::add_pages() {
     }
 }
 
+/// Bodies are read a few at a time, since each takes many times its size.
+std::shared_ptr<void> ApiServer::take_turn() {
+    preparing_.acquire();
+    return {nullptr, [this](void*) { preparing_.release(); }};
+}
+
 void ApiServer::complete(const Request& request, Response& response, const std::string& body, bool chat) {
     const auto received = std::chrono::steady_clock::now();
     if (const auto busy = scheduler_->refusal()) return send(response, error_of(*busy, chat));
@@ -351,23 +377,22 @@ void ApiServer::complete(const Request& request, Response& response, const std::
     auto generation = scheduler_->submit(read->generation);
     if (!generation) return send(response, error_of(generation.error(), chat));
     const bool stream = read->stream;
+    auto made = std::make_unique<Answer>(engine_, std::move(*read), model_, std::move(*generation), metrics_, received);
     n_answers_++;
-    const std::shared_ptr<Answer> answer(
-        new Answer(engine_, std::move(*read), model_, std::move(*generation), metrics_, received),
-        [this](Answer* done) {
-            delete done;
-            n_answers_--;
-        });
+    const std::shared_ptr<Answer> answer(made.release(), [this](Answer* done) {
+        delete done;
+        n_answers_--;
+    });
     if (stream) return send_stream(response, answer);
     while (!answer->is_done() && !HttpServer::client_has_gone()) answer->wait(kLook);
     if (answer->error()) return send(response, *answer->error());
+    if (!answer->is_done())
+        return send(response, ApiError{.message = "the connection ended before the answer was whole"});
     send(response, answer->whole());
 }
 
-/// Bodies are read a few at a time, since each takes many times its size.
 ApiResult<CompletionRequest> ApiServer::prepare(const std::string& body, bool chat) {
-    preparing_.acquire();
-    const std::shared_ptr<void> end(nullptr, [this](void*) { preparing_.release(); });
+    const auto turn = take_turn();
     auto read = chat ? read_chat_request(context(), body) : read_text_request(context(), body);
     if (read) read->generation.id = new_id(chat);
     return read;

@@ -39,6 +39,8 @@ class ApiServer {
     /// From here on requests are refused; those that run go on.
     void close();
     bool is_busy() { return scheduler_->is_busy() || n_answers_ > 0; }
+    /// Whether it takes connections: the system may have ended that.
+    bool listens() const { return listens_; }
 
   private:
     static constexpr int kMostPrepared = 4;
@@ -52,6 +54,7 @@ class ApiServer {
     using BodyHandler = std::function<void(const httplib::Request&, httplib::Response&, const std::string& body)>;
     void post(const char* path, BodyHandler handler);
     void complete(const httplib::Request& request, httplib::Response& response, const std::string& body, bool chat);
+    std::shared_ptr<void> take_turn();
     ApiResult<CompletionRequest> prepare(const std::string& body, bool chat);
     static void send_stream(httplib::Response& response, const std::shared_ptr<Answer>& answer);
     RequestContext context() const;
@@ -62,7 +65,9 @@ class ApiServer {
     std::unique_ptr<Scheduler> scheduler_;
     Metrics metrics_;
     std::atomic<bool> closing_ = false;
-    std::atomic<int> n_answers_ = 0;  // on their way
+    std::atomic<bool> listens_ = true;
+    std::atomic<int> n_answers_ = 0;        // on their way
+    std::atomic<size_t> n_body_bytes_ = 0;  // of all requests
     std::counting_semaphore<> preparing_{kMostPrepared};
     HttpServer http_;
     int port_ = 0;

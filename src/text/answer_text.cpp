@@ -47,6 +47,10 @@ std::string AnswerText::add(std::string_view bytes) {
     return text;
 }
 
+std::string_view AnswerText::held() const {
+    return std::string_view(bytes_).substr(0, bytes_.size() - bytes_begun(bytes_));
+}
+
 std::string AnswerText::finish() {
     auto text = to_utf8(bytes_);
     bytes_.clear();

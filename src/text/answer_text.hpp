@@ -15,6 +15,8 @@ class AnswerText {
     std::string add(std::string_view bytes);
     /// What waited, when no more comes.
     std::string finish();
+    /// The whole characters that wait.
+    std::string_view held() const;
     /// Whether a stop string was found; everything from it on is left out.
     bool stopped() const { return stopped_; }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <format>
 #include <ranges>
+#include <thread>
 
 #include "support/test_models.hpp"
 
@@ -183,6 +184,39 @@ TEST(Scheduler, GoesOnFromAPartOfAnAnswerAsIfTheRestHadNotBeen) {
     late.prompt.append_range(outcome.tokens() | std::views::take(5));
     late.prompt.push_back(text[590]);
     EXPECT_EQ(answer(*scheduler, late).n_cached, 0);
+}
+
+TEST(Scheduler, GoesOnFromAPartOnlyOfAnAnswerThatIsNotYetInTheSums) {
+    const auto engine = load("f32", 128);
+    auto options = small_options(2);
+    options.pool.sequence.policy = "h2o";
+    options.pool.sequence.evict_interval = 24;
+    auto scheduler = start(engine, options);
+    const auto text = sample_tokens(engine, 500);
+    auto request = greedy(*scheduler, std::span(text).first(400), 16);
+    request.reuse = true;
+    const auto cached_after = [&](size_t n_repeated) {
+        const auto said = answer(*scheduler, request);
+        auto next = request;
+        next.prompt.append_range(said.tokens() | std::views::take(n_repeated));
+        next.prompt.insert(next.prompt.end(), text.begin() + 450, text.begin() + 470);
+        return answer(*scheduler, next).n_cached;
+    };
+    // The window is 8: as many tokens of the answer are gathered before their attention goes into the sums.
+    EXPECT_EQ(cached_after(3), 0);
+    EXPECT_EQ(cached_after(12), 412);
+}
+
+TEST(Scheduler, AFullCacheHasRoomForAnAnswer) {
+    const auto engine = load("f32", 128);
+    auto scheduler = start(engine, small_options(4));
+    auto request = greedy(*scheduler, sample_tokens(engine, 100), -1);
+    request.sequence.policy = "full";
+    request.sequence.budget.reset();
+    const auto outcome = answer(*scheduler, request);
+    EXPECT_EQ(outcome.reason, FinishReason::length) << outcome.error;
+    // All that the stores of four sequences hold.
+    EXPECT_EQ(outcome.drawn.size(), 4U * 64 - 100);
 }
 
 TEST(Scheduler, AnswersEndAtStopStrings) {
@@ -380,6 +414,24 @@ TEST(Scheduler, BeyondTheQueueItIsBusy) {
     EXPECT_GE(refused.error().retry_after.count(), 1);
     EXPECT_EQ(refused.error().message, "2 requests are waiting already, and no more may: try again later");
     for (const auto& generation : taken) EXPECT_EQ(collect(*generation).front().reason, FinishReason::length);
+}
+
+TEST(Scheduler, WithoutAQueueAsManyBeginAsThereAreSequences) {
+    const auto engine = load("f32", 32);
+    auto options = small_options(3);
+    options.n_queue = 0;
+    auto scheduler = start(engine, options);
+    const auto text = sample_tokens(engine, 400);
+    for (int round = 0; round < 10; round++) {
+        std::vector<std::shared_ptr<Generation>> taken;
+        taken.reserve(3);
+        for (int i = 0; i < 3; i++) taken.push_back(submit(*scheduler, greedy(*scheduler, text, 3)));
+        const auto refused = scheduler->submit(greedy(*scheduler, text, 3));
+        ASSERT_FALSE(refused);
+        EXPECT_EQ(refused.error().reason, Refusal::Reason::busy);
+        for (const auto& generation : taken) EXPECT_EQ(collect(*generation).front().reason, FinishReason::length);
+        while (scheduler->is_busy()) std::this_thread::yield();
+    }
 }
 
 TEST(Scheduler, AClientWithManyRequestsDoesNotKeepOthersWaiting) {

@@ -394,6 +394,14 @@ class Leaving(Served):
                 with self.subTest(path=path, stream=stream):
                     self.leave(path, fields(path, WORDS * 30, stream=stream, cache_prompt=False), "reading")
 
+    def test_only_the_half_that_sends(self):
+        # That looks the same as leaving; whoever still listens gets no part of an answer as if it were one.
+        with Wire(self.server) as wire:
+            wire.send(request("POST", TEXT, body=fields(TEXT, **self.LONG)))
+            self.assertTrue(self.there_are(1, "generating"))
+            wire.socket.shutdown(socket.SHUT_WR)
+            self.assert_error(wire.answer(), 400, "the connection ended before the answer was whole")
+
     def test_while_it_waits(self):
         with Wire(self.server) as one, Wire(self.server) as other:
             for wire in (one, other):
@@ -571,6 +579,12 @@ class Probabilities(Served):
         offsets, text = answer["choices"][0]["logprobs"]["text_offset"], said(answer)
         # The model has a token for each byte of these.
         self.assertEqual([offsets[i] for i in (0, 3, 6, 9, 13)], [text.index(c) for c in "日本語🍰 "])
+
+    def test_offsets_count_what_waits_for_a_stop_string(self):
+        grammar = 'root ::= "a" "a" "b" "a" "a" "b"'
+        plain = self.good(TEXT, fields(TEXT, logprobs=0, grammar=grammar))["choices"][0]
+        held = self.good(TEXT, fields(TEXT, logprobs=0, grammar=grammar, stop="aabaaab"))["choices"][0]
+        self.assertEqual(held, plain)
 
     def test_none_is_lost_at_a_stop_string(self):
         for path, name, asked in ((TEXT, "tokens", 0), (CHAT, "content", True)):
