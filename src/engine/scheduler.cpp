@@ -318,7 +318,8 @@ void Scheduler::drop_oldest() {
     idle_.pop_back();
 }
 
-/// A token for every sequence that generates; the seconds it took.
+/// A token for every sequence that generates; the seconds that may be read for before the next one, 0 where nobody
+/// generates.
 double Scheduler::decode() {
     const auto begin = Clock::now();
     std::vector<NextToken> batch;
@@ -328,20 +329,31 @@ double Scheduler::decode() {
     const auto computed = within_memory([&] { return cake::decode(batch, *runner_); });
     for (auto& running : running_)
         if (!running.answering->is_reading()) running.answering->take(computed);
-    return seconds_since(begin);
+    return seconds_to_read(batch.size(), seconds_since(begin));
 }
 
-/// Reads prompts for as long as decoding took, or one step where nobody decodes. A step may take longer than there is
-/// time for; the next steps of decoding pay for that.
-void Scheduler::read(double decode_seconds) {
-    constexpr double kShare = 0.95;  // what stands between the steps takes time, too
-    credit_seconds_ = std::min(credit_seconds_ + kShare * decode_seconds, decode_seconds);
-    const bool idle = decode_seconds == 0;
+/// As much as makes the time between two tokens twice what it is while nothing is read. A step behind a step of reading
+/// finds the processor's caches full of something else and takes longer; but reading always gets on.
+double Scheduler::seconds_to_read(size_t n_sequences, double decode_seconds) {
+    double& undisturbed = undisturbed_seconds_[n_sequences];
+    constexpr double kWeight = 1.0 / 8;
+    if (!has_read_) undisturbed += (decode_seconds - undisturbed) * (undisturbed == 0 ? 1 : kWeight);
+    has_read_ = false;
+    if (undisturbed == 0) return decode_seconds;
+    return std::clamp(2 * undisturbed - decode_seconds, decode_seconds / 2, decode_seconds);
+}
+
+/// Reads prompts for so long, or one step where nobody decodes. A step may take longer than there is time for; the next
+/// steps of decoding pay for that.
+void Scheduler::read(double seconds_to_read) {
+    credit_seconds_ = std::min(credit_seconds_ + seconds_to_read, seconds_to_read);
+    const bool idle = seconds_to_read == 0;
     while (idle || credit_seconds_ > 0) {
         auto* const running = next_to_read();
         if (running == nullptr) return;
         const auto begin = Clock::now();
         running->answering->read_on();
+        has_read_ = true;
         const double seconds = seconds_since(begin);
         balance_seconds_ += running == first_reading_ ? seconds : -seconds;
         credit_seconds_ -= seconds;

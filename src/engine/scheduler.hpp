@@ -6,6 +6,7 @@
 #include <expected>
 #include <future>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -122,7 +123,8 @@ class Scheduler {
     std::vector<Resident> go_on(const Waiting& waiting);
     bool take_stores(uint64_t n_bytes);
     double decode();
-    void read(double decode_seconds);
+    double seconds_to_read(size_t n_sequences, double decode_seconds);
+    void read(double seconds_to_read);
     Running* next_to_read();
     void begin_flight(Running& running);
     void retire();
@@ -159,9 +161,11 @@ class Scheduler {
     std::list<Resident> idle_;  // the one that was used last is first
     std::unique_ptr<GraphRunner> runner_;
     Running* first_reading_ = nullptr;
-    double balance_seconds_ = 0;   // that the first prompt was read for, beyond the shortest
-    double credit_seconds_ = 0;    // that reading may take before the next step of decoding
-    int64_t n_evicted_slots_ = 0;  // of sequences that are gone
+    double balance_seconds_ = 0;                    // that the first prompt was read for, beyond the shortest
+    double credit_seconds_ = 0;                     // that reading may take before the next step of decoding
+    std::map<size_t, double> undisturbed_seconds_;  // that a step for so many sequences takes while nothing is read
+    bool has_read_ = false;                         // since the last step of decoding
+    int64_t n_evicted_slots_ = 0;                   // of sequences that are gone
 
     std::thread thread_;
 };

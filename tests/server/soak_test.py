@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A short soak, of the bundled model (bench/soak is the long one), and what it has found, one by one."""
+"""A short soak, of the bundled model (bench/results-soak is the long one), and what it has found, one by one."""
 
 import contextlib
 import json

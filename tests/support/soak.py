@@ -1,6 +1,6 @@
 """A soak of the server: clients of all manners at once, and what has to hold meanwhile and afterwards.
 
-bench/soak runs it for long and prints its figures, tests/server/soak_test.py for a moment.
+bench/results-soak runs it for long and prints its figures, tests/server/soak_test.py for a moment.
 """
 
 import collections
