@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cstdio>
 #include <map>
+#include <random>
+#include <span>
 
 #include "engine/engine_state.hpp"
 #include "fuzz/body_maker.hpp"
@@ -22,6 +24,8 @@ struct Fuzz {
     const Engine& engine;
     RequestContext context;
     std::map<std::string, int64_t> counts;
+    std::vector<float> logits;  // random ones, of twice the vocabulary: from another place on for each token
+    size_t first_logit = 0;
 
     /// What is wrong with the outcome of a body; empty where nothing is.
     std::string try_body(const std::string& body) {
@@ -64,11 +68,9 @@ struct Fuzz {
             return sampler.error().message.empty() ? "a grammar's error without a sentence" : "";
         }
         AnswerText text(g.stop);
-        std::vector<float> logits(static_cast<size_t>(engine.info().n_vocab));
-        std::mt19937 random(static_cast<uint32_t>(g.prompt.size()));
         for (int i = 0; i < (g.grammar ? 12 : 2); i++) {
-            for (float& logit : logits) logit = static_cast<float>(random() % 1000) / 100;
-            const auto token = sampler->sample(logits);
+            first_logit = (first_logit + 1) % (logits.size() / 2);
+            const auto token = sampler->sample(std::span(logits).subspan(first_logit, logits.size() / 2));
             if (!token || engine.state()->vocabulary.is_end_of_generation(*token)) break;
             if (!is_utf8(text.add(engine.piece(*token)))) return "a text that is no UTF-8";
         }
@@ -112,7 +114,11 @@ int main(int argc, char** argv) {
                           .most_choices = 4,
                           .n_ctx = 4096,
                           .chat_template = "chatml"},
-              .counts = {}};
+              .counts = {},
+              .logits = {}};
+    std::mt19937 random(static_cast<uint32_t>(seed));
+    fuzz.logits.resize(2 * static_cast<size_t>(engine->info().n_vocab));
+    for (float& logit : fuzz.logits) logit = static_cast<float>(random() % 1000) / 100;
     const auto begin = std::chrono::steady_clock::now();
     const auto elapsed = [&] {
         return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
