@@ -121,7 +121,7 @@ void Answering::draw(Choice& choice) {
         choice.sampler = std::move(*sampler);
     }
     const auto token = choice.sampler->sample(logits);
-    if (!token) return end(choice, FinishReason::failed, token.error().message);
+    if (!token) return end(choice, FinishReason::failed, token.error().message, true);
     if (!request_->ignore_eos && state.engine->vocabulary.is_end_of_generation(*token))
         return end(choice, FinishReason::end_of_generation);
     choice.n_drawn++;
@@ -142,10 +142,11 @@ Result<Sampler> Answering::make_sampler(int32_t choice) const {
     return Sampler::create(sampling, states_.front()->engine->vocabulary, request_->grammar);
 }
 
-void Answering::end(Choice& choice, FinishReason reason, std::string error) {
+void Answering::end(Choice& choice, FinishReason reason, std::string error, bool by_grammar) {
     choice.ended = true;
     choice.next.reset();
-    generation_->tell(ChoiceEnded{.choice = index(choice), .reason = reason, .error = std::move(error)});
+    generation_->tell(
+        ChoiceEnded{.choice = index(choice), .reason = reason, .error = std::move(error), .by_grammar = by_grammar});
 }
 
 void Answering::end_all(FinishReason reason, const std::string& error) {
@@ -153,14 +154,6 @@ void Answering::end_all(FinishReason reason, const std::string& error) {
     reading_.reset();
     for (auto& choice : choices_)
         if (!choice.ended) end(choice, reason, error);
-}
-
-void Answering::fail_with(const std::string& message) {
-    end_all(FinishReason::failed, message);
-}
-
-void Answering::cancel() {
-    end_all(FinishReason::cancelled, {});
 }
 
 std::vector<Resident> Answering::leave() {

@@ -50,8 +50,7 @@ class Answering {
     void take(const Result<void>& computed);
 
     /// Ends it for all choices.
-    void fail_with(const std::string& message);
-    void cancel();
+    void end_all(FinishReason reason, const std::string& error = {});
 
     const std::vector<Choice>& choices() const { return choices_; }
     /// What is left to go on from, when it has ended.
@@ -65,8 +64,8 @@ class Answering {
     void take_logits(const Result<void>& computed);
     void draw(Choice& choice);
     Result<Sampler> make_sampler(int32_t choice) const;
-    void end(Choice& choice, FinishReason reason, std::string error = {});
-    void end_all(FinishReason reason, const std::string& error);
+    void end(Choice& choice, FinishReason reason, std::string error = {}, bool by_grammar = false);
+    void fail_with(const std::string& error) { end_all(FinishReason::failed, error); }
     int32_t index(const Choice& choice) const { return static_cast<int32_t>(&choice - choices_.data()); }
 
     std::shared_ptr<const GenerationRequest> request_;

@@ -53,7 +53,8 @@ struct TokenDrawn {
 struct ChoiceEnded {
     int32_t choice = 0;
     FinishReason reason = FinishReason::length;
-    std::string error;  // where it failed
+    std::string error;        // where it failed
+    bool by_grammar = false;  // failed since the grammar leaves nothing to go on with
 };
 
 struct GenerationEvent {

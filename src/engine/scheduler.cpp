@@ -110,10 +110,6 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
                                    "of {}: send a shorter one, or start the server with a larger context (-c)",
                                    n_prompt, pool_.n_ctx())});
     }
-    if (request.grammar) {
-        if (auto read = Grammar::create(engine_->vocabulary.get(), *request.grammar); !read)
-            return refuse(read.error().message, Refusal::Reason::grammar);
-    }
     request.sequence.max_tokens = pool_.n_ctx();
     Waiting waiting{.request = nullptr, .generation = std::make_shared<Generation>()};
     uint64_t flight_bytes = 0;
@@ -139,6 +135,10 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
                                   "has {} and {}: a smaller budget or a shorter text would fit",
                                   n_bytes, flight_bytes, pool_.bytes_of_stores(), pool_.bytes_in_flight()),
                       Refusal::Reason::budget);
+    }
+    if (request.grammar) {
+        if (auto read = Grammar::create(engine_->vocabulary.get(), *request.grammar); !read)
+            return refuse(read.error().message, Refusal::Reason::grammar);
     }
     waiting.request = std::make_shared<const GenerationRequest>(std::move(request));
     return waiting;
@@ -168,7 +168,7 @@ bool Scheduler::is_busy() {
 
 void Scheduler::end_all() {
     close();
-    between_steps([this] { cancel_all(); });
+    between_steps([this] { end_everything(FinishReason::cancelled); });
 }
 
 // ---- the computing thread
@@ -185,7 +185,7 @@ void Scheduler::run() {
             recover();
         }
     }
-    cancel_all();
+    end_everything(FinishReason::cancelled);
     {
         const std::scoped_lock lock(mutex_);
         stopped_ = true;
@@ -195,23 +195,17 @@ void Scheduler::run() {
 
 /// Memory ran out in the scheduler's own lists, which are small: all that runs is ended, and counted anew.
 void Scheduler::recover() {
-    const auto error = out_of_memory().error().message;
-    for (auto& running : running_) running.answering->fail_with(error);
-    {
-        const std::scoped_lock lock(mutex_);
-        for (const auto& waiting : waiting_) end_unbegun(waiting, FinishReason::failed, error);
-        waiting_.clear();
-    }
+    end_everything(FinishReason::failed, out_of_memory().error().message);
     retire();
     pool_.recount(bytes_of(idle_));
     const std::scoped_lock lock(mutex_);
     n_running_ = 0;
 }
 
-void Scheduler::cancel_all() {
-    for (auto& running : running_) running.answering->cancel();
+void Scheduler::end_everything(FinishReason reason, const std::string& error) {
+    for (auto& running : running_) running.answering->end_all(reason, error);
     const std::scoped_lock lock(mutex_);
-    for (const auto& waiting : waiting_) end_unbegun(waiting);
+    for (const auto& waiting : waiting_) end_unbegun(waiting, reason, error);
     waiting_.clear();
 }
 
@@ -237,11 +231,11 @@ void Scheduler::run_tasks() {
 
 void Scheduler::end_cancelled() {
     for (auto& running : running_)
-        if (running.answering->generation().cancelled()) running.answering->cancel();
+        if (running.answering->generation().cancelled()) running.answering->end_all(FinishReason::cancelled);
     retire();
     const std::scoped_lock lock(mutex_);
     std::erase_if(waiting_, [](const Waiting& waiting) {
-        if (waiting.generation->cancelled()) end_unbegun(waiting);
+        if (waiting.generation->cancelled()) end_unbegun(waiting, FinishReason::cancelled);
         return waiting.generation->cancelled();
     });
 }
@@ -332,15 +326,16 @@ double Scheduler::decode() {
     return seconds_to_read(batch.size(), seconds_since(begin));
 }
 
-/// As much as makes the time between two tokens twice what it is while nothing is read. A step behind a step of reading
-/// finds the processor's caches full of something else and takes longer; but reading always gets on.
+/// As much as makes the time between two tokens hardly twice what it is while nothing is read. A step behind a step of
+/// reading finds the processor's caches full of something else and takes longer; but reading always gets on.
 double Scheduler::seconds_to_read(size_t n_sequences, double decode_seconds) {
     double& undisturbed = undisturbed_seconds_[n_sequences];
     constexpr double kWeight = 1.0 / 8;
+    constexpr double kTimes = 1.9;  // what is not measured here takes its time, too
     if (!has_read_) undisturbed += (decode_seconds - undisturbed) * (undisturbed == 0 ? 1 : kWeight);
     has_read_ = false;
     if (undisturbed == 0) return decode_seconds;
-    return std::clamp(2 * undisturbed - decode_seconds, decode_seconds / 2, decode_seconds);
+    return std::clamp(kTimes * undisturbed - decode_seconds, decode_seconds / 2, decode_seconds);
 }
 
 /// Reads prompts for so long, or one step where nobody decodes. A step may take longer than there is time for; the next

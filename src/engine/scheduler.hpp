@@ -112,9 +112,8 @@ class Scheduler {
     void run_tasks();
     void end_cancelled();
     void recover();
-    void cancel_all();
-    static void end_unbegun(const Waiting& waiting, FinishReason reason = FinishReason::cancelled,
-                            const std::string& error = {});
+    void end_everything(FinishReason reason, const std::string& error = {});
+    static void end_unbegun(const Waiting& waiting, FinishReason reason, const std::string& error = {});
     int64_t tokens_of_full_cache(const GenerationRequest& request, const SequenceState& state) const;
     std::optional<Refusal> refusal(size_t n_choices) const;
     std::vector<Waiting>::iterator next_waiting();

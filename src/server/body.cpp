@@ -40,11 +40,6 @@ std::string beyond_limits(std::string_view text) {
 
 }  // namespace
 
-std::string excerpt(std::string_view text) {
-    constexpr size_t kMost = 80;
-    return beginning_of(text, kMost);
-}
-
 ApiResult<Body> Body::parse(std::string_view text) {
     if (text.empty()) return invalid("the request has no body: a JSON object is expected");
     if (auto beyond = beyond_limits(text); !beyond.empty()) return invalid(std::move(beyond));
@@ -57,13 +52,14 @@ ApiResult<Body> Body::parse(std::string_view text) {
         if (!parsed.is_object()) return invalid("the body must be a JSON object");
         return Body(std::move(parsed));
     } catch (const Json::out_of_range&) {
-        return invalid(std::format("{}: the number is too large", excerpt(field)), excerpt(field));
+        return invalid(std::format("{}: the number is too large", beginning_of(field)), beginning_of(field));
     } catch (const Json::exception& error) {
         // Its sentence begins with a name of its own and quotes what it read.
         const std::string_view what = error.what();
         const auto begin = what.find("parse error");
+        constexpr size_t kMost = 80;
         return invalid("the body is no JSON in UTF-8: " +
-                       excerpt(begin == std::string_view::npos ? what : what.substr(begin)));
+                       beginning_of(begin == std::string_view::npos ? what : what.substr(begin), kMost));
     }
 }
 
@@ -130,7 +126,7 @@ void Body::wrong(const std::string& name, std::string message) {
 ApiResult<void> Body::finish() {
     for (const auto& field : object_.items()) {
         if (!asked_.contains(field.key()))
-            wrong(excerpt(field.key()), std::format("there is no field \"{}\"", excerpt(field.key())));
+            wrong(beginning_of(field.key()), std::format("there is no field \"{}\"", beginning_of(field.key())));
     }
     if (error_) return std::unexpected(*error_);
     return {};

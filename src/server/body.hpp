@@ -45,7 +45,4 @@ class Body {
     std::optional<ApiError> error_;
 };
 
-/// A piece of text for an error message, cut where it is long.
-std::string excerpt(std::string_view text);
-
 }  // namespace cake::server

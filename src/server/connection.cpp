@@ -60,6 +60,8 @@ bool Connection::wait_for(short events, std::chrono::milliseconds most) const {
 bool Connection::wait_for_request() {
     const bool begun = is_readable() || wait_for(POLLIN, limits_.next_request);
     request_begin_ = Clock::now();
+    waited_ = {};
+    n_written_ = 0;
     return begun;
 }
 
@@ -71,7 +73,12 @@ bool Connection::wait_readable() const {
 }
 
 bool Connection::wait_writable() const {
-    return wait_for(POLLOUT, limits_.next_byte);
+    const std::chrono::milliseconds for_bytes(n_written_ * std::milli::den / limits_.bytes_per_second);
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(limits_.whole_answer + for_bytes - waited_);
+    const auto begin = Clock::now();
+    const bool writable = left.count() > 0 && wait_for(POLLOUT, std::min(limits_.next_byte, left));
+    waited_ += Clock::now() - begin;
+    return writable;
 }
 
 bool Connection::is_peer_alive() const {
@@ -113,7 +120,9 @@ ssize_t Connection::write(const char* from, size_t size) {
     ssize_t n = 0;
     do n = ::send(socket_, from, size, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
-    return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? 0 : n;
+    if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : n;
+    n_written_ += static_cast<size_t>(n);
+    return n;
 }
 
 void Connection::get_remote_ip_and_port(std::string& ip, int& port) const {

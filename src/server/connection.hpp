@@ -15,10 +15,12 @@ struct ConnectionLimits {
     std::chrono::milliseconds next_byte{10'000};      // until it sends or takes something
     std::chrono::milliseconds whole_request{60'000};  // until its request is there
     std::chrono::milliseconds next_request{5'000};    // on a connection that stays open
+    std::chrono::milliseconds whole_answer{60'000};   // that an answer waits for it, in all: so long and
+    size_t bytes_per_second = size_t{16} << 10U;      // a second for so many bytes
 };
 
-/// A client's connection. Beside the time for each byte there is one for a request as a whole, or a client that sends a
-/// byte now and then would hold a thread for ever.
+/// A client's connection. Beside the time for each byte there is one for a request and an answer as a whole, or a
+/// client that sends or takes a byte now and then would hold a thread for ever.
 class Connection final : public httplib::Stream {
   public:
     Connection(socket_t socket, const ConnectionLimits& limits) : socket_(socket), limits_(limits) {}
@@ -46,7 +48,9 @@ class Connection final : public httplib::Stream {
     socket_t socket_;
     ConnectionLimits limits_;
     Clock::time_point request_begin_ = Clock::now();
-    std::string buffer_;  // bytes received, of which [begin_, end_) have not been read
+    mutable Clock::duration waited_{};  // for it to take what is written
+    size_t n_written_ = 0;              // bytes
+    std::string buffer_;                // bytes received, of which [begin_, end_) have not been read
     size_t begin_ = 0;
     size_t end_ = 0;
 };

@@ -14,6 +14,7 @@
 #include "server/connection_threads.hpp"
 #include "server/page_files.hpp"
 #include "server/slots.hpp"
+#include "text/utf8.hpp"
 
 namespace cake::server {
 
@@ -167,7 +168,7 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
         if (!response.body.empty()) return;
         const auto message =
             response.status == kNotFound
-                ? std::format("there is nothing at {} {}", excerpt(request.method), excerpt(request.path))
+                ? std::format("there is nothing at {} {}", beginning_of(request.method), beginning_of(request.path))
             : response.status == kTooLarge
                 ? too_large()
                 : std::format("the request cannot be understood ({})", httplib::status_message(response.status));
@@ -311,10 +312,10 @@ void ApiServer::add_routes() {
     http_.Get(R"(/v1/models/(.+))", [this, models](const Request& request, Response& response) {
         const auto name = request.matches[1].str();
         if (name == model_) return send(response, models());
-        send(response,
-             ApiError{.status = kNotFound,
-                      .message = std::format("there is no model \"{}\" here; there is \"{}\"", excerpt(name), model_),
-                      .code = "model_not_found"});
+        send(response, ApiError{.status = kNotFound,
+                                .message = std::format("there is no model \"{}\" here; there is \"{}\"",
+                                                       beginning_of(name), model_),
+                                .code = "model_not_found"});
     });
     post("/tokenize", [this](const Request&, Response& response, const std::string& body) {
         const auto turn = take_turn();

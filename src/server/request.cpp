@@ -8,6 +8,7 @@
 #include "cake/token_stream.hpp"
 #include "server/body.hpp"
 #include "text/json_schema.hpp"
+#include "text/utf8.hpp"
 
 namespace cake::server {
 
@@ -36,14 +37,14 @@ std::vector<ChatMessage> read_messages(Body& body) {
         std::string role = message["role"].get<std::string>();
         if (role == "developer") role = "system";
         if (role != "system" && role != "user" && role != "assistant") {
-            wrong(
-                std::format(".role \"{}\" is not supported; system, developer, user and assistant are", excerpt(role)));
+            wrong(std::format(".role \"{}\" is not supported; system, developer, user and assistant are",
+                              beginning_of(role)));
             return messages;
         }
         for (const auto& field : message.items()) {
             const bool empty = field.value().is_null() || (field.value().is_array() && field.value().empty());
             if (field.key() == "role" || field.key() == "content" || field.key() == "name" || empty) continue;
-            wrong(std::format(".{} is not supported: leave it out", excerpt(field.key())));
+            wrong(std::format(".{} is not supported: leave it out", beginning_of(field.key())));
             return messages;
         }
         ChatMessage read{.role = std::move(role), .content = {}};

@@ -639,10 +639,13 @@ Result<CheckedGrammar> grammar_of_schema(std::string_view json) {
     return checked;
 }
 
-CheckedGrammar grammar_of_any_json_object() {
-    JsonRules rules;
-    rules.define("root", "object");
-    return check_grammar(rules.text(), kOwnGrammar).value();
+const CheckedGrammar& grammar_of_any_json_object() {
+    static const auto grammar = [] {
+        JsonRules rules;
+        rules.define("root", "object");
+        return check_grammar(rules.text(), kOwnGrammar).value();
+    }();
+    return grammar;
 }
 
 }  // namespace cake

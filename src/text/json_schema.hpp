@@ -17,6 +17,6 @@ namespace cake {
 /// more than 64 KiB, 32 levels, 1,000 properties or 1,000 values of enum; and lengths and numbers of items above 256.
 Result<CheckedGrammar> grammar_of_schema(std::string_view json);
 
-CheckedGrammar grammar_of_any_json_object();
+const CheckedGrammar& grammar_of_any_json_object();
 
 }  // namespace cake

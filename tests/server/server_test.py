@@ -280,6 +280,13 @@ class Bodies(Served):
                 self.refuse_fields(path, {"grammar": grammar}, word)
                 self.assertLess(time.monotonic() - begin, SOON)
 
+    def test_a_grammar_that_leads_nowhere(self):
+        for path in (TEXT, CHAT):
+            body = fields(path, grammar=r'root ::= "a" [\uD800-\uDFFF]')  # which are no characters
+            self.refuse(self.ask("POST", path, body), 400, "nothing can follow", param="grammar")
+            error = self.stream(path, body)[-1]["error"]
+            self.assertEqual((error["param"], error["type"]), ("grammar", "invalid_request_error"))
+
     def test_schemas_that_are_refused(self):
         def schema(of):
             return {"type": "json_schema", "json_schema": {"schema": of}}
