@@ -1,8 +1,6 @@
 #include "text/json_schema.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <format>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -13,131 +11,20 @@
 
 #include "text/grammar.hpp"
 #include "text/json_grammar.hpp"
+#include "text/schema_keywords.hpp"
 #include "text/schema_scan.hpp"
+#include "text/schema_values.hpp"
 #include "text/utf8.hpp"
 
 namespace cake {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+using namespace json_schema;
 
 constexpr size_t kMostBytes = size_t{64} << 10U;
 constexpr size_t kMostProperties = 1000;
 constexpr size_t kMostValues = 1000;
-constexpr uint32_t kMostTimes = 256;
-constexpr double kLargestBound = 1e15;
-
-// A schema is of one of these forms; else it says a type.
-constexpr std::array<std::string_view, 6> kForms = {"$ref", "anyOf", "oneOf", "allOf", "enum", "const"};
-
-constexpr std::array<std::string_view, 7> kTypes = {"string", "integer", "number", "boolean",
-                                                    "null",   "object",  "array"};
-
-struct Keyword {
-    std::string_view name;
-    std::string_view type;  // the one that it says something about
-};
-constexpr std::array<Keyword, 14> kKeywords = {{{"properties", "object"},
-                                                {"required", "object"},
-                                                {"additionalProperties", "object"},
-                                                {"items", "array"},
-                                                {"prefixItems", "array"},
-                                                {"minItems", "array"},
-                                                {"maxItems", "array"},
-                                                {"minLength", "string"},
-                                                {"maxLength", "string"},
-                                                {"format", "string"},
-                                                {"minimum", "integer"},
-                                                {"maximum", "integer"},
-                                                {"exclusiveMinimum", "integer"},
-                                                {"exclusiveMaximum", "integer"}}};
-
-constexpr std::array<std::string_view, 26> kSayNothing = {"$defs",
-                                                          "definitions",
-                                                          "title",
-                                                          "description",
-                                                          "default",
-                                                          "examples",
-                                                          "example",
-                                                          "$schema",
-                                                          "$id",
-                                                          "$comment",
-                                                          "$anchor",
-                                                          "$vocabulary",
-                                                          "deprecated",
-                                                          "readOnly",
-                                                          "writeOnly",
-                                                          "contentEncoding",
-                                                          "contentMediaType",
-                                                          "contentSchema",
-                                                          "strict",
-                                                          "name",
-                                                          "id",
-                                                          "discriminator",
-                                                          "externalDocs",
-                                                          "xml",
-                                                          "propertyOrdering",
-                                                          "enumNames"};
-
-bool is_keyword(std::string_view name) {
-    return std::ranges::contains(kKeywords, name, &Keyword::name);
-}
-
-bool is_bound(const Keyword& keyword) {
-    return keyword.type == "integer";
-}
-
-/// A JSON pointer to what stands there.
-std::string below(const std::string& at, std::string_view key) {
-    std::string escaped;
-    for (const char c : beginning_of(key)) escaped += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
-    return at + "/" + escaped;
-}
-
-std::unexpected<Error> fail_at(const std::string& at, std::string_view sentence) {
-    return fail(std::format("the JSON schema at {}: {}", at, sentence));
-}
-
-/// An integer, also where it is written as 3.0.
-std::optional<int64_t> integer_of(const Json& number) {
-    if (!number.is_number()) return std::nullopt;
-    const auto value = number.get<double>();
-    if (!(std::abs(value) <= kLargestBound) || value != std::floor(value)) return std::nullopt;
-    return static_cast<int64_t>(value);
-}
-
-bool is_of_type(const Json& value, std::string_view type) {
-    if (type == "string") return value.is_string();
-    if (type == "boolean") return value.is_boolean();
-    if (type == "null") return value.is_null();
-    if (type == "object") return value.is_object();
-    if (type == "array") return value.is_array();
-    if (type == "number") return value.is_number();
-    return value.is_number_integer() || (value.is_number() && std::floor(value.get<double>()) == value.get<double>());
-}
-
-/// The one value.
-std::string grammar_of_value(const Json& value) {
-    if (!value.is_structured() || value.empty()) {
-        if (value.is_object()) return R"("{" gap "}")";
-        if (value.is_array()) return R"("[" gap "]")";
-        return gbnf_literal(value.dump());
-    }
-    std::string content;
-    for (const auto& [key, item] : value.items()) {
-        content += content.empty() ? "gap " : R"( "," gap )";
-        if (value.is_object()) content += gbnf_literal(Json(key).dump() + ":") + " space ";
-        content += grammar_of_value(item);
-    }
-    return value.is_object() ? std::format(R"("{{" {} gap "}}")", content) : std::format(R"("[" {} gap "]")", content);
-}
-
-std::string alternatives_of(const std::vector<std::string>& alternatives) {
-    std::string text;
-    for (const auto& alternative : alternatives) text += (text.empty() ? "" : " | ") + alternative;
-    return text;
-}
 
 class Translation {
   public:
@@ -189,64 +76,6 @@ class Translation {
         return typed(schema, at);
     }
 
-    static Result<void> check_keywords(const Json& schema, const std::string& at) {
-        std::string_view form;
-        for (const auto& [key, value] : schema.items()) {
-            if (std::ranges::contains(kForms, key)) {
-                if (!form.empty()) return cannot_stand_beside(at, key, form);
-                form = key;
-            } else if (!is_keyword(key) && key != "type" && !std::ranges::contains(kSayNothing, key) &&
-                       !key.starts_with("x-")) {
-                return fail_at(below(at, key), std::format("the keyword \"{}\" is not supported: leave it out, and say "
-                                                           "in the description what it means",
-                                                           beginning_of(key)));
-            }
-        }
-        if (form.empty()) return {};
-        for (const auto& [key, value] : schema.items()) {
-            const bool is_type_of_values = key == "type" && (form == "enum" || form == "const");
-            if (is_keyword(key) || (key == "type" && !is_type_of_values)) return cannot_stand_beside(at, key, form);
-        }
-        return {};
-    }
-
-    static std::unexpected<Error> cannot_stand_beside(const std::string& at, std::string_view key,
-                                                      std::string_view form) {
-        return fail_at(below(at, key),
-                       std::format("\"{}\" beside \"{}\" is not supported: write both into one", key, form));
-    }
-
-    /// The types that a schema names, or else those that its keywords speak of; none where it has no such keywords.
-    static Result<std::vector<std::string_view>> types_of(const Json& schema, const std::string& at) {
-        std::vector<std::string_view> types;
-        const auto add = [&](std::string_view type) {
-            if (!std::ranges::contains(types, type)) types.push_back(type);
-        };
-        if (const auto named = schema.find("type"); named != schema.end()) {
-            const auto list = named->is_array() ? *named : Json::array({*named});
-            for (const auto& type : list) {
-                const auto known = std::ranges::find_if(kTypes, [&](std::string_view name) { return type == name; });
-                if (known == kTypes.end()) {
-                    return fail_at(below(at, "type"),
-                                   "a type is string, integer, number, boolean, null, object or array");
-                }
-                add(*known);
-            }
-            if (types.empty()) return fail_at(below(at, "type"), "an empty list of types allows nothing");
-            if (std::ranges::contains(types, "number")) std::erase(types, "integer");
-        }
-        for (const auto& keyword : kKeywords) {
-            if (!schema.contains(keyword.name)) continue;
-            const bool is_named = schema.contains("type");
-            if (is_bound(keyword) && (!is_named || std::ranges::contains(types, "number"))) {
-                return fail_at(below(at, keyword.name),
-                               std::format("\"{}\" is supported for the type integer alone", keyword.name));
-            }
-            if (!is_named) add(keyword.type);
-        }
-        return types;
-    }
-
     Result<std::string> typed(const Json& schema, const std::string& at) {
         const auto types = types_of(schema, at);
         if (!types) return std::unexpected(types.error());
@@ -255,8 +84,8 @@ class Translation {
         for (const auto type : *types) {
             auto rule = type == "object"    ? object(schema, at)
                         : type == "array"   ? array(schema, at)
-                        : type == "string"  ? text(schema, at)
-                        : type == "integer" ? integer(schema, at)
+                        : type == "string"  ? rule_of_string(schema, at, rules_)
+                        : type == "integer" ? rule_of_integer(schema, at, rules_)
                         : type == "null"    ? R"("null")"
                                             : Result<std::string>(std::string(type));
             if (!rule) return rule;
@@ -265,110 +94,11 @@ class Translation {
         return rules.size() == 1 ? rules[0] : rules_.add("choice", alternatives_of(rules));
     }
 
-    /// A number of characters or items.
-    static Result<std::optional<uint32_t>> count(const Json& schema, const char* key, const std::string& at) {
-        const auto found = schema.find(key);
-        if (found == schema.end()) return std::nullopt;
-        const auto number = integer_of(*found);
-        if (!number || *number < 0 || *number > kMostTimes)
-            return fail_at(below(at, key), std::format("\"{}\" is a whole number from 0 to {}", key, kMostTimes));
-        return static_cast<uint32_t>(*number);
-    }
-
-    struct Counts {
-        uint32_t least = 0;
-        std::optional<uint32_t> most;
-    };
-    static Result<Counts> counts(const Json& schema, const char* least_key, const char* most_key,
-                                 const std::string& at) {
-        const auto least = count(schema, least_key, at);
-        if (!least) return std::unexpected(least.error());
-        const auto most = count(schema, most_key, at);
-        if (!most) return std::unexpected(most.error());
-        if (least->value_or(0) > most->value_or(kMostTimes))
-            return fail_at(below(at, least_key), std::format("\"{}\" is more than \"{}\"", least_key, most_key));
-        return Counts{.least = least->value_or(0), .most = *most};
-    }
-
-    Result<std::string> text(const Json& schema, const std::string& at) {
-        const auto length = counts(schema, "minLength", "maxLength", at);
-        if (!length) return std::unexpected(length.error());
-        if (const auto format = schema.find("format"); format != schema.end()) {
-            for (const char* name : {"date", "time", "date-time", "uuid"}) {
-                if (*format != name) continue;
-                if (schema.contains("minLength") || schema.contains("maxLength")) {
-                    return fail_at(below(at, "format"),
-                                   "a format beside minLength or maxLength is not supported: leave them out");
-                }
-                return name;
-            }
-            return fail_at(below(at, "format"),
-                           "of \"format\", date, time, date-time and uuid are supported: leave it out");
-        }
-        if (length->least == 0 && !length->most) return "string";
-        return rules_.add("string",
-                          std::format(R"("\"" {} "\"")", gbnf_times("character", length->least, length->most)));
-    }
-
-    /// The nearest integer that a bound allows: the least or the most.
-    static Result<std::optional<int64_t>> bound(const Json& schema, const char* key, bool is_least, bool is_exclusive,
-                                                const std::string& at) {
-        const auto found = schema.find(key);
-        if (found == schema.end()) return std::nullopt;
-        const double value = found->is_number() ? found->get<double>() : 2 * kLargestBound;
-        if (!(std::abs(value) <= kLargestBound))
-            return fail_at(below(at, key), std::format("\"{}\" is a number from -1e15 to 1e15", key));
-        const auto floor = static_cast<int64_t>(std::floor(value));
-        const auto ceiling = static_cast<int64_t>(std::ceil(value));
-        if (is_least) return is_exclusive ? floor + 1 : ceiling;
-        return is_exclusive ? ceiling - 1 : floor;
-    }
-
-    Result<std::string> integer(const Json& schema, const std::string& at) {
-        std::optional<int64_t> least;
-        std::optional<int64_t> most;
-        for (const bool is_exclusive : {false, true}) {
-            const auto low = bound(schema, is_exclusive ? "exclusiveMinimum" : "minimum", true, is_exclusive, at);
-            if (!low) return std::unexpected(low.error());
-            const auto high = bound(schema, is_exclusive ? "exclusiveMaximum" : "maximum", false, is_exclusive, at);
-            if (!high) return std::unexpected(high.error());
-            if (*low) least = std::max(least.value_or(**low), **low);
-            if (*high) most = std::min(most.value_or(**high), **high);
-        }
-        if (least && most && *least > *most) {
-            return fail_at(at, std::format("no integer is at least {} (minimum, exclusiveMinimum) and at most {} "
-                                           "(maximum, exclusiveMaximum)",
-                                           *least, *most));
-        }
-        return least || most ? rules_.add("integer", integers_between(least, most)) : "integer";
-    }
-
     Result<std::string> listed(const Json& values, const Json& schema, const std::string& at) {
-        if (!values.is_array() || values.empty()) return fail_at(at, "\"enum\" is a list of values, at least one");
         n_values_ += values.size();
         if (n_values_ > kMostValues)
             return fail_at(at, std::format("the schema has more than {} values of \"enum\"", kMostValues));
-        const auto types = types_of(schema, at.substr(0, at.rfind('/')));
-        if (!types) return std::unexpected(types.error());
-
-        std::set<std::string> seen;
-        std::vector<std::string> strings;  // without their opening quote, which most candidates fail at once
-        std::vector<std::string> alternatives;
-        for (const auto& value : values) {
-            const auto fits = [&](std::string_view type) { return is_of_type(value, type); };
-            if (!types->empty() && std::ranges::none_of(*types, fits)) continue;
-            const auto json = value.dump();
-            if (!seen.insert(json).second) continue;
-            if (value.is_string()) {
-                strings.push_back(gbnf_literal(std::string_view(json).substr(1)));
-            } else {
-                alternatives.push_back(grammar_of_value(value));
-            }
-        }
-        if (seen.empty()) return fail_at(at, "no value is of the schema's type");
-        if (!strings.empty())
-            alternatives.insert(alternatives.begin(), std::format(R"("\"" ( {} ))", alternatives_of(strings)));
-        return rules_.add("values", alternatives_of(alternatives));
+        return rule_of_values(values, schema, at, rules_);
     }
 
     Result<std::string> any_of(const Json& schemas, const std::string& at, const std::string& from) {
