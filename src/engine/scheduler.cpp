@@ -332,10 +332,11 @@ double Scheduler::seconds_to_read(size_t n_sequences, double decode_seconds) {
     double& undisturbed = undisturbed_seconds_[n_sequences];
     constexpr double kWeight = 1.0 / 8;
     constexpr double kTimes = 1.9;  // what is not measured here takes its time, too
+    constexpr double kLeast = 0.25;
     if (!has_read_) undisturbed += (decode_seconds - undisturbed) * (undisturbed == 0 ? 1 : kWeight);
     has_read_ = false;
     if (undisturbed == 0) return decode_seconds;
-    return std::clamp(kTimes * undisturbed - decode_seconds, decode_seconds / 2, decode_seconds);
+    return std::clamp(kTimes * undisturbed - decode_seconds, kLeast * decode_seconds, decode_seconds);
 }
 
 /// Reads prompts for so long, or one step where nobody decodes. A step may take longer than there is time for; the next
