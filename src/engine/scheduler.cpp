@@ -329,13 +329,14 @@ double Scheduler::decode() {
 /// As much as makes the time between two tokens hardly twice what it is while nothing is read. A step behind a step of
 /// reading finds the processor's caches full of something else and takes longer; but reading always gets on.
 double Scheduler::seconds_to_read(size_t n_sequences, double decode_seconds) {
-    double& undisturbed = undisturbed_seconds_[n_sequences];
-    constexpr double kWeight = 1.0 / 8;
     constexpr double kTimes = 1.9;  // what is not measured here takes its time, too
     constexpr double kLeast = 0.25;
-    if (!has_read_) undisturbed += (decode_seconds - undisturbed) * (undisturbed == 0 ? 1 : kWeight);
+    auto& [alone, behind_reading] = step_seconds_[n_sequences];
+    (has_read_ ? behind_reading : alone).add(decode_seconds);
     has_read_ = false;
-    if (undisturbed == 0) return decode_seconds;
+    if (alone.n == 0) return decode_seconds;
+    // What was measured before a long text came may have been a slow moment of the machine.
+    const double undisturbed = behind_reading.n == 0 ? alone.value : std::min(alone.value, behind_reading.value);
     return std::clamp(kTimes * undisturbed - decode_seconds, kLeast * decode_seconds, decode_seconds);
 }
 

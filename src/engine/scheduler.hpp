@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -104,6 +105,21 @@ class Scheduler {
         uint64_t flight_bytes = 0;  // of its layer in flight: from its first chunk until it has read
     };
 
+    /// Of the last ones, about a hundred.
+    struct Mean {
+        double value = 0;
+        int64_t n = 0;
+        void add(double next) {
+            constexpr int64_t kMost = 100;
+            n = std::min(n + 1, kMost);
+            value += (next - value) / static_cast<double>(n);
+        }
+    };
+    struct StepSeconds {
+        Mean alone;
+        Mean behind_reading;
+    };
+
     Scheduler(const Engine& engine, KvPool pool, const SchedulerOptions& options);
 
     std::expected<Waiting, Refusal> prepare(GenerationRequest request);
@@ -160,11 +176,11 @@ class Scheduler {
     std::list<Resident> idle_;  // the one that was used last is first
     std::unique_ptr<GraphRunner> runner_;
     Running* first_reading_ = nullptr;
-    double balance_seconds_ = 0;                    // that the first prompt was read for, beyond the shortest
-    double credit_seconds_ = 0;                     // that reading may take before the next step of decoding
-    std::map<size_t, double> undisturbed_seconds_;  // that a step for so many sequences takes while nothing is read
-    bool has_read_ = false;                         // since the last step of decoding
-    int64_t n_evicted_slots_ = 0;                   // of sequences that are gone
+    double balance_seconds_ = 0;                  // that the first prompt was read for, beyond the shortest
+    double credit_seconds_ = 0;                   // that reading may take before the next step of decoding
+    std::map<size_t, StepSeconds> step_seconds_;  // that decoding takes for so many sequences
+    bool has_read_ = false;                       // since the last step of decoding
+    int64_t n_evicted_slots_ = 0;                 // of sequences that are gone
 
     std::thread thread_;
 };
