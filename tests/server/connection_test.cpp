@@ -122,33 +122,33 @@ ssize_t take_some(int socket, size_t n_bytes) {
     return ::recv(socket, buffer.data(), buffer.size(), MSG_DONTWAIT);
 }
 
-TEST(Connection, GivesAReaderThatTakesLittleTimeAsAWhole) {
+ConnectionLimits for_whole_answers(size_t bytes_per_second) {
     auto limits = kNone;
     limits.whole_answer = kLimit;
-    limits.bytes_per_second = kManyBytes * 100;
-    Pair pair(limits);
-    const auto client = now_and_then([&] { take_some(pair.client(), 10'000); });
+    limits.bytes_per_second = bytes_per_second;
+    return limits;
+}
+
+/// How many of many bytes go to a client that takes so many now and then.
+size_t written_to_reader(size_t n_taken, size_t bytes_per_second) {
+    Pair pair(for_whole_answers(bytes_per_second));
+    const auto client = now_and_then([&] { take_some(pair.client(), n_taken); });
     const auto begin = Clock::now();
-    EXPECT_LT(pair.write_all(kManyBytes), kManyBytes);
+    const size_t n_written = pair.write_all(kManyBytes);
     EXPECT_GE(Clock::now() - begin, kLimit);
+    return n_written;
+}
+
+TEST(Connection, GivesAReaderThatTakesLittleTimeAsAWhole) {
+    EXPECT_LT(written_to_reader(10'000, kManyBytes * 100), kManyBytes);
 }
 
 TEST(Connection, LetsASlowReaderTakeAllThatIsFastEnough) {
-    auto limits = kNone;
-    limits.whole_answer = kLimit;
-    limits.bytes_per_second = kManyBytes / 100;
-    Pair pair(limits);
-    const auto client = now_and_then([&] { take_some(pair.client(), 500'000); });
-    const auto begin = Clock::now();
-    EXPECT_EQ(pair.write_all(kManyBytes), kManyBytes);
-    EXPECT_GE(Clock::now() - begin, kLimit);
+    EXPECT_EQ(written_to_reader(500'000, kManyBytes / 100), kManyBytes);
 }
 
 TEST(Connection, CountsEachAnswerAnew) {
-    auto limits = kNone;
-    limits.whole_answer = kLimit;
-    limits.bytes_per_second = kManyBytes * 100;
-    Pair pair(limits);
+    Pair pair(for_whole_answers(kManyBytes * 100));
     EXPECT_LT(pair.write_all(kManyBytes), kManyBytes);
     pair.send("GET");
     while (take_some(pair.client(), kManyBytes) > 0) {
