@@ -76,6 +76,8 @@ class CAKE_API Engine {
     Result<std::string> chat_prompt(const std::string& message) const;
     /// The bytes of a token; a character may be spread over several tokens.
     std::string piece(Token token) const;
+    /// Whether a model that draws this token has ended its answer.
+    bool is_end_of_generation(Token token) const;
 
     const ModelInfo& info() const;
     /// That compute.

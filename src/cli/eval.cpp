@@ -35,6 +35,7 @@ struct EvalFlags {
     std::vector<int64_t> lengths;
     std::vector<double> depths = {0, 25, 50, 75, 100};
     int32_t n_samples = 20;
+    int32_t n_skip = 0;
     int64_t n_continuation = 256;
     uint64_t seed = 1;
     std::string wording = "auto";
@@ -159,6 +160,7 @@ class Eval {
         eval::TaskInput input{.lengths = lengths(engine),
                               .depths = {},
                               .n_samples = flags_.n_samples,
+                              .n_skip = flags_.n_skip,
                               .seed = flags_.seed,
                               .wording = wording(engine),
                               .filler = flags_.filler,
@@ -197,24 +199,37 @@ class Eval {
              .on_cut = [this] { n_cut_++; },
              .on_answer =
                  [&](const eval::Sample& sample, const eval::Setting& setting, const std::string& text, double score) {
-                     if (answers.is_open()) write_answer(answers, sample, setting, text, score);
+                     if (answers.is_open())
+                         write_answer(answers, {.sample = sample,
+                                                .number = &sample - samples->data(),
+                                                .setting = setting,
+                                                .text = text,
+                                                .score = score});
                  }});
-        answers.flush();
         if (!flags_.answers.empty() && !answers && !outcome.error)
             outcome.error = Error{flags_.answers + ": could not be written in full"};
         return outcome;
     }
 
-    static void write_answer(std::ofstream& out, const eval::Sample& sample, const eval::Setting& setting,
-                             const std::string& text, double score) {
-        nlohmann::ordered_json line = {{"policy", setting.policy}, {"budget", setting.budget}};
+    struct Answer {
+        const eval::Sample& sample;
+        ptrdiff_t number;
+        const eval::Setting& setting;
+        const std::string& text;
+        double score;
+    };
+
+    /// One line, written at once: what was answered until a long evaluation was stopped is not lost.
+    static void write_answer(std::ofstream& out, const Answer& answer) {
+        const auto& [sample, number, setting, text, score] = answer;
+        nlohmann::ordered_json line = {{"sample", number}, {"policy", setting.policy}, {"budget", setting.budget}};
         if (!sample.subtasks.empty()) line["subtask"] = sample.subtasks.front();
         if (sample.length_tokens > 0) line["length"] = sample.length_tokens;
         if (sample.depth >= 0) line["depth"] = sample.depth;
         line["answers"] = sample.answers;
         line["prediction"] = text;
         line["score"] = score;
-        out << line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n';
+        out << line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n' << std::flush;
     }
 
     eval::Outcome compare(const Engine& engine) {
@@ -270,6 +285,7 @@ void check_task(const EvalFlags& flags, const CLI::App& command) {
     only("--filler", made, "tasks that make their texts");
     only("--wording", made, "tasks that make their texts");
     only("--continuation", task == nullptr, "fidelity");
+    only("--skip", task != nullptr, "tasks that have answers");
     only("--answers", task != nullptr, "tasks that have answers");
     only("--max-prompt", task != nullptr && reads_files, "tasks that read files");
     if (flags.plot_kind == "map" && (task == nullptr || !task->by_depth))
@@ -303,6 +319,12 @@ void add_eval(CLI::App& app, std::function<int()>& action) {
     command->add_option("--samples", flags->n_samples, "for each length and depth; of each file; passages of each text")
         ->type_name("N")
         ->check(CLI::Range(1, 1 << 24))
+        ->capture_default_str();
+    command
+        ->add_option("--skip", flags->n_skip,
+                     "samples to pass over before these: an evaluation in pieces asks each sample once")
+        ->type_name("N")
+        ->check(CLI::Range(0, 1 << 24))
         ->capture_default_str();
     command->add_option("--continuation", flags->n_continuation, "tokens that fidelity compares behind each passage")
         ->type_name("N")

@@ -29,7 +29,7 @@ void ProgressBar::update_count(int64_t done, int64_t total) {
 
 bool ProgressBar::is_due() {
     const auto now = Clock::now();
-    if (!terminal_ || (shown_ && now - last_ < std::chrono::milliseconds(100))) return false;
+    if (terminal_ ? shown_ && now - last_ < kRedraw : now - last_ < kLogged) return false;
     last_ = now;
     shown_ = true;
     return true;
@@ -37,7 +37,7 @@ bool ProgressBar::is_due() {
 
 void ProgressBar::show(std::string_view work, std::optional<double> share) {
     constexpr int kWidth = 24;
-    std::string line = "\r" + what_;
+    std::string line = what_;
     if (share) {
         const double done = std::clamp(*share, 0.0, 1.0);
         const auto full = static_cast<size_t>(done * kWidth);
@@ -49,11 +49,11 @@ void ProgressBar::show(std::string_view work, std::optional<double> share) {
         const auto left = static_cast<int64_t>(seconds * (1 - std::min(*share, 1.0)) / *share);
         line += std::format("  {}:{:02} left", left / 60, left % 60);
     }
-    std::fputs((line + "\x1b[K").c_str(), stderr);
+    std::fputs((terminal_ ? "\r" + line + "\x1b[K" : line + "\n").c_str(), stderr);
 }
 
 void ProgressBar::clear() {
-    if (shown_) std::fputs("\r\x1b[K", stderr);
+    if (terminal_ && shown_) std::fputs("\r\x1b[K", stderr);
     shown_ = false;
 }
 

@@ -8,7 +8,7 @@
 
 namespace cake::cli {
 
-/// A bar on a terminal's standard error: share done, how fast, time left. Silent where that is no terminal.
+/// Progress on standard error: share done, speed, time left. A bar on a terminal; elsewhere a line a minute.
 class ProgressBar {
   public:
     explicit ProgressBar(std::string what);
@@ -29,11 +29,13 @@ class ProgressBar {
     void show(std::string_view work, std::optional<double> share);
 
     using Clock = std::chrono::steady_clock;
+    static constexpr std::chrono::milliseconds kRedraw{100};
+    static constexpr std::chrono::minutes kLogged{1};
     std::string what_;
     bool terminal_;
     bool shown_ = false;
     Clock::time_point begin_ = Clock::now();
-    Clock::time_point last_;
+    Clock::time_point last_ = begin_;
 };
 
 }  // namespace cake::cli

@@ -121,6 +121,10 @@ std::string Engine::piece(Token token) const {
     return state_->vocabulary.piece(token);
 }
 
+bool Engine::is_end_of_generation(Token token) const {
+    return state_->vocabulary.is_end_of_generation(token);
+}
+
 int32_t Engine::threads() const {
     return state_->compute.n_threads();
 }

@@ -88,6 +88,32 @@ Result<void> Sequence::decode(Token token) {
     return decode_state(*state_, token);
 }
 
+Result<void> decode_each(std::span<Sequence* const> sequences, std::span<const Token> tokens) {
+    if (sequences.empty() || sequences.size() != tokens.size())
+        return fail("decoding in several sequences needs one token for each of them");
+    std::vector<NextToken> batch;
+    for (size_t i = 0; i < sequences.size(); i++) {
+        SequenceState& state = *sequences[i]->state_;
+        if (state.engine != sequences.front()->state_->engine || state.n_tokens == 0)
+            return fail("sequences that decode together need the same engine, and a text in each");
+        if (auto read = read_pending(state); !read) return read;
+        if (auto checked = check_segment(state, tokens.subspan(i, 1)); !checked) return checked;
+        batch.push_back({.state = &state, .token = tokens[i]});
+    }
+    for (const auto& next : batch) next.state->broken = true;
+    auto done = within_memory([&]() -> Result<void> {
+        for (const auto& next : batch)
+            if (auto room = make_room_for_token(*next.state); !room) return room;
+        SequenceState& first = *batch.front().state;
+        if (!first.decode_runner)
+            first.decode_runner = std::make_unique<GraphRunner>(first.engine->compute, first.accountant);
+        return cake::decode(batch, *first.decode_runner);
+    });
+    if (done)
+        for (const auto& next : batch) next.state->broken = false;
+    return done;
+}
+
 Result<void> Sequence::make_up(int64_t n_tokens) {
     SequenceState& state = *state_;
     if (state.n_tokens > 0 || state.broken) return fail("only an empty sequence can be filled with what is made up");

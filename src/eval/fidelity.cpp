@@ -147,15 +147,15 @@ class Comparison {
             std::ranges::move(*others, std::back_inserter(*sequences));
         }
         std::vector<Sums> sums(settings_.size());
+        std::vector<Sequence*> batch;
+        for (auto& sequence : *sequences) batch.push_back(&sequence);
         for (size_t t = 0; t + 1 < continuation.size() && go_on(); t++) {
-            std::vector<double> full;
-            for (size_t s = 0; s < settings_.size(); s++) {
-                auto& sequence = (*sequences)[s];
-                if (auto decoded = sequence.decode(continuation[t]); !decoded) return std::unexpected(decoded.error());
-                const auto distribution = log_softmax(sequence.logits());
-                if (s == 0) full = distribution;
-                sums[s].add(full, distribution, continuation[t + 1]);
-            }
+            const std::vector<Token> next(batch.size(), continuation[t]);
+            if (auto decoded = decode_each(batch, next); !decoded) return std::unexpected(decoded.error());
+            const auto full = log_softmax(batch.front()->logits());
+            sums.front().add(full, full, continuation[t + 1]);
+            for (size_t s = 1; s < batch.size(); s++)
+                sums[s].add(full, log_softmax(batch[s]->logits()), continuation[t + 1]);
         }
         return sums;
     }

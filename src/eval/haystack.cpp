@@ -83,6 +83,7 @@ Result<Sample> bury(const Puzzle& puzzle, const Filler& filler, int64_t n_tokens
                   .answers = puzzle.answers,
                   .metric = contains_all,
                   .max_tokens = puzzle.max_tokens,
+                  .ends_when_right = true,
                   .length_tokens = n_tokens,
                   .depth = depth};
 }

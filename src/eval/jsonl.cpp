@@ -43,14 +43,14 @@ Result<std::vector<Sample>> read_samples(
     for (const auto& file : *files) {
         std::ifstream stream(file);
         if (!stream) return fail(std::format("{}: {}", file, std::strerror(errno)));
-        int32_t n_read = 0;
+        int32_t n_read = -input.n_skip;
         std::string line;
         for (int64_t number = 1; n_read < input.n_samples && std::getline(stream, line); number++) {
             if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
             const auto object = nlohmann::json::parse(line, nullptr, false);
             auto sample = object.is_object() ? make(object, file) : fail("this is not a JSON object");
             if (sample) {
-                samples.push_back(std::move(*sample));
+                if (n_read >= 0) samples.push_back(std::move(*sample));
                 n_read++;
                 continue;
             }
@@ -60,7 +60,9 @@ Result<std::vector<Sample>> read_samples(
         }
         if (stream.bad()) return fail(std::format("{}: {}", file, std::strerror(errno)));
     }
-    if (samples.empty()) return fail("the files hold no sample");
+    if (samples.empty())
+        return fail(input.n_skip > 0 ? "the files hold no sample after those that --skip passes over"
+                                     : "the files hold no sample");
     return samples;
 }
 

@@ -35,7 +35,8 @@ Result<Sample> kv_sample(const nlohmann::json& object) {
                                         *data, *key),
                   .answers = {std::move(*value)},
                   .metric = contains_all,
-                  .max_tokens = 100};
+                  .max_tokens = 100,
+                  .ends_when_right = true};
 }
 
 Result<Sample> lines_sample(const nlohmann::json& object) {

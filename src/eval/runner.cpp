@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <tuple>
 
 namespace cake::eval {
@@ -77,33 +78,63 @@ class Runner {
         auto sequences = read_for_all(engine_, settings_, *tokens, sample.max_tokens, n_done_,
                                       [&](int64_t, int64_t) { return go_on(); });
         if (!sequences) return std::unexpected(sequences.error());
+        const auto predictions = answer(*sequences, sample);
+        if (!predictions) return std::unexpected(predictions.error());
         std::vector<double> scores;
         for (size_t s = 0; s < settings_.size(); s++) {
-            const auto prediction = answer((*sequences)[s], sample);
-            if (!prediction) return std::unexpected(prediction.error());
-            scores.push_back(sample.metric(*prediction, sample));
-            if (options_.on_answer && !stopped_) options_.on_answer(sample, settings_[s], *prediction, scores.back());
+            const auto& prediction = (*predictions)[s];
+            scores.push_back(sample.metric(prediction, sample));
+            if (options_.on_answer && !stopped_) options_.on_answer(sample, settings_[s], prediction, scores.back());
         }
         return scores;
     }
 
-    /// Up to the limit, the end of generation, or what the sample says.
-    Result<std::string> answer(Sequence& sequence, const Sample& sample) {
-        std::string text;
-        for (const Token token :
-             sequence.generate({.max_tokens = sample.max_tokens, .sampling = {.temperature = 0}, .cancelled = [&] {
-                                    return !go_on();
-                                }})) {
-            text += engine_.piece(token);
-            const bool begun = text.find_first_not_of('\n') != std::string::npos;
-            if (sample.first_line_only && begun && text.ends_with('\n')) break;
+    /// The likeliest tokens of all sequences, decoded together: each up to the limit, the end of generation, or what
+    /// the sample says.
+    Result<std::vector<std::string>> answer(std::span<Sequence> sequences, const Sample& sample) {
+        std::vector<std::string> texts(sequences.size());
+        std::vector<size_t> open(sequences.size());
+        std::iota(open.begin(), open.end(), size_t{0});
+        for (int32_t n = 0; n < sample.max_tokens && !open.empty() && go_on(); n++) {
+            std::vector<size_t> going_on;
+            std::vector<Sequence*> batch;
+            std::vector<Token> tokens;
+            for (const size_t i : open) {
+                const auto token = likeliest(sequences[i]);
+                if (!token) return std::unexpected(token.error());
+                if (engine_.is_end_of_generation(*token)) continue;
+                texts[i] += engine_.piece(*token);
+                if (is_complete(texts[i], sample)) continue;
+                going_on.push_back(i);
+                batch.push_back(&sequences[i]);
+                tokens.push_back(*token);
+            }
+            open = std::move(going_on);
+            if (open.empty() || n + 1 == sample.max_tokens) break;
+            if (auto decoded = decode_each(batch, tokens); !decoded) return std::unexpected(decoded.error());
         }
-        if (sequence.finish_reason() == FinishReason::failed) return std::unexpected(sequence.error());
-        if (sample.first_line_only) {
-            text.erase(0, std::min(text.find_first_not_of('\n'), text.size()));
-            text.erase(std::min(text.find('\n'), text.size()));
-        }
+        if (sample.first_line_only)
+            for (auto& text : texts) text = first_line(text);
+        return texts;
+    }
+
+    static bool is_complete(const std::string& text, const Sample& sample) {
+        if (sample.first_line_only) return text.find_first_not_of('\n') != std::string::npos && text.ends_with('\n');
+        return sample.ends_when_right && sample.metric(text, sample) == 1;
+    }
+
+    static std::string first_line(std::string text) {
+        text.erase(0, std::min(text.find_first_not_of('\n'), text.size()));
+        text.erase(std::min(text.find('\n'), text.size()));
         return text;
+    }
+
+    Result<Token> likeliest(const Sequence& sequence) const {
+        const auto n_vocab = static_cast<size_t>(engine_.info().n_vocab);
+        const auto logits = sequence.logits().last(n_vocab);
+        if (std::ranges::count_if(logits, [](float x) { return !std::isfinite(x); }) > 0)
+            return fail(engine_.info().path + ": the model computed numbers that are not finite: it is damaged");
+        return static_cast<Token>(std::ranges::max_element(logits) - logits.begin());
     }
 
     void count(const Sample& sample, const std::vector<double>& scores) {

@@ -23,6 +23,7 @@ struct Sample {
     Metric metric = nullptr;
     int32_t max_tokens = 32;       // of the answer
     bool first_line_only = false;  // what follows the answer's first line does not count
+    bool ends_when_right = false;  // nothing that follows can take a full score back
     int64_t length_tokens = 0;     // what the prompt was made to fill; 0: as it came
     double depth = -1;             // where the needle is, 0 to 1; -1: nowhere in particular
 };

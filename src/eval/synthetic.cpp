@@ -37,7 +37,7 @@ Result<std::vector<Sample>> hide(const TaskInput& input, std::string_view task, 
     for (const auto& [name, make] : kinds) {
         for (const int64_t length : input.lengths) {
             for (const double depth : depths) {
-                for (int32_t i = 0; i < input.n_samples; i++) {
+                for (int32_t i = input.n_skip; i < input.n_skip + input.n_samples; i++) {
                     if (input.progress && !input.progress(samples.size())) return samples;
                     auto random = seeded(input.seed, std::format("{} {}", task, name), length, depth, i);
                     const Puzzle puzzle = make(input.wording, random, length);
@@ -109,7 +109,8 @@ Result<std::vector<Sample>> ruler_samples(const TaskInput& input) {
                       .prompt = std::move(*prompt),
                       .answers = std::move(*answers),
                       .metric = metric,
-                      .max_tokens = max_tokens};
+                      .max_tokens = max_tokens,
+                      .ends_when_right = true};
     });
 }
 

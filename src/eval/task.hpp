@@ -18,6 +18,7 @@ struct TaskInput {
     std::vector<int64_t> lengths;  // tokens of a prompt
     std::vector<double> depths;    // 0 to 1
     int32_t n_samples = 20;        // for each length and depth, or of each file
+    int32_t n_skip = 0;            // samples passed over before these
     uint64_t seed = 1;
     Wording wording = Wording::bundled;
     std::string filler = "generated";  // "repeated", "generated" or "text"
