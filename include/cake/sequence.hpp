@@ -141,6 +141,9 @@ class CAKE_API Sequence {
   private:
     friend Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token> tokens,
                                       const AppendOptions& options);
+    friend Result<Sequence> branch_base(const Engine& engine, std::span<const Sequence> sequences, int64_t n_tokens);
+    friend Result<void> branch_to_all(const Sequence& base, std::span<Sequence> sequences,
+                                      std::span<const Token> tokens, const ProgressFunction& progress);
     friend Result<void> decode_each(std::span<Sequence* const> sequences, std::span<const Token> tokens);
     std::unique_ptr<SequenceState> state_;
 };
@@ -150,6 +153,16 @@ class CAKE_API Sequence {
 /// the hidden states are counted in the memory of the first.
 CAKE_API Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token> tokens,
                                     const AppendOptions& options = {});
+
+/// An empty sequence that can hold a text of `n_tokens` in full, made to be the base of branch_to_all() for these.
+CAKE_API Result<Sequence> branch_base(const Engine& engine, std::span<const Sequence> sequences, int64_t n_tokens);
+
+/// Reads `tokens` into several empty sequences as if each had read before them the text of `base`, which holds all of
+/// it: a text that is asked many questions is computed once. All need the same engine, window and cache types; `tokens`
+/// are at least as many as the window; sequences whose scorer reads the attention of all queries (h2o) need a base
+/// whose scorer does.
+CAKE_API Result<void> branch_to_all(const Sequence& base, std::span<Sequence> sequences, std::span<const Token> tokens,
+                                    const ProgressFunction& progress = {});
 
 /// Adds `tokens[i]` to `sequences[i]` for all i with one pass over the weights: the logits are those that
 /// Sequence::decode() gives, at a fraction of its cost. All sequences hold a text already and share an engine. After an

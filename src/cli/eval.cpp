@@ -16,6 +16,7 @@
 #include "cli/progress.hpp"
 #include "eval/fidelity.hpp"
 #include "eval/plot.hpp"
+#include "eval/questions.hpp"
 #include "eval/runner.hpp"
 #include "eval/task.hpp"
 
@@ -36,6 +37,7 @@ struct EvalFlags {
     std::vector<double> depths = {0, 25, 50, 75, 100};
     int32_t n_samples = 20;
     int32_t n_skip = 0;
+    int32_t n_questions = 1;
     int64_t n_continuation = 256;
     uint64_t seed = 1;
     std::string wording = "auto";
@@ -183,8 +185,9 @@ class Eval {
     eval::Outcome ask(const Engine& engine) {
         const auto input = task_input(engine);
         if (!input) return {.rows = {}, .error = input.error()};
-        const auto samples = task_->make_samples(*input);
+        auto samples = task_->make_samples(*input);
         if (!samples) return {.rows = {}, .error = samples.error()};
+        *samples = eval::with_more_questions(std::move(*samples), flags_.n_questions, flags_.seed);
         std::ofstream answers;
         if (!flags_.answers.empty()) {
             answers.open(flags_.answers);
@@ -286,6 +289,7 @@ void check_task(const EvalFlags& flags, const CLI::App& command) {
     only("--wording", made, "tasks that make their texts");
     only("--continuation", task == nullptr, "fidelity");
     only("--skip", task != nullptr, "tasks that have answers");
+    only("--questions", task != nullptr && task->has_facts, "ruler, kv-retrieval and longeval");
     only("--answers", task != nullptr, "tasks that have answers");
     only("--max-prompt", task != nullptr && reads_files, "tasks that read files");
     if (flags.plot_kind == "map" && (task == nullptr || !task->by_depth))
@@ -325,6 +329,12 @@ void add_eval(CLI::App& app, std::function<int()>& action) {
                      "samples to pass over before these: an evaluation in pieces asks each sample once")
         ->type_name("N")
         ->check(CLI::Range(0, 1 << 24))
+        ->capture_default_str();
+    command
+        ->add_option("--questions", flags->n_questions,
+                     "asked of each text that states several facts of one form; the text is read once for all of them")
+        ->type_name("N")
+        ->check(CLI::Range(1, 10'000))
         ->capture_default_str();
     command->add_option("--continuation", flags->n_continuation, "tokens that fidelity compares behind each passage")
         ->type_name("N")

@@ -37,8 +37,9 @@ void shrink(SequenceState& state, int32_t layer, int32_t n_keep) {
 
 }  // namespace
 
-SegmentEviction::SegmentEviction(SequenceState& state, int64_t n_segment) : state_(state), n_segment_(n_segment) {
-    int64_t n_slots = int64_t{state.shape.n_layer} * state.shape.n_head_kv * n_segment;
+SegmentEviction::SegmentEviction(SequenceState& state, int64_t n_new, int64_t n_after)
+    : state_(state), n_after_(n_after) {
+    int64_t n_slots = int64_t{state.shape.n_layer} * state.shape.n_head_kv * n_new;
     for (int32_t layer = 0; layer < state.shape.n_layer; layer++) n_slots += state.store.n_held(layer);
     fits_ = n_slots <= state.store.buffer().n_slots();
 }
@@ -115,7 +116,7 @@ Result<void> SegmentEviction::join(int32_t layer, const LayerKeys& keys) {
     const int32_t n_keep = budgets.back() + keys.window;
     move_in(layer, keys, select_heads(views, n_keep, state_.options.window, state_.allocator->heads), *scores);
     state_.n_evicted_slots += n_slots - state_.store.n_held(layer);
-    state_.n_tokens_settled = state_.n_tokens + n_segment_;
+    state_.n_tokens_settled = n_after_;
     return {};
 }
 

@@ -14,7 +14,9 @@ namespace cake {
 /// the store within the budget at every stage.
 class SegmentEviction {
   public:
-    SegmentEviction(SequenceState& state, int64_t n_segment);
+    /// `n_new`: tokens that each layer holds beside what it has in the store; `n_after`: tokens of the text when the
+    /// segment is read.
+    SegmentEviction(SequenceState& state, int64_t n_new, int64_t n_after);
 
     /// Whether join() has to be given the layer's statistics.
     bool reads_window() const { return !fits_ && state_.reads_window(); }
@@ -32,7 +34,7 @@ class SegmentEviction {
                  std::span<const std::vector<float>> scores);
 
     SequenceState& state_;
-    int64_t n_segment_;
+    int64_t n_after_;
     bool fits_;  // everything does, so nothing is scored or dropped
     Cascade cascade_;
 };

@@ -30,6 +30,11 @@ Result<LayerInFlight> LayerInFlight::allocate(Accountant& accountant, ggml_backe
 }
 
 void LayerInFlight::take(KvStore& store, int32_t layer, int32_t position) {
+    copy(store, layer, position);
+    for (int32_t head = 0; head < store.shape().n_head_kv; head++) store.keep(layer, head, {});
+}
+
+void LayerInFlight::copy(const KvStore& store, int32_t layer, int32_t position) {
     const int32_t n_head_kv = store.shape().n_head_kv;
     n_kept_ = most_held(store, layer);
     slots_.clear();
@@ -46,7 +51,6 @@ void LayerInFlight::take(KvStore& store, int32_t layer, int32_t position) {
         sums_[i].resize(static_cast<size_t>(slots.length));
         const SlotMove move{.from = run.begin, .to = slots.begin, .length = run.length};
         move_slots(store.buffer(), buffer_, {&move, 1});
-        store.keep(layer, head, {});
     }
 }
 

@@ -24,7 +24,9 @@ class LayerInFlight {
     static Result<LayerInFlight> allocate(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
                                           int64_t n_rows, int64_t n_segment);
 
-    /// Takes what a layer kept out of its store; the segment's tokens follow from `position`.
+    /// Copies what a layer kept; the segment's tokens follow from `position`.
+    void copy(const KvStore& store, int32_t layer, int32_t position);
+    /// The same, and the store drops it.
     void take(KvStore& store, int32_t layer, int32_t position);
 
     const KvBuffer& buffer() const { return buffer_; }

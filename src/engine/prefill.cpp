@@ -24,9 +24,11 @@ constexpr int64_t kLogitsPerGraph = 64;
 
 class Prefill {
   public:
-    Prefill(std::span<SequenceState* const> states, std::span<const Token> tokens, bool all_logits)
+    Prefill(std::span<SequenceState* const> states, std::span<const Token> tokens, bool all_logits,
+            const SequenceState* base)
         : states_(states),
           state_(*states.front()),
+          base_(base),
           h_(state_.hparams()),
           tokens_(tokens),
           n_segment_(static_cast<int64_t>(tokens.size())),
@@ -36,7 +38,8 @@ class Prefill {
           analysis_(state_.engine->compute, state_.accountant),
           sums_attention_(std::ranges::any_of(states, &SequenceState::sums_attention)) {
         for (SequenceState* state : states) {
-            evictions_.emplace_back(*state, n_segment_);
+            const int64_t n_after = state->n_tokens + n_segment_;
+            evictions_.emplace_back(*state, base != nullptr ? n_after : n_segment_, n_after);
             state->stages.clear();
         }
     }
@@ -57,7 +60,12 @@ class Prefill {
         for (SequenceState* state : states_) state->ring.push(n_window_);
         for (int32_t layer = 0; layer < h_.n_layer; layer++) {
             const auto place = state_.places[static_cast<size_t>(layer)];
-            flight_.take(state_.store_of(place), place.index, static_cast<int32_t>(state_.n_tokens));
+            const auto position = static_cast<int32_t>(state_.n_tokens);
+            if (base_ != nullptr) {
+                flight_.copy(base_->store_of(place), place.index, position);
+            } else {
+                flight_.take(state_.store_of(place), place.index, position);
+            }
             for (int64_t begin = 0; begin < n_segment_; begin = end_of_chunk(begin)) {
                 if (auto chunk = run_chunk(layer, begin, end_of_chunk(begin)); !chunk)
                     co_return co_yield std::unexpected(chunk.error());
@@ -88,8 +96,8 @@ class Prefill {
 
     Result<void> allocate() {
         auto* type = state_.engine->compute.buffer_type();
-        auto flight =
-            LayerInFlight::allocate(state_.accountant, type, state_.shape, most_held(state_) + n_segment_, n_segment_);
+        auto flight = LayerInFlight::allocate(state_.accountant, type, state_.shape,
+                                              most_held(base_ != nullptr ? *base_ : state_) + n_segment_, n_segment_);
         if (!flight) return std::unexpected(flight.error());
         flight_ = std::move(*flight);
         state_.layer_bytes = std::max<uint64_t>(state_.layer_bytes, flight_.buffer().size_bytes());
@@ -282,7 +290,8 @@ class Prefill {
     }
 
     std::span<SequenceState* const> states_;
-    SequenceState& state_;  // the first of them
+    SequenceState& state_;       // the first of them
+    const SequenceState* base_;  // holds the text before, where the states do not
     const Hparams& h_;
     std::span<const Token> tokens_;
     int64_t n_segment_;
@@ -305,8 +314,8 @@ class Prefill {
 }  // namespace
 
 std::generator<Result<int64_t>> prefill(std::span<SequenceState* const> states, std::span<const Token> tokens,
-                                        bool all_logits) {
-    Prefill work(states, tokens, all_logits);
+                                        bool all_logits, const SequenceState* base) {
+    Prefill work(states, tokens, all_logits, base);
     co_yield std::ranges::elements_of(work.run());
 }
 

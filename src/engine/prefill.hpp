@@ -13,7 +13,10 @@ namespace cake {
 ///
 /// Goes step by step, a chunk of tokens through a layer at a time, so that others can compute in between: yields how
 /// many tokens' worth of work is done, or an error, which ends it. What it is given has to outlive it.
+///
+/// `base`, where it is not null, holds in full the text that comes before, whose length is each state's n_tokens: its
+/// layers are copied instead of taken from the states' stores, which are empty.
 std::generator<Result<int64_t>> prefill(std::span<SequenceState* const> states, std::span<const Token> tokens,
-                                        bool all_logits);
+                                        bool all_logits, const SequenceState* base = nullptr);
 
 }  // namespace cake

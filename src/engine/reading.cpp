@@ -78,6 +78,34 @@ Result<void> make_room(SequenceState& state, int64_t n_tokens) {
     return check_room(state, n_tokens);
 }
 
+Result<void> read_branches(const SequenceState& base, std::span<SequenceState* const> states,
+                           std::span<const Token> tokens, const ProgressFunction& progress) {
+    const auto n_tokens = static_cast<int64_t>(tokens.size());
+    if (base.broken || base.n_tokens == 0 || base.n_evicted_slots > 0)
+        return fail("only a sequence that holds all of a text can be branched from");
+    for (SequenceState* state : states) {
+        if (n_tokens < state->options.window)
+            return fail(
+                std::format("a branch of {} tokens is shorter than the window of {}", n_tokens, state->options.window));
+        if (state->sums_attention() && !base.sums_attention())
+            return fail("a branch whose scorer reads the attention of all queries needs a base whose scorer does");
+        if (auto made = within_memory([&] { return make_room(*state, base.n_tokens + n_tokens); }); !made) return made;
+        state->n_tokens = base.n_tokens;
+        if (auto checked = check_segment(*state, tokens); !checked) return checked;
+        state->broken = true;
+    }
+    auto done = within_memory([&]() -> Result<void> {
+        for (const auto& n_done : prefill(states, tokens, false, &base)) {
+            if (!n_done) return std::unexpected(n_done.error());
+            if (progress && !progress(*n_done, n_tokens)) return fail("cancelled");
+        }
+        return {};
+    });
+    if (done)
+        for (SequenceState* state : states) state->broken = false;
+    return done;
+}
+
 std::generator<Result<int64_t>> read_text(std::span<SequenceState* const> states, std::span<const Token> tokens,
                                           int64_t segment, bool all_logits) {
     if (auto prepared = prepare(states, tokens, segment, all_logits); !prepared)

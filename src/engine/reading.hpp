@@ -37,4 +37,8 @@ Result<void> make_room(SequenceState& state, int64_t n_tokens);
 std::generator<Result<int64_t>> read_text(std::span<SequenceState* const> states, std::span<const Token> tokens,
                                           int64_t segment, bool all_logits);
 
+/// Reads a text, all at once, into empty sequences as if each had read before it what `base` holds in full.
+Result<void> read_branches(const SequenceState& base, std::span<SequenceState* const> states,
+                           std::span<const Token> tokens, const ProgressFunction& progress);
+
 }  // namespace cake

@@ -52,6 +52,19 @@ Result<void> append_states(std::span<SequenceState* const> states, std::span<con
     return {};
 }
 
+/// What sequences that share the computation of a text have to have in common.
+Result<void> check_alike(const SequenceState& first, std::span<SequenceState* const> states) {
+    for (const SequenceState* s : states) {
+        if (s->n_tokens > 0)
+            return fail("a text can be appended to several sequences only where all of them are empty");
+        if (s->engine != first.engine || s->options.window != first.options.window ||
+            s->shape.type_k != first.shape.type_k || s->shape.type_v != first.shape.type_v) {
+            return fail("sequences that read a text together need the same engine, window and cache types");
+        }
+    }
+    return {};
+}
+
 }  // namespace
 
 Sequence::Sequence(std::unique_ptr<SequenceState> state) : state_(std::move(state)) {}
@@ -67,18 +80,36 @@ Result<void> Sequence::append(std::span<const Token> tokens, const AppendOptions
 
 Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token> tokens, const AppendOptions& options) {
     if (sequences.empty()) return fail("there is no sequence to append to");
-    const auto& first = *sequences.front().state_;
     std::vector<SequenceState*> states;
-    for (auto& sequence : sequences) {
-        auto& s = *sequence.state_;
-        if (s.n_tokens > 0) return fail("a text can be appended to several sequences only where all of them are empty");
-        if (s.engine != first.engine || s.options.window != first.options.window ||
-            s.shape.type_k != first.shape.type_k || s.shape.type_v != first.shape.type_v) {
-            return fail("sequences that read a text together need the same engine, window and cache types");
-        }
-        states.push_back(&s);
-    }
+    for (auto& sequence : sequences) states.push_back(sequence.state_.get());
+    if (auto checked = check_alike(*states.front(), states); !checked) return checked;
     return append_states(states, tokens, options);
+}
+
+Result<Sequence> branch_base(const Engine& engine, std::span<const Sequence> sequences, int64_t n_tokens) {
+    if (sequences.empty()) return fail("there is no sequence to branch to");
+    const auto reads_all = [](const Sequence& sequence) { return sequence.state_->sums_attention(); };
+    const auto reader = std::ranges::find_if(sequences, reads_all);
+    SequenceOptions options = reader == sequences.end() ? sequences.front().options() : reader->options();
+    if (reader == sequences.end()) {
+        options.policy = "full";
+        options.scorer.clear();
+        options.allocator.clear();
+        options.budget.reset();
+    } else {
+        options.budget = TokensPerLayer{std::max<int64_t>(n_tokens, int64_t{options.window} + 2)};
+    }
+    options.max_tokens = n_tokens;
+    return engine.sequence(options);
+}
+
+Result<void> branch_to_all(const Sequence& base, std::span<Sequence> sequences, std::span<const Token> tokens,
+                           const ProgressFunction& progress) {
+    if (sequences.empty()) return fail("there is no sequence to append to");
+    std::vector<SequenceState*> states;
+    for (auto& sequence : sequences) states.push_back(sequence.state_.get());
+    if (auto checked = check_alike(*base.state_, states); !checked) return checked;
+    return read_branches(*base.state_, states, tokens, progress);
 }
 
 Result<void> Sequence::decode(Token token) {

@@ -85,6 +85,8 @@ Result<Sample> bury(const Puzzle& puzzle, const Filler& filler, int64_t n_tokens
                   .max_tokens = puzzle.max_tokens,
                   .ends_when_right = true,
                   .length_tokens = n_tokens,
+                  .facts = puzzle.facts,
+                  .asked = puzzle.facts.empty() ? std::string() : puzzle.facts.front().key,
                   .depth = depth};
 }
 

@@ -83,6 +83,7 @@ Puzzle look_up(Wording wording, Random& random, size_t n_keys) {
         keys.push_back(draw.key());
         const std::string value = draw.value();
         puzzle.needles.push_back(fact(wording, keys.back(), value));
+        puzzle.facts.push_back({.key = keys.back(), .value = value});
         if (i == 0) puzzle.answers = {value};
     }
     if (wording == Wording::bundled) {

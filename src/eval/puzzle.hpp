@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "eval/filler.hpp"
+#include "eval/sample.hpp"
 
 namespace cake::eval {
 
@@ -22,6 +23,7 @@ struct Puzzle {
     std::string answer_begin;          // what the answer is led into with
     std::vector<std::string> answers;  // all of them
     int32_t max_tokens = 16;           // of the answer
+    std::vector<Fact> facts{};         // of the question's form, those that distract included
     bool chat = false;                 // a model's chat template goes around text and question
 };
 

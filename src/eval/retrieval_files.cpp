@@ -1,7 +1,9 @@
 // Tasks of one kind of file each: kv-retrieval (lost-in-the-middle, arXiv 2307.03172) and longeval (LongChat).
 
+#include <algorithm>
 #include <filesystem>
 #include <format>
+#include <regex>
 
 #include "eval/jsonl.hpp"
 #include "eval/metrics.hpp"
@@ -11,20 +13,27 @@ namespace cake::eval {
 
 namespace {
 
-Result<std::string> json_data(const nlohmann::json& object) {
+struct JsonData {
+    std::string text;
+    std::vector<Fact> facts;
+};
+
+Result<JsonData> json_data(const nlohmann::json& object) {
     const auto records = object.find("ordered_kv_records");
     if (records == object.end() || !records->is_array()) return fail("the field \"ordered_kv_records\" is not a list");
-    std::string text;
+    JsonData data;
     for (const auto& record : *records) {
         if (!record.is_array() || record.size() != 2 || !record[0].is_string() || !record[1].is_string())
             return fail("a record of \"ordered_kv_records\" is not a pair of texts");
-        text += (text.empty() ? "{" : ",\n ") + record[0].dump() + ": " + record[1].dump();
+        data.text += (data.text.empty() ? "{" : ",\n ") + record[0].dump() + ": " + record[1].dump();
+        data.facts.push_back({.key = record[0].get<std::string>(), .value = record[1].get<std::string>()});
     }
-    return text + "}";
+    data.text += "}";
+    return data;
 }
 
 Result<Sample> kv_sample(const nlohmann::json& object) {
-    const auto data = json_data(object);
+    auto data = json_data(object);
     if (!data) return std::unexpected(data.error());
     const auto key = string_field(object, "key");
     if (!key) return std::unexpected(key.error());
@@ -32,11 +41,22 @@ Result<Sample> kv_sample(const nlohmann::json& object) {
     if (!value) return std::unexpected(value.error());
     return Sample{.prompt = std::format("Extract the value corresponding to the specified key in the JSON object "
                                         "below.\n\nJSON data:\n{}\n\nKey: \"{}\"\nCorresponding value:",
-                                        *data, *key),
+                                        data->text, *key),
                   .answers = {std::move(*value)},
                   .metric = contains_all,
                   .max_tokens = 100,
-                  .ends_when_right = true};
+                  .ends_when_right = true,
+                  .facts = std::move(data->facts),
+                  .asked = *key};
+}
+
+/// "line KEY: REGISTER_CONTENT is <VALUE>", of all lines.
+std::vector<Fact> lines_of(const std::string& prompt) {
+    static const std::regex line(R"(line ([^\s:]+): REGISTER_CONTENT is <(\d+)>)");
+    std::vector<Fact> facts;
+    for (std::sregex_iterator found(prompt.begin(), prompt.end(), line), end; found != end; ++found)
+        facts.push_back({.key = (*found)[1], .value = (*found)[2]});
+    return facts;
 }
 
 Result<Sample> lines_sample(const nlohmann::json& object) {
@@ -44,11 +64,17 @@ Result<Sample> lines_sample(const nlohmann::json& object) {
     if (!prompt) return std::unexpected(prompt.error());
     auto number = string_field(object, "expected_number");
     if (!number) return std::unexpected(number.error());
+    auto facts = lines_of(*prompt);
+    const auto asked = std::ranges::find(facts, *number, &Fact::value);
+    std::string key = asked == facts.end() ? std::string() : asked->key;
+    if (key.empty()) facts.clear();
     return Sample{.prompt = std::move(*prompt),
                   .chat = true,
                   .answers = {std::move(*number)},
                   .metric = last_number,
-                  .max_tokens = 50};
+                  .max_tokens = 50,
+                  .facts = std::move(facts),
+                  .asked = std::move(key)};
 }
 
 /// Files differ in how much has to be searched, so each has a row.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <tuple>
 
 namespace cake::eval {
@@ -34,6 +35,12 @@ bool cut_middle(std::vector<Token>& tokens, int64_t most) {
     return true;
 }
 
+/// Whether most of the prompts is the same, so that reading it once is worth it.
+bool share_text(const Sample& a, const Sample& b) {
+    const auto same = static_cast<size_t>(std::ranges::mismatch(a.prompt, b.prompt).in1 - a.prompt.begin());
+    return same > std::max(a.prompt.size(), b.prompt.size()) / 2;
+}
+
 class Runner {
   public:
     Runner(const Engine& engine, std::span<const Sample> samples, std::span<const Setting> settings,
@@ -42,14 +49,13 @@ class Runner {
 
     Outcome run() {
         Outcome outcome;
-        for (n_done_ = 0; n_done_ < samples_.size() && go_on(); n_done_++) {
-            const auto scores = ask(samples_[n_done_]);
+        for (n_done_ = 0; n_done_ < samples_.size() && go_on();) {
+            const auto asked = ask_group();
             if (stopped_) break;
-            if (!scores) {
-                outcome.error = scores.error();
+            if (!asked) {
+                outcome.error = asked.error();
                 break;
             }
-            count(samples_[n_done_], *scores);
         }
         for (size_t s = 0; s < settings_.size(); s++) add_rows(s, outcome.rows);
         return outcome;
@@ -71,14 +77,70 @@ class Runner {
         return tokens;
     }
 
-    /// One score for each setting.
-    Result<std::vector<double>> ask(const Sample& sample) {
-        const auto tokens = prompt_tokens(sample);
-        if (!tokens) return std::unexpected(tokens.error());
-        auto sequences = read_for_all(engine_, settings_, *tokens, sample.max_tokens, n_done_,
+    /// Asks the next sample and those after it that share most of its prompt, which is read once.
+    Result<void> ask_group() {
+        std::vector<std::vector<Token>> prompts;
+        size_t n_common = 0;
+        for (size_t i = n_done_; i < samples_.size() && share_text(samples_[n_done_], samples_[i]); i++) {
+            auto tokens = prompt_tokens(samples_[i]);
+            if (!tokens) return std::unexpected(tokens.error());
+            if (!prompts.empty()) {
+                const size_t n = n_shared(prompts.front(), *tokens);
+                n_common = prompts.size() == 1 ? n : std::min(n_common, n);
+            }
+            prompts.push_back(std::move(*tokens));
+        }
+        if (n_common == 0) return ask_alone(prompts.front());
+        return ask_branches(prompts, n_common);
+    }
+
+    /// Tokens that two prompts begin with, less those that a branch needs for its window.
+    size_t n_shared(std::span<const Token> a, std::span<const Token> b) const {
+        const auto window = static_cast<size_t>(settings_.front().options.window);
+        const auto same = static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
+        const size_t shorter = std::min(a.size(), b.size());
+        return std::min(same, shorter - std::min(shorter, window));
+    }
+
+    Result<void> ask_alone(std::span<const Token> prompt) {
+        auto sequences = read_for_all(engine_, settings_, prompt, samples_[n_done_].max_tokens, n_done_,
                                       [&](int64_t, int64_t) { return go_on(); });
         if (!sequences) return std::unexpected(sequences.error());
-        const auto predictions = answer(*sequences, sample);
+        return finish(*sequences);
+    }
+
+    Result<void> ask_branches(std::span<const std::vector<Token>> prompts, size_t n_common) {
+        const auto progress = [&](int64_t, int64_t) { return go_on(); };
+        std::optional<Sequence> base;
+        for (const auto& prompt : prompts) {
+            auto sequences = open_all(engine_, settings_, static_cast<int64_t>(prompt.size()),
+                                      samples_[n_done_].max_tokens, n_done_);
+            if (!sequences) return std::unexpected(sequences.error());
+            if (!base) {
+                auto opened = branch_base(engine_, *sequences, static_cast<int64_t>(n_common));
+                if (!opened) return std::unexpected(opened.error());
+                base.emplace(std::move(*opened));
+                const auto read = base->append(std::span(prompt).first(n_common), {.progress = progress});
+                if (!read) return read;
+            }
+            if (auto read = branch_to_all(*base, *sequences, std::span(prompt).subspan(n_common), progress); !read)
+                return read;
+            if (auto finished = finish(*sequences); !finished || stopped_) return finished;
+        }
+        return {};
+    }
+
+    /// Answers the sample that is next, and counts it.
+    Result<void> finish(std::vector<Sequence>& sequences) {
+        const auto scores = ask(sequences, samples_[n_done_]);
+        if (!scores) return std::unexpected(scores.error());
+        if (!stopped_) count(samples_[n_done_++], *scores);
+        return {};
+    }
+
+    /// One score for each setting.
+    Result<std::vector<double>> ask(std::vector<Sequence>& sequences, const Sample& sample) {
+        const auto predictions = answer(sequences, sample);
         if (!predictions) return std::unexpected(predictions.error());
         std::vector<double> scores;
         for (size_t s = 0; s < settings_.size(); s++) {
@@ -216,22 +278,30 @@ std::vector<Setting> all_settings(std::span<const std::string> policies, std::sp
     return settings;
 }
 
-Result<std::vector<Sequence>> read_for_all(const Engine& engine, std::span<const Setting> settings,
-                                           std::span<const Token> tokens, int64_t max_more_tokens, size_t number,
-                                           const ProgressFunction& progress) {
+Result<std::vector<Sequence>> open_all(const Engine& engine, std::span<const Setting> settings, int64_t n_tokens,
+                                       int64_t max_more_tokens, size_t number) {
     constexpr uint64_t kStride = 0x9E3779B97F4A7C15;
     std::vector<Sequence> sequences;
     for (const auto& setting : settings) {
         SequenceOptions options = setting.options;
         options.seed += kStride * number;
-        if (setting.budget == 0) options.max_tokens = static_cast<int64_t>(tokens.size()) + max_more_tokens;
+        if (setting.budget == 0) options.max_tokens = n_tokens + max_more_tokens;
         auto sequence = engine.sequence(options);
         if (!sequence) return fail(setting.policy + ": " + sequence.error().message);
         sequences.push_back(std::move(*sequence));
     }
+    return sequences;
+}
+
+Result<std::vector<Sequence>> read_for_all(const Engine& engine, std::span<const Setting> settings,
+                                           std::span<const Token> tokens, int64_t max_more_tokens, size_t number,
+                                           const ProgressFunction& progress) {
+    auto opened = open_all(engine, settings, static_cast<int64_t>(tokens.size()), max_more_tokens, number);
+    if (!opened) return opened;
+    auto& sequences = *opened;
     if (auto read = append_to_all(sequences, tokens, {.progress = progress}); !read)
         return std::unexpected(read.error());
-    return sequences;
+    return opened;
 }
 
 Outcome run_samples(const Engine& engine, std::span<const Sample> samples, std::span<const Setting> settings,

@@ -24,6 +24,11 @@ struct Setting {
 std::vector<Setting> all_settings(std::span<const std::string> policies, std::span<const int64_t> budgets,
                                   const SequenceOptions& common);
 
+/// An empty sequence for each setting, for a text of `n_tokens` with at most `max_more_tokens` after it. `number` is
+/// that of the text: a random scorer draws anew for each.
+Result<std::vector<Sequence>> open_all(const Engine& engine, std::span<const Setting> settings, int64_t n_tokens,
+                                       int64_t max_more_tokens, size_t number);
+
 /// Starts a sequence for each setting and reads the same text into all of them. `number` is that of the text: a random
 /// scorer draws anew for each.
 Result<std::vector<Sequence>> read_for_all(const Engine& engine, std::span<const Setting> settings,

@@ -38,9 +38,10 @@ struct Task {
     std::string_view name;
     std::string_view summary;
     Result<std::vector<Sample>> (*make_samples)(const TaskInput& input);
-    Data data;      // whether it reads files that the user has
-    bool by_depth;  // its samples are made for each of the depths
-    bool averages;  // an average over its subtasks means something
+    Data data;               // whether it reads files that the user has
+    bool by_depth;           // its samples are made for each of the depths
+    bool averages;           // an average over its subtasks means something
+    bool has_facts = false;  // some of its texts state several facts of one form: Sample::facts
 };
 
 /// `fidelity` is none of them: it has no answers (fidelity.hpp).

@@ -1,0 +1,51 @@
+#include "eval/questions.hpp"
+
+#include <algorithm>
+#include <random>
+
+namespace cake::eval {
+
+namespace {
+
+void replace_all(std::string& text, size_t begin, const std::string& from, const std::string& to) {
+    for (size_t at = text.find(from, begin); at != std::string::npos; at = text.find(from, at + to.size()))
+        text.replace(at, from.size(), to);
+}
+
+/// Where the facts of a prompt end and its question begins.
+size_t question_begin(const Sample& sample) {
+    size_t end = 0;
+    for (const auto& fact : sample.facts) {
+        const size_t at = sample.prompt.rfind(fact.value);
+        if (at != std::string::npos) end = std::max(end, at + fact.value.size());
+    }
+    return end;
+}
+
+Sample asked_for(const Sample& sample, const Fact& fact) {
+    Sample other = sample;
+    other.asked = fact.key;
+    other.answers = {fact.value};
+    replace_all(other.prompt, question_begin(sample), sample.asked, fact.key);
+    replace_all(other.answer_begin, 0, sample.asked, fact.key);
+    return other;
+}
+
+}  // namespace
+
+std::vector<Sample> with_more_questions(std::vector<Sample> samples, int32_t n_questions, uint64_t seed) {
+    if (n_questions <= 1) return samples;
+    std::vector<Sample> all;
+    for (size_t i = 0; i < samples.size(); i++) {
+        auto others = samples[i].facts;
+        std::erase_if(others, [&](const Fact& fact) { return fact.key == samples[i].asked; });
+        std::mt19937_64 random(seed + i);
+        std::ranges::shuffle(others, random);
+        others.resize(std::min(others.size(), static_cast<size_t>(n_questions - 1)));
+        all.push_back(samples[i]);
+        for (const auto& fact : others) all.push_back(asked_for(samples[i], fact));
+    }
+    return all;
+}
+
+}  // namespace cake::eval
