@@ -52,7 +52,7 @@ class Chat {
 
   private:
     Result<void> run() {
-        auto engine = Engine::load(flags_.model.path, flags_.model.engine_options());
+        auto engine = flags_.model.load();
         if (!engine) return std::unexpected(engine.error());
         engine_ = std::make_unique<Engine>(std::move(*engine));
         options_ = flags_.conversation;

@@ -109,7 +109,7 @@ class Eval {
         if (!flags_.plot.empty()) {
             if (auto there = eval::check_plotter(); !there) return there;
         }
-        auto engine = Engine::load(flags_.model.path, flags_.model.engine_options());
+        auto engine = flags_.model.load();
         if (!engine) return std::unexpected(engine.error());
         bar_ = std::make_unique<ProgressBar>(flags_.task);
         const auto outcome = task_ != nullptr ? ask(*engine) : compare(*engine);

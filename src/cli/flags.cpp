@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "cake/policy.hpp"
+#include "cli/model_path.hpp"
 #include "cli/parse.hpp"
 
 namespace cake::cli {
@@ -21,7 +22,9 @@ std::string list(const std::vector<Named>& entries) {
 }  // namespace
 
 void ModelFlags::add_to(CLI::App& app) {
-    app.add_option("-m,--model", path, "the model, a GGUF file")->type_name("FILE")->required();
+    app.add_option("-m,--model", path, "the model: a GGUF file, or a name that ./dev models fetches")
+        ->type_name("FILE|NAME")
+        ->required();
     app.add_option("-t,--threads", options.threads, "threads (default: one for each core)")
         ->type_name("N")
         ->check(CLI::Range(1, 512));
@@ -38,6 +41,10 @@ EngineOptions ModelFlags::engine_options() const {
     EngineOptions result = options;
     result.repack = !no_repack;
     return result;
+}
+
+Result<Engine> ModelFlags::load() const {
+    return find_model(path).and_then([&](const std::string& file) { return Engine::load(file, engine_options()); });
 }
 
 void KvFlags::add_to(CLI::App& app) {

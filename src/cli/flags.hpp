@@ -16,6 +16,8 @@ struct ModelFlags {
 
     void add_to(CLI::App& app);
     EngineOptions engine_options() const;
+    /// The model of that path or name.
+    Result<Engine> load() const;
 };
 
 /// Flags that say what is kept.

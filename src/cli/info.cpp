@@ -4,6 +4,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/interrupt.hpp"
+#include "cli/model_path.hpp"
 #include "cli/output.hpp"
 #include "cli/parse.hpp"
 
@@ -86,7 +87,9 @@ nlohmann::ordered_json as_json(const ModelInfo& m, uint64_t token_bytes) {
 }
 
 Result<void> show(const InfoFlags& flags) {
-    const auto engine = Engine::load(flags.path, {.threads = 1, .repack = false});
+    const auto path = find_model(flags.path);
+    if (!path) return std::unexpected(path.error());
+    const auto engine = Engine::load(*path, {.threads = 1, .repack = false});
     if (!engine) return std::unexpected(engine.error());
     const auto per_layer = engine->kv_bytes_per_token_and_layer(flags.cache_type_k, flags.cache_type_v);
     if (!per_layer) return std::unexpected(per_layer.error());
@@ -102,7 +105,9 @@ Result<void> show(const InfoFlags& flags) {
 void add_info(CLI::App& app, std::function<int()>& action) {
     auto flags = std::make_shared<InfoFlags>();
     auto* info = app.add_subcommand("info", "say what a GGUF file is, and what a budget means for it in bytes");
-    info->add_option("-m,--model,model", flags->path, "the model, a GGUF file")->type_name("FILE")->required();
+    info->add_option("-m,--model,model", flags->path, "the model: a GGUF file, or a name that ./dev models fetches")
+        ->type_name("FILE|NAME")
+        ->required();
     info->add_option("--cache-type-k", flags->cache_type_k, "type of the keys, also -ctk")
         ->type_name("TYPE")
         ->capture_default_str();

@@ -55,7 +55,7 @@ class Inspect {
     }
 
     Result<std::string> make_page(const std::string& text) const {
-        const auto engine = Engine::load(flags_.model.path, flags_.model.engine_options());
+        const auto engine = flags_.model.load();
         if (!engine) return std::unexpected(engine.error());
         const auto tokens = tokens_of(*engine, text, false, flags_.max_prompt);
         if (!tokens) return std::unexpected(tokens.error());

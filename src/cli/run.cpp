@@ -55,7 +55,7 @@ class Run {
         if (auto place = check_place_of(flags_.save_session); !place) return place;
         auto input = open_input();
         if (!input) return std::unexpected(input.error());
-        auto engine = Engine::load(flags_.model.path, flags_.model.engine_options());
+        auto engine = flags_.model.load();
         if (!engine) return std::unexpected(engine.error());
         auto sequence = flags_.segment > 0 ? read_in_segments(*engine, *input) : read_at_once(*engine, *input);
         if (!sequence) return std::unexpected(sequence.error());

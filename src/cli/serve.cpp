@@ -88,7 +88,7 @@ void introduce(const ServeFlags& flags, const Engine& engine, const server::ApiS
 
 /// A signal that comes meanwhile ends the program: there is nothing to end well yet.
 Result<Engine> load_model(const ModelFlags& flags, const sigset_t& signals) {
-    auto loading = std::async(std::launch::async, [&] { return Engine::load(flags.path, flags.engine_options()); });
+    auto loading = std::async(std::launch::async, [&] { return flags.load(); });
     while (loading.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
         if (signal_comes(signals)) std::_Exit(kInterrupted);
     return loading.get();
