@@ -34,9 +34,9 @@ Sample asked_for(const Sample& sample, const Fact& fact) {
 }  // namespace
 
 std::vector<Sample> with_more_questions(std::vector<Sample> samples, int32_t n_questions, uint64_t seed) {
-    if (n_questions <= 1) return samples;
     std::vector<Sample> all;
     for (size_t i = 0; i < samples.size(); i++) {
+        samples[i].text = i;
         auto others = samples[i].facts;
         std::erase_if(others, [&](const Fact& fact) { return fact.key == samples[i].asked; });
         std::mt19937_64 random(seed + i);

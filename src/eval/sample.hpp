@@ -33,6 +33,7 @@ struct Sample {
     int64_t length_tokens = 0;     // what the prompt was made to fill; 0: as it came
     std::vector<Fact> facts{};     // all that the prompt could be asked for, if there are several of one form
     std::string asked{};           // the key of the one that it is asked for
+    size_t text = 0;               // number of the text, which several questions may share
     double depth = -1;             // where the needle is, 0 to 1; -1: nowhere in particular
 };
 
