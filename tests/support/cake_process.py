@@ -29,9 +29,9 @@ def command(*arguments):
     return [CAKE, *map(str, arguments)]
 
 
-def cake(*arguments, stdin=b"", stdout=subprocess.PIPE, timeout=300):
+def cake(*arguments, stdin=b"", stdout=subprocess.PIPE, timeout=300, variables=None, cwd=None):
     return subprocess.run(command(*arguments), input=stdin, stdout=stdout, stderr=subprocess.PIPE, timeout=timeout,
-                          env=environment(), preexec_fn=limit_memory, check=False)
+                          env=environment() | (variables or {}), cwd=cwd, preexec_fn=limit_memory, check=False)
 
 
 def run(*arguments, model="f32", **options):
