@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <format>
 #include <stdexcept>
 
 #include "support/llama_reference.hpp"
@@ -13,9 +14,12 @@ namespace cake::test {
 
 namespace {
 
-void expect_close(std::span<const float> reference, std::span<const float> ours, size_t n_vocab, double most_kl) {
+void expect_close(const std::string& what, std::span<const float> reference, std::span<const float> ours,
+                  size_t n_vocab, double most_kl) {
     ASSERT_EQ(reference.size(), ours.size());
-    EXPECT_LT(mean_kl(reference, ours, n_vocab), most_kl);
+    const double kl = mean_kl(reference, ours, n_vocab);
+    testing::Test::RecordProperty(what, std::format("{:.2g} of {:.2g}", kl, most_kl));
+    EXPECT_LT(kl, most_kl) << what;
     // Greedy choices agree, but for near ties: a KL divergence of D allows logits to differ by some sqrt(2 D).
     EXPECT_LT(greedy_regret(reference, ours, n_vocab), 5 * std::sqrt(2 * most_kl));
 }
@@ -37,12 +41,14 @@ std::vector<float> full_logits(const std::string& path, std::span<const Token> t
 
 void expect_parity(const std::string& path, std::span<const Token> tokens, double most_kl, bool repack) {
     const auto n_vocab = static_cast<size_t>(Engine::load(path, {.threads = 1})->info().n_vocab);
-    const auto half = llama_logits(path, tokens, GGML_TYPE_F16);
-    expect_close(half, full_logits(path, tokens, {.threads = 2, .repack = repack, .ggml_attention = true}, "f16"),
-                 n_vocab, most_kl);
-    const auto single = llama_logits(path, tokens, GGML_TYPE_F32);
-    expect_close(single, full_logits(path, tokens, {.threads = 2, .repack = repack}, "f32"), n_vocab,
-                 std::max(most_kl, mean_kl(single, half, n_vocab)));
+    const auto half = llama_logits(path, tokens, {.cache_type = GGML_TYPE_F16, .repack = repack});
+    const std::string layout = repack ? "repacked" : "mapped";
+    expect_close(layout + "_ggml", half,
+                 full_logits(path, tokens, {.threads = 2, .repack = repack, .ggml_attention = true}, "f16"), n_vocab,
+                 most_kl);
+    const auto single = llama_logits(path, tokens, {.cache_type = GGML_TYPE_F32, .repack = repack});
+    expect_close(layout + "_kernels", single, full_logits(path, tokens, {.threads = 2, .repack = repack}, "f32"),
+                 n_vocab, std::max(most_kl, mean_kl(single, half, n_vocab)));
 }
 
 }  // namespace cake::test

@@ -52,6 +52,19 @@ INSTANTIATE_TEST_SUITE_P(Variants, Parity,
                                          Case{"rope_scaled_old", 1e-4}),
                          [](const auto& instance) { return instance.param.model; });
 
+/// Products of 4-bit weights come out otherwise in each layout, here the plain and the repacked one, elsewhere AMX's.
+TEST(Layouts, AreComparedWithTheSameOfLlamaCpp) {
+    const std::string path = model_path("q4_0");
+    auto engine = Engine::load(path, {.threads = 1});
+    ASSERT_TRUE(engine) << engine.error().message;
+    const auto tokens = test::sample_tokens(*engine, 100);
+    for (const bool repack : {true, false}) {
+        SCOPED_TRACE(repack);
+        const auto ours = full_logits(path, tokens, {.threads = 2, .repack = repack, .ggml_attention = true}, "f16");
+        EXPECT_EQ(llama_logits(path, tokens, {.repack = repack}), ours);
+    }
+}
+
 TEST(HalfPrecision, OfAttentionsProductsIsHarmlessOnRealText) {
     const std::string path = std::string(CAKE_MODELS) + "/cake-mini.gguf";
     std::ifstream file(std::string(CAKE_MODELS) + "/document.txt");

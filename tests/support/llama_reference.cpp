@@ -9,26 +9,25 @@
 
 namespace cake::test {
 
-namespace {
-
-/// A model and a context of its own on the CPU.
-struct Llama {
+/// A model and a context of its own.
+struct LlamaReader::Llama {
     llama_model_ptr model;
     llama_context_ptr context;
 
-    Llama(const std::string& path, uint32_t n_ctx, ggml_type cache_type) {
+    Llama(const std::string& path, uint32_t n_ctx, const ReferenceOptions& options) {
         ggml_backend_load_all();
         llama_model_params model_params = llama_model_default_params();
         model_params.n_gpu_layers = 0;
+        model_params.use_extra_bufts = options.repack;
         model.reset(llama_model_load_from_file(path.c_str(), model_params));
         if (!model) throw std::runtime_error("llama.cpp cannot load " + path);
         llama_context_params params = llama_context_default_params();
         params.n_ctx = params.n_batch = n_ctx;
         params.n_ubatch = std::min(n_ctx, 512U);
         params.n_threads = params.n_threads_batch = 2;
-        params.type_k = params.type_v = cache_type;
+        params.type_k = params.type_v = options.cache_type;
         // Its flash attention would make halves of them.
-        if (cache_type == GGML_TYPE_F32) params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
+        if (options.cache_type == GGML_TYPE_F32) params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
         context.reset(llama_init_from_model(model.get(), params));
         if (!context) throw std::runtime_error("llama.cpp cannot make a context for " + path);
     }
@@ -54,41 +53,54 @@ struct Llama {
     }
 };
 
-}  // namespace
+LlamaReader::LlamaReader(const std::string& model, size_t n_ctx, const ReferenceOptions& options)
+    : llama_(std::make_unique<Llama>(model, static_cast<uint32_t>(n_ctx), options)) {}
+LlamaReader::LlamaReader(LlamaReader&&) noexcept = default;
+LlamaReader::~LlamaReader() = default;
 
-std::vector<float> llama_logits(const std::string& path, std::span<const int32_t> tokens, ggml_type cache_type) {
-    return Llama(path, static_cast<uint32_t>(tokens.size()), cache_type).read(tokens, 0);
+std::vector<float> LlamaReader::read(std::span<const int32_t> tokens) {
+    auto logits = llama_->read(tokens, n_read_);
+    n_read_ += static_cast<int32_t>(tokens.size());
+    return logits;
 }
 
-std::vector<float> llama_logits_without(const std::string& path, std::span<const int32_t> tokens, int32_t from,
+void LlamaReader::drop(int32_t from, int32_t to) {
+    llama_memory_seq_rm(llama_get_memory(llama_->context.get()), 0, from, to);
+}
+
+std::vector<float> llama_logits(const std::string& model, std::span<const int32_t> tokens,
+                                const ReferenceOptions& options) {
+    return LlamaReader(model, tokens.size(), options).read(tokens);
+}
+
+std::vector<float> llama_logits_without(const std::string& model, std::span<const int32_t> tokens, int32_t from,
                                         int32_t to, int32_t next) {
-    Llama llama(path, static_cast<uint32_t>(tokens.size()) + 1, GGML_TYPE_F16);
-    llama.read(tokens, 0);
-    llama_memory_seq_rm(llama_get_memory(llama.context.get()), 0, from, to);
-    return llama.read({&next, 1}, static_cast<int32_t>(tokens.size()));
+    LlamaReader reader(model, tokens.size() + 1, {});
+    reader.read(tokens);
+    reader.drop(from, to);
+    return reader.read({&next, 1});
 }
 
-namespace {
-
-std::vector<double> log_probabilities(std::span<const float> logits) {
-    const double largest = *std::ranges::max_element(logits);
+double kl(std::span<const float> reference, std::span<const float> other) {
+    const double largest = std::ranges::max(reference);
+    const double largest_other = std::ranges::max(other);
     double sum = 0;
-    for (const float x : logits) sum += std::exp(x - largest);
-    std::vector<double> result;
-    for (const float x : logits) result.push_back(x - largest - std::log(sum));
-    return result;
+    double sum_other = 0;
+    double differences = 0;
+    for (size_t v = 0; v < reference.size(); v++) {
+        const double weight = std::exp(reference[v] - largest);
+        sum += weight;
+        sum_other += std::exp(other[v] - largest_other);
+        differences += weight * (static_cast<double>(reference[v]) - static_cast<double>(other[v]));
+    }
+    return differences / sum - (largest + std::log(sum)) + (largest_other + std::log(sum_other));
 }
-
-}  // namespace
 
 double mean_kl(std::span<const float> reference, std::span<const float> other, size_t n_vocab) {
     const size_t n = reference.size() / n_vocab;
     double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        const auto p = log_probabilities(reference.subspan(i * n_vocab, n_vocab));
-        const auto q = log_probabilities(other.subspan(i * n_vocab, n_vocab));
-        for (size_t v = 0; v < n_vocab; v++) sum += std::exp(p[v]) * (p[v] - q[v]);
-    }
+    for (size_t i = 0; i < n; i++)
+        sum += kl(reference.subspan(i * n_vocab, n_vocab), other.subspan(i * n_vocab, n_vocab));
     return sum / static_cast<double>(n);
 }
 
