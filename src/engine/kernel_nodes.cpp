@@ -45,7 +45,7 @@ struct BatchedAttention {
     }
 };
 
-/// The node holds its result, then the scratch of all threads.
+/// The node holds its result, then the scratch of all threads, of which fewer than configured may come.
 void run_attention(ggml_tensor* node, int thread, int /*n_threads*/, void* work) {
     auto& batch = *static_cast<BatchedAttention*>(work);
     const ggml_tensor* query = node->src[0];
@@ -85,19 +85,20 @@ std::span<float> floats_of(const ggml_tensor* node) {
 }
 
 /// The node holds the sums, then the scratch of all threads.
-void run_window_sums(ggml_tensor* node, int thread, int /*n_threads*/, void* work) {
+void run_window_sums(ggml_tensor* node, int thread, int n_threads, void* work) {
     auto& stats = *static_cast<WindowStats*>(work);
     const auto all = floats_of(node);
     stats.find_sums(window_data(node, static_cast<size_t>(node->src[1]->ne[0])), all.first(stats.n_sums()),
-                    all.subspan(stats.n_sums()), thread);
+                    all.subspan(stats.n_sums()), {.thread = thread, .n_threads = n_threads});
 }
 
 /// The node holds the result, then the scratch of all threads.
-void run_window_reduction(ggml_tensor* node, int thread, int /*n_threads*/, void* work) {
+void run_window_reduction(ggml_tensor* node, int thread, int n_threads, void* work) {
     auto& stats = *static_cast<WindowStats*>(work);
     const auto all = floats_of(node);
     stats.reduce(window_data(node, static_cast<size_t>(node->src[1]->ne[0])), floats_of(node->src[3]),
-                 all.first(stats.n_result()), all.subspan(stats.n_result()), thread);
+                 all.first(stats.n_result()), all.subspan(stats.n_result()),
+                 {.thread = thread, .n_threads = n_threads});
 }
 
 }  // namespace

@@ -264,18 +264,19 @@ size_t WindowStats::n_scratch() const {
     return kWidest + static_cast<size_t>(n_threads_) * WindowScratch{}.lay_out(problem_, n_rows_, nullptr);
 }
 
-void WindowStats::find_sums(const WindowData& data, std::span<float> sums, std::span<float> scratch, int32_t thread) {
-    float* const own = part_of_thread(scratch, WindowScratch{}.lay_out(problem_, n_rows_, nullptr), thread);
+void WindowStats::find_sums(const WindowData& data, std::span<float> sums, std::span<float> scratch,
+                            TeamMember member) {
+    float* const own = part_of_thread(scratch, WindowScratch{}.lay_out(problem_, n_rows_, nullptr), member.thread);
     const auto run = HWY_DYNAMIC_POINTER(window_sums);
-    for (auto i = static_cast<size_t>(thread); i < tasks_.size(); i += static_cast<size_t>(n_threads_))
+    for (auto i = static_cast<size_t>(member.thread); i < tasks_.size(); i += static_cast<size_t>(member.n_threads))
         run(problem_, data, tasks_[i], sums.data() + 2 * n_rows_ * i, own);
 }
 
 void WindowStats::reduce(const WindowData& data, std::span<const float> sums, std::span<float> result,
-                         std::span<float> scratch, int32_t thread) {
-    float* const own = part_of_thread(scratch, WindowScratch{}.lay_out(problem_, n_rows_, nullptr), thread);
+                         std::span<float> scratch, TeamMember member) {
+    float* const own = part_of_thread(scratch, WindowScratch{}.lay_out(problem_, n_rows_, nullptr), member.thread);
     const auto run = HWY_DYNAMIC_POINTER(window_reduction);
-    for (auto i = static_cast<size_t>(thread); i < tasks_.size(); i += static_cast<size_t>(n_threads_)) {
+    for (auto i = static_cast<size_t>(member.thread); i < tasks_.size(); i += static_cast<size_t>(member.n_threads)) {
         const auto head = static_cast<size_t>(tasks_[i].head);
         const size_t first = first_task_[head];
         run(problem_, data, tasks_[i], sums.data() + 2 * n_rows_ * first, first_task_[head + 1] - first,

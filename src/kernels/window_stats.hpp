@@ -8,6 +8,12 @@
 
 namespace cake {
 
+/// One of the threads that run something together.
+struct TeamMember {
+    int32_t thread = 0;
+    int32_t n_threads = 1;  // of the team
+};
+
 /// A query of the window: where it lies, and how many of the newest slots it does not see.
 struct WindowQuery {
     int64_t row = 0;
@@ -47,10 +53,11 @@ class WindowStats {
     size_t n_result() const { return result_begin_.back(); }
     size_t result_begin(size_t head) const { return result_begin_[head]; }
 
-    /// The share of thread `thread` in either pass. The second begins when all are done with the first.
-    void find_sums(const WindowData& data, std::span<float> sums, std::span<float> scratch, int32_t thread);
+    /// The share of a thread in either pass. The second begins when all are done with the first. The team may be smaller
+    /// than announced, which changes no bit of the result.
+    void find_sums(const WindowData& data, std::span<float> sums, std::span<float> scratch, TeamMember member);
     void reduce(const WindowData& data, std::span<const float> sums, std::span<float> result, std::span<float> scratch,
-                int32_t thread);
+                TeamMember member);
 
     double dispersion() const;
     double shift() const;

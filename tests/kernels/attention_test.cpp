@@ -166,6 +166,35 @@ TEST(Attention, OfALongPromptIsTheDefinition) {
     });
 }
 
+TEST(Attention, IsTheSameForEveryTeamSize) {
+    constexpr int32_t kThreads = 6;
+    constexpr size_t kDim = 32;
+    for (const int64_t n_queries : {1, 90}) {
+        const AttentionProblem p{.n_head = 4,
+                                 .n_queries = n_queries,
+                                 .dim_k = kDim,
+                                 .dim_v = kDim,
+                                 .heads = {{.begin = 0, .length = 3000}, {.begin = 3000, .length = 2700}},
+                                 .scale = 0.2F};
+        const auto queries = normal(static_cast<size_t>(n_queries) * 4 * kDim, 1);
+        const CacheRows k(GGML_TYPE_F16, p.dim_k, normal(5700 * kDim, 2));
+        const CacheRows v(GGML_TYPE_F16, p.dim_v, normal(5700 * kDim, 3));
+        const auto result_of = [&](int32_t n_team) {
+            Attention attention(p, kThreads);
+            std::vector<float> result(queries.size(), NAN);
+            std::vector<float> scratch(attention.n_scratch(), NAN);
+            const AttentionData data{.queries = {.data = queries.data(), .head_stride = kDim, .stride = 4 * kDim},
+                                     .k = k.rows(),
+                                     .v = v.rows(),
+                                     .result = {.data = result.data(), .head_stride = kDim, .stride = 4 * kDim}};
+            test::on_threads(n_team, [&](int32_t thread) { attention.run(data, scratch, thread); });
+            return result;
+        };
+        const auto whole = result_of(kThreads);
+        for (int32_t n_team = 1; n_team < kThreads; n_team++) EXPECT_EQ(result_of(n_team), whole) << n_team;
+    }
+}
+
 TEST(Attention, SurvivesLogitsOfTenThousand) {
     for_each_target([] {
         for (uint64_t seed = 1; seed <= 20; seed++) {

@@ -98,6 +98,19 @@ Expected reference(const WindowProblem& p, const std::vector<float>& queries, co
     return result;
 }
 
+/// Both passes, by a team that may be smaller than the one that was announced.
+void run(WindowStats& stats, const WindowData& data, int32_t n_team, std::vector<float>& sums,
+         std::vector<float>& result) {
+    sums.assign(stats.n_sums(), NAN);
+    result.assign(stats.n_result(), NAN);
+    std::vector<float> scratch(stats.n_scratch(), NAN);
+    test::on_threads(
+        n_team, [&](int32_t thread) { stats.find_sums(data, sums, scratch, {.thread = thread, .n_threads = n_team}); });
+    test::on_threads(n_team, [&](int32_t thread) {
+        stats.reduce(data, sums, result, scratch, {.thread = thread, .n_threads = n_team});
+    });
+}
+
 void expect_the_definition(const Case& c) {
     SCOPED_TRACE(c.text());
     const auto& p = c.problem;
@@ -115,11 +128,9 @@ void expect_the_definition(const Case& c) {
         .queries = {.data = queries.data(), .head_stride = static_cast<size_t>(p.dim_k), .stride = width},
         .k = k.rows(),
         .sinks = sinks.empty() ? nullptr : sinks.data()};
-    std::vector<float> sums(stats.n_sums(), NAN);
-    std::vector<float> result(stats.n_result(), NAN);
-    std::vector<float> scratch(stats.n_scratch(), NAN);
-    test::on_threads(c.n_threads, [&](int32_t thread) { stats.find_sums(data, sums, scratch, thread); });
-    test::on_threads(c.n_threads, [&](int32_t thread) { stats.reduce(data, sums, result, scratch, thread); });
+    std::vector<float> sums;
+    std::vector<float> result;
+    run(stats, data, c.n_threads, sums, result);
 
     const auto expected = reference(p, queries, k, sinks);
     ASSERT_EQ(result.size(), expected.values.size());
@@ -197,6 +208,33 @@ TEST(WindowStats, OfOneQueryHaveNoVariance) {
     });
 }
 
+TEST(WindowStats, AreTheSameForEveryTeamSize) {
+    constexpr int32_t kThreads = 6;
+    const WindowProblem p{.n_head = 4,
+                          .dim_k = 16,
+                          .queries = {{.row = 0, .unseen = 1}, {.row = 1, .unseen = 0}},
+                          .newest = 1,
+                          .heads = {{.begin = 0, .length = 3000}, {.begin = 3000, .length = 2700}},
+                          .n_keys = {2998, 2698},
+                          .scale = 0.25F};
+    const auto queries = normal(2 * 4 * 16, 1);
+    const CacheRows k(GGML_TYPE_F16, p.dim_k, normal(5700 * 16, 2));
+    const WindowData data{.queries = {.data = queries.data(), .head_stride = 16, .stride = 64}, .k = k.rows()};
+    std::vector<float> sums;
+    std::vector<float> whole;
+    WindowStats reference(p, kThreads);
+    run(reference, data, kThreads, sums, whole);
+    for (int32_t n_team = 1; n_team < kThreads; n_team++) {
+        SCOPED_TRACE(n_team);
+        WindowStats stats(p, kThreads);
+        std::vector<float> result;
+        run(stats, data, n_team, sums, result);
+        EXPECT_EQ(result, whole);
+        EXPECT_EQ(stats.dispersion(), reference.dispersion());
+        EXPECT_EQ(stats.shift(), reference.shift());
+    }
+}
+
 TEST(WindowStats, WithAllWeightOnOneKeyAreFinite) {
     for_each_target([] {
         for (uint64_t seed = 1; seed <= 20; seed++) {
@@ -211,11 +249,9 @@ TEST(WindowStats, WithAllWeightOnOneKeyAreFinite) {
             const WindowData data{
                 .queries = {.data = queries.data(), .head_stride = static_cast<size_t>(p.dim_k), .stride = width},
                 .k = k.rows()};
-            std::vector<float> sums(stats.n_sums());
-            std::vector<float> result(stats.n_result());
-            std::vector<float> scratch(stats.n_scratch());
-            stats.find_sums(data, sums, scratch, 0);
-            stats.reduce(data, sums, result, scratch, 0);
+            std::vector<float> sums;
+            std::vector<float> result;
+            run(stats, data, 1, sums, result);
             EXPECT_TRUE(std::ranges::all_of(result, [](float x) { return x >= 0 && x <= 1.001F; })) << c.text();
             EXPECT_TRUE(std::isfinite(stats.dispersion()) && std::isfinite(stats.shift()));
         }
