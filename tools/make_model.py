@@ -162,9 +162,9 @@ class Maker:
         if name in self.family.biases or (self.options.bias and name.startswith("attn")):
             self.vector(f"{block}{name}.bias", rows, 0, 0.3)
 
-    def experts(self, block, name, rows, columns):
+    def experts(self, block, name, rows, columns, scale=1.0):
         o = self.options
-        self.matrix(f"{block}{name}.weight", rows, columns, n_expert=o.experts)
+        self.matrix(f"{block}{name}.weight", rows, columns, scale, o.experts)
         if "experts" in self.family.biases:
             self.vector(f"{block}{name}.bias", (o.experts, rows), 0, 0.3)
 
@@ -183,7 +183,7 @@ class Maker:
             self.vector(block + "attn_k_norm.weight", kv if f.qk_norm == "all" else o.head_dim, 1.3, 0.2)
         if f.sinks:
             self.vector(block + "attn_sinks.weight", o.heads, 1, 1)
-        self.linear(block, "attn_output", o.embd, q)
+        self.linear(block, "attn_output", o.embd, q, o.residual_scale)
 
     def feed_forward(self, block):
         o, f = self.options, self.family
@@ -194,16 +194,16 @@ class Maker:
                 self.vector(block + "ffn_gate_inp.bias", o.experts, 0, 0.3)
             self.experts(block, "ffn_gate_exps", o.ff, o.embd)
             self.experts(block, "ffn_up_exps", o.ff, o.embd)
-            self.experts(block, "ffn_down_exps", o.embd, o.ff)
+            self.experts(block, "ffn_down_exps", o.embd, o.ff, o.residual_scale)
             return
         if f.gated and not f.fused_gate:
             self.linear(block, "ffn_gate", o.ff, o.embd)
         self.linear(block, "ffn_up", 2 * o.ff if f.fused_gate else o.ff, o.embd)
-        self.linear(block, "ffn_down", o.embd, o.ff)
+        self.linear(block, "ffn_down", o.embd, o.ff, o.residual_scale)
 
     def tensors(self):
         o, f = self.options, self.family
-        self.matrix("token_embd.weight", o.vocab, o.embd, 1 if f.tied else np.sqrt(o.embd))
+        self.matrix("token_embd.weight", o.vocab, o.embd, (1 if f.tied else np.sqrt(o.embd)) * o.residual_scale)
         if f.positions:
             self.vector("position_embd.weight", (o.ctx, o.embd), 0, 0.1)
         self.norm("output_norm")
@@ -259,6 +259,8 @@ def parse(arguments):
     parser.add_argument("--rope-scaling-factor", type=float, metavar="X", help="as files have it that name no scaling type")
     parser.add_argument("--rope-scale-linear", type=float, metavar="X", help="as old files have it")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="(default 1)")
+    parser.add_argument("--residual-scale", type=float, default=1, metavar="X",
+                        help="factor on all that is added to the hidden state; without post norms the logits stay what they are")
     parser.add_argument("--scale", type=float, default=1, metavar="X", help="factor on all matrices (default 1)")
     options = parser.parse_args(arguments)
     if min(options.layers, options.embd, options.heads, options.heads_kv, options.ff, options.ctx) < 1:

@@ -104,7 +104,7 @@ class Prefill {
 
         const auto n_hidden = static_cast<size_t>(n_segment_) * static_cast<size_t>(h_.n_embd);
         const bool large = n_hidden * sizeof(float) > state_.most_hidden_f32_bytes;
-        const ggml_type hidden_type = large ? GGML_TYPE_F16 : GGML_TYPE_F32;
+        const ggml_type hidden_type = large ? GGML_TYPE_BF16 : GGML_TYPE_F32;
         auto hidden = AccountedBuffer::allocate(state_.accountant, MemoryUse::hidden, type,
                                                 n_hidden * ggml_type_size(hidden_type), "the text's hidden states");
         if (!hidden) return std::unexpected(hidden.error());
@@ -142,7 +142,6 @@ class Prefill {
     }
 
     void write_hidden(Graph& graph, ggml_tensor* values, int64_t begin, int64_t end) const {
-        if (hidden_->type == GGML_TYPE_F16) values = ggml_clamp(graph.context(), values, -65504.0F, 65504.0F);
         graph.add(ggml_cpy(graph.context(), values, hidden_view(graph, begin, end)));
     }
 

@@ -62,7 +62,8 @@ struct SequenceState {
         0;              // the stated budget of the store; 0 until the first append, since it may depend on the prompt
     int32_t slack = 0;  // tokens that a layer may gain between two evictions
 
-    /// Hidden states of a segment are kept in half precision where they would take more than this in single.
+    /// Hidden states of a segment are kept as bf16, whose range is that of f32, where they would take more than this as
+    /// f32. (f16 ends at 65,504, and the residual of Gemma 3 does not.)
     size_t most_hidden_f32_bytes = size_t{64} << 20U;
 
     std::unique_ptr<GraphRunner> decode_runner;
