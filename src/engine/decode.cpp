@@ -132,6 +132,16 @@ class Decode {
     ggml_tensor* logits_ = nullptr;
 };
 
+bool is_full(const SequenceState& state, int32_t layer) {
+    return std::ranges::any_of(state.store.runs(layer), [](const Run& run) { return run.length == run.capacity; });
+}
+
+bool is_any_full(const SequenceState& state) {
+    for (int32_t layer = 0; layer < state.shape.n_layer; layer++)
+        if (is_full(state, layer)) return true;
+    return false;
+}
+
 }  // namespace
 
 bool are_finite(std::span<const float> logits) {
@@ -157,14 +167,19 @@ Result<void> check_room(const SequenceState& state, int64_t n_more) {
 Result<void> make_room_for_token(SequenceState& state) {
     if (auto room = check_room(state, 1); !room) return room;
     std::optional<GraphRunner> analysis;  // most tokens need none
+    const auto runner = [&]() -> GraphRunner& {
+        if (!analysis) analysis.emplace(state.engine->compute, state.accountant);
+        return *analysis;
+    };
+    if (state.evicts() && is_any_full(state) && holds_whole_text(state)) {
+        if (auto sliced = slice_decoded(runner(), state); !sliced) return sliced;
+    }
     for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
-        const auto is_full = [](const Run& run) { return run.length == run.capacity; };
-        const bool full = std::ranges::any_of(state.store.runs(layer), is_full);
+        const bool full = is_full(state, layer);
         const bool forgets =
             state.sums_attention() && state.n_unread[static_cast<size_t>(layer)] == state.options.window;
         if (!full && !forgets) continue;
-        if (!analysis) analysis.emplace(state.engine->compute, state.accountant);
-        auto done = full ? evict_decoded(*analysis, state, layer) : add_decoded_attention(*analysis, state, layer);
+        auto done = full ? evict_decoded(runner(), state, layer) : add_decoded_attention(runner(), state, layer);
         if (!done) return done;
     }
     for (int32_t layer = 0; layer < state.windows_shape.n_layer; layer++) slide_window(state, layer);

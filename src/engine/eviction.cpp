@@ -35,6 +35,23 @@ void shrink(SequenceState& state, int32_t layer, int32_t n_keep) {
     state.n_evicted_slots -= store.n_held(layer);
 }
 
+/// The weight that the allocator slices by. Reports what the statistics say, which are null where nothing reads them.
+double weigh(SequenceState& state, int32_t layer, const AttentionStats* stats) {
+    double preferred = 0;
+    auto& report = state.layers[static_cast<size_t>(layer)];
+    report = {};
+    if (stats != nullptr && (state.allocator->reads_attention || state.options.analyse)) {
+        preferred = preference(stats->dispersion, stats->shift, state.options.tau1, state.options.tau2);
+        report = {.dispersion = stats->dispersion, .shift = stats->shift, .preference = preferred};
+    }
+    return state.allocator->weight(layer, state.shape.n_layer, preferred);
+}
+
+/// What is sliced when all layers are: all that the store holds, less the windows and the slack of decoding.
+int64_t tokens_to_slice(const SequenceState& state) {
+    return state.store.capacity_tokens() - int64_t{state.shape.n_layer} * (state.slack + state.options.window);
+}
+
 }  // namespace
 
 SegmentEviction::SegmentEviction(SequenceState& state, int64_t n_new, int64_t n_after)
@@ -47,23 +64,15 @@ SegmentEviction::SegmentEviction(SequenceState& state, int64_t n_new, int64_t n_
 int64_t SegmentEviction::total_tokens(int32_t layer) const {
     const int64_t n_layer = state_.shape.n_layer;
     const int64_t window = state_.options.window;
-    const int64_t capacity = state_.store.capacity_tokens();
     // What later layers still hold of earlier segments, the slack of decoding included, is in the store too.
-    int64_t room = capacity - (layer + 1) * window;
+    int64_t room = state_.store.capacity_tokens() - (layer + 1) * window;
     for (int32_t later = layer + 1; later < n_layer; later++) room -= state_.store.tokens_held(later);
-    return std::max<int64_t>(std::min(room, capacity - n_layer * (state_.slack + window)), 0);
+    return std::max<int64_t>(std::min(room, tokens_to_slice(state_)), 0);
 }
 
 /// The budgets of the layers so far, beside their windows.
 std::span<const int32_t> SegmentEviction::slice(int32_t layer, int64_t n_keys, const AttentionStats* stats) {
-    double preferred = 0;
-    auto& report = state_.layers[static_cast<size_t>(layer)];
-    report = {};
-    if (stats != nullptr && (state_.allocator->reads_attention || state_.options.analyse)) {
-        preferred = preference(stats->dispersion, stats->shift, state_.options.tau1, state_.options.tau2);
-        report = {.dispersion = stats->dispersion, .shift = stats->shift, .preference = preferred};
-    }
-    const double weight = state_.allocator->weight(layer, state_.shape.n_layer, preferred);
+    const double weight = weigh(state_, layer, stats);
     const auto budgets = cascade_.join(weight, static_cast<int32_t>(n_keys), total_tokens(layer));
     state_.stages.emplace_back(budgets.begin(), budgets.end());
     return budgets;
@@ -120,11 +129,11 @@ Result<void> SegmentEviction::join(int32_t layer, const LayerKeys& keys) {
     return {};
 }
 
-void SegmentEviction::make_room_for_decoding() {
-    auto& store = state_.store;
-    const int32_t n_layer = state_.shape.n_layer;
-    const int64_t n_runs = static_cast<int64_t>(n_layer) * state_.shape.n_head_kv;
-    int64_t left = store.buffer().n_slots() - n_runs * state_.slack;
+void make_room_for_decoding(SequenceState& state) {
+    auto& store = state.store;
+    const int32_t n_layer = state.shape.n_layer;
+    const int64_t n_runs = static_cast<int64_t>(n_layer) * state.shape.n_head_kv;
+    int64_t left = store.buffer().n_slots() - n_runs * state.slack;
     for (int32_t layer = 0; layer < n_layer; layer++) left -= store.n_held(layer);
     // What the prompt left free is shared equally; where it filled even the slack, that comes back at the first
     // eviction.
@@ -132,9 +141,9 @@ void SegmentEviction::make_room_for_decoding() {
 
     std::vector<int32_t> capacities;
     for (int32_t layer = 0; layer < n_layer; layer++) {
-        state_.layers[static_cast<size_t>(layer)].budget = store.tokens_held(layer) + share;
+        state.layers[static_cast<size_t>(layer)].budget = store.tokens_held(layer) + share;
         for (const Run& run : store.runs(layer))
-            capacities.push_back(run.length + static_cast<int32_t>(share) + state_.slack);
+            capacities.push_back(run.length + static_cast<int32_t>(share) + state.slack);
     }
     store.arrange(capacities);
 }
@@ -179,23 +188,26 @@ Result<void> add_decoded_attention(GraphRunner& runner, SequenceState& state, in
     return {};
 }
 
-Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t layer) {
-    assert(state.evicts() && "a store that keeps everything has room, or the token is refused");
+namespace {
+
+/// Scores what a layer holds with the queries in the ring; the last `window` tokens stay in any case. Returns the
+/// statistics, where anything reads them.
+Result<std::optional<AttentionStats>> score_decoded(GraphRunner& runner, SequenceState& state, int32_t layer,
+                                                    int32_t window, bool reads_window) {
     auto& store = state.store;
-    const auto n_keep = static_cast<int32_t>(state.layers[static_cast<size_t>(layer)].budget);
     const int32_t n_head_kv = state.shape.n_head_kv;
-    if (auto added = add_decoded_attention(runner, state, layer); !added) return added;
+    if (auto added = add_decoded_attention(runner, state, layer); !added) return std::unexpected(added.error());
 
     LayerKeys keys{.buffer = store.buffer(), .slots = held_slots(store, layer), .positions = {}, .sums = {}};
     const auto shortest = std::ranges::min(keys.slots, {}, &HeadSlots::length).length;
-    keys.window = static_cast<int32_t>(std::min<int64_t>({state.options.window, n_keep, shortest}));
+    keys.window = static_cast<int32_t>(std::min<int64_t>(window, shortest));
     for (int32_t head = 0; head < n_head_kv; head++) {
         keys.positions.push_back(store.positions(layer, head));
         keys.sums.push_back(store.sums(layer, head));
     }
     const AccountedBytes held(state.accountant, MemoryUse::compute, scoring_bytes(state, store.n_held(layer)));
     std::optional<AttentionStats> stats;
-    if (state.scorer->reads.window) {
+    if (reads_window) {
         auto analysed = analyse_window(runner, state, layer, keys);
         if (!analysed) return std::unexpected(analysed.error());
         stats = std::move(*analysed);
@@ -205,6 +217,42 @@ Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t la
     if (!scores) return std::unexpected(scores.error());
     for (int32_t head = 0; head < n_head_kv; head++)
         std::ranges::copy((*scores)[static_cast<size_t>(head)], store.scores(layer, head).begin());
+    return stats;
+}
+
+}  // namespace
+
+bool holds_whole_text(const SequenceState& state) {
+    for (int32_t layer = 0; layer < state.shape.n_layer; layer++)
+        if (state.store.n_held(layer) < state.n_tokens * state.shape.n_head_kv) return false;
+    return true;
+}
+
+Result<void> slice_decoded(GraphRunner& runner, SequenceState& state) {
+    const int32_t window = state.options.window;
+    std::vector<double> weights;
+    std::vector<int32_t> caps;
+    for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
+        const auto stats = score_decoded(runner, state, layer, window, state.reads_window());
+        if (!stats) return std::unexpected(stats.error());
+        weights.push_back(weigh(state, layer, *stats ? &**stats : nullptr));
+        caps.push_back(static_cast<int32_t>(state.store.tokens_held(layer)) - window);
+    }
+    const auto budgets = water_fill(tokens_to_slice(state), weights, caps);
+    for (int32_t layer = 0; layer < state.shape.n_layer; layer++)
+        shrink(state, layer, budgets[static_cast<size_t>(layer)] + window);
+    state.n_tokens_settled = state.n_tokens;
+    make_room_for_decoding(state);
+    return {};
+}
+
+Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t layer) {
+    assert(state.evicts() && "a store that keeps everything has room, or the token is refused");
+    auto& store = state.store;
+    const auto n_keep = static_cast<int32_t>(state.layers[static_cast<size_t>(layer)].budget);
+    const int32_t window = std::min(state.options.window, n_keep);
+    if (auto scored = score_decoded(runner, state, layer, window, state.scorer->reads.window); !scored)
+        return std::unexpected(scored.error());
     shrink(state, layer, n_keep);
     state.n_tokens_settled = state.n_tokens;
     if (state.allocator->heads == HeadSplit::adaptive) {

@@ -24,9 +24,6 @@ class SegmentEviction {
     /// Layer `layer`, in flight, moves into the store.
     Result<void> join(int32_t layer, const LayerKeys& keys);
 
-    /// After the last layer: each gets the room that it decodes into.
-    void make_room_for_decoding();
-
   private:
     int64_t total_tokens(int32_t layer) const;
     std::span<const int32_t> slice(int32_t layer, int64_t n_keys, const AttentionStats* stats);
@@ -39,11 +36,19 @@ class SegmentEviction {
     Cascade cascade_;
 };
 
+/// After the last layer was read or sliced: each gets the room that it decodes into.
+void make_room_for_decoding(SequenceState& state);
+
 /// A layer that attends to a sliding window, in flight, leaves its window with the sequence.
 void keep_window(SequenceState& state, int32_t layer, const LayerKeys& keys);
 /// Makes room for the next token in a layer that keeps a window: what no later token sees goes.
 void slide_window(SequenceState& state, int32_t layer);
 
+/// Whether nothing of the text has been dropped, so that the budgets are still uniform.
+bool holds_whole_text(const SequenceState& state);
+/// Decoding fills the layers of a text that fitted: scores all of them with the queries in the ring and slices the
+/// budget over them, as after a prompt.
+Result<void> slice_decoded(GraphRunner& runner, SequenceState& state);
 /// Decoding: scores a layer again with the queries in the ring and drops all but what it may keep.
 Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t layer);
 

@@ -66,7 +66,7 @@ void make_up(SequenceState& state, int64_t n_tokens) {
     state.ring.push(std::min(n_tokens, state.ring.n_rows()));
     state.logits.assign(static_cast<size_t>(state.hparams().n_vocab), 0.0F);
     state.n_tokens = n_tokens;
-    SegmentEviction(state, 0, state.n_tokens).make_room_for_decoding();
+    make_room_for_decoding(state);
 }
 
 }  // namespace cake

@@ -80,7 +80,7 @@ class Prefill {
             std::ranges::fill(state->n_unread, 0);
             if (state != &state_) state->logits = state_.logits;
         }
-        for (auto& eviction : evictions_) eviction.make_room_for_decoding();
+        for (SequenceState* state : states_) make_room_for_decoding(*state);
     }
 
   private:

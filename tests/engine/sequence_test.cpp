@@ -219,7 +219,10 @@ TEST(Generate, GoesOnWhereAShortPromptLeftRoomUpToTheBudget) {
     for (int i = 0; i < 88; i++) ASSERT_TRUE(sequence.decode(tokens[static_cast<size_t>(i % 40)]));
     for (const auto& layer : sequence.layers()) EXPECT_EQ(layer.kept, 128);
     ASSERT_TRUE(sequence.decode(tokens[0]));
-    for (const auto& layer : sequence.layers()) EXPECT_LE(layer.kept, 128);
+    // From here on by preference: a layer may hold more, all together may not.
+    int64_t kept = 0;
+    for (const auto& layer : sequence.layers()) kept += layer.kept;
+    EXPECT_LE(kept, 128 * engine.info().n_layer);
 }
 
 TEST(Generate, StopsAtTheLimitAndWhenCancelled) {
