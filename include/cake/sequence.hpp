@@ -54,7 +54,7 @@ enum class FinishReason { length, end_of_generation, cancelled, failed };
 
 struct GenerateOptions {
     int64_t max_tokens = -1;  // -1: until the model ends
-    bool ignore_eos = false;
+    bool ignore_eos = false;  // no token that ends the text is drawn
     SamplingOptions sampling;
     std::function<bool()> cancelled{};  // asked before each token
 };

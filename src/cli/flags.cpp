@@ -171,7 +171,7 @@ void AnswerFlags::add_to(CLI::App& app) {
         ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
         ->capture_default_str();
     add_sampling(app, sampling);
-    app.add_flag("--ignore-eos", ignore_eos, "go on where the model would end");
+    app.add_flag("--ignore-eos", ignore_eos, "never draw a token that ends the text");
 }
 
 void add_sampling(CLI::App& app, SamplingOptions& sampling) {

@@ -122,8 +122,7 @@ void Answering::draw(Choice& choice) {
     }
     const auto token = choice.sampler->sample(logits);
     if (!token) return end(choice, FinishReason::failed, token.error().message, true);
-    if (!request_->ignore_eos && state.engine->vocabulary.is_end_of_generation(*token))
-        return end(choice, FinishReason::end_of_generation);
+    if (state.engine->vocabulary.is_end_of_generation(*token)) return end(choice, FinishReason::end_of_generation);
     choice.n_drawn++;
     generation_->tell(with_logprobs(index(choice), *token, logits, request_->n_logprobs));
     if (!request_->stop.empty()) {
@@ -139,7 +138,9 @@ Result<Sampler> Answering::make_sampler(int32_t choice) const {
     auto sampling = request_->sampling;
     constexpr uint32_t kRandom = 0xFFFFFFFF;
     if (sampling.seed != kRandom) sampling.seed = (sampling.seed + static_cast<uint32_t>(choice)) % kRandom;
-    return Sampler::create(sampling, states_.front()->engine->vocabulary, request_->grammar);
+    const auto& vocabulary = states_.front()->engine->vocabulary;
+    if (request_->ignore_eos) sampling = without_end(std::move(sampling), vocabulary);
+    return Sampler::create(sampling, vocabulary, request_->grammar);
 }
 
 void Answering::end(Choice& choice, FinishReason reason, std::string error, bool by_grammar) {

@@ -28,7 +28,7 @@ struct GenerationRequest {
     std::vector<std::string> stop;  // an answer ends with the token that completes one of these
     int32_t n_choices = 1;
     int64_t max_tokens = -1;  // -1: until the model ends, or the context
-    bool ignore_eos = false;
+    bool ignore_eos = false;  // no token that ends the text is drawn, but where a grammar lets nothing else follow
     int32_t n_logprobs = -1;  // likeliest tokens that are told with each; -1: not even its own probability
     bool reuse = true;        // go on from what is in memory of a text that the prompt begins with
 };

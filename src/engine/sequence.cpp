@@ -166,7 +166,9 @@ Result<void> Sequence::make_up(int64_t n_tokens) {
 
 std::generator<Token> Sequence::generate(GenerateOptions options) {
     SequenceState& state = *state_;
-    Sampler sampler(options.sampling, state.hparams().n_vocab);
+    const auto& vocabulary = state.engine->vocabulary;
+    Sampler sampler(options.ignore_eos ? without_end(options.sampling, vocabulary) : options.sampling,
+                    state.hparams().n_vocab);
     state.finish_reason = FinishReason::length;
     for (int64_t i = 0; options.max_tokens < 0 || i < options.max_tokens; i++) {
         if (options.cancelled && options.cancelled()) {
@@ -202,7 +204,7 @@ std::generator<Token> Sequence::generate(GenerateOptions options) {
             co_return;
         }
         const Token token = *drawn;
-        if (!options.ignore_eos && state.engine->vocabulary.is_end_of_generation(token)) {
+        if (vocabulary.is_end_of_generation(token)) {
             state.finish_reason = FinishReason::end_of_generation;
             co_return;
         }

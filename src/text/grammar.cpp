@@ -6,6 +6,7 @@
 #include <exception>
 #include <format>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -50,6 +51,12 @@ Result<Grammar> Grammar::create(const llama_vocab* vocab, const CheckedGrammar& 
     }
     if (!sampler) return fail("the grammar cannot be read: libllama does not take it");
     return Grammar(vocab, std::move(sampler));
+}
+
+std::optional<int32_t> Grammar::end() const {
+    for (const llama_token token : {llama_vocab_eos(vocab_), llama_vocab_eot(vocab_)})
+        if (token != LLAMA_TOKEN_NULL && allows(token)) return token;
+    return std::nullopt;
 }
 
 /// libllama takes any byte from F0 for the beginning of a character, and surrogates for characters.

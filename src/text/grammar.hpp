@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -41,6 +42,9 @@ class Grammar {
 
     /// Whether the text can go on with the token; with one that ends a generation, whether it may end.
     bool allows(int32_t token) const;
+
+    /// A token that ends the text, where it may end here.
+    std::optional<int32_t> end() const;
 
     /// The tokens that the text cannot go on with become impossible.
     void restrict(llama_token_data_array& candidates) const;

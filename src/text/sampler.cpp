@@ -2,9 +2,18 @@
 
 #include <llama.h>
 
+#include <algorithm>
+#include <limits>
 #include <utility>
 
 namespace cake {
+
+SamplingOptions without_end(SamplingOptions options, const Vocabulary& vocabulary) {
+    constexpr float kNever = -std::numeric_limits<float>::infinity();
+    for (int32_t token = 0; token < vocabulary.n_tokens(); token++)
+        if (vocabulary.is_end_of_generation(token)) options.logit_bias.push_back({.token = token, .bias = kNever});
+    return options;
+}
 
 Sampler::Sampler(const SamplingOptions& options, int32_t n_vocab)
     : chain_(llama_sampler_chain_init(llama_sampler_chain_default_params())) {
@@ -45,20 +54,22 @@ Result<Sampler> Sampler::create(const SamplingOptions& options, const Vocabulary
 
 Result<int32_t> Sampler::sample(std::span<const float> logits) {
     auto candidates = candidates_of(logits);
-    int32_t token = draw(candidates);
+    auto token = draw(candidates);
     // Asking a grammar about every token of the vocabulary is slow, so it is asked about the one that was drawn.
     auto* const grammar = grammar_ ? &*grammar_ : nullptr;
-    if (grammar != nullptr && !grammar->allows(token)) {
+    if (grammar != nullptr && !(token && grammar->allows(*token))) {
         candidates = candidates_of(logits);
         grammar->restrict(candidates);
         token = draw(candidates);
-        if (!grammar->allows(token)) return fail("the grammar allows no token here: nothing can follow");
+        if (!(token && grammar->allows(*token))) token = grammar->end();
+        if (!token) return fail("the grammar allows no token here: nothing can follow");
     }
-    llama_sampler_accept(chain_.get(), token);
+    if (!token) return fail("no token is possible: the logit biases exclude all");
+    llama_sampler_accept(chain_.get(), *token);
     if (grammar != nullptr) {
-        if (auto accepted = grammar->accept(token); !accepted) return std::unexpected(accepted.error());
+        if (auto accepted = grammar->accept(*token); !accepted) return std::unexpected(accepted.error());
     }
-    return token;
+    return *token;
 }
 
 llama_token_data_array Sampler::candidates_of(std::span<const float> logits) {
@@ -69,9 +80,11 @@ llama_token_data_array Sampler::candidates_of(std::span<const float> logits) {
     return {.data = candidates_.data(), .size = candidates_.size(), .selected = -1, .sorted = false};
 }
 
-int32_t Sampler::draw(llama_token_data_array& candidates) {
+std::optional<int32_t> Sampler::draw(llama_token_data_array& candidates) {
     llama_sampler_apply(chain_.get(), &candidates);
-    return candidates.selected >= 0 ? candidates.data[candidates.selected].id : candidates.data[0].id;
+    const auto& drawn = candidates.data[std::max<int64_t>(candidates.selected, 0)];
+    if (!(drawn.logit > -std::numeric_limits<float>::infinity())) return std::nullopt;
+    return drawn.id;
 }
 
 }  // namespace cake

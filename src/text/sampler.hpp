@@ -14,6 +14,10 @@
 
 namespace cake {
 
+/// Options that never draw what would end the text: every end-of-generation token gets a bias of minus infinity, as
+/// llama.cpp has it.
+SamplingOptions without_end(SamplingOptions options, const Vocabulary& vocabulary);
+
 /// Draws tokens from logits through libllama's chain of samplers.
 class Sampler {
   public:
@@ -22,12 +26,14 @@ class Sampler {
     static Result<Sampler> create(const SamplingOptions& options, const Vocabulary& vocabulary,
                                   const std::optional<CheckedGrammar>& grammar);
 
-    /// `logits` is [n_vocab]. Fails only where a grammar does.
+    /// `logits` is [n_vocab]. Where a grammar lets nothing follow but the end, that is drawn, even without_end(). Fails
+    /// only where a grammar does.
     Result<int32_t> sample(std::span<const float> logits);
 
   private:
     llama_token_data_array candidates_of(std::span<const float> logits);
-    int32_t draw(llama_token_data_array& candidates);
+    /// A token that is possible; none where all are not.
+    std::optional<int32_t> draw(llama_token_data_array& candidates);
 
     llama_sampler_ptr chain_;
     std::optional<Grammar> grammar_;

@@ -484,6 +484,30 @@ TEST(Scheduler, KeepsToAGrammar) {
     EXPECT_TRUE(text.starts_with("yes, ") || text.starts_with("no, ")) << text;
 }
 
+TEST(Scheduler, NeverDrawsTheEndWhereItIsIgnored) {
+    const auto engine = load("f32", 128);
+    auto scheduler = start(engine, small_options(2));
+    constexpr Token kEnd = 2;
+    auto request = greedy(*scheduler, sample_tokens(engine, 50), 30);
+    request.sampling.logit_bias = {{.token = kEnd, .bias = 1000}};
+    const auto outcome = answer(*scheduler, request);
+    EXPECT_EQ(outcome.reason, FinishReason::length) << outcome.error;
+    EXPECT_EQ(outcome.drawn.size(), 30U);
+    EXPECT_FALSE(std::ranges::contains(outcome.tokens(), kEnd));
+    request.ignore_eos = false;
+    EXPECT_EQ(answer(*scheduler, request).reason, FinishReason::end_of_generation);
+
+    // A grammar's end is the end: nothing else can follow.
+    request.ignore_eos = true;
+    request.grammar = check_grammar("root ::= \"yes\" [0-9]").value();
+    const auto said = answer(*scheduler, request);
+    EXPECT_EQ(said.reason, FinishReason::end_of_generation) << said.error;
+    std::string text;
+    for (const Token token : said.tokens()) text += engine.piece(token);
+    EXPECT_TRUE(text.starts_with("yes")) << text;
+    EXPECT_FALSE(std::ranges::contains(said.tokens(), kEnd));
+}
+
 TEST(Scheduler, StatedMemoryIsABoundOnAllOfIt) {
     const auto engine = load("f32", 128);
     SchedulerOptions options{

@@ -242,6 +242,28 @@ TEST(Generate, StopsAtTheLimitAndWhenCancelled) {
     EXPECT_EQ(sequence.finish_reason(), FinishReason::cancelled);
 }
 
+TEST(Generate, NeverDrawsTheEndWhereItIsIgnored) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 40);
+    constexpr Token kEnd = 2;
+    for (const float temperature : {0.0F, 1.0F}) {
+        // The likeliest by far, as it is after an answer.
+        const SamplingOptions sampling{.temperature = temperature, .logit_bias = {{.token = kEnd, .bias = 1000}}};
+        auto sequence = start(engine, {.budget = TokensPerLayer{64}});
+        append(sequence, tokens);
+        for ([[maybe_unused]] const Token token : sequence.generate({.max_tokens = 20, .sampling = sampling}))
+            ADD_FAILURE() << "the text ends at once";
+        EXPECT_EQ(sequence.finish_reason(), FinishReason::end_of_generation);
+        size_t n = 0;
+        for (const Token token : sequence.generate({.max_tokens = 20, .ignore_eos = true, .sampling = sampling})) {
+            EXPECT_NE(token, kEnd);
+            n++;
+        }
+        EXPECT_EQ(n, 20U);
+        EXPECT_EQ(sequence.finish_reason(), FinishReason::length);
+    }
+}
+
 TEST(Generate, SaysThatAFullCacheHasNoRoom) {
     const auto engine = load("f32");
     const auto tokens = test::sample_tokens(engine, 40);
