@@ -43,18 +43,36 @@ TEST_P(Parity, LogitsAreLlamaCppsOver300Tokens) {
     expect_parity(path, tokens, GetParam().most_kl, false);
 }
 
+std::string name_of(const testing::TestParamInfo<Case>& instance) {
+    std::string name = instance.param.model;
+    std::ranges::replace(name, '-', '_');
+    return name;
+}
+
+/// One of every type that llama-quantize makes (tests/support/make_models); IQ1_S holds IQ1_M, too.
+std::vector<Case> llama_quantize_types() {
+    std::vector<Case> cases;
+    for (const auto* type : {"IQ1_S",  "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M",  "IQ3_XXS", "IQ3_XS", "IQ3_S",  "IQ3_M",
+                             "IQ4_NL", "IQ4_XS",  "Q1_0",   "Q2_0",  "TQ1_0",  "TQ2_0",   "Q2_K",   "Q2_K_S", "Q3_K_S",
+                             "Q3_K_M", "Q3_K_L",  "Q4_0",   "Q4_1",  "Q4_K_S", "Q4_K_M",  "Q5_0",   "Q5_1",   "Q5_K_S",
+                             "Q5_K_M", "Q6_K",    "Q8_0",   "F16",   "BF16",   "MXFP4",   "NVFP4"})
+        cases.push_back({std::string("wide-") + type, 1e-4});
+    return cases;
+}
+
 INSTANTIATE_TEST_SUITE_P(WeightTypes, Parity,
                          testing::Values(Case{"f32", 1e-4}, Case{"f16", 1e-4}, Case{"q8_0", 1e-4}, Case{"q4_0", 1e-3}),
-                         [](const auto& instance) { return instance.param.model; });
+                         name_of);
+INSTANTIATE_TEST_SUITE_P(QuantizedBy, Parity, testing::ValuesIn(llama_quantize_types()), name_of);
 INSTANTIATE_TEST_SUITE_P(Variants, Parity,
                          testing::Values(Case{"tied", 1e-4}, Case{"rope_freqs", 1e-4}, Case{"bias", 1e-4},
                                          Case{"bias_q4_0", 1e-3}, Case{"rope_scaled", 1e-4},
                                          Case{"rope_scaled_old", 1e-4}),
-                         [](const auto& instance) { return instance.param.model; });
+                         name_of);
 
 /// Products of 4-bit weights come out otherwise in each layout, here the plain and the repacked one, elsewhere AMX's.
 TEST(Layouts, AreComparedWithTheSameOfLlamaCpp) {
-    const std::string path = model_path("q4_0");
+    const std::string path = model_path("wide-Q4_0");
     auto engine = Engine::load(path, {.threads = 1});
     ASSERT_TRUE(engine) << engine.error().message;
     const auto tokens = test::sample_tokens(*engine, 100);
