@@ -42,8 +42,8 @@ class Attention {
 
     /// Floats that run() works in, for all threads together.
     size_t n_scratch() const;
-    /// Does the share of thread `thread`: all of a team, which may be smaller than announced, come once and with the same
-    /// arguments. Tasks are cut by the number announced, so that the result is the same for every team.
+    /// Does the share of thread `thread`: all of a team, which may be smaller than announced, come once and with the
+    /// same arguments. Tasks are cut by the number announced, so that the result is the same for every team.
     void run(const AttentionData& data, std::span<float> scratch, int32_t thread);
 
     struct Task {

@@ -53,8 +53,8 @@ class WindowStats {
     size_t n_result() const { return result_begin_.back(); }
     size_t result_begin(size_t head) const { return result_begin_[head]; }
 
-    /// The share of a thread in either pass. The second begins when all are done with the first. The team may be smaller
-    /// than announced, which changes no bit of the result.
+    /// The share of a thread in either pass. The second begins when all are done with the first. The team may be
+    /// smaller than announced, which changes no bit of the result.
     void find_sums(const WindowData& data, std::span<float> sums, std::span<float> scratch, TeamMember member);
     void reduce(const WindowData& data, std::span<const float> sums, std::span<float> result, std::span<float> scratch,
                 TeamMember member);
