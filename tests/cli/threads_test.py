@@ -47,7 +47,7 @@ class Teams(unittest.TestCase):
         cake("inspect", "-n", 5, "-o", file, **variables)
         page = file.read_text(encoding="utf-8")
         data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
-        self.assertTrue(all(layer["shift"] > 0 for layer in data["runs"][0]["layers"]))
+        self.assertTrue(all(layer["shift"] > 0 for layer in data["policies"][0]["layers"]))
         return data
 
     def test_inspect_prints_the_same_statistics(self):
