@@ -1,6 +1,7 @@
 #pragma once
 
 #include <generator>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,9 @@ class CAKE_API Conversation {
     std::generator<std::string> answer(GenerateOptions options);
 
     const std::vector<ChatMessage>& messages() const { return messages_; }
+    /// Tokens of the message that ask() read last, the template's around it included; the newest that sequence() has
+    /// read until an answer begins.
+    std::span<const Token> last_prompt() const { return last_prompt_; }
     const Sequence& sequence() const { return sequence_; }
 
   private:
@@ -48,6 +52,7 @@ class CAKE_API Conversation {
     Sequence sequence_;
     std::string template_;
     std::vector<ChatMessage> messages_;
+    std::vector<Token> last_prompt_;
 };
 
 }  // namespace cake

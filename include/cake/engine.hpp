@@ -74,6 +74,8 @@ class CAKE_API Engine {
                                     const std::string& template_name = {}) const;
     /// The same of one message of a user.
     Result<std::string> chat_prompt(const std::string& message) const;
+    /// Whether the model's file has a chat template.
+    bool has_chat_template() const;
     /// The bytes of a token; a character may be spread over several tokens.
     std::string piece(Token token) const;
     /// Whether a model that draws this token has ended its answer.

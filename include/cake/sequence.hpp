@@ -36,6 +36,7 @@ struct SequenceOptions {
     int64_t max_tokens = 0;  // of text and answer together; 0: no limit, but `full` needs one
     uint64_t seed = 0;       // of the `random` scorer
     bool analyse = false;  // report every layer's dispersion, shift and preference, whether or not anything reads them
+    bool keep_queries = false;  // keep the window's queries for attention_by_position(), even if the policy reads none
 
     bool operator==(const SequenceOptions&) const = default;
 };
@@ -132,6 +133,11 @@ class CAKE_API Sequence {
     std::vector<LayerReport> layers() const;
     /// Positions in the text of the tokens that a layer holds for one KV head, rising.
     std::vector<int32_t> positions(int32_t layer, int32_t head) const;
+    /// Attention from the last `n_queries` tokens, at most the window, to each token of the text: the mean over these
+    /// queries in the head where it is largest, of the upper half of the layers that attend to the whole text.
+    /// [n_tokens], 0 for a token that none of them holds. Fails if the window's queries are not kept
+    /// (SequenceOptions::keep_queries).
+    Result<std::vector<float>> attention_by_position(int64_t n_queries) const;
     /// The cascade of the last segment: what layers 0 to m may keep, window included, after layer m was read; of those
     /// that attend to the whole text. Empty where all of it fitted.
     std::vector<std::vector<int32_t>> stages() const;

@@ -82,16 +82,9 @@ class Chat {
         return {};
     }
 
-    /// A message may be spread over several lines.
     std::optional<std::string> next_line() {
         let_interrupts_end_us();
-        auto line = editor_.read("> ");
-        while (line && line->ends_with('\\')) {
-            line->back() = '\n';
-            const auto more = editor_.read(". ");
-            if (!more) break;
-            *line += *more;
-        }
+        auto line = editor_.read_message("> ");
         catch_interrupts();
         return line;
     }

@@ -25,4 +25,15 @@ std::optional<std::string> LineEditor::read(const std::string& prompt) const {
     return std::string(line.get());
 }
 
+std::optional<std::string> LineEditor::read_message(const std::string& prompt) {
+    auto message = read(prompt);
+    while (message && message->ends_with('\\')) {
+        message->back() = '\n';
+        const auto more = read(". ");
+        if (!more) break;
+        *message += *more;
+    }
+    return message;
+}
+
 }  // namespace cake::cli

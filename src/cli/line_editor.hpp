@@ -12,6 +12,8 @@ class LineEditor {
 
     /// Nothing at the end of the input.
     std::optional<std::string> read(const std::string& prompt) const;
+    /// A message, which a line that ends in \ goes on with the next.
+    std::optional<std::string> read_message(const std::string& prompt);
     bool is_terminal() const { return terminal_; }
 
   private:

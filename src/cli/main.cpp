@@ -35,6 +35,7 @@ int execute(int argc, char** argv) {
     app.require_subcommand(1);
     app.option_defaults()->take_last();  // as llama.cpp does
     std::function<int()> action;
+    add_ask(app, action);
     add_run(app, action);
     add_chat(app, action);
     add_serve(app, action);

@@ -8,7 +8,8 @@
 
 namespace cake::cli {
 
-ProgressBar::ProgressBar(std::string what) : what_(std::move(what)), terminal_(::isatty(STDERR_FILENO) == 1) {}
+ProgressBar::ProgressBar(std::string what)
+    : what_(std::move(what)), terminal_(::isatty(STDERR_FILENO) == 1), last_(begin_) {}
 
 void ProgressBar::update(int64_t done, int64_t total) {
     if (total > 0) update_stream(done, static_cast<double>(done) / static_cast<double>(total));
@@ -41,7 +42,8 @@ void ProgressBar::show(std::string_view work, std::optional<double> share) {
     if (share) {
         const double done = std::clamp(*share, 0.0, 1.0);
         const auto full = static_cast<size_t>(done * kWidth);
-        line += std::format(" [{}{}] {:3.0f}%", std::string(full, '#'), std::string(kWidth - full, '.'), done * 100);
+        if (terminal_) line += std::format(" [{}{}]", std::string(full, '#'), std::string(kWidth - full, '.'));
+        line += std::format(" {:3.0f}%", done * 100);
     }
     line += std::format("  {}", work);
     if (share && *share > 0) {
@@ -49,7 +51,7 @@ void ProgressBar::show(std::string_view work, std::optional<double> share) {
         const auto left = static_cast<int64_t>(seconds * (1 - std::min(*share, 1.0)) / *share);
         line += std::format("  {}:{:02} left", left / 60, left % 60);
     }
-    std::fputs((terminal_ ? "\r" + line + "\x1b[K" : line + "\n").c_str(), stderr);
+    std::fputs((terminal_ ? "\r" + line + "\x1b[K" : "cake: " + line + "\n").c_str(), stderr);
 }
 
 void ProgressBar::clear() {

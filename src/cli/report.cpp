@@ -8,10 +8,6 @@ namespace cake::cli {
 
 namespace {
 
-double rate(size_t n, double seconds) {
-    return seconds > 0 ? static_cast<double>(n) / seconds : 0;
-}
-
 nlohmann::ordered_json number(const std::optional<double>& value) {
     return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
 }
@@ -22,6 +18,10 @@ double decode_rate(const RunReport& report) {
 }
 
 }  // namespace
+
+double rate(size_t n, double seconds) {
+    return seconds > 0 ? static_cast<double>(n) / seconds : 0;
+}
 
 const char* to_string(FinishReason reason) {
     switch (reason) {
@@ -37,7 +37,14 @@ const char* to_string(FinishReason reason) {
     return "failed";
 }
 
-nlohmann::ordered_json to_json(const RunReport& report, const Engine& engine, const Sequence& sequence) {
+std::string policy_name(const SequenceOptions& options) {
+    if (options.scorer.empty() && options.allocator.empty()) return options.policy;
+    return std::format("{} (scorer {}, allocator {})", options.policy,
+                       options.scorer.empty() ? "as is" : options.scorer,
+                       options.allocator.empty() ? "as is" : options.allocator);
+}
+
+nlohmann::ordered_json held_json(const Sequence& sequence) {
     const auto memory = sequence.memory();
     nlohmann::ordered_json layers = nlohmann::ordered_json::array();
     for (const auto& layer : sequence.layers()) {
@@ -49,15 +56,7 @@ nlohmann::ordered_json to_json(const RunReport& report, const Engine& engine, co
                           {"kept", layer.kept}});
         if (layer.window > 0) layers.back()["window"] = layer.window;
     }
-    return {{"model", engine.info().path},
-            {"policy", report.policy},
-            {"prompt_tokens", report.prompt_tokens},
-            {"generated_tokens", report.tokens.size()},
-            {"finish_reason", to_string(sequence.finish_reason())},
-            {"prefill_seconds", report.prefill_seconds},
-            {"prefill_tokens_per_second", rate(static_cast<size_t>(report.prompt_tokens), report.prefill_seconds)},
-            {"decode_tokens_per_second", decode_rate(report)},
-            {"kv",
+    return {{"kv",
              {{"budget_tokens_per_layer", memory.budget_tokens_per_layer},
               {"bytes_budget", memory.kv_bytes_budget},
               {"bytes_layer", memory.layer_bytes},
@@ -66,9 +65,23 @@ nlohmann::ordered_json to_json(const RunReport& report, const Engine& engine, co
               {"bytes_full_cache", memory.kv_bytes_full_cache}}},
             {"hidden_bytes_peak", memory.hidden_bytes_peak},
             {"compute_bytes_peak", memory.compute_bytes_peak},
-            {"layers", std::move(layers)},
-            {"tokens", report.tokens},
-            {"text", report.text}};
+            {"layers", std::move(layers)}};
+}
+
+nlohmann::ordered_json to_json(const RunReport& report, const Engine& engine, const Sequence& sequence) {
+    nlohmann::ordered_json object{
+        {"model", engine.info().path},
+        {"policy", report.policy},
+        {"prompt_tokens", report.prompt_tokens},
+        {"generated_tokens", report.tokens.size()},
+        {"finish_reason", to_string(sequence.finish_reason())},
+        {"prefill_seconds", report.prefill_seconds},
+        {"prefill_tokens_per_second", rate(static_cast<size_t>(report.prompt_tokens), report.prefill_seconds)},
+        {"decode_tokens_per_second", decode_rate(report)}};
+    object.update(held_json(sequence));
+    object["tokens"] = report.tokens;
+    object["text"] = report.text;
+    return object;
 }
 
 std::string summary(const RunReport& report, const Sequence& sequence) {

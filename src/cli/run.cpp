@@ -127,13 +127,6 @@ class Run {
         return sequence;
     }
 
-    static std::string policy_name(const SequenceOptions& options) {
-        if (options.scorer.empty() && options.allocator.empty()) return options.policy;
-        return std::format("{} (scorer {}, allocator {})", options.policy,
-                           options.scorer.empty() ? "as is" : options.scorer,
-                           options.allocator.empty() ? "as is" : options.allocator);
-    }
-
     Result<void> generate(const Engine& engine, Sequence& sequence) {
         auto first = Clock::now();
         for (const Token token : sequence.generate({.max_tokens = n_predict(sequence),

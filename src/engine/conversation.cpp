@@ -102,9 +102,10 @@ Result<void> Conversation::ask(const std::string& message, const AppendOptions& 
     const auto read = [&]() -> Result<void> {
         const auto text = text_since_last_answer();
         if (!text) return std::unexpected(text.error());
-        const auto tokens = TokenStream::whole(engine_, *text, sequence_.n_tokens() > 0);
+        auto tokens = TokenStream::whole(engine_, *text, sequence_.n_tokens() > 0);
         if (!tokens) return std::unexpected(tokens.error());
-        return sequence_.append(*tokens, options);
+        last_prompt_ = std::move(*tokens);
+        return sequence_.append(last_prompt_, options);
     };
     auto done = read();
     if (!done) messages_.resize(n_before);

@@ -117,6 +117,10 @@ Result<std::string> Engine::chat_prompt(const std::string& message) const {
     return chat_prompt({&user, 1});
 }
 
+bool Engine::has_chat_template() const {
+    return state_->file.has("tokenizer.chat_template");
+}
+
 std::string Engine::piece(Token token) const {
     return state_->vocabulary.piece(token);
 }

@@ -4,6 +4,7 @@
 #include <generator>
 #include <new>
 #include <span>
+#include <type_traits>
 
 #include "engine/sequence_state.hpp"
 
@@ -17,7 +18,7 @@ inline std::unexpected<Error> out_of_memory() {
 
 /// Memory that runs out is an error like any other.
 template <typename Work>
-Result<void> within_memory(Work work) {
+std::invoke_result_t<Work> within_memory(Work work) {
     try {
         return work();
     } catch (const std::bad_alloc&) {

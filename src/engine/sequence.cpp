@@ -7,6 +7,7 @@
 #include "cake/engine.hpp"
 #include "engine/decode.hpp"
 #include "engine/made_up.hpp"
+#include "engine/position_attention.hpp"
 #include "engine/reading.hpp"
 #include "engine/reports.hpp"
 #include "engine/sequence_state.hpp"
@@ -258,6 +259,10 @@ std::vector<int32_t> Sequence::positions(int32_t layer, int32_t head) const {
     const auto& place = s.places[static_cast<size_t>(layer)];
     const auto held = s.store_of(place).positions(place.index, head);
     return {held.begin(), held.end()};
+}
+
+Result<std::vector<float>> Sequence::attention_by_position(int64_t n_queries) const {
+    return within_memory([&] { return cake::attention_by_position(*state_, n_queries); });
 }
 
 std::vector<std::vector<int32_t>> Sequence::stages() const {

@@ -238,7 +238,7 @@ ggml_tensor* SequenceState::sinks(int32_t layer) const {
 }
 
 bool SequenceState::reads_queries() const {
-    return reads_window() || sums_attention();
+    return reads_window() || sums_attention() || options.keep_queries;
 }
 
 Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k, const std::string& type_v) {

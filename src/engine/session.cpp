@@ -42,7 +42,8 @@ Json write_options(const SequenceOptions& o) {
             {"cache_type_v", o.cache_type_v},
             {"max_tokens", o.max_tokens},
             {"seed", o.seed},
-            {"analyse", o.analyse}};
+            {"analyse", o.analyse},
+            {"keep_queries", o.keep_queries}};
 }
 
 Json write_layer(const SequenceState& state, int32_t layer) {
@@ -148,6 +149,7 @@ SequenceOptions read_options(Fields& fields) {
     fields.integer("max_tokens", o.max_tokens, 0, std::numeric_limits<int64_t>::max());
     fields.unsigned64("seed", o.seed);
     fields.flag("analyse", o.analyse);
+    fields.flag("keep_queries", o.keep_queries);
     return o;
 }
 

@@ -1,0 +1,113 @@
+#include <algorithm>
+#include <charconv>
+#include <format>
+#include <memory>
+
+#include "cli/asking.hpp"
+#include "cli/commands.hpp"
+
+namespace cake::cli {
+
+namespace {
+
+constexpr int64_t kSources = 3;  // of --sources without a number
+constexpr int64_t kMaxSources = 20;
+
+/// Moves "-" from the questions to the documents.
+void take_standard_input(AskFlags& flags) {
+    const auto n = std::erase(flags.questions, "-");
+    flags.files.insert(flags.files.end(), n, "-");
+}
+
+/// The value of --sources, which may have been taken from the questions: then it is put back where it stood.
+void take_sources(AskFlags& flags, const std::string& value, const CLI::App& ask) {
+    flags.n_sources = kSources;
+    if (value.empty()) return;
+    const char* end = value.data() + value.size();
+    const auto [rest, error] = std::from_chars(value.data(), end, flags.n_sources);
+    if (error == std::errc{} && rest == end) {
+        if (flags.n_sources < 1 || flags.n_sources > kMaxSources)
+            throw CLI::ValidationError(std::format("--sources shows 1 to {} passages, not {}", kMaxSources, value));
+        return;
+    }
+    flags.n_sources = kSources;
+    size_t n_before = 0;
+    for (const auto* option : ask.parse_order()) {
+        if (option == ask.get_option("--sources")) break;
+        n_before += option == ask.get_option("question") ? 1 : 0;
+    }
+    flags.questions.insert(flags.questions.begin() + static_cast<ptrdiff_t>(std::min(n_before, flags.questions.size())),
+                           value);
+}
+
+bool is_one_word(const std::string& text) {
+    return text.find_first_of(" \t\n") == std::string::npos;
+}
+
+void check_questions(const AskFlags& flags) {
+    const auto& questions = flags.questions;
+    if (questions.empty() && !flags.interactive)
+        throw CLI::RequiredError("a question in quotes, such as \"Who signed the contract?\", or --interactive");
+    if (std::ranges::any_of(questions,
+                            [](const auto& q) { return q.find_first_not_of(" \t\r\n") == std::string::npos; }))
+        throw CLI::ValidationError("a question is empty");
+    // One question that was not put in quotes.
+    if (questions.size() > 1 && std::ranges::all_of(questions, is_one_word) && !questions.front().ends_with('?')) {
+        std::string question;
+        for (const auto& word : questions) question += (question.empty() ? "" : " ") + word;
+        throw CLI::ValidationError(std::format("a question has to be in quotes: \"{}\"", question));
+    }
+}
+
+/// What is wrong with flags that stand together.
+void check_flags(const AskFlags& flags) {
+    if (flags.files.empty()) throw CLI::RequiredError("a document (-f FILE, or - for standard input)");
+    const auto n_standard_input = std::ranges::count(flags.files, "-");
+    if (n_standard_input > 1) throw CLI::ValidationError("standard input can be read only once: name - once");
+    if (n_standard_input > 0 && flags.interactive)
+        throw CLI::ValidationError(
+            "--interactive reads questions from standard input, which is the document here: name a file with -f");
+    if (flags.json && flags.interactive)
+        throw CLI::ValidationError("--json prints one object at the end and --interactive has none: leave one out");
+    check_questions(flags);
+}
+
+}  // namespace
+
+void add_ask(CLI::App& app, std::function<int()>& action) {
+    auto flags = std::make_shared<AskFlags>();
+    auto sources = std::make_shared<std::string>();
+    auto* ask = app.add_subcommand("ask", "answer questions about documents");
+    ask->add_option("question", flags->questions, "the questions, each in quotes; - is a document from standard input")
+        ->type_name("TEXT")
+        ->take_all();
+    flags->model.add_to(*ask);
+    ask->add_option("-f,--file", flags->files, "a document; - is standard input; may be repeated")
+        ->type_name("FILE")
+        ->allow_extra_args(false)
+        ->take_all();
+    ask->add_option("--sources", *sources, "show the N passages that an answer attended to most (default: 3)")
+        ->type_name("[N]")
+        ->expected(0, 1);
+    ask->add_flag("-i,--interactive", flags->interactive, "go on asking at a prompt, in the same session");
+    ask->add_option("--system-prompt", flags->conversation.system, "what the model is told before everything")
+        ->type_name("TEXT");
+    ask->add_option("--chat-template", flags->conversation.chat_template,
+                    "a template by libllama's name (chatml, llama3, …) instead of the model's")
+        ->type_name("NAME");
+    ask->add_flag("--json", flags->json, "print one JSON object with answers, sources, timings, memory and layers");
+    add_segment(*ask, flags->segment);
+    add_context(*ask, flags->n_ctx);
+    flags->kv.add_to(*ask);
+    flags->answer.add_to(*ask);
+    ask->callback([flags, sources, ask, &action] {
+        if (ask->count("--sources") > 0) take_sources(*flags, *sources, *ask);
+        take_standard_input(*flags);
+        check_flags(*flags);
+        flags->window_given = ask->count("--window") > 0;
+        flags->conversation.sequence = flags->kv.sequence_options();
+        action = [flags] { return Asking(*flags).execute(); };
+    });
+}
+
+}  // namespace cake::cli

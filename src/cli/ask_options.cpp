@@ -1,0 +1,84 @@
+#include "cli/ask_options.hpp"
+
+#include <algorithm>
+#include <variant>
+
+#include "cli/flags.hpp"
+
+namespace cake::cli {
+
+namespace {
+
+constexpr int64_t kMaxWindow = 1024;
+constexpr int64_t kTemplateTokens = 16;  // allowance for what a chat template puts after a question
+
+Result<int64_t> count_tokens(const Engine& engine, const std::string& text) {
+    return engine.tokenize(text, false).transform([](const auto& tokens) {
+        return static_cast<int64_t>(tokens.size());
+    });
+}
+
+/// What the budget comes to in tokens of a layer, about.
+Result<int64_t> budget_tokens(const Engine& engine, const SequenceOptions& options, const std::string& documents) {
+    const Budget budget = options.budget.value_or(TokensPerLayer{});
+    if (const auto* tokens = std::get_if<TokensPerLayer>(&budget)) return tokens->tokens;
+    if (const auto* share = std::get_if<KvRatio>(&budget)) {
+        return count_tokens(engine, documents).transform([&](int64_t n) {
+            return static_cast<int64_t>(share->ratio * static_cast<double>(n));
+        });
+    }
+    return engine.kv_bytes_per_token_and_layer(options.cache_type_k, options.cache_type_v)
+        .transform([&](uint64_t token_bytes) {
+            const auto bytes = std::get<KvBytes>(budget).bytes;
+            return static_cast<int64_t>(bytes / token_bytes / static_cast<uint64_t>(engine.info().n_layer));
+        });
+}
+
+/// The window covers the questions, and leaves at least half of the budget to the documents.
+Result<void> widen_window(const Engine& engine, const DocumentText& documents,
+                          const std::vector<std::string>& questions, SequenceOptions& options) {
+    const auto n_tokens =
+        count_tokens(engine, documents.text.substr(documents.list_begin) + "Question: " + questions.front());
+    if (!n_tokens) return std::unexpected(n_tokens.error());
+    const int64_t wanted = std::min(*n_tokens + kTemplateTokens, kMaxWindow);
+    if (wanted <= options.window) return {};
+    const auto budget = budget_tokens(engine, options, documents.text);
+    if (!budget) return std::unexpected(budget.error());
+    options.window = static_cast<int32_t>(std::max<int64_t>(options.window, std::min(wanted, *budget / 2)));
+    return {};
+}
+
+/// A policy that keeps everything allocates its cache at once.
+Result<int64_t> full_cache_tokens(const Engine& engine, const AskPlan& plan, const DocumentText& documents,
+                                  const std::vector<std::string>& questions) {
+    constexpr int64_t kMargin = 1024;  // chat template, system message
+    const int64_t trained = engine.info().n_ctx_train;
+    auto n_tokens = count_tokens(engine, documents.text);
+    if (!n_tokens) return n_tokens;
+    int64_t n = *n_tokens + kMargin;
+    for (const auto& question : questions) {
+        const auto n_question = count_tokens(engine, question);
+        if (!n_question) return n_question;
+        n += 2 * *n_question + std::min(std::max<int64_t>(plan.answer_tokens, 0), trained);
+    }
+    const bool open_end = plan.open_end || plan.answer_tokens < 0;
+    return open_end ? std::max(n + kMargin, trained) : n;
+}
+
+}  // namespace
+
+Result<SequenceOptions> sequence_options(const Engine& engine, const AskPlan& plan, const DocumentText& documents,
+                                         const std::vector<std::string>& questions) {
+    auto options = plan.sequence;
+    if (evicts(options)) {
+        if (plan.window_given) return options;
+        return widen_window(engine, documents, questions, options).transform([&] { return options; });
+    }
+    if (options.max_tokens > 0) return options;
+    return full_cache_tokens(engine, plan, documents, questions).transform([&](int64_t n) {
+        options.max_tokens = n;
+        return options;
+    });
+}
+
+}  // namespace cake::cli

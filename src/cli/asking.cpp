@@ -1,0 +1,205 @@
+#include "cli/asking.hpp"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <format>
+#include <utility>
+
+#include "cli/ask_options.hpp"
+#include "cli/interrupt.hpp"
+#include "cli/output.hpp"
+#include "cli/parse.hpp"
+#include "cli/progress.hpp"
+#include "cli/reading.hpp"
+#include "cli/report.hpp"
+
+namespace cake::cli {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+/// How wide a line of the answer may be.
+size_t columns_of_output() {
+    constexpr size_t kNoTerminal = 120;
+    winsize size{};
+    return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : kNoTerminal;
+}
+
+/// An answer without the white space before it.
+std::string_view begun(std::string_view piece, const std::string& text) {
+    if (!text.empty()) return piece;
+    return piece.substr(std::min(piece.find_first_not_of(" \t\r\n"), piece.size()));
+}
+
+}  // namespace
+
+int Asking::execute() {
+    catch_interrupts();
+    const auto done = run();
+    if (done) return kDone;
+    if (interrupted() && done.error().message == "cancelled") {
+        complain(report_.answers.empty() ? "stopped before the documents were read"
+                                         : "stopped while a question was read");
+        return report_.answers.empty() ? kInterrupted : kDone;
+    }
+    complain(done.error().message);
+    return kFailed;
+}
+
+Result<void> Asking::run() {
+    auto documents = read_documents(flags_.files);
+    if (!documents) return std::unexpected(documents.error());
+    documents_ = std::move(*documents);
+    auto engine = flags_.model.load();
+    if (!engine) return std::unexpected(engine.error());
+    engine_ = std::make_unique<Engine>(std::move(*engine));
+    auto questions = flags_.questions;
+    if (questions.empty()) {
+        auto question = next_question();
+        if (!question) return {};
+        questions.push_back(std::move(*question));
+    }
+    if (auto read = read_documents_with(questions); !read) return read;
+    for (size_t i = 0; i < questions.size() && !interrupted(); i++) {
+        if (auto asked = i == 0 ? Result<void>() : read("", questions[i]); !asked) return asked;
+        if (auto answered = answer(questions[i], questions.size() > 1 ? i + 1 : 0); !answered) return answered;
+    }
+    if (flags_.json) return write_output(to_json(report_, *engine_, dialog_->sequence()) + "\n");
+    std::fputs(summary(report_, dialog_->sequence()).c_str(), stderr);
+    return flags_.interactive ? follow_up() : Result<void>();
+}
+
+Result<void> Asking::read_documents_with(const std::vector<std::string>& questions) {
+    const DocumentText text(documents_, questions);
+    AskPlan plan{.sequence = flags_.conversation.sequence,
+                 .window_given = flags_.window_given,
+                 .answer_tokens = flags_.answer.n_predict,
+                 .open_end = flags_.interactive};
+    plan.sequence.max_tokens = flags_.n_ctx;
+    plan.sequence.keep_queries = flags_.n_sources > 0;
+    auto options = flags_.conversation;
+    auto sequence = sequence_options(*engine_, plan, text, questions);
+    if (!sequence) return std::unexpected(sequence.error());
+    options.sequence = std::move(*sequence);
+    auto dialog = Dialog::start(*engine_, options);
+    if (!dialog) return std::unexpected(dialog.error());
+    dialog_ = std::move(*dialog);
+
+    const auto begin = Clock::now();
+    if (auto done = read(text.text, questions.front()); !done) return done;
+    report_.prefill_seconds = seconds_since(begin);
+    report_.prompt_tokens = static_cast<int64_t>(dialog_->last_prompt().size());
+    report_.policy = policy_name(options.sequence);
+    for (const auto& document : documents_) report_.documents.push_back(document.name);
+    if (flags_.n_sources == 0) return {};
+    auto sources = SourceFinder::create(*engine_, dialog_->last_prompt(),
+                                        dialog_->sequence().n_tokens() - report_.prompt_tokens, text, documents_);
+    if (!sources) return std::unexpected(sources.error());
+    sources_ = std::move(*sources);
+    return {};
+}
+
+Result<void> Asking::read(const std::string& before, const std::string& question) {
+    ProgressBar bar("reading");
+    bool warned = false;
+    const int64_t n_before = dialog_->sequence().n_tokens();
+    const auto progress = [&](int64_t done, int64_t total) {
+        if (!std::exchange(warned, true) && n_before <= engine_->info().n_ctx_train)
+            warn_beyond_training(*engine_, n_before + total);
+        bar.update(done, total);
+        return !interrupted();
+    };
+    return dialog_->ask(before, question, {.progress = progress, .segment = flags_.segment});
+}
+
+/// `number`: of several questions, which are repeated before their answers; else 0.
+Result<void> Asking::answer(const std::string& question, size_t number) {
+    Answer answer{.question = question};
+    if (number > 0 && !flags_.json) {
+        const auto heading = std::format("{}{}. {}\n", number > 1 ? "\n" : "", number, question);
+        if (auto written = write_output(heading); !written) return written;
+    }
+    if (auto streamed = stream(answer); !streamed) return streamed;
+    if (auto shown = sources_ ? show_sources(answer) : Result<void>(); !shown) return shown;
+    report_.answers.push_back(std::move(answer));
+    return {};
+}
+
+Result<void> Asking::stream(Answer& answer) {
+    const auto& sequence = dialog_->sequence();
+    if (sources_) sources_->begin_answer();
+    // The last token of the question draws the first of the answer.
+    int64_t n_seen = sequence.n_tokens() - 1;
+    auto first = Clock::now();
+    for (const auto& piece : dialog_->answer({.max_tokens = n_predict(),
+                                              .ignore_eos = flags_.answer.ignore_eos,
+                                              .sampling = flags_.answer.sampling,
+                                              .cancelled = interrupted})) {
+        if (dialog_->n_drawn() == 1) first = Clock::now();
+        const auto text = begun(piece, answer.text);
+        answer.text += text;
+        if (auto written = flags_.json ? Result<void>() : write_output(text); !written) return written;
+        if (sequence.n_tokens() - n_seen < sequence.options().window) continue;
+        if (auto observed = observe(n_seen); !observed) return observed;
+    }
+    answer.seconds = seconds_since(first);
+    answer.n_tokens = dialog_->n_drawn();
+    answer.finish_reason = dialog_->finish_reason();
+    if (answer.finish_reason == FinishReason::failed) return std::unexpected(sequence.error());
+    if (auto observed = observe(n_seen); !observed) return observed;
+    return flags_.json ? Result<void>() : write_output("\n");
+}
+
+/// -n, and no more than the context has room for.
+int64_t Asking::n_predict() const {
+    const auto& sequence = dialog_->sequence();
+    const int64_t wanted = flags_.answer.n_predict;
+    if (sequence.options().max_tokens == 0) return wanted;
+    const int64_t room = std::max<int64_t>(sequence.options().max_tokens - sequence.n_tokens(), 0);
+    return wanted < 0 ? room : std::min(wanted, room);
+}
+
+/// Adds the attention of the tokens after the first `n_seen`.
+Result<void> Asking::observe(int64_t& n_seen) {
+    const int64_t n = dialog_->sequence().n_tokens() - n_seen;
+    if (!sources_ || n == 0) return {};
+    const auto attention = dialog_->sequence().attention_by_position(n);
+    if (!attention) return std::unexpected(attention.error());
+    sources_->add(*attention, n);
+    n_seen += n;
+    return {};
+}
+
+Result<void> Asking::show_sources(Answer& answer) {
+    answer.sources = sources_->best(static_cast<size_t>(flags_.n_sources));
+    return flags_.json ? Result<void>() : write_output(shown(answer.sources, columns_of_output()));
+}
+
+Result<void> Asking::follow_up() {
+    while (const auto question = next_question()) {
+        if (auto asked = read("", *question); !asked) return asked;
+        if (auto answered = answer(*question, 0); !answered) return answered;
+    }
+    return {};
+}
+
+/// The next line that is not empty; none at the end.
+std::optional<std::string> Asking::next_question() {
+    let_interrupts_end_us();
+    auto line = editor_.read_message("> ");
+    while (line && line->find_first_not_of(" \t") == std::string::npos) line = editor_.read_message("> ");
+    catch_interrupts();
+    if (line && (*line == "/quit" || *line == "/exit")) return std::nullopt;
+    return line;
+}
+
+}  // namespace cake::cli

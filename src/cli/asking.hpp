@@ -1,0 +1,59 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/ask_report.hpp"
+#include "cli/dialog.hpp"
+#include "cli/documents.hpp"
+#include "cli/flags.hpp"
+#include "cli/line_editor.hpp"
+
+namespace cake::cli {
+
+struct AskFlags {
+    ModelFlags model;
+    KvFlags kv;
+    AnswerFlags answer{.n_predict = 512, .sampling = {.temperature = 0}};
+    ConversationOptions conversation;
+    std::vector<std::string> files;
+    std::vector<std::string> questions;
+    int64_t n_sources = 0;
+    int64_t segment = 0;
+    int64_t n_ctx = 0;
+    bool window_given = false;
+    bool interactive = false;
+    bool json = false;
+};
+
+/// One run of `cake ask`: reads the documents with the questions behind them and answers one after another.
+class Asking {
+  public:
+    explicit Asking(const AskFlags& flags) : flags_(flags) {}
+    /// The exit code.
+    int execute();
+
+  private:
+    Result<void> run();
+    Result<void> read_documents_with(const std::vector<std::string>& questions);
+    Result<void> read(const std::string& before, const std::string& question);
+    Result<void> answer(const std::string& question, size_t number);
+    Result<void> stream(Answer& answer);
+    int64_t n_predict() const;
+    Result<void> observe(int64_t& n_seen);
+    Result<void> show_sources(Answer& answer);
+    Result<void> follow_up();
+    std::optional<std::string> next_question();
+
+    const AskFlags& flags_;
+    LineEditor editor_;
+    std::vector<Document> documents_;
+    std::unique_ptr<Engine> engine_;
+    std::optional<Dialog> dialog_;
+    std::optional<SourceFinder> sources_;
+    AskReport report_;
+};
+
+}  // namespace cake::cli

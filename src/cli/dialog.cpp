@@ -1,0 +1,99 @@
+#include "cli/dialog.hpp"
+
+#include <algorithm>
+#include <format>
+#include <string_view>
+#include <utility>
+
+namespace cake::cli {
+
+namespace {
+
+constexpr std::string_view kQuestion = "Question:";
+/// How a model goes on that asks questions of its own.
+constexpr std::string_view kStop = "\nQuestion:";
+
+/// How many bytes at the end of `text` may yet become the stop.
+size_t begun(std::string_view text) {
+    size_t n = std::min(text.size(), kStop.size() - 1);
+    while (n > 0 && !text.ends_with(kStop.substr(0, n))) n--;
+    return n;
+}
+
+std::string with_question(const std::string& before, const std::string& question) {
+    return std::format("{}{} {}", before, kQuestion, question);
+}
+
+}  // namespace
+
+Result<Dialog> Dialog::start(const Engine& engine, const ConversationOptions& options) {
+    Dialog dialog(engine);
+    if (engine.has_chat_template() || !options.chat_template.empty()) {
+        auto conversation = Conversation::start(engine, options);
+        if (!conversation) return std::unexpected(conversation.error());
+        dialog.conversation_ = std::move(*conversation);
+        return dialog;
+    }
+    auto sequence = engine.sequence(options.sequence);
+    if (!sequence) return std::unexpected(sequence.error());
+    dialog.plain_ = std::move(*sequence);
+    return dialog;
+}
+
+Result<void> Dialog::ask(const std::string& before, const std::string& question, const AppendOptions& options) {
+    if (conversation_) return conversation_->ask(before.empty() ? question : with_question(before, question), options);
+    auto tokens = plain_tokens(before, question);
+    if (!tokens) return std::unexpected(tokens.error());
+    plain_prompt_ = std::move(*tokens);
+    return plain_->append(plain_prompt_, options);
+}
+
+std::generator<std::string> Dialog::answer(GenerateOptions options) {
+    n_drawn_ = 0;
+    stopped_ = false;
+    return conversation_ ? answer_in_template(std::move(options)) : plain_answer(std::move(options));
+}
+
+std::span<const Token> Dialog::last_prompt() const {
+    return conversation_ ? conversation_->last_prompt() : plain_prompt_;
+}
+
+FinishReason Dialog::finish_reason() const {
+    return stopped_ ? FinishReason::end_of_generation : sequence().finish_reason();
+}
+
+/// Names of special tokens in a document or question are text.
+Result<std::vector<Token>> Dialog::plain_tokens(const std::string& before, const std::string& question) const {
+    const bool begins = plain_->n_tokens() == 0;
+    const auto text = stopped_ ? before + " " + question : (begins ? "" : "\n\n") + with_question(before, question);
+    auto tokens = engine_.tokenize(text + "\nAnswer:", false);
+    const auto first = engine_.first_token();
+    if (tokens && begins && first) tokens->insert(tokens->begin(), *first);
+    return tokens;
+}
+
+std::generator<std::string> Dialog::answer_in_template(GenerateOptions options) {
+    for (auto&& piece : conversation_->answer(std::move(options))) {
+        n_drawn_++;
+        co_yield std::forward<decltype(piece)>(piece);
+    }
+}
+
+std::generator<std::string> Dialog::plain_answer(GenerateOptions options) {
+    std::string held;
+    for (const Token token : plain_->generate(std::move(options))) {
+        n_drawn_++;
+        held += engine_.piece(token);
+        if (const auto stop = held.find(kStop); stop != std::string::npos) {
+            stopped_ = true;
+            held.resize(stop);
+            break;
+        }
+        const size_t n = held.size() - begun(held);
+        co_yield held.substr(0, n);
+        held.erase(0, n);
+    }
+    co_yield std::move(held);
+}
+
+}  // namespace cake::cli

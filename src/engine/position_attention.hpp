@@ -1,0 +1,13 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/sequence_state.hpp"
+
+namespace cake {
+
+/// See Sequence::attention_by_position().
+Result<std::vector<float>> attention_by_position(SequenceState& state, int64_t n_queries);
+
+}  // namespace cake
