@@ -8,8 +8,7 @@
 
 namespace cake::cli {
 
-ProgressBar::ProgressBar(std::string what)
-    : what_(std::move(what)), terminal_(::isatty(STDERR_FILENO) == 1), last_(begin_) {}
+ProgressBar::ProgressBar(std::string what) : what_(std::move(what)), terminal_(::isatty(STDERR_FILENO) == 1) {}
 
 void ProgressBar::update(int64_t done, int64_t total) {
     if (total > 0) update_stream(done, static_cast<double>(done) / static_cast<double>(total));
