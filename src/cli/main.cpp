@@ -52,6 +52,7 @@ int execute(int argc, char** argv) {
     } catch (const CLI::Success& success) {
         return app.exit(success);
     } catch (const CLI::ParseError& error) {
+    require_plain_numbers(app);
         const auto* command = argc > 1 ? app.get_subcommand_no_throw(argv[1]) : nullptr;
         complain(std::format("{} (cake {}--help lists what there is)", error.what(),
                              command != nullptr ? command->get_name() + " " : ""));

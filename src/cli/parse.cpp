@@ -1,10 +1,56 @@
 #include "cli/parse.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <format>
 
 namespace cake::cli {
+
+namespace {
+
+bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+/// Takes the digits at the beginning of a text off it.
+std::string_view take_digits(std::string_view& text) {
+    const auto end = std::ranges::find_if_not(text, is_digit);
+    const auto digits = text.substr(0, static_cast<size_t>(end - text.begin()));
+    text.remove_prefix(digits.size());
+    return digits;
+}
+
+bool take_one_of(std::string_view& text, std::string_view characters) {
+    if (text.empty() || !characters.contains(text.front())) return false;
+    text.remove_prefix(1);
+    return true;
+}
+
+/// "12", "-1", "0.5", ".5", "1e-3"; no leading zero, which would make it an octal number to some.
+bool is_plain_number(std::string_view text) {
+    take_one_of(text, "+-");
+    const auto whole = take_digits(text);
+    const auto fraction = take_one_of(text, ".") ? take_digits(text) : std::string_view();
+    if (whole.empty() && fraction.empty()) return false;
+    if (whole.size() > 1 && whole.front() == '0') return false;
+    if (take_one_of(text, "eE")) {
+        take_one_of(text, "+-");
+        if (take_digits(text).empty()) return false;
+    }
+    return text.empty();
+}
+
+/// Whatever is not known to take text takes a number, so that a new option is checked until it says otherwise.
+bool takes_number(const CLI::Option& option) {
+    constexpr std::string_view kTexts[] = {"ADDRESS", "FILE", "KEY", "NAME", "SIZE", "TASK", "TEXT", "TYPE"};
+    if (option.get_items_expected_max() == 0) return false;  // a flag
+    const auto shown = option.get_type_name();               // "NAME|FILE", "TOKENS,…", "N:INT in [1 - 512]"
+    const auto end = std::ranges::find_if_not(shown, [](char c) { return c >= 'A' && c <= 'Z'; });
+    return !std::ranges::contains(kTexts, std::string_view(shown.begin(), end));
+}
+
+}  // namespace
 
 CLI::Validator number_in(double least, double most) {
     const auto check = [=](const std::string& text) {
@@ -13,6 +59,18 @@ CLI::Validator number_in(double least, double most) {
         return good ? std::string() : std::format("\"{}\" is not a number from {} to {}", text, least, most);
     };
     return {check, ""};
+}
+
+void require_plain_numbers(CLI::App& app) {
+    const CLI::Validator plain(
+        [](const std::string& text) {
+            return is_plain_number(text) ? std::string()
+                                         : std::format("\"{}\" is not a number: write it like 10, -1 or 0.5", text);
+        },
+        "");
+    for (auto* option : app.get_options())
+        if (takes_number(*option)) option->transform(plain);  // unlike check(), before the option's own checks
+    for (auto* command : app.get_subcommands({})) require_plain_numbers(*command);
 }
 
 Result<uint64_t> parse_size(const std::string& text) {
