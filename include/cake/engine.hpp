@@ -24,7 +24,8 @@ struct EngineOptions {
 
 /// What a GGUF file is.
 struct ModelInfo {
-    std::string path;
+    std::string path;     // of the first file
+    int32_t n_files = 1;  // that the model is split over
     std::string name;
     std::string architecture;
     int32_t n_layer = 0;
@@ -58,6 +59,7 @@ struct EngineState;
 /// A loaded model. Sequences share it and keep it alive; those on different threads take turns in computing.
 class CAKE_API Engine {
   public:
+    /// `path` of a model that is split over several files is that of the first.
     static Result<Engine> load(const std::string& path, const EngineOptions& options = {});
     explicit Engine(std::shared_ptr<const EngineState> state);
 

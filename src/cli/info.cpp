@@ -30,7 +30,7 @@ std::string as_text(const ModelInfo& m, uint64_t token_bytes) {
     const auto line = [&](std::string_view what, const std::string& value) {
         out += std::format("  {:<14}{}\n", what, value);
     };
-    line("file", m.path);
+    line("file", m.n_files > 1 ? std::format("{} and {} more", m.path, m.n_files - 1) : m.path);
     line("architecture", m.architecture);
     line("parameters",
          std::format("{} in {} ({})", format_count(m.n_params), format_bytes(m.weight_bytes), m.weight_types));
@@ -66,6 +66,7 @@ std::string as_text(const ModelInfo& m, uint64_t token_bytes) {
 
 nlohmann::ordered_json as_json(const ModelInfo& m, uint64_t token_bytes) {
     return {{"model", m.path},
+            {"files", m.n_files},
             {"name", m.name},
             {"architecture", m.architecture},
             {"parameters", m.n_params},

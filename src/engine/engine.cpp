@@ -15,9 +15,7 @@ namespace {
 
 std::string weight_types(const GgufFile& file, uint64_t n_bytes) {
     std::map<ggml_type, uint64_t> bytes;
-    for (auto* t = ggml_get_first_tensor(file.tensors()); t != nullptr; t = ggml_get_next_tensor(file.tensors(), t)) {
-        bytes[t->type] += ggml_nbytes(t);
-    }
+    for (const auto* t : file.tensors()) bytes[t->type] += ggml_nbytes(t);
     std::vector<std::pair<uint64_t, ggml_type>> order;
     for (const auto& [type, n] : bytes) order.emplace_back(n, type);
     std::ranges::sort(order, std::greater{});
@@ -31,10 +29,9 @@ std::string weight_types(const GgufFile& file, uint64_t n_bytes) {
 
 ModelInfo describe(const GgufFile& file, const Hparams& h, const Weights& weights) {
     uint64_t n_params = 0;
-    for (auto* t = ggml_get_first_tensor(file.tensors()); t != nullptr; t = ggml_get_next_tensor(file.tensors(), t)) {
-        n_params += static_cast<uint64_t>(ggml_nelements(t));
-    }
+    for (const auto* t : file.tensors()) n_params += static_cast<uint64_t>(ggml_nelements(t));
     return {.path = file.path(),
+            .n_files = static_cast<int32_t>(file.parts().size()),
             .name = h.name,
             .architecture = std::string(h.architecture->name),
             .n_layer = h.n_layer,

@@ -23,7 +23,7 @@ bool computable(ggml_type type, TensorUse use) {
 
 /// Tensors of the file, and as many again that are taken twice or joined.
 size_t most_tensors(const GgufFile& file) {
-    return 2 * static_cast<size_t>(gguf_get_n_tensors(file.metadata())) + 1;
+    return 2 * file.tensors().size() + 1;
 }
 
 }  // namespace
@@ -131,8 +131,8 @@ ggml_tensor* TensorLoader::joined(std::span<ggml_tensor* const> parts) {
 }
 
 void TensorLoader::refuse_unused(const std::string& owner) {
-    for (int64_t i = 0; i < gguf_get_n_tensors(file_.metadata()); i++) {
-        const std::string name = gguf_get_tensor_name(file_.metadata(), i);
+    for (const auto* tensor : file_.tensors()) {
+        const std::string name = ggml_get_name(tensor);
         // Old converters wrote each layer's rope frequencies as a tensor; they follow from the metadata.
         if (used_.contains(name) || name.ends_with("attn_rot_embd.weight") || name.ends_with("rope_freqs.weight"))
             continue;
@@ -178,22 +178,24 @@ Result<void> TensorLoader::map_in_place() {
     ggml_backend_dev_props props;
     ggml_backend_dev_get_props(compute_.device(), &props);
     if (!props.caps.buffer_from_host_ptr) return {};
-    const auto bytes = file_.mapping().bytes();
-    auto* base = const_cast<std::byte*>(bytes.data());
-    ggml_backend_buffer_ptr buffer;
+    std::map<const GgufPart*, ggml_backend_buffer_ptr> buffers;
     for (auto& [tensor, entry] : entries_) {
         if (entry.sources.size() != 1 || repacked_type(tensor, entry.use) != nullptr) continue;
         const auto data = file_.data(entry.sources[0]);
         const size_t alignment = ggml_backend_buft_get_alignment(compute_.buffer_type());
         if (reinterpret_cast<uintptr_t>(data.data()) % alignment != 0) continue;
+        const auto& part = file_.part_of(entry.sources[0]);
+        auto& buffer = buffers[&part];
         if (!buffer) {
-            buffer.reset(ggml_backend_dev_buffer_from_host_ptr(compute_.device(), base, bytes.size(), bytes.size()));
-            if (!buffer) return fail(file_.path() + ": the device cannot use the mapped file");
+            const auto bytes = part.mapping.bytes();
+            buffer.reset(ggml_backend_dev_buffer_from_host_ptr(compute_.device(), const_cast<std::byte*>(bytes.data()),
+                                                               bytes.size(), bytes.size()));
+            if (!buffer) return fail(part.path + ": the device cannot use the mapped file");
             ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         }
         ggml_backend_tensor_alloc(buffer.get(), tensor, const_cast<std::byte*>(data.data()));
     }
-    if (buffer) loaded_.buffers.push_back(std::move(buffer));
+    for (auto& [part, buffer] : buffers) loaded_.buffers.push_back(std::move(buffer));
     return {};
 }
 
@@ -229,14 +231,14 @@ void TensorLoader::copy(ggml_tensor* tensor, const Entry& entry) {
     if (entry.sources.size() > 1) {
         for (const auto* source : entry.sources) {
             whole.append_range(file_.data(source));
-            file_.mapping().drop_pages(file_.data(source));
+            MappedFile::drop_pages(file_.data(source));
         }
         data = whole;
     }
     ggml_backend_tensor_set(tensor, data.data(), 0, data.size());
     loaded_.n_copied += data.size();
     // At once, so that no more than one tensor is in memory twice.
-    for (const auto* source : entry.sources) file_.mapping().drop_pages(file_.data(source));
+    for (const auto* source : entry.sources) MappedFile::drop_pages(file_.data(source));
 }
 
 void TensorLoader::note(std::string message) {

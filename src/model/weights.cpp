@@ -95,7 +95,7 @@ void take_common(TensorLoader& tensors, const Hparams& h, Weights& w) {
 Result<Weights> load_weights(const GgufFile& file, Hparams& hparams, const Compute& compute, bool repack) {
     const ggml_tensor* embeddings = file.tensor("token_embd.weight");
     if (embeddings == nullptr) {
-        return fail(file.path() + (gguf_get_n_tensors(file.metadata()) == 0
+        return fail(file.path() + (file.tensors().empty()
                                        ? ": holds a vocabulary but no weights; name the file of a whole model"
                                        : ": the tensor token_embd.weight is missing"));
     }

@@ -1,0 +1,120 @@
+#include "model/gguf_parts.hpp"
+
+#include <format>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+namespace cake {
+
+namespace {
+
+constexpr uint32_t kMaxParts = 99'999;  // five digits
+
+/// What the metadata of a part say of the model that it is a part of.
+struct Split {
+    uint32_t no = 0;  // from 0
+    uint32_t count = 1;
+    std::optional<uint32_t> n_tensors{};  // of all parts together
+};
+
+/// The end of a part's file name.
+std::string ending(uint32_t no, uint32_t count) {
+    return std::format("-{:05}-of-{:05}.gguf", no + 1, count);
+}
+
+/// The path of part `no`, from the path of another; nothing where that does not end as it should.
+std::optional<std::string> path_of(uint32_t no, std::string_view path, const Split& split) {
+    const auto own = ending(split.no, split.count);
+    if (!path.ends_with(own)) return std::nullopt;
+    return std::string(path.substr(0, path.size() - own.size())) + ending(no, split.count);
+}
+
+Result<Split> read_split(const GgufPart& part) {
+    const auto count = part.u32("split.count");
+    if (!count) return std::unexpected(count.error());
+    if (count->value_or(0) <= 1) return Split{};
+    const auto no = part.u32("split.no");
+    if (!no) return std::unexpected(no.error());
+    const auto n_tensors = part.u32("split.tensors.count");
+    if (!n_tensors) return std::unexpected(n_tensors.error());
+    if (**count > kMaxParts || !*no || **no >= **count) {
+        return fail(
+            std::format("{}: the metadata values split.no and split.count do not say which part of a model "
+                        "this is: the file is damaged",
+                        part.path));
+    }
+    return Split{.no = **no, .count = **count, .n_tensors = *n_tensors};
+}
+
+Result<GgufPart> open_part(uint32_t no, const GgufPart& first, const Split& split) {
+    const auto path = path_of(no, first.path, split);
+    if (!path) {
+        return fail(
+            std::format("{}: is the first of {} parts, and the others are found by its name, which must end "
+                        "in {}: give it its name back",
+                        first.path, split.count, ending(0, split.count)));
+    }
+    auto part = GgufPart::open(*path);
+    if (!part) {
+        return fail(std::format("part {} of {} of {} cannot be used: {}", no + 1, split.count, first.path,
+                                part.error().message));
+    }
+    const auto own = read_split(*part);
+    if (!own) return std::unexpected(own.error());
+    if (own->no != no || own->count != split.count) {
+        return fail(
+            std::format("{}: its metadata say that it is part {} of {}, and its name part {} of {}: get it again",
+                        *path, own->no + 1, own->count, no + 1, split.count));
+    }
+    return part;
+}
+
+/// Every tensor lies in one part, and there are as many as the first part says.
+Result<void> check_tensors(const std::vector<GgufPart>& parts, const Split& split) {
+    std::unordered_map<std::string_view, const GgufPart*> seen;
+    for (const auto& part : parts) {
+        auto* context = part.tensors.get();
+        for (auto* t = ggml_get_first_tensor(context); t != nullptr; t = ggml_get_next_tensor(context, t)) {
+            const auto [other, added] = seen.emplace(ggml_get_name(t), &part);
+            if (!added) {
+                return fail(std::format("{}: the tensor {} is in {} too: one of the two is damaged or of another model",
+                                        part.path, ggml_get_name(t), other->second->path));
+            }
+        }
+    }
+    if (split.n_tensors && *split.n_tensors != seen.size()) {
+        return fail(
+            std::format("{}: the {} parts of the model have {} tensors and the first says {}: a part is "
+                        "damaged or of another model",
+                        parts.front().path, split.count, seen.size(), *split.n_tensors));
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<std::vector<GgufPart>> open_gguf_parts(const std::string& path) {
+    auto first = GgufPart::open(path);
+    if (!first) return std::unexpected(first.error());
+    const auto split = read_split(*first);
+    if (!split) return std::unexpected(split.error());
+    if (split->no > 0) {
+        return fail(std::format("{}: is part {} of {} of a model: name the first, {}", path, split->no + 1,
+                                split->count,
+                                path_of(0, path, *split).value_or("whose name ends in " + ending(0, split->count))));
+    }
+    std::vector<GgufPart> parts;
+    parts.push_back(std::move(*first));
+    for (uint32_t no = 1; no < split->count; no++) {
+        auto part = open_part(no, parts.front(), *split);
+        if (!part) return std::unexpected(part.error());
+        parts.push_back(std::move(*part));
+    }
+    if (parts.size() > 1)
+        if (auto checked = check_tensors(parts, *split); !checked) return std::unexpected(checked.error());
+    return parts;
+}
+
+}  // namespace cake
