@@ -16,7 +16,7 @@
 namespace cake {
 
 struct EngineOptions {
-    int32_t threads = 0;    // 0: one for each core
+    int32_t threads = 0;    // 0: one for each core that the process may use, within its container's CPU quota
     int32_t n_batch = 512;  // tokens in a chunk of the prefill, 1 to 8,192
     bool repack = true;  // copy weights into a faster layout where there is one; false: leave them in the mapped file
     bool ggml_attention = false;  // attention as ggml computes it, instead of the kernels of our own; to compare with

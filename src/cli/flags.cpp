@@ -25,7 +25,7 @@ void ModelFlags::add_to(CLI::App& app) {
     app.add_option("-m,--model", path, "the model: a GGUF file, or a name that ./dev models fetches")
         ->type_name("FILE|NAME")
         ->required();
-    app.add_option("-t,--threads", options.threads, "threads (default: one for each core)")
+    app.add_option("-t,--threads", options.threads, "threads (default: one for each core that the program may use)")
         ->type_name("N")
         ->check(CLI::Range(1, 512));
     app.add_option("-b,--batch-size", options.n_batch, "tokens that the prompt is read in at a time")

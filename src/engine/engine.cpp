@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <format>
 #include <map>
-#include <thread>
 
 #include "cache/kv_buffer.hpp"
 #include "engine/engine_state.hpp"
 #include "engine/sequence_state.hpp"
+#include "model/available_cpus.hpp"
 
 namespace cake {
 
@@ -68,8 +68,7 @@ Result<Engine> Engine::load(const std::string& path, const EngineOptions& option
     if (!file) return std::unexpected(file.error());
     auto hparams = read_hparams(*file);
     if (!hparams) return std::unexpected(hparams.error());
-    const auto n_cores = static_cast<int32_t>(std::max(1U, std::thread::hardware_concurrency()));
-    auto compute = Compute::create(options.threads > 0 ? options.threads : std::min(n_cores, kMostThreads));
+    auto compute = Compute::create(options.threads > 0 ? options.threads : std::min(available_cpus(), kMostThreads));
     if (!compute) return std::unexpected(compute.error());
     auto weights = load_weights(*file, *hparams, *compute, options.repack);
     if (!weights) return std::unexpected(weights.error());
