@@ -2,6 +2,7 @@
 #include <exception>
 #include <format>
 #include <functional>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,14 @@ std::string command_names(const CLI::App& app) {
     return names;
 }
 
+/// What --help or --version asked for.
+int write_help(const CLI::App& app, const CLI::Success& request) {
+    std::ostringstream text;
+    app.exit(request, text, text);
+    if (auto written = write_output(text.str()); !written) return complain(written.error().message), kFailed;
+    return kDone;
+}
+
 int execute(int argc, char** argv) {
     CLI::App app{"cake runs large language models on long inputs in a fixed amount of memory.", "cake"};
     app.set_version_flag("--version", "cake 0.1.0");
@@ -43,6 +52,7 @@ int execute(int argc, char** argv) {
     add_eval(app, action);
     add_inspect(app, action);
     add_info(app, action);
+    require_plain_numbers(app);
     if (argc > 1 && argv[1][0] != '-' && app.get_subcommand_no_throw(argv[1]) == nullptr) {
         complain(std::format("\"{}\" is not a command; these are: {}", argv[1], command_names(app)));
         return kWrongUsage;
@@ -50,9 +60,8 @@ int execute(int argc, char** argv) {
     try {
         app.parse(arguments(argc, argv));
     } catch (const CLI::Success& success) {
-        return app.exit(success);
+        return write_help(app, success);
     } catch (const CLI::ParseError& error) {
-    require_plain_numbers(app);
         const auto* command = argc > 1 ? app.get_subcommand_no_throw(argv[1]) : nullptr;
         complain(std::format("{} (cake {}--help lists what there is)", error.what(),
                              command != nullptr ? command->get_name() + " " : ""));
@@ -64,6 +73,7 @@ int execute(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    if (!open_standard_files()) return kFailed;  // before anything else is opened
     try {
         return execute(argc, argv);
     } catch (const std::bad_alloc&) {

@@ -1,5 +1,6 @@
 #include "cli/output.hpp"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,10 +13,20 @@
 
 namespace cake::cli {
 
+bool open_standard_files() {
+    constexpr int kModes[] = {O_WRONLY, O_RDONLY, O_WRONLY};  // the first two cannot be used as they should
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (::fcntl(fd, F_GETFD) >= 0) continue;
+        if (::open("/dev/null", kModes[fd]) != fd) return false;  // the lowest number that is free
+    }
+    return true;
+}
+
 Result<void> write_output(std::string_view text) {
     while (!text.empty()) {
         const ssize_t n = ::write(STDOUT_FILENO, text.data(), text.size());
         if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && errno == EBADF) return fail("standard output is closed: nothing can be written to it");
         if (n < 0) return fail(std::format("standard output cannot be written: {}", std::strerror(errno)));
         text.remove_prefix(static_cast<size_t>(n));
     }

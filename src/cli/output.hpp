@@ -7,6 +7,10 @@
 
 namespace cake::cli {
 
+/// Opens those of standard input, output and error that are closed, so that no file or socket takes their numbers:
+/// reading the first and writing the second stay errors, what is written to the third is lost. False where that fails.
+bool open_standard_files();
+
 /// Writes to standard output at once, and says what went wrong (a full disk, a closed pipe) instead of losing it.
 Result<void> write_output(std::string_view text);
 
