@@ -65,7 +65,8 @@ class CAKE_API Engine {
 
     Result<Sequence> sequence(const SequenceOptions& options = {}) const;
 
-    /// `special`: with the tokens that the model puts around a text, and those that are written out in it.
+    /// `special`: with the tokens that the model puts around a text, and those that are written out in it. The token
+    /// that is put before every text counts once where it is written out there.
     Result<std::vector<Token>> tokenize(std::string_view text, bool special = true) const;
     /// The token that stands before every text, where the model was trained so.
     std::optional<Token> first_token() const;

@@ -38,6 +38,7 @@ Input::Input(Input&& other) noexcept
     : path_(std::move(other.path_)),
       fd_(std::exchange(other.fd_, -1)),
       text_(std::move(other.text_)),
+      begun_(other.begun_),
       n_read_(other.n_read_),
       n_bytes_(other.n_bytes_) {}
 
@@ -50,6 +51,21 @@ Result<std::string> Input::read_some() {
         n_read_ += text_.size();
         return std::exchange(text_, {});
     }
+    auto bytes = read_bytes();
+    if (!bytes || std::exchange(begun_, true)) return bytes;
+    // The mark may come in pieces.
+    while (bytes->size() < kByteOrderMark.size() && kByteOrderMark.starts_with(*bytes)) {
+        const auto more = read_bytes();
+        if (!more) return more;
+        if (more->empty()) return bytes;
+        *bytes += *more;
+    }
+    if (!bytes->starts_with(kByteOrderMark)) return bytes;
+    bytes->erase(0, kByteOrderMark.size());
+    return bytes->empty() ? read_bytes() : bytes;
+}
+
+Result<std::string> Input::read_bytes() {
     std::string buffer(size_t{1} << 16U, '\0');
     for (;;) {
         // Waiting ends at a signal, which reading would go on after.

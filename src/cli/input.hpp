@@ -3,12 +3,17 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "cake/error.hpp"
 
 namespace cake::cli {
 
-/// A text that is read as it comes: a file, standard input, or one that is at hand.
+/// The UTF-8 byte order mark, with which some editors begin a file.
+inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+
+/// A text that is read as it comes: a file, standard input, or one that is at hand. A UTF-8 byte order mark at the
+/// beginning of a file or of standard input is not part of the text.
 class Input {
   public:
     /// `path` "-" is standard input.
@@ -27,15 +32,17 @@ class Input {
 
   private:
     Input(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+    Result<std::string> read_bytes();
 
     std::string path_;
-    int fd_ = -1;       // -1: the text is `text_`
-    std::string text_;  // not given out yet
+    int fd_ = -1;         // -1: the text is `text_`
+    std::string text_;    // not given out yet
+    bool begun_ = false;  // bytes were read
     uint64_t n_read_ = 0;
     std::optional<uint64_t> n_bytes_;
 };
 
-/// The bytes of a file, or of standard input where `path` is "-".
+/// The text of a file, or of standard input where `path` is "-".
 Result<std::string> read_file(const std::string& path);
 
 }  // namespace cake::cli

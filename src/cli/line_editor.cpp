@@ -6,6 +6,9 @@
 #include <cstdlib>
 #include <iostream>
 #include <memory>
+#include <utility>
+
+#include "cli/input.hpp"
 
 namespace cake::cli {
 
@@ -13,10 +16,11 @@ LineEditor::LineEditor() : terminal_(::isatty(STDIN_FILENO) == 1 && ::isatty(STD
     if (terminal_) ::using_history();
 }
 
-std::optional<std::string> LineEditor::read(const std::string& prompt) const {
+std::optional<std::string> LineEditor::read(const std::string& prompt) {
     if (!terminal_) {
         std::string line;
         if (!std::getline(std::cin, line)) return std::nullopt;
+        if (!std::exchange(begun_, true) && line.starts_with(kByteOrderMark)) line.erase(0, kByteOrderMark.size());
         return line;
     }
     const std::unique_ptr<char, decltype(&std::free)> line(::readline(prompt.c_str()), &std::free);

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <format>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include "cake/token_stream.hpp"
 #include "cli/interrupt.hpp"
@@ -10,7 +13,24 @@
 
 namespace cake::cli {
 
+namespace {
+
+constexpr size_t kHeadBytes = 256;  // longer than any token's name
+
+/// `head`: of a text that does not go on after another, the first kHeadBytes bytes or all.
+void warn_of_written_first_token(const Engine& engine, std::string_view head) {
+    const auto first = engine.first_token();
+    if (!first) return;
+    const auto tokens = TokenStream::whole(engine, head, true);
+    if (!tokens || tokens->empty() || tokens->front() != *first) return;
+    complain(
+        "warning: the text begins with the token that this model puts before every text; it counts once: leave it out");
+}
+
+}  // namespace
+
 Result<std::vector<Token>> tokens_of(const Engine& engine, const std::string& text, bool continues, int64_t most) {
+    if (!continues) warn_of_written_first_token(engine, std::string_view(text).substr(0, kHeadBytes));
     auto tokens = continues ? TokenStream::whole(engine, text, true) : engine.tokenize(text);
     if (tokens && most > 0 && static_cast<int64_t>(tokens->size()) > most) tokens->resize(static_cast<size_t>(most));
     return tokens;
@@ -32,6 +52,8 @@ Result<int64_t> read_stream(const Engine& engine, Sequence& sequence, Input& inp
     TokenStream stream(engine, sequence.n_tokens() > 0);
     ProgressBar bar("reading");
     std::vector<Token> waiting;
+    std::string head;
+    bool begun = sequence.n_tokens() > 0;
     int64_t n_read = 0;
     const AppendOptions options{.progress = [&](int64_t done, int64_t) {
         bar.update_stream(n_read + done, most > 0 ? std::nullopt : input.share_read());
@@ -44,6 +66,9 @@ Result<int64_t> read_stream(const Engine& engine, Sequence& sequence, Input& inp
         at_end = some->empty();
         const auto tokens = at_end ? stream.finish() : stream.feed(*some);
         if (!tokens) return std::unexpected(tokens.error());
+        head += some->substr(0, kHeadBytes - head.size());
+        // The first tokens come when far more than the head has been read.
+        if (!tokens->empty() && !std::exchange(begun, true)) warn_of_written_first_token(engine, head);
         waiting.insert(waiting.end(), tokens->begin(), tokens->end());
         if (most > 0 && n_read + static_cast<int64_t>(waiting.size()) >= most) {
             waiting.resize(static_cast<size_t>(most - n_read));

@@ -11,6 +11,7 @@
 namespace cake::cli {
 
 /// The tokens of a text, at most `most` of them (0: no limit); `continues`: it goes on after what a sequence has read.
+/// Warns where the text begins with the token that is put before every text.
 Result<std::vector<Token>> tokens_of(const Engine& engine, const std::string& text, bool continues, int64_t most);
 
 /// Shows progress on a bar that outlives it, and stops at Ctrl-C.

@@ -74,7 +74,8 @@ Result<std::vector<Token>> TokenStream::read_piece(std::string_view text) {
     begun_ = true;
     auto tokens = vocabulary.tokenize(text, {.around = false, .written_out = true});
     const auto first = vocabulary.first_token();
-    if (tokens && first) tokens->insert(tokens->begin(), *first);
+    const bool written_out = tokens && !tokens->empty() && tokens->front() == first;
+    if (tokens && first && !written_out) tokens->insert(tokens->begin(), *first);
     return tokens;
 }
 

@@ -121,6 +121,11 @@ Result<std::vector<int32_t>> Vocabulary::tokenize(std::string_view text, Special
                                special.around, special.written_out);
         }
         tokens.resize(static_cast<size_t>(std::max(n, 0)));
+        // Written out at the head of the text, the first token is the one that would be put there.
+        const auto first = first_token();
+        const size_t n_around = last_token() ? 2 : 1;
+        if (special.around && first && tokens.size() > n_around && tokens[0] == *first && tokens[1] == *first)
+            tokens.erase(tokens.begin());
     } catch (const std::exception&) {
         return fail("the text holds characters that this model's vocabulary cannot express");
     }

@@ -912,6 +912,14 @@ class Tokens(Served):
                 self.refuse(self.ask("POST", "/detokenize", {"tokens": tokens}), 400, N_VOCAB, param="tokens")
         self.assertIn("\ufffd", self.good("/detokenize", {"tokens": list(range(N_VOCAB))})["content"])
 
+    def test_the_first_token_counts_once_where_it_is_written_out(self):
+        for add_special, more in ((True, 0), (False, 1)):
+            plain, written = (self.good("/tokenize", {"content": text, "add_special": add_special})["tokens"]
+                              for text in ("the rain", "<s>the rain"))
+            self.assertEqual(len(written), len(plain) + more)
+        plain, written = (self.good(TEXT, fields(TEXT, text)) for text in ("the rain", "<s>the rain"))
+        self.assertEqual((written["usage"], said(written)), ({**plain["usage"], "prompt_tokens_details": ANY}, said(plain)))
+
 
 class Models(Served):
     def test_the_one_that_there_is(self):
