@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <format>
+
+#include "engine/engine_state.hpp"
+#include "text/utf8.hpp"
 
 namespace cake::server {
 
@@ -26,6 +30,20 @@ Json bytes_of(const std::string& piece) {
     auto bytes = Json::array();
     for (const char c : piece) bytes.push_back(static_cast<unsigned char>(c));
     return bytes;
+}
+
+/// A token in OpenAI's older format, a key of its own for each: where its bytes are not whole characters,
+/// "bytes:\xf0\x9f", and for a control token, which gives no text, its name.
+std::string text_key(const Engine& engine, Token token) {
+    auto piece = engine.piece(token);
+    if (piece.empty()) piece = engine.state()->vocabulary.piece(token, true);
+    if (is_utf8(piece)) return piece;
+    std::string key = "bytes:";
+    for (const char c : piece) {
+        const auto byte = static_cast<unsigned char>(c);
+        key += byte < 0x80 ? std::string(1, c) : std::format("\\x{:02x}", byte);
+    }
+    return key;
 }
 
 }  // namespace
@@ -151,11 +169,12 @@ Json Answer::text_logprobs(const Choice& choice, size_t first) const {
                 {"text_offset", Json::array()}};
     for (size_t i = first; i < choice.drawn.size(); i++) {
         const auto& drawn = choice.drawn[i];
-        const auto piece = to_utf8(engine_.piece(drawn.token));
+        const auto key = text_key(engine_, drawn.token);
         auto likeliest = Json::object();
-        for (const auto& [token, logprob] : drawn.likeliest) likeliest[to_utf8(engine_.piece(token))] = finite(logprob);
-        if (request_.generation.n_logprobs > 0) likeliest[piece] = finite(drawn.logprob);
-        result["tokens"].push_back(piece);
+        for (const auto& [token, logprob] : drawn.likeliest)
+            likeliest.emplace(text_key(engine_, token), finite(logprob));
+        if (request_.generation.n_logprobs > 0) likeliest[key] = finite(drawn.logprob);
+        result["tokens"].push_back(key);
         result["token_logprobs"].push_back(finite(drawn.logprob));
         result["top_logprobs"].push_back(std::move(likeliest));
         result["text_offset"].push_back(choice.offsets[i]);

@@ -10,6 +10,9 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstring>
+#include <format>
+#include <memory>
 
 namespace cake::server {
 
@@ -30,6 +33,37 @@ std::pair<std::string, int> name_of(socket_t socket, int (*end)(int, sockaddr*, 
     int port = 0;
     std::from_chars(service.data(), service.data() + std::char_traits<char>::length(service.data()), port);
     return {host.data(), port};
+}
+
+/// What is wrong with an address that could not be listened at, which httplib does not say.
+std::string why_not_bound(const std::string& host, int port) {
+    addrinfo hints{};
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = AI_PASSIVE;
+    addrinfo* found = nullptr;
+    if (const int error = getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found); error != 0) {
+        return std::format(
+            "the name \"{}\" does not resolve ({}): --host takes an address of this machine, such as "
+            "127.0.0.1",
+            host, error == EAI_SYSTEM ? std::strerror(errno) : gai_strerror(error));
+    }
+    const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> addresses(found, &freeaddrinfo);
+    const socket_t socket = ::socket(found->ai_family, found->ai_socktype | SOCK_CLOEXEC, found->ai_protocol);
+    const bool bound = socket >= 0 && ::bind(socket, found->ai_addr, found->ai_addrlen) == 0;
+    const int error = bound ? 0 : errno;
+    if (socket >= 0) ::close(socket);
+    const auto where = std::format("cannot listen at {} port {}", host, port);
+    switch (error) {
+        case EADDRINUSE:
+            return where + ": the port is taken; --port names another";
+        case EACCES:
+            return where + ": the port is not yours to use; --port names another, from 1024 on";
+        case EADDRNOTAVAIL:
+        case EAFNOSUPPORT:
+            return where + ": this machine does not have that address; --host takes one of its own, such as 127.0.0.1";
+        default:
+            return std::format("{}: {}", where, error == 0 ? "the system gives no reason" : std::strerror(error));
+    }
 }
 
 thread_local Connection* t_connection = nullptr;
@@ -142,11 +176,12 @@ HttpServer::HttpServer(const ConnectionLimits& limits) : limits_(limits) {
     set_socket_options([](socket_t socket) { httplib::set_socket_opt(socket, SOL_SOCKET, SO_REUSEADDR, 1); });
 }
 
-int HttpServer::bind(const std::string& host, int port) {
+Result<int> HttpServer::bind(const std::string& host, int port) {
     const int bound = port == 0 ? bind_to_any_port(host) : bind_to_port(host, port) ? port : 0;
+    if (bound <= 0) return fail(why_not_bound(host, port));
     // httplib lets five clients wait to be accepted; a crowd comes at once.
-    if (bound > 0) ::listen(svr_sock_, SOMAXCONN);
-    return std::max(bound, 0);
+    ::listen(svr_sock_, SOMAXCONN);
+    return bound;
 }
 
 void HttpServer::end() {

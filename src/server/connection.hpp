@@ -8,6 +8,8 @@
 #include <string>
 #include <utility>
 
+#include "cake/error.hpp"
+
 namespace cake::server {
 
 /// How long a client may take.
@@ -60,8 +62,8 @@ class HttpServer final : public httplib::Server {
   public:
     explicit HttpServer(const ConnectionLimits& limits);
 
-    /// Listens at an address; port 0 means any. The port; 0 where it is not possible.
-    int bind(const std::string& host, int port);
+    /// Listens at an address; port 0 means any. Returns the port.
+    Result<int> bind(const std::string& host, int port);
     /// Ends the connections that are open, and takes no more.
     void end();
 

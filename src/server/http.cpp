@@ -127,11 +127,9 @@ Result<std::unique_ptr<ApiServer>> ApiServer::start(const Engine& engine, const 
     auto scheduler = Scheduler::start(engine, options.scheduler);
     if (!scheduler) return std::unexpected(scheduler.error());
     std::unique_ptr<ApiServer> server(new ApiServer(engine, options, std::move(*scheduler)));
-    server->port_ = server->http_.bind(options.host, options.port);
-    if (server->port_ == 0) {
-        return fail(std::format("cannot listen at {} port {}: is the port taken, or not yours? --port names another",
-                                options.host, options.port));
-    }
+    const auto port = server->http_.bind(options.host, options.port);
+    if (!port) return std::unexpected(port.error());
+    server->port_ = *port;
     server->listener_ = std::thread([raw = server.get()] {
         raw->http_.listen_after_bind();
         raw->listens_ = false;

@@ -581,6 +581,16 @@ class Probabilities(Served):
         content = answer["choices"][0]["logprobs"]["content"]
         self.assertEqual(b"".join(bytes(e["bytes"]) for e in content).decode(), said(answer))
 
+    def test_parts_of_a_character_stay_apart(self):
+        tokens = self.good("/tokenize", {"content": "🍰"})["tokens"]  # one for each byte
+        body = fields(TEXT, logprobs=3, max_tokens=8, logit_bias={str(token): 100 for token in tokens})
+        logprobs = self.good(TEXT, body)["choices"][0]["logprobs"]
+        names = {rf"bytes:\x{byte:02x}" for byte in "🍰".encode()}
+        self.assertLessEqual(set(logprobs["tokens"]), names)
+        for token, logprob, likeliest in zip(logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"]):
+            self.assertEqual(likeliest[token], logprob)
+            self.assertGreaterEqual(len(likeliest), 3)
+
     def test_offsets_are_places_in_the_text(self):
         answer = self.good(TEXT, fields(TEXT, logprobs=0, grammar=MULTI_BYTE, max_tokens=60))
         offsets, text = answer["choices"][0]["logprobs"]["text_offset"], said(answer)
@@ -902,6 +912,14 @@ class Tokens(Served):
         tokens = self.good("/tokenize", {"content": DOCUMENT[:500], "add_special": True})["tokens"]
         self.assertEqual(self.good(TEXT, fields(TEXT, DOCUMENT[:500]))["usage"]["prompt_tokens"], len(tokens))
 
+    def test_the_first_token_counts_once_where_it_is_written_out(self):
+        for add_special, more in ((True, 0), (False, 1)):
+            plain, written = (self.good("/tokenize", {"content": text, "add_special": add_special})["tokens"]
+                              for text in ("the rain", "<s>the rain"))
+            self.assertEqual(len(written), len(plain) + more)
+        plain, written = (self.good(TEXT, fields(TEXT, text)) for text in ("the rain", "<s>the rain"))
+        self.assertEqual((written["usage"], said(written)), ({**plain["usage"], "prompt_tokens_details": ANY}, said(plain)))
+
     def test_wrong_ones(self):
         for body in ({}, {"content": 1}, {"content": None}, {"content": ["a"]}):
             self.refuse(self.ask("POST", "/tokenize", body), 400, "content", param="content")
@@ -911,14 +929,6 @@ class Tokens(Served):
             with self.subTest(tokens=tokens):
                 self.refuse(self.ask("POST", "/detokenize", {"tokens": tokens}), 400, N_VOCAB, param="tokens")
         self.assertIn("\ufffd", self.good("/detokenize", {"tokens": list(range(N_VOCAB))})["content"])
-
-    def test_the_first_token_counts_once_where_it_is_written_out(self):
-        for add_special, more in ((True, 0), (False, 1)):
-            plain, written = (self.good("/tokenize", {"content": text, "add_special": add_special})["tokens"]
-                              for text in ("the rain", "<s>the rain"))
-            self.assertEqual(len(written), len(plain) + more)
-        plain, written = (self.good(TEXT, fields(TEXT, text)) for text in ("the rain", "<s>the rain"))
-        self.assertEqual((written["usage"], said(written)), ({**plain["usage"], "prompt_tokens_details": ANY}, said(plain)))
 
 
 class Models(Served):
@@ -1075,6 +1085,12 @@ class CommandLine(unittest.TestCase):
 
     def test_an_address_that_is_none(self):
         self.refuse("--host", "999.1.1.1", code=1, words=["999.1.1.1"])
+
+    def test_an_address_of_another_machine(self):
+        self.refuse("--host", "192.0.2.1", code=1, words=["192.0.2.1", "does not have that address"])
+
+    def test_a_name_that_does_not_resolve(self):
+        self.refuse("--host", "nope.invalid", code=1, words=['"nope.invalid" does not resolve'])
 
     def test_a_template_that_there_is_not(self):
         self.refuse("--chat-template", "nosuch", code=1, words=['"nosuch"'])
