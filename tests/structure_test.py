@@ -74,6 +74,30 @@ def problems(root):
                 yield f"{where}: method does no input or output"
 
 
+ENVIRONMENT = re.compile(r'(?:getenv\(|envname\()\s*"(\w+)"')
+
+
+def undocumented_variables(root):
+    """Environment variables that src/ reads by name and the Environment section of docs/cli.md does not have."""
+    section = (root / "docs/cli.md").read_text(encoding="utf-8").partition("\n## Environment\n")[2].partition("\n## ")[0]
+    names = {name for path in sources(root / "src") for name in ENVIRONMENT.findall(path.read_text(encoding="utf-8"))}
+    return sorted(name for name in names if f"`{name}`" not in section)
+
+
+class Environment(unittest.TestCase):
+    def test_every_variable_is_documented(self):
+        self.assertEqual([], undocumented_variables(ROOT))
+
+    def test_one_that_is_not_is_found(self):
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            (root / "src/cli").mkdir(parents=True)
+            (root / "docs").mkdir()
+            (root / "docs/cli.md").write_text("`A_C`\n\n## Environment\n\n`A_B`\n\n## More\n\n`A_D`\n", encoding="utf-8")
+            (root / "src/cli/a.cpp").write_text('getenv("A_B"); std::getenv( "A_C"); x->envname("A_D");', encoding="utf-8")
+            self.assertEqual(["A_C", "A_D"], undocumented_variables(root))
+
+
 class Structure(unittest.TestCase):
     def test_includes_point_to_lower_floors(self):
         self.assertEqual([], list(problems(ROOT)))
