@@ -11,10 +11,14 @@
 
 namespace cake {
 
+struct ChatText;
+
 struct ConversationOptions {
     SequenceOptions sequence{};
     std::string system{};         // a message before the first, where it is not empty
     std::string chat_template{};  // one of libllama's by name; empty: the model's own
+    std::string chat_template_source{};  // a template as a text (Jinja), instead of the model's
+    std::string chat_template_kwargs{};  // a JSON object of further variables of the template
 };
 
 /// Many turns in one budget: each message is put into the model's chat template, read over what was kept of the turns
@@ -42,15 +46,15 @@ class CAKE_API Conversation {
     const Sequence& sequence() const { return sequence_; }
 
   private:
-    Conversation(const Engine& engine, Sequence sequence, std::string chat_template)
-        : engine_(engine), sequence_(std::move(sequence)), template_(std::move(chat_template)) {}
+    Conversation(const Engine& engine, Sequence sequence, ChatOptions chat)
+        : engine_(engine), sequence_(std::move(sequence)), chat_(std::move(chat)) {}
 
-    Result<std::string> render(size_t n_messages, bool answer) const;
-    Result<std::string> text_since_last_answer() const;
+    Result<ChatText> render(size_t n_messages, bool answer) const;
+    Result<ChatText> text_since_last_answer() const;
 
     Engine engine_;
     Sequence sequence_;
-    std::string template_;
+    ChatOptions chat_;
     std::vector<ChatMessage> messages_;
     std::vector<Token> last_prompt_;
 };

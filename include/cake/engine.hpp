@@ -70,15 +70,20 @@ class CAKE_API Engine {
     Result<std::vector<Token>> tokenize(std::string_view text, bool special = true) const;
     /// The token that stands before every text, where the model was trained so.
     std::optional<Token> first_token() const;
-    /// A conversation in the model's chat template, or in that of libllama's which `template_name` names (chatml,
-    /// llama3, …); `answer`: up to where the next answer begins. An error where there is no template that libllama
-    /// knows.
+    /// A conversation in the model's chat template, or in another one that `options` name: what chat_tokens() gives the
+    /// tokens of, without the first token, which stands before every text. An error where there is no template, or where
+    /// it fails, or refuses the conversation.
+    Result<std::string> chat_prompt(std::span<const ChatMessage> messages, const ChatOptions& options) const;
+    /// The same with a template that libllama knows by name (chatml, llama3, …), or with the model's.
     Result<std::string> chat_prompt(std::span<const ChatMessage> messages, bool answer = true,
                                     const std::string& template_name = {}) const;
     /// The same of one message of a user.
     Result<std::string> chat_prompt(const std::string& message) const;
     /// Whether the model's file has a chat template.
     bool has_chat_template() const;
+    /// The tokens of a conversation from its beginning. Control tokens are those of the template alone: one that is
+    /// written out in a message is text.
+    Result<std::vector<Token>> chat_tokens(std::span<const ChatMessage> messages, const ChatOptions& options = {}) const;
     /// The bytes of a token; a character may be spread over several tokens.
     std::string piece(Token token) const;
     /// Whether a model that draws this token has ended its answer.

@@ -23,6 +23,7 @@ struct ChatFlags {
     ModelFlags model;
     KvFlags kv;
     AnswerFlags answer;
+    TemplateFlags chat_template;
     ConversationOptions conversation;
     std::string file;
     std::string load_session;
@@ -56,6 +57,11 @@ class Chat {
         if (!engine) return std::unexpected(engine.error());
         engine_ = std::make_unique<Engine>(std::move(*engine));
         options_ = flags_.conversation;
+        auto chat = flags_.chat_template.chat_options();
+        if (!chat) return std::unexpected(chat.error());
+        options_.chat_template = std::move(chat->template_name);
+        options_.chat_template_source = std::move(chat->template_source);
+        options_.chat_template_kwargs = std::move(chat->template_kwargs);
         options_.sequence.max_tokens = flags_.n_ctx;
         if (flags_.n_ctx == 0 && !evicts(options_.sequence)) options_.sequence.max_tokens = engine_->info().n_ctx_train;
         auto begun = flags_.load_session.empty() ? Conversation::start(*engine_, options_)
@@ -214,9 +220,7 @@ void add_chat(CLI::App& app, std::function<int()>& action) {
     chat->add_option("-f,--file", flags->file, "a text that is read before your first message")->type_name("FILE");
     chat->add_option("--system-prompt", flags->conversation.system, "what the model is told before everything")
         ->type_name("TEXT");
-    chat->add_option("--chat-template", flags->conversation.chat_template,
-                     "a template by libllama's name (chatml, llama3, …) instead of the model's")
-        ->type_name("NAME");
+    flags->chat_template.add_to(*chat);
     chat->add_option("--load-session", flags->load_session, "go on from a file of /save or of cake run --save-session")
         ->type_name("FILE");
     add_segment(*chat, flags->segment);

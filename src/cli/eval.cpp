@@ -154,8 +154,12 @@ class Eval {
             const auto tokens = engine.tokenize(text, false);
             return tokens ? static_cast<int64_t>(tokens->size()) : 0;
         };
-        const auto around = engine.chat_prompt("");
-        return {.count = count, .n_first = engine.first_token() ? 1 : 0, .n_template = around ? count(*around) : 0};
+        const int64_t n_first = engine.first_token() ? 1 : 0;
+        const ChatMessage empty{.role = "user", .content = {}};
+        const auto around = engine.chat_tokens({&empty, 1});
+        return {.count = count,
+                .n_first = n_first,
+                .n_template = around ? static_cast<int64_t>(around->size()) - n_first : 0};
     }
 
     Result<eval::TaskInput> task_input(const Engine& engine) {

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "cake/policy.hpp"
+#include "cli/input.hpp"
 #include "cli/model_path.hpp"
 #include "cli/parse.hpp"
 
@@ -218,6 +219,28 @@ void add_context(CLI::App& app, int64_t& n_ctx) {
         ->type_name("N")
         ->check(CLI::Range(int64_t{0}, int64_t{1} << 28))
         ->capture_default_str();
+}
+
+void TemplateFlags::add_to(CLI::App& app) {
+    auto* by_name = app.add_option("--chat-template", name,
+                                   "a template by libllama's name (chatml, llama3, …) instead of the model's")
+                        ->type_name("NAME");
+    app.add_option("--chat-template-file", file, "a template (Jinja) instead of the model's")
+        ->type_name("FILE")
+        ->excludes(by_name);
+    app.add_option("--chat-template-kwargs", kwargs,
+                   R"(further variables of the template, a JSON object: '{"enable_thinking": false}')")
+        ->type_name("JSON");
+}
+
+Result<ChatOptions> TemplateFlags::chat_options() const {
+    ChatOptions options{.template_name = name, .template_kwargs = kwargs};
+    if (file.empty()) return options;
+    auto source = read_file(file);
+    if (!source) return std::unexpected(source.error());
+    if (source->empty()) return fail(file + ": is empty");
+    options.template_source = std::move(*source);
+    return options;
 }
 
 }  // namespace cake::cli

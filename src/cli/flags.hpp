@@ -53,6 +53,17 @@ struct AnswerFlags {
     void add_to(CLI::App& app);
 };
 
+/// Flags that say in which template a conversation is put.
+struct TemplateFlags {
+    std::string name;
+    std::string file;
+    std::string kwargs;
+
+    void add_to(CLI::App& app);
+    /// With the file's text. Fails where it cannot be read.
+    Result<ChatOptions> chat_options() const;
+};
+
 /// --temp and its like.
 void add_sampling(CLI::App& app, SamplingOptions& sampling);
 

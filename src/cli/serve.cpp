@@ -23,6 +23,7 @@ namespace {
 struct ServeFlags {
     ModelFlags model;
     KvFlags kv;
+    TemplateFlags chat_template;
     server::ServerOptions server;
     int64_t n_ctx = 0;
     int64_t segment = 0;
@@ -102,7 +103,14 @@ int serve(const ServeFlags& flags) {
         complain(engine.error().message);
         return kFailed;
     }
-    auto server = server::ApiServer::start(*engine, flags.server);
+    auto chat = flags.chat_template.chat_options();
+    if (!chat) {
+        complain(chat.error().message);
+        return kFailed;
+    }
+    auto options = flags.server;
+    options.chat = std::move(*chat);
+    auto server = server::ApiServer::start(*engine, options);
     if (!server) {
         complain(server.error().message);
         return kFailed;
@@ -154,10 +162,7 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
         ->type_name("KEY")
         ->envname("CAKE_API_KEY")
         ->check([](const std::string& key) { return key.empty() ? "an empty key would let everybody in" : ""; });
-    serve_app
-        ->add_option("--chat-template", server.chat_template,
-                     "a template by libllama's name (chatml, llama3, …) instead of the model's")
-        ->type_name("NAME");
+    flags->chat_template.add_to(*serve_app);
     serve_app
         ->add_option("--grace", flags->grace_seconds, "seconds that requests have to end when the server is stopped")
         ->type_name("SECONDS")

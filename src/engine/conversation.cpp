@@ -2,8 +2,9 @@
 
 #include <algorithm>
 
-#include "cake/token_stream.hpp"
+#include "engine/engine_state.hpp"
 #include "engine/json_fields.hpp"
+#include "text/chat_template.hpp"
 
 namespace cake {
 
@@ -28,10 +29,10 @@ std::vector<ChatMessage> read_messages(const std::string& note) {
     return messages;
 }
 
-/// What follows an answer, of which the template may have left the white space at its end.
-std::string behind(std::string_view text, std::string_view answer) {
+/// How much of a text belongs to an answer before it, of which the template may have left the white space at its end.
+size_t end_of_answer(std::string_view text, std::string_view answer) {
     const auto space = answer.substr(answer.find_last_not_of(kSpace) + 1);
-    return std::string(std::ranges::mismatch(text, space).in1, text.end());
+    return static_cast<size_t>(std::ranges::mismatch(text, space).in1 - text.begin());
 }
 
 std::string_view trimmed(std::string_view text) {
@@ -40,15 +41,21 @@ std::string_view trimmed(std::string_view text) {
                                            : text.substr(begin, text.find_last_not_of(kSpace) + 1 - begin);
 }
 
+ChatOptions chat_options(const ConversationOptions& options) {
+    return {.template_name = options.chat_template,
+            .template_source = options.chat_template_source,
+            .template_kwargs = options.chat_template_kwargs};
+}
+
 }  // namespace
 
 Result<Conversation> Conversation::start(const Engine& engine, const ConversationOptions& options) {
     auto sequence = engine.sequence(options.sequence);
     if (!sequence) return std::unexpected(sequence.error());
-    Conversation result(engine, std::move(*sequence), options.chat_template);
+    Conversation result(engine, std::move(*sequence), chat_options(options));
     if (!options.system.empty()) result.messages_.push_back({.role = "system", .content = options.system});
     const ChatMessage trial{.role = kUser, .content = "?"};
-    if (auto possible = engine.chat_prompt({&trial, 1}, true, options.chat_template); !possible)
+    if (auto possible = engine.chat_prompt({&trial, 1}, result.chat_); !possible)
         return std::unexpected(possible.error());
     return result;
 }
@@ -57,7 +64,7 @@ Result<Conversation> Conversation::load(const Engine& engine, const std::string&
                                         const ConversationOptions& options) {
     auto sequence = Sequence::load(engine, path);
     if (!sequence) return std::unexpected(sequence.error());
-    Conversation result(engine, std::move(*sequence), options.chat_template);
+    Conversation result(engine, std::move(*sequence), chat_options(options));
     result.messages_ = read_messages(result.sequence_.note());
     return result;
 }
@@ -69,12 +76,14 @@ Result<void> Conversation::save(const std::string& path) {
     return sequence_.save(path);
 }
 
-Result<std::string> Conversation::render(size_t n_messages, bool answer) const {
-    return engine_.chat_prompt(std::span(messages_).first(n_messages), answer, template_);
+Result<ChatText> Conversation::render(size_t n_messages, bool answer) const {
+    ChatOptions options = chat_;
+    options.add_generation_prompt = answer;
+    return render_chat(engine_.state()->vocabulary, std::span(messages_).first(n_messages), options);
 }
 
 /// What the template makes of the conversation, behind what has been read and answered of it.
-Result<std::string> Conversation::text_since_last_answer() const {
+Result<ChatText> Conversation::text_since_last_answer() const {
     auto whole = render(messages_.size(), true);
     if (!whole) return whole;
     const size_t n_before = messages_.size() - 1;
@@ -82,16 +91,19 @@ Result<std::string> Conversation::text_since_last_answer() const {
     const auto asked = render(n_before - 1, true);
     if (!asked) return asked;
     // Templates add or drop white space around an answer.
-    if (whole->starts_with(*asked)) {
+    if (whole->text.starts_with(asked->text)) {
         const std::string& content = messages_[n_before - 1].content;
         const auto answer = trimmed(content);
-        const auto rest = std::string_view(*whole).substr(asked->size());
+        const auto rest = std::string_view(whole->text).substr(asked->text.size());
         const size_t begin = answer.empty() ? 0 : std::min(rest.find_first_not_of(kSpace), rest.size());
-        if (rest.substr(begin).starts_with(answer)) return behind(rest.substr(begin + answer.size()), content);
+        if (rest.substr(begin).starts_with(answer)) {
+            const size_t end = begin + answer.size();
+            return whole->from(asked->text.size() + end + end_of_answer(rest.substr(end), content));
+        }
     }
     // A template that changes answers: begin where it begins the new message.
     const auto before = render(n_before, false);
-    return before && whole->starts_with(*before) ? whole->substr(before->size()) : whole;
+    return before && whole->text.starts_with(before->text) ? whole->from(before->text.size()) : whole;
 }
 
 Result<void> Conversation::ask(const std::string& message, const AppendOptions& options) {
@@ -102,7 +114,7 @@ Result<void> Conversation::ask(const std::string& message, const AppendOptions& 
     const auto read = [&]() -> Result<void> {
         const auto text = text_since_last_answer();
         if (!text) return std::unexpected(text.error());
-        auto tokens = TokenStream::whole(engine_, *text, sequence_.n_tokens() > 0);
+        auto tokens = tokenize_chat(engine_.state()->vocabulary, *text, sequence_.n_tokens() > 0);
         if (!tokens) return std::unexpected(tokens.error());
         last_prompt_ = std::move(*tokens);
         return sequence_.append(last_prompt_, options);

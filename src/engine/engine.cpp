@@ -8,6 +8,7 @@
 #include "engine/engine_state.hpp"
 #include "engine/sequence_state.hpp"
 #include "model/available_cpus.hpp"
+#include "text/chat_template.hpp"
 
 namespace cake {
 
@@ -103,9 +104,15 @@ std::optional<Token> Engine::first_token() const {
     return state_->vocabulary.first_token();
 }
 
+Result<std::string> Engine::chat_prompt(std::span<const ChatMessage> messages, const ChatOptions& options) const {
+    auto rendered = render_chat(state_->vocabulary, messages, options);
+    if (!rendered) return std::unexpected(rendered.error());
+    return std::move(rendered->text);
+}
+
 Result<std::string> Engine::chat_prompt(std::span<const ChatMessage> messages, bool answer,
                                         const std::string& template_name) const {
-    return state_->vocabulary.chat_prompt(messages, answer, template_name);
+    return chat_prompt(messages, {.add_generation_prompt = answer, .template_name = template_name});
 }
 
 Result<std::string> Engine::chat_prompt(const std::string& message) const {
@@ -115,6 +122,13 @@ Result<std::string> Engine::chat_prompt(const std::string& message) const {
 
 bool Engine::has_chat_template() const {
     return state_->file.has("tokenizer.chat_template");
+}
+
+Result<std::vector<Token>> Engine::chat_tokens(std::span<const ChatMessage> messages,
+                                               const ChatOptions& options) const {
+    const auto rendered = render_chat(state_->vocabulary, messages, options);
+    if (!rendered) return std::unexpected(rendered.error());
+    return tokenize_chat(state_->vocabulary, *rendered, false);
 }
 
 std::string Engine::piece(Token token) const {

@@ -7,6 +7,8 @@
 #include <optional>
 #include <tuple>
 
+#include "cake/token_stream.hpp"
+
 namespace cake::eval {
 
 namespace {
@@ -67,10 +69,22 @@ class Runner {
         return !stopped_;
     }
 
+    /// In the model's chat template where the sample asks for it and the model has one.
+    Result<std::vector<Token>> text_tokens(const Sample& sample) const {
+        if (sample.chat) {
+            const ChatMessage message{.role = "user", .content = sample.prompt};
+            if (auto tokens = engine_.chat_tokens({&message, 1})) {
+                const auto begun = TokenStream::whole(engine_, sample.answer_begin, true);
+                if (!begun) return begun;
+                tokens->append_range(*begun);
+                return tokens;
+            }
+        }
+        return engine_.tokenize(sample.prompt + sample.answer_begin);
+    }
+
     Result<std::vector<Token>> prompt_tokens(const Sample& sample) {
-        std::string text = sample.prompt;
-        if (sample.chat) text = engine_.chat_prompt(text).value_or(text);
-        auto tokens = engine_.tokenize(text + sample.answer_begin);
+        auto tokens = text_tokens(sample);
         if (!tokens) return tokens;
         const int64_t most = std::max<int64_t>(options_.max_context - sample.max_tokens, options_.max_context / 2);
         if (most > 0 && cut_middle(*tokens, most) && options_.on_cut) options_.on_cut();

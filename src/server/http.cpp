@@ -120,8 +120,9 @@ std::string new_id(bool chat) {
 
 Result<std::unique_ptr<ApiServer>> ApiServer::start(const Engine& engine, const ServerOptions& options) {
     const ChatMessage trial{.role = "user", .content = "?"};
-    if (!options.chat_template.empty()) {
-        if (auto possible = engine.chat_prompt({&trial, 1}, true, options.chat_template); !possible)
+    const auto& chat = options.chat;
+    if (!chat.template_name.empty() || !chat.template_source.empty() || !chat.template_kwargs.empty()) {
+        if (auto possible = engine.chat_prompt({&trial, 1}, chat); !possible)
             return std::unexpected(possible.error());
     }
     auto scheduler = Scheduler::start(engine, options.scheduler);
@@ -216,7 +217,7 @@ RequestContext ApiServer::context() const {
             .sampling = options_.sampling,
             .most_choices = options_.scheduler.pool.n_parallel,
             .n_ctx = scheduler_->pool().n_ctx(),
-            .chat_template = options_.chat_template};
+            .chat = options_.chat};
 }
 
 /// What is refused before a body is read.

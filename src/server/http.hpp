@@ -21,7 +21,7 @@ struct ServerOptions {
     std::string host = "127.0.0.1";
     int port = 8080;  // 0: any that is free
     std::string api_key{};
-    std::string chat_template{};
+    ChatOptions chat{};
     SchedulerOptions scheduler;
     SamplingOptions sampling;
     ConnectionLimits limits;

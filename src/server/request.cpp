@@ -44,10 +44,13 @@ std::vector<ChatMessage> read_messages(Body& body) {
         for (const auto& field : message.items()) {
             const bool empty = field.value().is_null() || (field.value().is_array() && field.value().empty());
             if (field.key() == "role" || field.key() == "content" || field.key() == "name" || empty) continue;
+            if (field.key() == "reasoning_content" && role == "assistant" && field.value().is_string()) continue;
             wrong(std::format(".{} is not supported: leave it out", beginning_of(field.key())));
             return messages;
         }
         ChatMessage read{.role = std::move(role), .content = {}};
+        if (message.contains("reasoning_content") && message["reasoning_content"].is_string())
+            read.fields = Json{{"reasoning_content", message["reasoning_content"]}}.dump();
         const auto content = message.find("content");
         if (content != message.end() && content->is_string()) {
             read.content = content->get<std::string>();
@@ -69,6 +72,21 @@ std::vector<ChatMessage> read_messages(Body& body) {
         messages.push_back(std::move(read));
     }
     return messages;
+}
+
+/// The server's, with the variables of the request over those that it has.
+ChatOptions read_chat_options(Body& body, const ChatOptions& usual) {
+    ChatOptions options = usual;
+    const Json* variables = body.find("chat_template_kwargs");
+    if (variables == nullptr) return options;
+    if (!variables->is_object()) {
+        body.wrong("chat_template_kwargs", "chat_template_kwargs must be an object: variables of the chat template");
+        return options;
+    }
+    Json all = usual.template_kwargs.empty() ? Json::object() : Json::parse(usual.template_kwargs, nullptr, false);
+    all.update(*variables);
+    options.template_kwargs = all.dump();
+    return options;
 }
 
 void read_stop(Body& body, std::vector<std::string>& stop) {
@@ -257,6 +275,7 @@ ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, st
     if (!body) return std::unexpected(body.error());
     CompletionRequest request{.chat = true};
     const auto messages = read_messages(*body);
+    const auto chat = read_chat_options(*body, context.chat);
     read_common(*body, context, request);
     auto& generation = request.generation;
     const auto old_limit = read_limit(*body, "max_tokens", context);
@@ -277,10 +296,9 @@ ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, st
     body->unsupported("web_search_options", {});
     if (auto read = body->finish(); !read) return std::unexpected(read.error());
 
-    const auto prompt = context.engine.chat_prompt(messages, true, context.chat_template);
-    if (!prompt) return invalid(prompt.error().message, "messages");
-    auto tokens = tokens_of(context.engine, *prompt, "messages");
-    if (!tokens) return std::unexpected(tokens.error());
+    auto tokens = context.engine.chat_tokens(messages, chat);
+    if (!tokens) return invalid(tokens.error().message, "messages");
+    if (tokens->empty()) return invalid("there is nothing to read: the prompt holds no token", "messages");
     generation.prompt = std::move(*tokens);
     return request;
 }

@@ -18,7 +18,7 @@ struct RequestContext {
     SamplingOptions sampling;
     int32_t most_choices = 1;
     int64_t n_ctx = 0;
-    std::string chat_template{};  // one of libllama's by name; empty: the model's own
+    ChatOptions chat{};  // of a request that says nothing else
 };
 
 /// A request of /v1/chat/completions or /v1/completions.
@@ -30,8 +30,8 @@ struct CompletionRequest {
     GenerationRequest generation{};
 };
 
-/// Both read a body as the OpenAI API has it, with `kv_budget`, `policy`, `cache_prompt`, `grammar` and llama.cpp's
-/// sampling fields beside; what is out of bounds, or not known, is refused by its name.
+/// Both read a body as the OpenAI API has it, with `kv_budget`, `policy`, `cache_prompt`, `grammar`,
+/// `chat_template_kwargs` and llama.cpp's sampling fields beside; what is out of bounds, or not known, is refused by its name.
 ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, std::string_view body);
 ApiResult<CompletionRequest> read_text_request(const RequestContext& context, std::string_view body);
 

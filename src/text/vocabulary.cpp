@@ -91,6 +91,7 @@ Result<Vocabulary> Vocabulary::load(const std::string& path, const gguf_context*
         return fail(path + ": the vocabulary puts a first token before every text and does not say which it is");
     if (llama_vocab_get_add_eos(result.vocab_) && llama_vocab_eos(result.vocab_) == LLAMA_TOKEN_NULL)
         return fail(path + ": the vocabulary puts a last token behind every text and does not say which it is");
+    result.controls_ = ControlTexts(result.vocab_);
     constexpr SpecialTokens kNone{.around = false, .written_out = false};
     const auto letter = result.tokenize("a", kNone);
     result.adds_space_ = letter && !letter->empty() && result.piece(letter->front()).starts_with(' ');
@@ -142,50 +143,23 @@ std::optional<int32_t> Vocabulary::last_token() const {
     return llama_vocab_eos(vocab_);
 }
 
-Result<std::vector<int32_t>> Vocabulary::tokenize_on(std::string_view text) const {
-    constexpr SpecialTokens kInText{.around = false, .written_out = true};
+Result<std::vector<int32_t>> Vocabulary::tokenize_on(std::string_view text, bool written_out) const {
+    const SpecialTokens in_text{.around = false, .written_out = written_out};
     if (adds_space_) {
         // The space that is added goes before a line break, which is dropped with it.
-        auto tokens = tokenize("\n" + std::string(text), kInText);
+        auto tokens = tokenize("\n" + std::string(text), in_text);
         if (!tokens) return tokens;
         if (std::ranges::starts_with(*tokens, newline_)) {
             tokens->erase(tokens->begin(), tokens->begin() + static_cast<ptrdiff_t>(newline_.size()));
             return tokens;
         }
     }
-    return tokenize(text, kInText);
+    return tokenize(text, in_text);
 }
 
-Result<std::string> Vocabulary::chat_prompt(std::span<const ChatMessage> messages, bool answer,
-                                            const std::string& name) const {
-    const char* chat_template = name.empty() ? llama_model_chat_template(model_.get(), nullptr) : name.c_str();
-    if (chat_template == nullptr)
-        return fail("the model has no chat template: name one (such as chatml), or give it plain text");
-    std::vector<llama_chat_message> views;
-    size_t n_bytes = 256;
-    for (const auto& message : messages) {
-        if (message.content.contains('\0') || message.role.contains('\0'))
-            return fail("a message with a zero byte in it cannot be put into a chat template: is it a text?");
-        views.push_back({.role = message.role.c_str(), .content = message.content.c_str()});
-        n_bytes += message.role.size() + message.content.size() + 64;
-    }
-    if (n_bytes > static_cast<size_t>(std::numeric_limits<int32_t>::max()))
-        return fail("a conversation of more than 2 GiB cannot be put into a template");
-    std::string text(n_bytes, '\0');
-    const auto apply = [&] {
-        return llama_chat_apply_template(chat_template, views.data(), views.size(), answer, text.data(),
-                                         static_cast<int32_t>(text.size()));
-    };
-    int32_t n = apply();
-    if (n > static_cast<int32_t>(text.size())) {
-        text.resize(static_cast<size_t>(n));
-        n = apply();
-    }
-    if (n < 0) {
-        return fail(name.empty() ? std::string("the model's chat template is none of those that libllama knows")
-                                 : std::format("\"{}\" is none of the chat templates that libllama knows", name));
-    }
-    text.resize(static_cast<size_t>(n));
+std::optional<std::string> Vocabulary::chat_template(const char* name) const {
+    const char* text = llama_model_chat_template(model_.get(), name);
+    if (text == nullptr) return std::nullopt;
     return text;
 }
 

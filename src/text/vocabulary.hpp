@@ -4,13 +4,12 @@
 
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "cake/chat.hpp"
 #include "cake/error.hpp"
+#include "text/control_texts.hpp"
 
 struct gguf_context;
 
@@ -44,21 +43,24 @@ class Vocabulary {
 
     /// The tokens of a text that goes on after another one, without those around a text: as the two texts together have
     /// them, where the second begins with a space or a line.
-    Result<std::vector<int32_t>> tokenize_on(std::string_view text) const;
+    Result<std::vector<int32_t>> tokenize_on(std::string_view text, bool written_out = true) const;
 
     /// The tokens that stand before and behind every text, where the model was trained so.
     std::optional<int32_t> first_token() const;
     std::optional<int32_t> last_token() const;
 
-    /// A conversation in the model's chat template, or in one that libllama knows by name; `answer`: up to where the
-    /// next answer begins. An error where there is no template that libllama knows.
-    Result<std::string> chat_prompt(std::span<const ChatMessage> messages, bool answer, const std::string& name) const;
+    /// The chat template in the file, or the one of that name beside it; none where there is none.
+    std::optional<std::string> chat_template(const char* name = nullptr) const;
+
+    /// What is a control token where a text may write them out.
+    const ControlTexts& controls() const { return controls_; }
 
     std::string piece(int32_t token, bool special = false) const { return token_piece(vocab_, token, special); }
 
   private:
     llama_model_ptr model_;
     const llama_vocab* vocab_ = nullptr;
+    ControlTexts controls_;
     bool adds_space_ = false;       // before the first word of whatever is tokenized
     std::vector<int32_t> newline_;  // tokens of a text that is one
 };

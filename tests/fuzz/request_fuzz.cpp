@@ -119,7 +119,7 @@ int main(int argc, char** argv) {
                           .sampling = {},
                           .most_choices = 4,
                           .n_ctx = 4096,
-                          .chat_template = "chatml"},
+                          .chat = {.template_name = "chatml"}},
               .counts = {},
               .logits = {}};
     std::mt19937 random(static_cast<uint32_t>(seed));

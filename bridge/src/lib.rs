@@ -1,0 +1,205 @@
+//! The C face of the Rust libraries that cake uses: chat templates by minijinja, set up as transformers sets up jinja2.
+
+mod environment;
+mod filters;
+mod json;
+mod methods;
+mod print;
+mod tags;
+
+use std::any::Any;
+use std::error::Error as _;
+use std::ffi::c_void;
+use std::io;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::Once;
+
+use minijinja::{Error, ErrorKind};
+
+/// Writes a time as the C function strftime does; the bytes written, or 0.
+pub type Clock = extern "C" fn(user: *mut c_void, format: *const u8, n_format: usize, out: *mut u8, n_out: usize) -> usize;
+
+/// CakeTemplate of cake_bridge.h.
+#[repr(C)]
+pub struct CakeTemplate {
+    source: *const u8,
+    n_source: usize,
+    context: *const u8,
+    n_context: usize,
+    fuel: u64,
+    max_output_bytes: usize,
+    clock: Clock,
+    clock_user: *mut c_void,
+}
+
+/// CakeRendered of cake_bridge.h.
+#[repr(C)]
+pub struct CakeRendered {
+    status: i32,
+    line: usize,
+    text: *mut u8,
+    size: usize,
+    capacity: usize,
+}
+
+const RENDERED: i32 = 0;
+const WRONG_SYNTAX: i32 = 1;
+const FAILED: i32 = 2;
+const REFUSED: i32 = 3;
+const OUT_OF_FUEL: i32 = 4;
+const TOO_LONG: i32 = 5;
+const BAD_CONTEXT: i32 = 6;
+const INTERNAL: i32 = 7;
+
+/// Lists and maps that a template nests are printed, compared and freed recursively: the deepest nest that the fuel
+/// pays for has to fit. Pages that are not touched cost nothing.
+const STACK_BYTES: usize = 1 << 30;
+
+struct Failure {
+    status: i32,
+    line: usize,
+    message: String,
+}
+
+impl Failure {
+    fn new(status: i32, message: impl Into<String>) -> Self {
+        Failure { status, line: 0, message: message.into() }
+    }
+}
+
+/// Ends a rendering whose output is longer than allowed.
+struct BoundedOutput {
+    text: Vec<u8>,
+    max_bytes: usize,
+    is_full: bool,
+}
+
+impl io::Write for BoundedOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > self.max_bytes - self.text.len() {
+            self.is_full = true;
+            return Err(io::Error::other("the output is full"));
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn failure_of(error: &Error, is_syntax: bool) -> Failure {
+    // The innermost error says what happened and where.
+    let mut innermost = error;
+    let mut refused = None;
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(found) = inner.downcast_ref::<Error>() {
+            innermost = found;
+        } else if let Some(found) = inner.downcast_ref::<environment::Refusal>() {
+            refused = Some(found.0.clone());
+        }
+        source = inner.source();
+    }
+    let line = innermost.line().or(error.line()).unwrap_or(0);
+    if let Some(message) = refused {
+        return Failure { status: REFUSED, line, message };
+    }
+    let status = match innermost.kind() {
+        ErrorKind::OutOfFuel => OUT_OF_FUEL,
+        ErrorKind::SyntaxError => WRONG_SYNTAX,
+        _ if is_syntax => WRONG_SYNTAX,
+        _ => FAILED,
+    };
+    let message = match innermost.detail() {
+        Some(detail) => format!("{}: {detail}", innermost.kind()),
+        None => innermost.kind().to_string(),
+    };
+    Failure { status, line, message }
+}
+
+struct Job {
+    source: String,
+    context: String,
+    fuel: u64,
+    max_output_bytes: usize,
+    clock: Clock,
+    clock_user: usize,
+}
+
+fn render(job: &Job) -> Result<Vec<u8>, Failure> {
+    let context = json::parse(&job.context).map_err(|message| Failure::new(BAD_CONTEXT, message))?;
+    let source = tags::adapted(&job.source);
+    let (clock, user) = (job.clock, job.clock_user);
+    let now = move |format: &str| {
+        let mut out = [0u8; 1024];
+        let n = clock(user as *mut c_void, format.as_ptr(), format.len(), out.as_mut_ptr(), out.len());
+        String::from_utf8_lossy(&out[..n.min(out.len())]).into_owned()
+    };
+    let environment = environment::make(job.fuel, now);
+    let template = environment.template_from_named_str("template", &source).map_err(|error| failure_of(&error, true))?;
+    let mut output = BoundedOutput { text: Vec::new(), max_bytes: job.max_output_bytes, is_full: false };
+    let rendered = template.render_captured_to(context, &mut output).map(|_| ());
+    if output.is_full {
+        return Err(Failure::new(TOO_LONG, "the output is too long"));
+    }
+    rendered.map_err(|error| failure_of(&error, false))?;
+    Ok(output.text)
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".into())
+}
+
+/// On a thread of its own, whose stack is large enough.
+fn render_apart(job: Job) -> Result<Vec<u8>, Failure> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| std::panic::set_hook(Box::new(|_| ())));
+    let worker = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
+        catch_unwind(AssertUnwindSafe(|| render(&job))).unwrap_or_else(|panic| {
+            Err(Failure::new(INTERNAL, panic_message(panic.as_ref())))
+        })
+    });
+    let worker = worker.map_err(|error| Failure::new(INTERNAL, format!("no thread could be started: {error}")))?;
+    worker.join().unwrap_or_else(|panic| Err(Failure::new(INTERNAL, panic_message(panic.as_ref()))))
+}
+
+unsafe fn text(bytes: *const u8, n: usize, what: &str) -> Result<String, Failure> {
+    let bytes = if n == 0 { &[] } else { std::slice::from_raw_parts(bytes, n) };
+    let text = std::str::from_utf8(bytes).map_err(|_| Failure::new(BAD_CONTEXT, format!("{what} is not UTF-8")))?;
+    Ok(text.to_string())
+}
+
+unsafe fn render_template(template: &CakeTemplate) -> Result<Vec<u8>, Failure> {
+    render_apart(Job {
+        source: text(template.source, template.n_source, "the template")?,
+        context: text(template.context, template.n_context, "the conversation")?,
+        fuel: template.fuel,
+        max_output_bytes: template.max_output_bytes,
+        clock: template.clock,
+        clock_user: template.clock_user as usize,
+    })
+}
+
+/// # Safety
+/// Pointers and lengths of `template` are those of readable memory; the clock may be called from another thread.
+#[no_mangle]
+pub unsafe extern "C" fn cake_render_template(template: *const CakeTemplate) -> CakeRendered {
+    let done = catch_unwind(AssertUnwindSafe(|| render_template(&*template)))
+        .unwrap_or_else(|panic| Err(Failure::new(INTERNAL, panic_message(panic.as_ref()))));
+    let (status, line, text) = match done {
+        Ok(text) => (RENDERED, 0, text),
+        Err(failure) => (failure.status, failure.line, failure.message.into_bytes()),
+    };
+    let mut text = std::mem::ManuallyDrop::new(text);
+    CakeRendered { status, line, text: text.as_mut_ptr(), size: text.len(), capacity: text.capacity() }
+}
+
+/// # Safety
+/// `rendered` is what cake_render_template gave, and is not used after.
+#[no_mangle]
+pub unsafe extern "C" fn cake_free_rendered(rendered: CakeRendered) {
+    drop(Vec::from_raw_parts(rendered.text, rendered.size, rendered.capacity));
+}

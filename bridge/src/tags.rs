@@ -1,0 +1,136 @@
+//! Tags that minijinja does not have, or has in another meaning, written as those that it has.
+
+/// The end of a tag that began before `from`: behind its closing delimiter; strings in it are skipped.
+fn tag_end(bytes: &[u8], from: usize, close: &[u8]) -> usize {
+    let mut i = from;
+    let mut quote = None;
+    while i < bytes.len() {
+        match (quote, bytes[i]) {
+            (Some(_), b'\\') => i += 1,
+            (Some(open), byte) if open == byte => quote = None,
+            (None, b'\'' | b'"') => quote = Some(bytes[i]),
+            (None, _) if bytes[i..].starts_with(close) => return i + close.len(),
+            _ => {}
+        }
+        i += 1;
+    }
+    bytes.len()
+}
+
+fn find(bytes: &[u8], from: usize, what: &[u8]) -> Option<usize> {
+    bytes.get(from..)?.windows(what.len()).position(|window| window == what).map(|at| from + at)
+}
+
+/// The word that a tag's inside begins with, as a range of `bytes`.
+fn first_word(bytes: &[u8], from: usize) -> (usize, usize) {
+    let mut begin = from;
+    if begin < bytes.len() && (bytes[begin] == b'-' || bytes[begin] == b'+') {
+        begin += 1;
+    }
+    while begin < bytes.len() && bytes[begin].is_ascii_whitespace() {
+        begin += 1;
+    }
+    let mut end = begin;
+    while end < bytes.len() && is_word(bytes[end]) {
+        end += 1;
+    }
+    (begin, end)
+}
+
+/// Where the block of a raw tag, which ends at `from`, ends.
+fn raw_end(bytes: &[u8], mut from: usize) -> usize {
+    while let Some(open) = find(bytes, from, b"{%") {
+        let (begin, end) = first_word(bytes, open + 2);
+        if &bytes[begin..end] == b"endraw" {
+            return tag_end(bytes, end, b"%}");
+        }
+        from = open + 2;
+    }
+    bytes.len()
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// Where in a tag's inside one of the words stands outside of strings and brackets.
+fn find_word(bytes: &[u8], from: usize, to: usize, words: &[&[u8]]) -> Option<(usize, usize)> {
+    let mut depth = 0;
+    let mut i = from;
+    while i < to {
+        match bytes[i] {
+            quote @ (b'\'' | b'"') => {
+                i += 1;
+                while i < to && bytes[i] != quote {
+                    i += if bytes[i] == b'\\' { 2 } else { 1 };
+                }
+            }
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth -= 1,
+            byte if is_word(byte) => {
+                let end = (i..to).find(|&at| !is_word(bytes[at])).unwrap_or(to);
+                if depth == 0 && words.contains(&&bytes[i..end]) {
+                    return Some((i, end));
+                }
+                i = end;
+                continue;
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    None
+}
+
+/// What a `for` tag, whose inside stands behind `from`, goes through: a range of `bytes`.
+fn iterated(bytes: &[u8], from: usize, close: usize) -> Option<(usize, usize)> {
+    let inside = close.checked_sub(2).filter(|&end| end > from)?;
+    let end = if matches!(bytes[inside - 1], b'-' | b'+') { inside - 1 } else { inside };
+    let (_, begin) = find_word(bytes, from, end, &[b"in"])?;
+    let end = find_word(bytes, begin, end, &[b"if", b"recursive"]).map_or(end, |(at, _)| at);
+    Some((begin, end))
+}
+
+/// - `{% generation %}` marks the answers for training and prints what is in it; it is a scope, as `with` is.
+/// - `{% for x in y %}` fails in Python where `y` is None: the filter iterated() sees to it.
+///
+/// Lines stay where they are.
+pub fn adapted(source: &str) -> String {
+    let bytes = source.as_bytes();
+    let mut out = String::with_capacity(source.len());
+    let mut copied = 0;
+    let mut i = 0;
+    while let Some(open) = find(bytes, i, b"{") {
+        i = match bytes.get(open + 1) {
+            Some(b'#') => find(bytes, open + 2, b"#}").map_or(bytes.len(), |at| at + 2),
+            Some(b'{') => tag_end(bytes, open + 2, b"}}"),
+            Some(b'%') => {
+                let (begin, end) = first_word(bytes, open + 2);
+                let instead = match &bytes[begin..end] {
+                    b"generation" => Some("with"),
+                    b"endgeneration" => Some("endwith"),
+                    _ => None,
+                };
+                if let Some(word) = instead {
+                    out.push_str(&source[copied..begin]);
+                    out.push_str(word);
+                    copied = end;
+                }
+                let close = tag_end(bytes, end, b"%}");
+                if &bytes[begin..end] == b"for" {
+                    if let Some((begin, end)) = iterated(bytes, end, close) {
+                        out.push_str(&source[copied..begin]);
+                        out.push_str(" (");
+                        out.push_str(&source[begin..end]);
+                        out.push_str(")|_iterated ");
+                        copied = end;
+                    }
+                }
+                if &bytes[begin..end] == b"raw" { raw_end(bytes, close) } else { close }
+            }
+            _ => open + 1,
+        };
+    }
+    out.push_str(&source[copied..]);
+    out
+}

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+struct llama_vocab;
+
+namespace cake {
+
+/// What the tokenizer reads as a control token where special tokens are looked for: "<|im_end|>" and the like.
+class ControlTexts {
+  public:
+    ControlTexts() = default;
+    explicit ControlTexts(const llama_vocab* vocab);
+
+    /// The longest that begins at `at`.
+    struct Found {
+        size_t n_bytes = 0;  // 0: none
+        int32_t token = -1;
+    };
+    Found longest_at(std::string_view text, size_t at) const;
+
+    /// Whether one of them begins with all of `text` and goes on.
+    bool is_begun_by(std::string_view text) const;
+
+    size_t max_bytes() const { return lengths_.empty() ? 0 : lengths_.front(); }
+
+  private:
+    struct Hash {
+        using is_transparent = void;
+        size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+    };
+
+    std::unordered_map<std::string, int32_t, Hash, std::equal_to<>> tokens_;
+    std::unordered_set<std::string, Hash, std::equal_to<>> beginnings_;
+    std::vector<size_t> lengths_;  // that there are, largest first
+    std::array<bool, 256> first_bytes_{};
+};
+
+}  // namespace cake

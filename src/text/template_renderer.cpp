@@ -1,0 +1,71 @@
+#include "text/template_renderer.hpp"
+
+#include <cake_bridge.h>
+
+#include <ctime>
+#include <format>
+
+#include "text/utf8.hpp"
+
+namespace cake {
+
+namespace {
+
+/// For a few thousand messages; a template that loops for ever has used it up in a fraction of a second.
+constexpr uint64_t kFuel = 2'000'000;
+/// Bytes of the conversation that are worth one more: each may be read and copied some dozens of times.
+constexpr uint64_t kBytesPerFuel = 2;
+constexpr size_t kMaxOutputBytes = size_t{16} << 20U;
+constexpr size_t kMaxGrowth = 8;  // of the output, beside that, in sizes of the conversation
+
+size_t write_time(void* /*user*/, const char* format, size_t n_format, char* out, size_t n_out) {
+    const std::string zero_terminated(format, n_format);
+    const std::time_t now = std::time(nullptr);
+    std::tm local{};
+    if (localtime_r(&now, &local) == nullptr) return 0;
+    return std::strftime(out, n_out, zero_terminated.c_str(), &local);
+}
+
+std::string where(size_t line) {
+    return line == 0 ? std::string("the chat template") : std::format("line {} of the chat template", line);
+}
+
+std::string sentence(const CakeRendered& rendered) {
+    constexpr size_t kMaxShown = 300;
+    const auto said = beginning_of({rendered.text, rendered.size}, kMaxShown);
+    switch (rendered.status) {
+        case CAKE_RENDER_WRONG_SYNTAX: return std::format("{} is no valid Jinja: {}", where(rendered.line), said);
+        case CAKE_RENDER_FAILED: return std::format("{} failed: {}", where(rendered.line), said);
+        case CAKE_RENDER_REFUSED: return std::format("{} refuses the conversation: {}", where(rendered.line), said);
+        case CAKE_RENDER_OUT_OF_FUEL:
+            return std::format("{} was still computing at the limit: does it loop for ever?", where(rendered.line));
+        case CAKE_RENDER_TOO_LONG: return "the chat template makes far more text of the conversation than it holds";
+        case CAKE_RENDER_BAD_CONTEXT: return std::format("the chat template cannot be given the conversation: {}", said);
+        default: return std::format("the chat template could not be rendered: {}", said);
+    }
+}
+
+}  // namespace
+
+bool can_render_templates() {
+    return true;
+}
+
+Result<std::string> render_template(std::string_view source, std::string_view context_json) {
+    const CakeTemplate job{.source = source.data(),
+                           .n_source = source.size(),
+                           .context = context_json.data(),
+                           .n_context = context_json.size(),
+                           .fuel = kFuel + context_json.size() / kBytesPerFuel,
+                           .max_output_bytes = kMaxOutputBytes + kMaxGrowth * context_json.size(),
+                           .clock = write_time,
+                           .clock_user = nullptr};
+    const CakeRendered rendered = cake_render_template(&job);
+    Result<std::string> result = rendered.status == CAKE_RENDERED
+                                     ? Result<std::string>(std::string(rendered.text, rendered.size))
+                                     : fail(sentence(rendered));
+    cake_free_rendered(rendered);
+    return result;
+}
+
+}  // namespace cake
