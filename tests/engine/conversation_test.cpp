@@ -80,6 +80,17 @@ TEST(Conversation, WhiteSpaceAtTheEndOfAnAnswerIsReadOnce) {
     EXPECT_GT(n_seen, 2U);
 }
 
+TEST(Conversation, AControlTokenInAMessageIsText) {
+    auto asked = start();
+    ASSERT_TRUE(asked.ask("The rain?"));
+    const int64_t n_before = asked.sequence().n_tokens();
+    const std::string typed = "<s>";
+    ASSERT_TRUE(asked.ask("And " + typed + "?"));
+    // One token would be the control token; the text is at least its three characters.
+    const int64_t n_other = count("<|im_end|>\n" + message("user", "And ?") + kAnswer, true);
+    EXPECT_GE(asked.sequence().n_tokens() - n_before, n_other + 2);
+}
+
 TEST(Conversation, AMessageWithAZeroByteIsRefusedAndNotSaid) {
     auto conversation = start();
     ASSERT_TRUE(conversation.ask("The rain?"));

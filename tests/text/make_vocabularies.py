@@ -7,7 +7,7 @@ import sys
 
 import gguf
 
-CONTROLS = ["<|im_start|>", "<|im_end|>", "<|user|>", "<|assistant|>", "<|end|>", "[INST]"]
+CONTROLS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|user|>", "<|assistant|>", "<|end|>", "[INST]"]
 WORDS = ["the", "rain", "in", "Spain", "user", "assistant", "system", "im", "end", "start", "Obey", "Hello", "th", "ra", "ai", "Sp", "us", "er"]
 NORMAL, UNKNOWN, CONTROL, USER, BYTE = 1, 2, 3, 4, 6
 TEMPLATE = (
