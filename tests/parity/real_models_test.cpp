@@ -1,0 +1,178 @@
+// Models that people use, where they have been fetched, over a real text and against llama.cpp.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <format>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+
+#include "cake/engine.hpp"
+#include "engine/sequence_state.hpp"
+#include "parity/comparison.hpp"
+#include "support/llama_reference.hpp"
+#include "support/test_models.hpp"
+
+namespace cake {
+namespace {
+
+using test::LlamaReader;
+
+/// A variable of the environment, for the figures of docs/models.md; `otherwise` where there is none.
+std::string variable(const char* name, const std::string& otherwise) {
+    const char* value = std::getenv(name);
+    return value != nullptr && *value != '\0' ? value : otherwise;
+}
+
+std::string folder() {
+    return variable("CAKE_MODELS_DIR", variable("HOME", "") + "/.cache/cake/models");
+}
+
+/// The first tokens of a real text.
+std::vector<Token> text_of(const Engine& engine, size_t n) {
+    std::ifstream file(variable("CAKE_PARITY_TEXT", std::string(CAKE_MODELS) + "/document.txt"));
+    const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+    auto tokens = *engine.tokenize(bytes.substr(0, 12 * n));
+    if (tokens.size() < n) throw std::runtime_error(std::format("the text has less than {} tokens", n));
+    tokens.resize(n);
+    return tokens;
+}
+
+class RealModel : public testing::TestWithParam<std::string> {
+  protected:
+    void SetUp() override {
+        path = std::format("{}/{}.gguf", folder(), GetParam());
+        if (!std::filesystem::exists(path))
+            GTEST_SKIP() << GetParam() << " is not in " << folder() << ": ./dev models " << GetParam() << " fetches it";
+    }
+
+    std::string path;
+};
+
+/// A full cache that reads piece by piece.
+class OurReader {
+  public:
+    OurReader(const std::string& path, size_t n_ctx, const EngineOptions& options, const std::string& cache_type)
+        : engine_(*Engine::load(path, options)),
+          sequence_(test::start(engine_, {.policy = "full",
+                                          .cache_type_k = cache_type,
+                                          .cache_type_v = cache_type,
+                                          .max_tokens = static_cast<int64_t>(n_ctx)})) {}
+
+    std::span<const float> read(std::span<const Token> tokens) {
+        const auto read = sequence_.append(tokens, {.all_logits = true});
+        if (!read) throw std::runtime_error(read.error().message);
+        return sequence_.logits();
+    }
+    const Engine& engine() const { return engine_; }
+
+  private:
+    Engine engine_;
+    Sequence sequence_;
+};
+
+/// How far logits are from the reference's, over all tokens so far.
+struct Distance {
+    double sum_kl = 0;
+    int64_t n_same = 0;  // likeliest tokens that are the same
+    int64_t n = 0;
+
+    void add(std::span<const float> reference, std::span<const float> other, size_t n_vocab) {
+        for (size_t begin = 0; begin < reference.size(); begin += n_vocab, n++) {
+            const auto a = reference.subspan(begin, n_vocab);
+            const auto b = other.subspan(begin, n_vocab);
+            sum_kl += test::kl(a, b);
+            n_same += std::ranges::max_element(a) - a.begin() == std::ranges::max_element(b) - b.begin() ? 1 : 0;
+        }
+    }
+    double kl() const { return sum_kl / static_cast<double>(n); }
+    double same() const { return static_cast<double>(n_same) / static_cast<double>(n); }
+    std::string text() const { return std::format("{:.2g}, {:.2f} %", kl(), 100 * same()); }
+};
+
+/// Over as much as the suite has time for; the figures of docs/models.md are of 2,000 tokens.
+TEST_P(RealModel, GivesLlamaCppsLogits) {
+    const size_t n_tokens = std::stoul(variable("CAKE_PARITY_TOKENS", "500"));
+    constexpr size_t kPiece = 256;
+    OurReader by_ggml(path, n_tokens, {.threads = 2, .ggml_attention = true}, "f16");
+    OurReader ours(path, n_tokens, {.threads = 2}, "f32");
+    OurReader ours_half(path, n_tokens, {.threads = 2}, "f16");
+    LlamaReader half(path, n_tokens, {.cache_type = GGML_TYPE_F16});
+    LlamaReader single(path, n_tokens, {.cache_type = GGML_TYPE_F32});
+    const auto tokens = text_of(ours.engine(), n_tokens);
+    const auto n_vocab = static_cast<size_t>(ours.engine().info().n_vocab);
+
+    Distance ggmls;
+    Distance kernels;
+    Distance kernels_half;
+    Distance llamas;
+    for (size_t begin = 0; begin < n_tokens; begin += kPiece) {
+        const auto piece = std::span(tokens).subspan(begin, std::min(kPiece, n_tokens - begin));
+        const auto reference_half = half.read(piece);
+        ggmls.add(reference_half, by_ggml.read(piece), n_vocab);
+        const auto reference = single.read(piece);
+        llamas.add(reference, reference_half, n_vocab);
+        kernels.add(reference, ours.read(piece), n_vocab);
+        kernels_half.add(reference, ours_half.read(piece), n_vocab);
+    }
+    std::cout << std::format(
+        "{} over {} tokens, mean KL divergence and likeliest tokens that are the same:\n"
+        "  ggml's attention, against llama.cpp: {}\n"
+        "  our kernels, f32 K/V, against llama.cpp with f32 K/V: {}\n"
+        "  our kernels, f16 K/V, against llama.cpp with f32 K/V: {}\n"
+        "  llama.cpp with f16 K/V, against itself with f32 K/V: {}\n",
+        GetParam(), n_tokens, ggmls.text(), kernels.text(), kernels_half.text(), llamas.text());
+    // Where a sliding window has dropped tokens, llama.cpp's lie in another order in its cache, and are summed in it.
+    const int32_t window = ours.engine().info().n_swa;
+    const bool slides = window > 0 && static_cast<size_t>(window) < n_tokens;
+    EXPECT_LT(ggmls.kl(), slides ? std::max(1e-4, llamas.kl()) : 1e-4);
+    EXPECT_LT(kernels.kl(), std::max(1e-4, llamas.kl()));
+    EXPECT_LT(kernels_half.kl(), std::max(1e-4, 1.25 * llamas.kl()));
+}
+
+/// Hidden states of a long segment are bf16; those of Gemma 3 are beyond what f16 has numbers for.
+TEST(RealHiddenStates, OfGemmaAreReadWholeAsInSegments) {
+    const std::string path = folder() + "/gemma3-270m.gguf";
+    if (!std::filesystem::exists(path))
+        GTEST_SKIP() << "gemma3-270m is not in " << folder() << ": ./dev models gemma3-270m fetches it";
+    const auto engine = Engine::load(path, {.threads = 2});
+    ASSERT_TRUE(engine) << engine.error().message;
+    const size_t n_tokens = std::stoul(variable("CAKE_PARITY_TOKENS", "2000"));
+    const auto tokens = text_of(*engine, n_tokens);
+    constexpr size_t kLast = 64;
+    const auto logits = [&](size_t most_f32_bytes, int64_t segment) {
+        auto state =
+            make_sequence_state(engine->state(), {.policy = "full", .max_tokens = static_cast<int64_t>(n_tokens)});
+        if (!state) throw std::runtime_error(state.error().message);
+        (*state)->most_hidden_f32_bytes = most_f32_bytes;
+        Sequence sequence(std::move(*state));
+        const auto read = sequence.append(std::span(tokens).first(n_tokens - kLast), {.segment = segment});
+        if (!read) throw std::runtime_error(read.error().message);
+        if (const auto last = sequence.append(std::span(tokens).last(kLast), {.all_logits = true}); !last)
+            throw std::runtime_error(last.error().message);
+        return std::vector<float>(sequence.logits().begin(), sequence.logits().end());
+    };
+    const auto n_vocab = static_cast<size_t>(engine->info().n_vocab);
+    const size_t all_f32 = size_t{1} << 40U;
+    const auto in_segments = logits(all_f32, 500);
+    const double by_segments = test::mean_kl(logits(all_f32, 0), in_segments, n_vocab);
+    const double by_bf16 = test::mean_kl(logits(0, 0), in_segments, n_vocab);
+    std::cout << std::format("whole against segments: {:.2g} in f32, {:.2g} in bf16\n", by_segments, by_bf16);
+    // Products with quantised weights make as much of any rounding.
+    EXPECT_LT(by_bf16, std::max(1e-3, 2 * by_segments));
+}
+
+INSTANTIATE_TEST_SUITE_P(, RealModel,
+                         testing::Values("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"),
+                         [](const auto& instance) {
+                             std::string name = instance.param;
+                             std::ranges::replace_if(name, [](char c) { return c == '-' || c == '.'; }, '_');
+                             return name;
+                         });
+
+}  // namespace
+}  // namespace cake
