@@ -103,6 +103,7 @@ class Bench {
 
     Result<void> measure(const Case& of) {
         if (of.n_prompt + of.n_gen == 0) return {};
+        if (auto warm = warm_up(of); !warm) return warm;
         Measured measured;
         ProgressBar bar(std::format("{} {}", of.options.policy, of.name(flags_.made_up)));
         for (int32_t i = 0; i < flags_.repetitions; i++) {
@@ -113,6 +114,16 @@ class Bench {
         if (!std::exchange(begun_, true))
             if (auto begun = begin(); !begun) return begun;
         return write(of, measured);
+    }
+
+    /// A first run that does not count, as llama-bench has one: memory that is touched for the first time is slower.
+    Result<void> warm_up(const Case& of) const {
+        Measured ignored;
+        const SequenceOptions everything{.policy = "full"};  // a budget may be too small for so short a text
+        return repeat({.options = everything,
+                       .n_prompt = std::min<int64_t>(of.n_prompt, flags_.model.options.n_batch),
+                       .n_gen = std::min<int64_t>(of.n_gen, 1)},
+                      ignored);
     }
 
     /// From an empty sequence: to the depth, then on against the clock.
