@@ -60,6 +60,7 @@ struct Scorer {
     std::string summary{};
     ScorerReads reads{};
     std::function<std::vector<float>(const ScorerInput& input)> score{};
+    std::vector<std::string> options{};  // members of SequenceOptions that change the scores, such as "gamma"
 };
 
 /// Makes a scorer of one's own known by name, for `SequenceOptions::scorer` and "SCORER:ALLOCATOR". It is called from

@@ -86,6 +86,10 @@ struct MemoryReport {
 /// Everything about the options that can be wrong whatever the model is: names, numbers, what excludes each other.
 CAKE_API Result<void> validate(const SequenceOptions& options);
 
+/// Which of `window`, `evict_interval` and the options that a scorer or an allocator may read have an effect under the
+/// policy of `options`, by their names as members. Nothing where validate() fails, and of `full`.
+CAKE_API std::vector<std::string> options_read(const SequenceOptions& options);
+
 class Engine;
 struct SequenceState;
 

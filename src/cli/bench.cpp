@@ -254,8 +254,9 @@ void add_bench(CLI::App& app, std::function<int()>& action) {
         ->take_all()
         ->type_name("NAME")
         ->capture_default_str();
-    bench->callback([flags, &action] {
+    bench->callback([flags, bench, &action] {
         flags->options = flags->kv.options_of(flags->policies);
+        warn_of_unread_flags(*bench, flags->options);
         action = [flags] { return Bench(*flags).execute(); };
     });
 }

@@ -236,6 +236,7 @@ void add_chat(CLI::App& app, std::function<int()>& action) {
                     "anew");
         }
         flags->conversation.sequence = flags->kv.sequence_options();
+        warn_of_unread_flags(*chat, {&flags->conversation.sequence, 1});
         action = [flags] { return Chat(*flags).execute(); };
     });
 }

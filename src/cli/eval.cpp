@@ -91,6 +91,12 @@ std::vector<eval::Setting> checked_settings(const EvalFlags& flags) {
     return settings;
 }
 
+std::vector<SequenceOptions> options_of(const std::vector<eval::Setting>& settings) {
+    std::vector<SequenceOptions> result;
+    for (const auto& setting : settings) result.push_back(setting.options);
+    return result;
+}
+
 class Eval {
   public:
     explicit Eval(const EvalFlags& flags) : flags_(flags), task_(eval::find_task(flags.task)) {}
@@ -296,6 +302,9 @@ void check_task(const EvalFlags& flags, const CLI::App& command) {
     only("--questions", task != nullptr && task->has_facts, "ruler, kv-retrieval and longeval");
     only("--answers", task != nullptr, "tasks that have answers");
     only("--max-prompt", task != nullptr && reads_files, "tasks that read files");
+    if (command.count("--kv-budget") > 0 &&
+        std::ranges::all_of(flags.policies, [](const auto& p) { return p == "full"; }))
+        throw CLI::ValidationError("--kv-budget: the policy full keeps everything and takes no budget: leave it out");
     if (flags.plot_kind == "map" && (task == nullptr || !task->by_depth))
         throw CLI::ValidationError("--plot-kind map needs depths, which only niah has: use lines");
 }
@@ -382,6 +391,7 @@ void add_eval(CLI::App& app, std::function<int()>& action) {
         drop_repeated(flags->depths);
         flags->kv.options.seed = flags->seed;
         flags->settings = checked_settings(*flags);
+        warn_of_unread_flags(*command, options_of(flags->settings));
         action = [flags] { return Eval(*flags).execute(); };
     });
 }

@@ -1,23 +1,40 @@
 #include "cli/flags.hpp"
 
+#include <algorithm>
 #include <format>
 #include <limits>
 
 #include "cake/policy.hpp"
 #include "cli/input.hpp"
 #include "cli/model_path.hpp"
+#include "cli/output.hpp"
 #include "cli/parse.hpp"
 
 namespace cake::cli {
 
 namespace {
 
-constexpr const char* kGroup = "What is kept";
+constexpr const char* kGroup = "K/V cache and eviction";
+
+std::string list(const std::vector<std::string>& names) {
+    std::string text;
+    for (const auto& name : names) text += (text.empty() ? "" : ", ") + name;
+    return text;
+}
 
 std::string list(const std::vector<Named>& entries) {
-    std::string text;
-    for (const auto& entry : entries) text += (text.empty() ? "" : ", ") + entry.name;
-    return text;
+    std::vector<std::string> names;
+    for (const auto& entry : entries) names.push_back(entry.name);
+    return list(names);
+}
+
+/// Members of SequenceOptions that some policy reads and others do not.
+std::vector<std::string> options_of_all_methods() {
+    std::vector<std::string> all;
+    for (const auto& scorer : scorer_names())
+        for (const auto& allocator : allocator_names())
+            all.append_range(options_read({.policy = scorer.name + ":" + allocator.name}));
+    return all;
 }
 
 }  // namespace
@@ -49,17 +66,16 @@ Result<Engine> ModelFlags::load() const {
 }
 
 void KvFlags::add_to(CLI::App& app) {
-    app.add_option("--policy", options.policy,
-                   "who decides what is kept: " + list(policy_names()) + "; or SCORER:ALLOCATOR")
+    app.add_option("--policy", options.policy, "eviction policy: " + list(policy_names()) + "; or SCORER:ALLOCATOR")
         ->type_name("NAME")
         ->capture_default_str()
         ->group(kGroup);
     app.add_option("--scorer", options.scorer,
-                   "which tokens of a layer stay, instead of the policy's: " + list(scorer_names()))
+                   "how tokens are scored, instead of the policy's way: " + list(scorer_names()))
         ->type_name("NAME")
         ->group(kGroup);
     app.add_option("--allocator", options.allocator,
-                   "how many each layer keeps, instead of the policy's: " + list(allocator_names()))
+                   "how the budget is shared among layers, instead of the policy's way: " + list(allocator_names()))
         ->type_name("NAME")
         ->group(kGroup);
     add_budget_to(app);
@@ -72,10 +88,11 @@ void KvFlags::add_budget_to(CLI::App& app) {
             ->type_name("TOKENS")
             ->check(CLI::Range(int64_t{1}, std::numeric_limits<int64_t>::max()))
             ->group(kGroup);
-    auto* bytes = app.add_option("--kv-memory", memory, "the same as memory of all layers, like 500MiB or 2GiB")
-                      ->type_name("SIZE")
-                      ->group(kGroup);
-    auto* share = app.add_option("--kv-ratio", ratio, "the same as a share of the prompt, like 0.05")
+    auto* bytes =
+        app.add_option("--kv-memory", memory, "the budget as memory of all layers together, such as 500MiB or 2GiB")
+            ->type_name("SIZE")
+            ->group(kGroup);
+    auto* share = app.add_option("--kv-ratio", ratio, "the budget as a share of the prompt's full cache, such as 0.05")
                       ->type_name("R")
                       ->check(number_in(1e-9, 1))
                       ->group(kGroup);
@@ -84,11 +101,12 @@ void KvFlags::add_budget_to(CLI::App& app) {
 }
 
 void KvFlags::add_method_to(CLI::App& app) {
-    app.add_option("--window", options.window, "the last tokens, which always stay and judge the others")
+    app.add_option("--window", options.window,
+                   "the last W tokens, which always stay and whose attention scores the others")
         ->type_name("W")
         ->capture_default_str()
         ->group(kGroup);
-    app.add_option("--gamma", options.gamma, "weight of the attention's variance (scorer cake)")
+    app.add_option("--gamma", options.gamma, "weight of the attention's variance in the score (scorer cake)")
         ->type_name("X")
         ->capture_default_str()
         ->group(kGroup);
@@ -97,25 +115,24 @@ void KvFlags::add_method_to(CLI::App& app) {
            "neighbouring tokens that share their scores, an odd number (default: the scorer's own, cake 5, snapkv 7)")
         ->type_name("N")
         ->group(kGroup);
-    app.add_option("--tau1", options.tau1, "the preference takes dispersion to the power 1/tau1")
+    app.add_option("--tau1", options.tau1,
+                   "a layer's preference is dispersion^(1/tau1) * shift^(1/tau2) (allocator preference)")
         ->type_name("X")
         ->capture_default_str()
         ->group(kGroup);
-    app.add_option("--tau2", options.tau2, "and shift to the power 1/tau2")
-        ->type_name("X")
-        ->capture_default_str()
-        ->group(kGroup);
+    app.add_option("--tau2", options.tau2, "see --tau1")->type_name("X")->capture_default_str()->group(kGroup);
     app.add_option(
            "--evict-interval", options.evict_interval,
            "tokens generated between evictions (default: a sixteenth of the budget beside the window, at most 32)")
         ->type_name("N")
         ->check(CLI::Range(1, 1 << 30))
         ->group(kGroup);
-    app.add_option("--cache-type-k", options.cache_type_k, "type of the keys, also -ctk: f16, bf16, f32, q8_0, q4_0")
+    app.add_option("--cache-type-k", options.cache_type_k,
+                   "type of the cached keys, also -ctk: f16, bf16, f32, q8_0, q4_0")
         ->type_name("TYPE")
         ->capture_default_str()
         ->group(kGroup);
-    app.add_option("--cache-type-v", options.cache_type_v, "type of the values, also -ctv")
+    app.add_option("--cache-type-v", options.cache_type_v, "type of the cached values, also -ctv")
         ->type_name("TYPE")
         ->capture_default_str()
         ->group(kGroup);
@@ -138,10 +155,11 @@ SequenceOptions KvFlags::sequence_options() const {
 
 std::vector<SequenceOptions> KvFlags::options_of(const std::vector<std::string>& policies) const {
     std::vector<SequenceOptions> result;
+    const bool some_evict = std::ranges::any_of(policies, [](const auto& policy) { return policy != "full"; });
     for (const auto& policy : policies) {
         KvFlags of_policy = *this;
         of_policy.options.policy = policy;
-        if (policy == "full" && policies.size() > 1) {
+        if (policy == "full" && some_evict) {
             of_policy.memory.reset();
             of_policy.tokens_per_layer = 0;
             of_policy.ratio = 0;
@@ -149,6 +167,30 @@ std::vector<SequenceOptions> KvFlags::options_of(const std::vector<std::string>&
         result.push_back(of_policy.sequence_options());
     }
     return result;
+}
+
+void warn_of_unread_flags(const CLI::App& app, std::span<const SequenceOptions> policies) {
+    const auto of_somebody = options_of_all_methods();
+    std::vector<std::string> read;
+    std::vector<std::string> names;
+    for (const auto& options : policies) {
+        read.append_range(options_read(options));
+        auto name = options.policy;
+        if (!options.scorer.empty()) name += " with --scorer " + options.scorer;
+        if (!options.allocator.empty()) name += " with --allocator " + options.allocator;
+        if (!std::ranges::contains(names, name)) names.push_back(std::move(name));
+    }
+    std::vector<std::string> unread;
+    for (const auto* option : app.get_options()) {
+        auto member = option->get_single_name();
+        std::ranges::replace(member, '-', '_');
+        const bool given = option->get_group() == kGroup && option->count() > 0;
+        if (given && std::ranges::contains(of_somebody, member) && !std::ranges::contains(read, member))
+            unread.push_back(option->get_name());
+    }
+    if (unread.empty()) return;
+    complain(std::format("warning: {} {} no effect with the policy {}", list(unread),
+                         unread.size() == 1 ? "has" : "have", list(names)));
 }
 
 bool evicts(const SequenceOptions& options) {
@@ -207,15 +249,15 @@ void add_sampling(CLI::App& app, SamplingOptions& sampling) {
 
 void add_segment(CLI::App& app, int64_t& segment) {
     app.add_option("--segment", segment,
-                   "read at most so many tokens at a time, each segment over what was kept of those before: bounds the "
-                   "memory of reading; 0: all at once")
+                   "read the text in segments of this many tokens, each over what was kept of the earlier ones, "
+                   "which bounds the memory of prefill; 0: all at once")
         ->type_name("TOKENS")
         ->check(CLI::Range(int64_t{0}, int64_t{1} << 28))
         ->capture_default_str();
 }
 
 void add_context(CLI::App& app, int64_t& n_ctx) {
-    app.add_option("-c,--ctx-size", n_ctx, "most tokens of prompt and answer together; 0: no limit")
+    app.add_option("-c,--ctx-size", n_ctx, "maximum tokens of prompt and answer together; 0: no limit")
         ->type_name("N")
         ->check(CLI::Range(int64_t{0}, int64_t{1} << 28))
         ->capture_default_str();

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "cake/engine.hpp"
@@ -37,6 +38,9 @@ struct KvFlags {
     std::vector<SequenceOptions> options_of(const std::vector<std::string>& policies) const;
 };
 
+/// Warns in one line of the method's flags that were given and that none of the policies reads.
+void warn_of_unread_flags(const CLI::App& app, std::span<const SequenceOptions> policies);
+
 /// Whether a budget means something: `full` keeps everything.
 bool evicts(const SequenceOptions& options);
 
@@ -67,10 +71,10 @@ struct TemplateFlags {
 /// --temp and its like.
 void add_sampling(CLI::App& app, SamplingOptions& sampling);
 
-/// --segment: tokens that are read at a time; 0 for the whole text.
+/// --segment: tokens of a segment; 0 for the whole text.
 void add_segment(CLI::App& app, int64_t& segment);
 
-/// -c: most tokens in all; 0 for no limit.
+/// -c: maximum tokens in all; 0 for no limit.
 void add_context(CLI::App& app, int64_t& n_ctx);
 
 }  // namespace cake::cli

@@ -109,11 +109,13 @@ void add_inspect(CLI::App& app, std::function<int()>& action) {
         ->take_all()
         ->type_name("NAME")
         ->capture_default_str();
-    command->callback([flags, &action] {
+    command->callback([flags, command, &action] {
         if (!flags->prompt && flags->file.empty()) throw CLI::RequiredError("a text (-p TEXT or -f FILE)");
         if (flags->policies.empty() || flags->policies.size() > 2)
             throw CLI::ValidationError("--policy", "one policy or two are shown, as in --policy cake,snapkv");
+        flags->kv.options.analyse = true;  // the report shows the preference under every policy
         flags->options = flags->kv.options_of(flags->policies);
+        warn_of_unread_flags(*command, flags->options);
         action = [flags] { return Inspect(*flags).execute(); };
     });
 }

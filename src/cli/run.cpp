@@ -222,6 +222,7 @@ void add_run(CLI::App& app, std::function<int()>& action) {
         if (standard_input) flags->file = "-";
         check_flags(*flags, *run);
         flags->options = flags->kv.sequence_options();
+        warn_of_unread_flags(*run, {&flags->options, 1});
         action = [flags] { return Run(*flags).execute(); };
     });
 }

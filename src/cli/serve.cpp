@@ -177,11 +177,12 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
     add_segment(*serve_app, flags->segment);
     flags->kv.add_to(*serve_app);
     add_sampling(*serve_app, server.sampling);
-    serve_app->callback([flags, &action] {
+    serve_app->callback([flags, serve_app, &action] {
         auto sequence = flags->kv.sequence_options();
         if (sequence.budget && std::holds_alternative<KvRatio>(*sequence.budget))
             throw CLI::ValidationError(
                 "--kv-ratio: a share of each prompt has no bound: state --kv-memory or --kv-budget");
+        warn_of_unread_flags(*serve_app, {&sequence, 1});
         auto& pool = flags->server.scheduler.pool;
         if (const auto* bytes = sequence.budget ? std::get_if<KvBytes>(&*sequence.budget) : nullptr) {
             pool.kv_bytes = bytes->bytes;

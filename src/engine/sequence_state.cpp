@@ -203,6 +203,18 @@ Result<void> validate(const SequenceOptions& options) {
     return {};
 }
 
+std::vector<std::string> options_read(const SequenceOptions& options) {
+    const auto policy = resolve_policy(options);
+    if (!policy || policy->scorer == nullptr) return {};
+    std::vector<std::string> names = {"window", "evict_interval"};
+    names.append_range(policy->scorer->options);
+    // The preference is computed to be reported, too.
+    const auto* reporter = options.analyse ? find_allocator("preference") : policy->allocator;
+    for (const auto& name : reporter->options)
+        if (!name.empty()) names.emplace_back(name);
+    return names;
+}
+
 int32_t window_capacity(const SequenceState& state) {
     constexpr int64_t kNoLimit = std::numeric_limits<int32_t>::max();
     return bounded_window_capacity(state, state.options.max_tokens > 0 ? state.options.max_tokens : kNoLimit);

@@ -25,13 +25,17 @@ double by_preference(int32_t /*layer*/, int32_t /*n_layer*/, double preference) 
     return preference;
 }
 
+constexpr std::array<std::string_view, 2> kPreferenceOptions = {"tau1", "tau2"};
+
 constexpr Allocator kAllocators[] = {
     {"uniform", "the same for every layer", uniform, false},
     {"pyramid", "falling linearly with depth (PyramidKV)", pyramid, false},
-    {"preference", "by how widely and how changeably a layer attends (CAKE)", by_preference, true},
+    {"preference", "by how widely and how changeably a layer attends (CAKE)", by_preference, true, HeadSplit::uniform,
+     kPreferenceOptions},
     {"adaptive-heads", "the same for every layer, by score among its heads (AdaKV)", uniform, false,
      HeadSplit::adaptive},
-    {"preference-heads", "by preference, and by score among the heads", by_preference, true, HeadSplit::adaptive},
+    {"preference-heads", "by preference, and by score among the heads", by_preference, true, HeadSplit::adaptive,
+     kPreferenceOptions},
 };
 
 /// Fills the layers for which weight(l) > 0, as real numbers, and returns what is left of `total`.

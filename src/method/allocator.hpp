@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -17,6 +18,7 @@ struct Allocator {
     double (*weight)(int32_t layer, int32_t n_layer, double preference);
     bool reads_attention;  // whether the preference is needed, and with it the dispersion
     HeadSplit heads = HeadSplit::uniform;
+    std::array<std::string_view, 2> options{};  // members of SequenceOptions that change the weights; "" is none
 };
 
 std::span<const Allocator> allocators();

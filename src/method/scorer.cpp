@@ -14,14 +14,18 @@ namespace {
 struct Registry {
     std::mutex mutex;
     std::deque<Scorer> scorers = {
-        {"cake", "attention's mean + gamma * variance over the window", {.window = true}, cake_score},
-        {"snapkv", "attention's mean over the window", {.window = true}, snapkv_score},
+        {"cake",
+         "attention's mean + gamma * variance over the window",
+         {.window = true},
+         cake_score,
+         {"gamma", "pool_kernel"}},
+        {"snapkv", "attention's mean over the window", {.window = true}, snapkv_score, {"pool_kernel"}},
         {"h2o", "half by attention of all queries, half the most recent", {.all_queries = true}, h2o_score},
         {"tova", "attention of the last query", {.window = true}, tova_score},
         {"knorm", "keys of the smallest norm", {.keys = true}, knorm_score},
         {"keydiff", "keys least similar to the mean key", {.keys = true}, keydiff_score},
         {"streaming-llm", "the first 4 and the most recent tokens", {}, streaming_score},
-        {"random", "chance (a control)", {}, random_score},
+        {"random", "chance (a control)", {}, random_score, {"seed"}},
     };
 };
 
