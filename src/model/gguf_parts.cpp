@@ -32,20 +32,22 @@ std::optional<std::string> path_of(uint32_t no, std::string_view path, const Spl
 }
 
 Result<Split> read_split(const GgufPart& part) {
-    const auto count = part.u32("split.count");
-    if (!count) return std::unexpected(count.error());
-    if (count->value_or(0) <= 1) return Split{};
-    const auto no = part.u32("split.no");
-    if (!no) return std::unexpected(no.error());
+    const auto stated_count = part.u32("split.count");
+    if (!stated_count) return std::unexpected(stated_count.error());
+    const uint32_t count = stated_count->value_or(1);
+    if (count <= 1) return Split{};
+    const auto stated_no = part.u32("split.no");
+    if (!stated_no) return std::unexpected(stated_no.error());
+    const uint32_t no = stated_no->value_or(count);  // a missing one is out of range too
     const auto n_tensors = part.u32("split.tensors.count");
     if (!n_tensors) return std::unexpected(n_tensors.error());
-    if (**count > kMaxParts || !*no || **no >= **count) {
+    if (count > kMaxParts || no >= count) {
         return fail(
             std::format("{}: the metadata values split.no and split.count do not say which part of a model "
                         "this is: the file is damaged",
                         part.path));
     }
-    return Split{.no = **no, .count = **count, .n_tensors = *n_tensors};
+    return Split{.no = no, .count = count, .n_tensors = *n_tensors};
 }
 
 Result<GgufPart> open_part(uint32_t no, const GgufPart& first, const Split& split) {

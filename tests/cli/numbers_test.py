@@ -14,14 +14,14 @@ from support.cake_process import assert_refused, cake  # noqa: E402
 # Options that take a text. Every other one that takes a value takes a number, and is tried.
 TEXTS = {
     "--allocator", "--answers", "--api-key", "--cache-type-k", "--cache-type-v", "--chat-template", "--chat-template-file",
-    "--data", "--file", "--filler", "--host", "--kv-memory", "--load-session", "--model", "--output", "--plot",
-    "--plot-kind", "--policy", "--prompt", "--save-session", "--scorer", "--system-prompt", "--wording",
+    "--chat-template-kwargs", "--data", "--file", "--filler", "--host", "--kv-memory", "--load-session", "--model", "--output",
+    "--plot", "--plot-kind", "--policy", "--prompt", "--save-session", "--scorer", "--system-prompt", "--wording",
 }  # fmt: skip
 # These take several numbers with commas between.
 LISTS = {"--n-prompt", "--n-gen", "--n-depth", "--lengths", "--depths"}
-NO_NUMBERS = ("0_5", "0'5", "010", "0x10", "0b1", "1 ", "1..2", "1e", "one", "true", "nan", "")
+NO_NUMBERS = ("0_5", "0'5", "010", "0x10", "0b1", "1 ", "1..2", "1e", "one", "true", "nan")
 WITH_COMMA = ("0,5", "1,5", "1,2")
-MORE = {"eval": ("niah",), "inspect": ("-o", "/dev/null")}  # without which they end before
+MORE = {"eval": ("niah",), "inspect": ("-o", "/dev/null")}  # which they require
 
 
 def commands():
@@ -32,7 +32,7 @@ def commands():
 def options(command):
     """Long names of the options that take a value."""
     text = cake(command, "--help").stdout.decode()
-    return re.findall(r"^ +(?:-\w, +)?(--[\w-]+) [A-Z]", text, re.MULTILINE)
+    return re.findall(r"^ +(?:-\w, +)?(--[\w-]+) \[?[A-Z]", text, re.MULTILINE)
 
 
 class Numbers(unittest.TestCase):
