@@ -62,6 +62,8 @@ Result<void> Asking::run() {
     auto engine = flags_.model.load();
     if (!engine) return std::unexpected(engine.error());
     engine_ = std::make_unique<Engine>(std::move(*engine));
+    if (flags_.interactive && editor_.is_terminal())
+        std::fputs("Type a question about the documents; Ctrl-D ends, Ctrl-C stops an answer.\n", stderr);
     auto questions = flags_.questions;
     if (questions.empty()) {
         auto question = next_question();
@@ -74,7 +76,8 @@ Result<void> Asking::run() {
         if (auto answered = answer(questions[i], questions.size() > 1 ? i + 1 : 0); !answered) return answered;
     }
     if (flags_.json) return write_output(to_json(report_, *engine_, dialog_->sequence()) + "\n");
-    std::fputs(summary(report_, dialog_->sequence()).c_str(), stderr);
+    const bool apart = ::isatty(STDERR_FILENO) == 1;  // from the answer, which stands above it there
+    std::fputs(((apart ? "\n" : "") + summary(report_, dialog_->sequence())).c_str(), stderr);
     return flags_.interactive ? follow_up() : Result<void>();
 }
 

@@ -282,8 +282,8 @@ class RealModel(Folder):
         model = real_model("qwen2.5-coder-0.5b")
         fact = "The captain of the whaler Perpetua paid the cook with nine silver spoons."
         text = DOCUMENT.read_text()
-        middle = text.index("\n\n", len(text) // 4)
-        document = self.file("book.txt", text[:middle] + "\n\n" + fact + text[middle:len(text) // 2])
+        middle = text.index("\n\n", len(text) // 2)
+        document = self.file("book.txt", text[:middle] + "\n\n" + fact + text[middle:])
         answer = report("-f", document, "What did the captain of the Perpetua pay the cook with?", "--sources", "--kv-budget", 512,
                         model=model)["answers"][0]
         self.assertIn("spoons", answer["text"])

@@ -51,6 +51,19 @@ class Streams(Folder):
             endless.kill()
         self.assertEqual(json.loads(result.stdout)["prompt_tokens"], 3000)
 
+    def test_a_log_gets_a_line_after_a_minute(self):
+        process = subprocess.Popen(command("run", "-m", MODELS / "f32.gguf", "-t", 1, "-f", "-", "--segment", 300, "-n", 1),
+                                   stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment())
+        begin = time.monotonic()
+        process.stdin.write((WORDS * 10).encode())
+        process.stdin.flush()
+        time.sleep(61)
+        _, errors = process.communicate((" " + WORDS * 2).encode(), timeout=300)
+        self.assertEqual(process.returncode, 0)
+        lines = [line for line in errors.decode().splitlines() if "warning" not in line]
+        self.assertLessEqual(len(lines), (time.monotonic() - begin) // 60)
+        self.assertRegex(lines[0], r"\Acake: reading  \d+ tokens  \d+ tokens/s\Z")
+
     def memory(self, n_tokens):
         """Peak resident memory and what is accounted, of a stream of so many tokens."""
         text = ("the rain in spain stays mainly in the plain. " * (n_tokens // 8)).encode()
