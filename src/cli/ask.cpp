@@ -92,9 +92,7 @@ void add_ask(CLI::App& app, std::function<int()>& action) {
     ask->add_flag("-i,--interactive", flags->interactive, "go on asking at a prompt, in the same session");
     ask->add_option("--system-prompt", flags->conversation.system, "what the model is told before everything")
         ->type_name("TEXT");
-    ask->add_option("--chat-template", flags->conversation.chat_template,
-                    "a template by libllama's name (chatml, llama3, …) instead of the model's")
-        ->type_name("NAME");
+    flags->chat_template.add_to(*ask);
     ask->add_flag("--json", flags->json, "print one JSON object with answers, sources, timings, memory and layers");
     add_segment(*ask, flags->segment);
     add_context(*ask, flags->n_ctx);
@@ -106,6 +104,7 @@ void add_ask(CLI::App& app, std::function<int()>& action) {
         check_flags(*flags);
         flags->window_given = ask->count("--window") > 0;
         flags->conversation.sequence = flags->kv.sequence_options();
+        warn_of_unread_flags(*ask, {&flags->conversation.sequence, 1});
         action = [flags] { return Asking(*flags).execute(); };
     });
 }

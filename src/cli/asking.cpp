@@ -90,6 +90,7 @@ Result<void> Asking::read_documents_with(const std::vector<std::string>& questio
     plan.sequence.max_tokens = flags_.n_ctx;
     plan.sequence.keep_queries = flags_.n_sources > 0;
     auto options = flags_.conversation;
+    if (auto applied = flags_.chat_template.apply_to(options); !applied) return applied;
     auto sequence = sequence_options(*engine_, plan, text, questions);
     if (!sequence) return std::unexpected(sequence.error());
     options.sequence = std::move(*sequence);

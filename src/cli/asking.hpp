@@ -17,6 +17,7 @@ struct AskFlags {
     ModelFlags model;
     KvFlags kv;
     AnswerFlags answer{.n_predict = 512, .sampling = {.temperature = 0}};
+    TemplateFlags chat_template;
     ConversationOptions conversation;
     std::vector<std::string> files;
     std::vector<std::string> questions;

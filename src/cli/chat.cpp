@@ -57,11 +57,7 @@ class Chat {
         if (!engine) return std::unexpected(engine.error());
         engine_ = std::make_unique<Engine>(std::move(*engine));
         options_ = flags_.conversation;
-        auto chat = flags_.chat_template.chat_options();
-        if (!chat) return std::unexpected(chat.error());
-        options_.chat_template = std::move(chat->template_name);
-        options_.chat_template_source = std::move(chat->template_source);
-        options_.chat_template_kwargs = std::move(chat->template_kwargs);
+        if (auto applied = flags_.chat_template.apply_to(options_); !applied) return applied;
         options_.sequence.max_tokens = flags_.n_ctx;
         if (flags_.n_ctx == 0 && !evicts(options_.sequence)) options_.sequence.max_tokens = engine_->info().n_ctx_train;
         auto begun = flags_.load_session.empty() ? Conversation::start(*engine_, options_)

@@ -28,7 +28,7 @@ std::string with_question(const std::string& before, const std::string& question
 
 Result<Dialog> Dialog::start(const Engine& engine, const ConversationOptions& options) {
     Dialog dialog(engine);
-    if (engine.has_chat_template() || !options.chat_template.empty()) {
+    if (engine.has_chat_template() || !options.chat_template.empty() || !options.chat_template_source.empty()) {
         auto conversation = Conversation::start(engine, options);
         if (!conversation) return std::unexpected(conversation.error());
         dialog.conversation_ = std::move(*conversation);

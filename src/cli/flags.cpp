@@ -285,4 +285,13 @@ Result<ChatOptions> TemplateFlags::chat_options() const {
     return options;
 }
 
+Result<void> TemplateFlags::apply_to(ConversationOptions& options) const {
+    auto chat = chat_options();
+    if (!chat) return std::unexpected(chat.error());
+    options.chat_template = std::move(chat->template_name);
+    options.chat_template_source = std::move(chat->template_source);
+    options.chat_template_kwargs = std::move(chat->template_kwargs);
+    return {};
+}
+
 }  // namespace cake::cli

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 
+#include "cake/conversation.hpp"
 #include "cake/engine.hpp"
 
 namespace cake::cli {
@@ -64,8 +65,9 @@ struct TemplateFlags {
     std::string kwargs;
 
     void add_to(CLI::App& app);
-    /// With the file's text. Fails where it cannot be read.
+    /// With the file's text; an error if it cannot be read.
     Result<ChatOptions> chat_options() const;
+    Result<void> apply_to(ConversationOptions& options) const;
 };
 
 /// --temp and its like.

@@ -12,7 +12,7 @@ from support.cake_process import MODELS, assert_refused, cake, run  # noqa: E402
 MODEL = MODELS / "f32.gguf"
 # With what each needs to get as far as the model, which is missing.
 COMMANDS = {
-    "run": ("-p", "a"), "chat": (), "serve": (), "bench": (), "inspect": ("-p", "a", "-o", "/dev/null"), "eval": ("niah",),
+    "run": ("-p", "a"), "ask": ("-f", __file__, "What?"), "chat": (), "serve": (), "bench": (), "inspect": ("-p", "a", "-o", "/dev/null"), "eval": ("niah",),
 }  # fmt: skip
 
 
