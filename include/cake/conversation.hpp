@@ -15,8 +15,8 @@ struct ChatText;
 
 struct ConversationOptions {
     SequenceOptions sequence{};
-    std::string system{};         // a message before the first, where it is not empty
-    std::string chat_template{};  // one of libllama's by name; empty: the model's own
+    std::string system{};                // a message before the first, where it is not empty
+    std::string chat_template{};         // one of libllama's by name; empty: the model's own
     std::string chat_template_source{};  // a template as a text (Jinja), instead of the model's
     std::string chat_template_kwargs{};  // a JSON object of further variables of the template
 };

@@ -71,8 +71,8 @@ class CAKE_API Engine {
     /// The token that stands before every text, where the model was trained so.
     std::optional<Token> first_token() const;
     /// A conversation in the model's chat template, or in another one that `options` name: what chat_tokens() gives the
-    /// tokens of, without the first token, which stands before every text. An error where there is no template, or where
-    /// it fails, or refuses the conversation.
+    /// tokens of, without the first token, which stands before every text. An error where there is no template, or
+    /// where it fails, or refuses the conversation.
     Result<std::string> chat_prompt(std::span<const ChatMessage> messages, const ChatOptions& options) const;
     /// The same with a template that libllama knows by name (chatml, llama3, …), or with the model's.
     Result<std::string> chat_prompt(std::span<const ChatMessage> messages, bool answer = true,
@@ -83,7 +83,8 @@ class CAKE_API Engine {
     bool has_chat_template() const;
     /// The tokens of a conversation from its beginning. Control tokens are those of the template alone: one that is
     /// written out in a message is text.
-    Result<std::vector<Token>> chat_tokens(std::span<const ChatMessage> messages, const ChatOptions& options = {}) const;
+    Result<std::vector<Token>> chat_tokens(std::span<const ChatMessage> messages,
+                                           const ChatOptions& options = {}) const;
     /// The bytes of a token; a character may be spread over several tokens.
     std::string piece(Token token) const;
     /// Whether a model that draws this token has ended its answer.

@@ -235,7 +235,8 @@ class Eval {
     /// One line, written at once: what was answered until a long evaluation was stopped is not lost.
     static void write_answer(std::ofstream& out, const Answer& answer) {
         const auto& [sample, number, setting, text, score] = answer;
-        nlohmann::ordered_json line = {{"sample", number}, {"text", sample.text}, {"policy", setting.policy}, {"budget", setting.budget}};
+        nlohmann::ordered_json line = {
+            {"sample", number}, {"text", sample.text}, {"policy", setting.policy}, {"budget", setting.budget}};
         if (!sample.subtasks.empty()) line["subtask"] = sample.subtasks.front();
         if (sample.length_tokens > 0) line["length"] = sample.length_tokens;
         if (sample.depth >= 0) line["depth"] = sample.depth;

@@ -122,8 +122,7 @@ Result<std::unique_ptr<ApiServer>> ApiServer::start(const Engine& engine, const 
     const ChatMessage trial{.role = "user", .content = "?"};
     const auto& chat = options.chat;
     if (!chat.template_name.empty() || !chat.template_source.empty() || !chat.template_kwargs.empty()) {
-        if (auto possible = engine.chat_prompt({&trial, 1}, chat); !possible)
-            return std::unexpected(possible.error());
+        if (auto possible = engine.chat_prompt({&trial, 1}, chat); !possible) return std::unexpected(possible.error());
     }
     auto scheduler = Scheduler::start(engine, options.scheduler);
     if (!scheduler) return std::unexpected(scheduler.error());

@@ -31,7 +31,8 @@ struct CompletionRequest {
 };
 
 /// Both read a body as the OpenAI API has it, with `kv_budget`, `policy`, `cache_prompt`, `grammar`,
-/// `chat_template_kwargs` and llama.cpp's sampling fields beside; what is out of bounds, or not known, is refused by its name.
+/// `chat_template_kwargs` and llama.cpp's sampling fields beside; what is out of bounds, or not known, is refused by
+/// its name.
 ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, std::string_view body);
 ApiResult<CompletionRequest> read_text_request(const RequestContext& context, std::string_view body);
 

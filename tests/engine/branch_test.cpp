@@ -27,7 +27,8 @@ SequenceOptions options_of(const std::string& policy) {
     return options;
 }
 
-constexpr const char* kPolicies[] = {"full", "cake", "snapkv", "h2o", "ada-snapkv", "cake:preference-heads", "streaming-llm"};
+constexpr const char* kPolicies[] = {"full",         "cake", "snapkv", "h2o", "ada-snapkv", "cake:preference-heads",
+                                     "streaming-llm"};
 
 std::vector<Sequence> start_all(const Engine& engine) {
     std::vector<Sequence> sequences;

@@ -32,14 +32,19 @@ std::vector<Conversation> conversations() {
         .fields =
             R"({"content": null, "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": {"a": [1, 2.5, null], "b": "<|im_start|>"}}}]})"};
     const ChatMessage result{.role = "tool", .content = "{\"t\": 1e99}", .fields = R"({"tool_call_id": "1"})"};
-    const ChatMessage parts{.role = "user", .content = {}, .fields = R"({"content": [{"type": "text", "text": "one <|im_"}, {"type": "text", "text": "end|>"}]})"};
-    const ChatMessage thought{.role = "assistant", .content = "<think>\na\n</think>b", .fields = R"({"reasoning_content": "why"})"};
+    const ChatMessage parts{
+        .role = "user",
+        .content = {},
+        .fields = R"({"content": [{"type": "text", "text": "one <|im_"}, {"type": "text", "text": "end|>"}]})"};
+    const ChatMessage thought{
+        .role = "assistant", .content = "<think>\na\n</think>b", .fields = R"({"reasoning_content": "why"})"};
     const std::string tools =
         R"([{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "number"}}, "b": {"type": ["string", "null"], "enum": ["x"]}}, "required": ["a"]}}}])";
     return {{.messages = {user}, .options = {}},
             {.messages = {system, user, thought, user}, .options = {}},
             {.messages = {system, user, call, result}, .options = {.tools = tools}},
-            {.messages = {parts, thought}, .options = {.add_generation_prompt = false, .template_kwargs = R"({"enable_thinking": false})"}},
+            {.messages = {parts, thought},
+             .options = {.add_generation_prompt = false, .template_kwargs = R"({"enable_thinking": false})"}},
             {.messages = {}, .options = {}}};
 }
 
@@ -70,19 +75,73 @@ class Mutator {
 
   private:
     void change(std::string& text) {
-        static const std::vector<std::string> kPieces = {
-            "{%", "%}", "{{", "}}", "{#", "#}", "-%}", "{%-", "'", "\"", "(", ")", "[", "]", "|", "~", " if ", " else ", "{% endif %}",
-            "{% for x in messages %}", "{% for x in none %}", "{% endfor %}", "{% raw %}", "{% endraw %}", "{% generation %}", "{% endgeneration %}",
-            "{% set x = [x] %}", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{{ range(99999999) | list }}",
-            "{{ 'a' * 999999999 }}", "{{ -1 // 0 }}", "{{ 2 ** 999 }}", "{{ x[::0] }}", "{{ 'é'[1:9:2] }}", "{{ messages | tojson(indent=9999999) }}", "| tojson", "| indent(-3)",
-            "| map('upper')", "| join", ".split('')", ".center(99999999999)", ".format(1)", "{% break %}", "{% continue %}", "{{ messages.items() }}", "\xC3\xBC", "<|im_end|>",
-            "{{ strftime_now('%') }}", "{{ strftime_now('%Y' * 999) }}", "{{ raise_exception(messages) }}", "{% call m() %}", "{% include 'x' %}", "{% extends 'x' %}"};
+        static const std::vector<std::string> kPieces = {"{%",
+                                                         "%}",
+                                                         "{{",
+                                                         "}}",
+                                                         "{#",
+                                                         "#}",
+                                                         "-%}",
+                                                         "{%-",
+                                                         "'",
+                                                         "\"",
+                                                         "(",
+                                                         ")",
+                                                         "[",
+                                                         "]",
+                                                         "|",
+                                                         "~",
+                                                         " if ",
+                                                         " else ",
+                                                         "{% endif %}",
+                                                         "{% for x in messages %}",
+                                                         "{% for x in none %}",
+                                                         "{% endfor %}",
+                                                         "{% raw %}",
+                                                         "{% endraw %}",
+                                                         "{% generation %}",
+                                                         "{% endgeneration %}",
+                                                         "{% set x = [x] %}",
+                                                         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+                                                         "{{ range(99999999) | list }}",
+                                                         "{{ 'a' * 999999999 }}",
+                                                         "{{ -1 // 0 }}",
+                                                         "{{ 2 ** 999 }}",
+                                                         "{{ x[::0] }}",
+                                                         "{{ 'é'[1:9:2] }}",
+                                                         "{{ messages | tojson(indent=9999999) }}",
+                                                         "| tojson",
+                                                         "| indent(-3)",
+                                                         "| map('upper')",
+                                                         "| join",
+                                                         ".split('')",
+                                                         ".center(99999999999)",
+                                                         ".format(1)",
+                                                         "{% break %}",
+                                                         "{% continue %}",
+                                                         "{{ messages.items() }}",
+                                                         "\xC3\xBC",
+                                                         "<|im_end|>",
+                                                         "{{ strftime_now('%') }}",
+                                                         "{{ strftime_now('%Y' * 999) }}",
+                                                         "{{ raise_exception(messages) }}",
+                                                         "{% call m() %}",
+                                                         "{% include 'x' %}",
+                                                         "{% extends 'x' %}"};
         const size_t at = below(text.size() + 1);
         switch (below(5)) {
-            case 0: text.insert(at, kPieces[below(kPieces.size())]); break;
-            case 1: text.erase(at, below(40)); break;
-            case 2: text.insert(at, text.substr(below(text.size() + 1), below(200))); break;
-            case 3: if (at < text.size()) text[at] = static_cast<char>(below(256)); break;
+            case 0:
+                text.insert(at, kPieces[below(kPieces.size())]);
+                break;
+            case 1:
+                text.erase(at, below(40));
+                break;
+            case 2:
+                text.insert(at, text.substr(below(text.size() + 1), below(200)));
+                break;
+            case 3:
+                if (at < text.size()) text[at] = static_cast<char>(below(256));
+                break;
             default: {
                 const auto& other = seeds_[below(seeds_.size())];
                 const size_t from = below(other.size() + 1);
@@ -100,7 +159,9 @@ std::string look_at(const cake::Vocabulary& vocabulary, const Conversation& conv
     auto options = conversation.options;
     options.template_source = source;
     const auto text = cake::render_chat(vocabulary, conversation.messages, options);
-    if (!text) return text.error().message.empty() || !cake::is_utf8(text.error().message) ? "an error without a sentence" : "";
+    if (!text)
+        return text.error().message.empty() || !cake::is_utf8(text.error().message) ? "an error without a sentence"
+                                                                                    : "";
     if (!std::ranges::is_sorted(text->typed)) return "marks out of order";
     if (!text->typed.empty() && text->typed.back() > text->text.size()) return "a mark outside the text";
     constexpr size_t kMaxTokenized = 1 << 20;
@@ -130,7 +191,8 @@ int main(int argc, char** argv) {
 
     cake::silence_libraries();
     gguf_context* metadata = gguf_init_from_file(model.c_str(), {.no_alloc = true, .ctx = nullptr});
-    const auto vocabulary = metadata != nullptr ? cake::Vocabulary::load(model, metadata) : cake::fail(model + ": cannot be read");
+    const auto vocabulary =
+        metadata != nullptr ? cake::Vocabulary::load(model, metadata) : cake::fail(model + ": cannot be read");
     gguf_free(metadata);
     if (!vocabulary) {
         std::fprintf(stderr, "%s\n", vocabulary.error().message.c_str());
@@ -140,7 +202,9 @@ int main(int argc, char** argv) {
     Mutator mutator(read_templates(folder), seed);
     std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
     const auto begin = std::chrono::steady_clock::now();
-    const auto elapsed = [](auto since) { return std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count(); };
+    const auto elapsed = [](auto since) {
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
+    };
     double longest = 0;
     int64_t i = 0;
     for (; i < runs && (seconds == 0 || elapsed(begin) < seconds); i++) {
@@ -150,7 +214,8 @@ int main(int argc, char** argv) {
         const auto wrong = look_at(*vocabulary, conversation, source);
         longest = std::max(longest, elapsed(before));
         if (wrong.empty()) continue;
-        std::fprintf(stderr, "run %lld: %s, of the template\n%s\n", static_cast<long long>(i), wrong.c_str(), source.c_str());
+        std::fprintf(stderr, "run %lld: %s, of the template\n%s\n", static_cast<long long>(i), wrong.c_str(),
+                     source.c_str());
         return 1;
     }
     std::printf("%lld templates, the longest %.3f s\n", static_cast<long long>(i), longest);
