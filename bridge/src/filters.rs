@@ -98,6 +98,25 @@ fn iterated(state: &State, value: &Value) -> Result<Value, Error> {
     }
 }
 
+/// What something is added to: as much fuel as copying it would take.
+fn bounded(state: &State, value: &Value) -> Result<Value, Error> {
+    if matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
+        charge(state, value.len().unwrap_or(0).saturating_mul(32))?;
+    }
+    Ok(value.clone())
+}
+
+fn sum(
+    state: &State,
+    values: Value,
+    attribute: Option<&str>,
+    start: Option<Value>,
+    kwargs: Kwargs,
+) -> Result<Value, Error> {
+    let total = minijinja::filters::sum(state, values, attribute, start, kwargs)?;
+    bounded(state, &total)
+}
+
 /// Hides how many items there are, as Python's generators do.
 struct Generator(std::vec::IntoIter<Value>);
 
@@ -198,7 +217,9 @@ fn indent(state: &State, value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Re
 pub fn add_to(environment: &mut Environment) {
     environment.add_filter("indent", indent);
     add_generators(environment);
+    environment.add_filter("_bounded", bounded);
     environment.add_filter("_iterated", iterated);
+    environment.add_filter("sum", sum);
     environment.add_filter("e", escape);
     environment.add_filter("escape", escape);
     environment.add_test("iterable", is_iterable);

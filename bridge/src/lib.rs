@@ -130,7 +130,7 @@ struct Job {
 
 fn render(job: &Job) -> Result<Vec<u8>, Failure> {
     let context = json::parse(&job.context).map_err(|message| Failure::new(BAD_CONTEXT, message))?;
-    let source = tags::adapted(&job.source);
+    let source = tags::bounded(&tags::adapted(&job.source));
     let (clock, user) = (job.clock, job.clock_user);
     let now = move |format: &str| {
         let mut out = [0u8; 1024];

@@ -91,11 +91,9 @@ fn iterated(bytes: &[u8], from: usize, close: usize) -> Option<(usize, usize)> {
     Some((begin, end))
 }
 
-/// - `{% generation %}` marks the answers for training and prints what is in it; it is a scope, as `with` is.
-/// - `{% for x in y %}` fails in Python where `y` is None: the filter iterated() sees to it.
-///
-/// Lines stay where they are.
-pub fn adapted(source: &str) -> String {
+/// Goes through the tags of a template, but for comments and raw text, and copies what `change` does not write itself:
+/// it is given the first word of a tag, as a range, where its inside ends, and how far the source is copied.
+fn through_tags(source: &str, mut change: impl FnMut(&mut String, (usize, usize), usize, &mut usize)) -> String {
     let bytes = source.as_bytes();
     let mut out = String::with_capacity(source.len());
     let mut copied = 0;
@@ -103,34 +101,85 @@ pub fn adapted(source: &str) -> String {
     while let Some(open) = find(bytes, i, b"{") {
         i = match bytes.get(open + 1) {
             Some(b'#') => find(bytes, open + 2, b"#}").map_or(bytes.len(), |at| at + 2),
-            Some(b'{') => tag_end(bytes, open + 2, b"}}"),
+            Some(b'{') => {
+                let close = tag_end(bytes, open + 2, b"}}");
+                change(&mut out, (open + 2, open + 2), close, &mut copied);
+                close
+            }
             Some(b'%') => {
-                let (begin, end) = first_word(bytes, open + 2);
-                let instead = match &bytes[begin..end] {
-                    b"generation" => Some("with"),
-                    b"endgeneration" => Some("endwith"),
-                    _ => None,
-                };
-                if let Some(word) = instead {
-                    out.push_str(&source[copied..begin]);
-                    out.push_str(word);
-                    copied = end;
-                }
-                let close = tag_end(bytes, end, b"%}");
-                if &bytes[begin..end] == b"for" {
-                    if let Some((begin, end)) = iterated(bytes, end, close) {
-                        out.push_str(&source[copied..begin]);
-                        out.push_str(" (");
-                        out.push_str(&source[begin..end]);
-                        out.push_str(")|_iterated ");
-                        copied = end;
-                    }
-                }
-                if &bytes[begin..end] == b"raw" { raw_end(bytes, close) } else { close }
+                let word = first_word(bytes, open + 2);
+                let close = tag_end(bytes, word.1, b"%}");
+                change(&mut out, word, close, &mut copied);
+                if &bytes[word.0..word.1] == b"raw" { raw_end(bytes, close) } else { close }
             }
             _ => open + 1,
         };
     }
     out.push_str(&source[copied..]);
     out
+}
+
+/// The places before which a list is added to another one: `+` between two operands, outside of strings.
+fn additions(bytes: &[u8], from: usize, close: usize) -> Vec<usize> {
+    let end = close.saturating_sub(2).max(from);
+    let mut places = Vec::new();
+    let mut operand_end = None;
+    let mut i = from;
+    while i < end {
+        match bytes[i] {
+            quote @ (b'\'' | b'"') => {
+                i += 1;
+                while i < end && bytes[i] != quote {
+                    i += if bytes[i] == b'\\' { 2 } else { 1 };
+                }
+                operand_end = Some(i + 1);
+            }
+            b'+' if i + 1 < end => {
+                places.extend(operand_end);
+                operand_end = None;
+            }
+            byte if byte.is_ascii_whitespace() => {}
+            byte if is_word(byte) || matches!(byte, b')' | b']' | b'}') => operand_end = Some(i + 1),
+            _ => operand_end = None,
+        }
+        i += 1;
+    }
+    places
+}
+
+/// Lists that are added to one another are not copied, and may be of any length before anybody pays for it: the filter
+/// bounded() stands behind what is added to.
+pub fn bounded(source: &str) -> String {
+    through_tags(source, |out, word, close, copied| {
+        for place in additions(source.as_bytes(), word.1, close) {
+            out.push_str(&source[*copied..place]);
+            out.push_str("|_bounded");
+            *copied = place;
+        }
+    })
+}
+
+/// - `{% generation %}` marks the answers for training and prints what is in it; it is a scope, as `with` is.
+/// - `{% for x in y %}` fails in Python where `y` is None: the filter iterated() sees to it.
+///
+/// Lines stay where they are.
+pub fn adapted(source: &str) -> String {
+    let bytes = source.as_bytes();
+    through_tags(source, |out, (begin, end), close, copied| match &bytes[begin..end] {
+        b"generation" | b"endgeneration" => {
+            out.push_str(&source[*copied..begin]);
+            out.push_str(if bytes[begin] == b'g' { "with" } else { "endwith" });
+            *copied = end;
+        }
+        b"for" => {
+            if let Some((begin, end)) = iterated(bytes, end, close) {
+                out.push_str(&source[*copied..begin]);
+                out.push_str(" (");
+                out.push_str(&source[begin..end]);
+                out.push_str(")|_iterated ");
+                *copied = end;
+            }
+        }
+        _ => {}
+    })
 }

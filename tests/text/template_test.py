@@ -128,6 +128,7 @@ class Templates(unittest.TestCase):
             "{% set ns = namespace(x=[1]) %}" + loop.replace("%s", "{% set ns.x = ns.x + ns.x %}"),
             "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
             deep,
+            "{% set ns = namespace(x=[1]) %}" + loop.replace("%s", "{% set ns.x = [ns.x, ns.x] | sum(start=[]) %}"),
             "{{ 'a' * 10000000000 }}",
             "{{ [1] * 100000000 }}",
             "{{ 'a'.center(10000000000) }}",
