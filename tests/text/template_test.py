@@ -16,7 +16,12 @@ import jinja_reference
 HERE = pathlib.Path(__file__).parent
 MODELS = pathlib.Path(os.environ.get("CAKE_MODELS_DIR") or pathlib.Path.home() / ".cache/cake/models")
 # What is ours to say otherwise (docs/chat-templates.md): Python's markup, and numbers with an exponent behind `~`.
-KNOWN = {("meetkai-functionary-medium-v3.1", "tools"), ("meetkai-functionary-medium-v3.2", "numbers")}
+KNOWN = {
+    ("meetkai-functionary-medium-v3.1", "tools"),
+    ("meetkai-functionary-medium-v3.1", "arguments as text"),
+    ("meetkai-functionary-medium-v3.1", "numbers"),
+    ("meetkai-functionary-medium-v3.2", "numbers"),
+}
 
 
 class Renderer:
