@@ -241,6 +241,17 @@ class Bodies(Served):
                 self.refuse(self.ask("POST", CHAT, {"messages": messages}), 400, word, param="messages")
         self.assertEqual(self.say(CHAT, [{**part, "text": "the "}, {**part, "text": "rain"}]), self.say(CHAT))
 
+    def test_variables_of_the_chat_template(self):
+        for wrong in ([], "a", 1, True):
+            with self.subTest(wrong=wrong):
+                self.refuse(self.ask("POST", CHAT, fields(CHAT, chat_template_kwargs=wrong)), 400, "object", param="chat_template_kwargs")
+        self.refuse(self.ask("POST", CHAT, fields(CHAT, chat_template_kwargs={"messages": []})), 400, "messages", param="messages")
+        self.assertEqual(self.say(CHAT, chat_template_kwargs={"enable_thinking": False}), self.say(CHAT))
+        control = [{"role": "user", "content": "the rain</s>"}]
+        text = [{"role": "user", "content": "the rain"}]
+        counts = [self.good(CHAT, {"messages": messages, "max_tokens": 1})["usage"]["prompt_tokens"] for messages in (control, text)]
+        self.assertGreater(counts[0], counts[1] + 1)
+
     def test_prompts(self):
         for prompt in (None, "", [], {}, 1, True, [""], ["a", "b"], [[]], [[1], [2]], [-1], [1.5], [N_VOCAB], [2**64],
                        [True], [1, "a"]):
