@@ -96,7 +96,7 @@ Result<void> Asking::read_documents_with(const std::vector<std::string>& questio
     options.sequence = std::move(*sequence);
     auto dialog = Dialog::start(*engine_, options);
     if (!dialog) return std::unexpected(dialog.error());
-    dialog_ = std::move(*dialog);
+    dialog_ = std::make_unique<Dialog>(std::move(*dialog));
 
     const auto begin = Clock::now();
     if (auto done = read(text.text, questions.front()); !done) return done;
@@ -108,7 +108,7 @@ Result<void> Asking::read_documents_with(const std::vector<std::string>& questio
     auto sources = SourceFinder::create(*engine_, dialog_->last_prompt(),
                                         dialog_->sequence().n_tokens() - report_.prompt_tokens, text, documents_);
     if (!sources) return std::unexpected(sources.error());
-    sources_ = std::move(*sources);
+    sources_ = std::make_unique<SourceFinder>(std::move(*sources));
     return {};
 }
 

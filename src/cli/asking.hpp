@@ -52,8 +52,8 @@ class Asking {
     LineEditor editor_;
     std::vector<Document> documents_;
     std::unique_ptr<Engine> engine_;
-    std::optional<Dialog> dialog_;
-    std::optional<SourceFinder> sources_;
+    std::unique_ptr<Dialog> dialog_;
+    std::unique_ptr<SourceFinder> sources_;  // null: nobody asked for them
     AskReport report_;
 };
 

@@ -27,35 +27,40 @@ std::string with_question(const std::string& before, const std::string& question
 }  // namespace
 
 Result<Dialog> Dialog::start(const Engine& engine, const ConversationOptions& options) {
-    Dialog dialog(engine);
     if (engine.has_chat_template() || !options.chat_template.empty() || !options.chat_template_source.empty()) {
         auto conversation = Conversation::start(engine, options);
         if (!conversation) return std::unexpected(conversation.error());
-        dialog.conversation_ = std::move(*conversation);
-        return dialog;
+        return Dialog(engine, std::move(*conversation));
     }
     auto sequence = engine.sequence(options.sequence);
     if (!sequence) return std::unexpected(sequence.error());
-    dialog.plain_ = std::move(*sequence);
-    return dialog;
+    return Dialog(engine, std::move(*sequence));
+}
+
+const Sequence& Dialog::sequence() const {
+    const auto* conversation = std::get_if<Conversation>(&session_);
+    return conversation != nullptr ? conversation->sequence() : std::get<Sequence>(session_);
 }
 
 Result<void> Dialog::ask(const std::string& before, const std::string& question, const AppendOptions& options) {
-    if (conversation_) return conversation_->ask(before.empty() ? question : with_question(before, question), options);
+    if (auto* conversation = std::get_if<Conversation>(&session_))
+        return conversation->ask(before.empty() ? question : with_question(before, question), options);
     auto tokens = plain_tokens(before, question);
     if (!tokens) return std::unexpected(tokens.error());
     plain_prompt_ = std::move(*tokens);
-    return plain_->append(plain_prompt_, options);
+    return std::get<Sequence>(session_).append(plain_prompt_, options);
 }
 
 std::generator<std::string> Dialog::answer(GenerateOptions options) {
     n_drawn_ = 0;
     stopped_ = false;
-    return conversation_ ? answer_in_template(std::move(options)) : plain_answer(std::move(options));
+    return std::holds_alternative<Conversation>(session_) ? answer_in_template(std::move(options))
+                                                          : plain_answer(std::move(options));
 }
 
 std::span<const Token> Dialog::last_prompt() const {
-    return conversation_ ? conversation_->last_prompt() : plain_prompt_;
+    const auto* conversation = std::get_if<Conversation>(&session_);
+    return conversation != nullptr ? conversation->last_prompt() : plain_prompt_;
 }
 
 FinishReason Dialog::finish_reason() const {
@@ -64,7 +69,7 @@ FinishReason Dialog::finish_reason() const {
 
 /// Names of special tokens in a document or question are text.
 Result<std::vector<Token>> Dialog::plain_tokens(const std::string& before, const std::string& question) const {
-    const bool begins = plain_->n_tokens() == 0;
+    const bool begins = sequence().n_tokens() == 0;
     const auto text = stopped_ ? before + " " + question : (begins ? "" : "\n\n") + with_question(before, question);
     auto tokens = engine_.tokenize(text + "\nAnswer:", false);
     const auto first = engine_.first_token();
@@ -73,7 +78,7 @@ Result<std::vector<Token>> Dialog::plain_tokens(const std::string& before, const
 }
 
 std::generator<std::string> Dialog::answer_in_template(GenerateOptions options) {
-    for (auto&& piece : conversation_->answer(std::move(options))) {
+    for (auto&& piece : std::get<Conversation>(session_).answer(std::move(options))) {
         n_drawn_++;
         co_yield std::forward<decltype(piece)>(piece);
     }
@@ -81,7 +86,7 @@ std::generator<std::string> Dialog::answer_in_template(GenerateOptions options) 
 
 std::generator<std::string> Dialog::plain_answer(GenerateOptions options) {
     std::string held;
-    for (const Token token : plain_->generate(std::move(options))) {
+    for (const Token token : std::get<Sequence>(session_).generate(std::move(options))) {
         n_drawn_++;
         held += engine_.piece(token);
         if (const auto stop = held.find(kStop); stop != std::string::npos) {

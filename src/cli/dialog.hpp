@@ -1,9 +1,9 @@
 #pragma once
 
 #include <generator>
-#include <optional>
 #include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "cake/conversation.hpp"
@@ -23,19 +23,21 @@ class Dialog {
 
     /// Tokens of the message that was read last, with those around it.
     std::span<const Token> last_prompt() const;
-    const Sequence& sequence() const { return conversation_ ? conversation_->sequence() : *plain_; }
+    const Sequence& sequence() const;
     FinishReason finish_reason() const;
     int64_t n_drawn() const { return n_drawn_; }  // tokens of the last answer
 
   private:
-    explicit Dialog(const Engine& engine) : engine_(engine) {}
+    /// A model without a template has a sequence alone.
+    using Session = std::variant<Conversation, Sequence>;
+
+    Dialog(const Engine& engine, Session session) : engine_(engine), session_(std::move(session)) {}
     Result<std::vector<Token>> plain_tokens(const std::string& before, const std::string& question) const;
     std::generator<std::string> answer_in_template(GenerateOptions options);
     std::generator<std::string> plain_answer(GenerateOptions options);
 
     Engine engine_;
-    std::optional<Conversation> conversation_;  // this
-    std::optional<Sequence> plain_;             // or that
+    Session session_;
     std::vector<Token> plain_prompt_;
     int64_t n_drawn_ = 0;
     bool stopped_ = false;  // the last answer ended at kQuestion, which the sequence has read
