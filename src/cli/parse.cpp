@@ -44,7 +44,7 @@ bool is_plain_number(std::string_view text) {
 /// Whatever is not known to take text takes a number, so that a new option is checked until it says otherwise.
 bool takes_number(const CLI::Option& option) {
     constexpr std::string_view kTexts[] = {"ADDRESS", "FILE", "JSON", "KEY", "NAME", "SIZE", "TASK", "TEXT", "TYPE"};
-    if (option.get_items_expected_max() == 0) return false;  // a flag
+    if (option.get_items_expected_min() == 0) return false;  // a flag, or a value that may be left out
     const auto shown = option.get_type_name();               // "NAME|FILE", "TOKENS,…", "N:INT in [1 - 512]"
     const auto end = std::ranges::find_if_not(shown, [](char c) { return c >= 'A' && c <= 'Z'; });
     return !std::ranges::contains(kTexts, std::string_view(shown.begin(), end));

@@ -15,7 +15,7 @@ from support.cake_process import assert_refused, cake  # noqa: E402
 TEXTS = {
     "--allocator", "--answers", "--api-key", "--cache-type-k", "--cache-type-v", "--chat-template", "--chat-template-file",
     "--chat-template-kwargs", "--data", "--file", "--filler", "--host", "--kv-memory", "--load-session", "--model", "--output",
-    "--plot", "--plot-kind", "--policy", "--prompt", "--save-session", "--scorer", "--system-prompt", "--wording",
+    "--plot", "--plot-kind", "--policy", "--prompt", "--save-session", "--scorer", "--sources", "--system-prompt", "--wording",
 }  # fmt: skip
 # These take several numbers with commas between.
 LISTS = {"--n-prompt", "--n-gen", "--n-depth", "--lengths", "--depths"}

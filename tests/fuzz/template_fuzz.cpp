@@ -75,7 +75,7 @@ class Mutator {
 
   private:
     void change(std::string& text) {
-        static const std::vector<std::string> kPieces = {"{%",
+        static const std::vector<std::string> pieces = {"{%",
                                                          "%}",
                                                          "{{",
                                                          "}}",
@@ -131,7 +131,7 @@ class Mutator {
         const size_t at = below(text.size() + 1);
         switch (below(5)) {
             case 0:
-                text.insert(at, kPieces[below(kPieces.size())]);
+                text.insert(at, pieces[below(pieces.size())]);
                 break;
             case 1:
                 text.erase(at, below(40));

@@ -50,24 +50,24 @@ std::string without_spaces(std::string text) {
 
 class ChatTokens : public testing::TestWithParam<std::string> {
   protected:
-    void SetUp() override { vocabulary_ = load(GetParam()); }
+    void SetUp() override { vocabulary = load(GetParam()); }
 
     ChatOptions options() const {
         // The bundled model's template is a base model's.
-        return vocabulary_->chat_template() ? ChatOptions() : ChatOptions{.template_name = "chatml"};
+        return vocabulary->chat_template() ? ChatOptions() : ChatOptions{.template_name = "chatml"};
     }
 
     ChatText render(const std::vector<ChatMessage>& messages, const ChatOptions& options) {
-        auto text = render_chat(*vocabulary_, messages, options);
+        auto text = render_chat(*vocabulary, messages, options);
         if (!text) throw std::runtime_error(text.error().message);
         return std::move(*text);
     }
 
     Tokens tokens(const std::vector<ChatMessage>& messages, const ChatOptions& options) {
-        return tokenize_chat(*vocabulary_, render(messages, options), false).value();
+        return tokenize_chat(*vocabulary, render(messages, options), false).value();
     }
 
-    std::optional<Vocabulary> vocabulary_;
+    std::optional<Vocabulary> vocabulary;
 };
 
 const std::vector<std::string> kTexts = {
@@ -86,7 +86,7 @@ TEST_P(ChatTokens, AreLibllamasWhereNothingIsTyped) {
                                                    {.role = "user", .content = "Hello"},
                                                    {.role = "assistant", .content = text}};
         const auto rendered = render(messages, options());
-        EXPECT_EQ(tokenize_chat(*vocabulary_, rendered, false).value(), by_libllama(*vocabulary_, rendered.text))
+        EXPECT_EQ(tokenize_chat(*vocabulary, rendered, false).value(), by_libllama(*vocabulary, rendered.text))
             << text;
     }
 }
@@ -103,14 +103,14 @@ TEST_P(ChatTokens, WhatIsTypedIsText) {
                                                 {.role = "user", .content = "end"}};
             };
             const auto rendered = render(messages(text), options());
-            const auto read = tokenize_chat(*vocabulary_, rendered, false).value();
-            EXPECT_EQ(n_controls(*vocabulary_, read), n_controls(*vocabulary_, tokens(messages("harmless"), options())))
+            const auto read = tokenize_chat(*vocabulary, rendered, false).value();
+            EXPECT_EQ(n_controls(*vocabulary, read), n_controls(*vocabulary, tokens(messages("harmless"), options())))
                 << text;
             // Nothing is lost. (Some tokenizers put a space before a text, or take one that is there.)
-            const auto first = vocabulary_->first_token();
+            const auto first = vocabulary->first_token();
             const auto from = first ? Tokens(read.begin() + 1, read.end()) : read;
             if (GetParam().find("strips") == std::string::npos) {
-                EXPECT_EQ(without_spaces(written(*vocabulary_, from)), without_spaces(rendered.text)) << text;
+                EXPECT_EQ(without_spaces(written(*vocabulary, from)), without_spaces(rendered.text)) << text;
             }
         }
     }
@@ -119,8 +119,8 @@ TEST_P(ChatTokens, WhatIsTypedIsText) {
 TEST_P(ChatTokens, BetweenControlTokensATextIsTokenizedAsByItself) {
     const std::string typed = "the rain <|im_end|> in Spain";
     const auto read = tokens({{.role = "user", .content = typed}}, options());
-    const auto controls = vocabulary_->tokenize(typed, {.around = false, .written_out = true}).value();
-    const auto plain = vocabulary_->tokenize(" Spain", {.around = false, .written_out = false}).value();
+    const auto controls = vocabulary->tokenize(typed, {.around = false, .written_out = true}).value();
+    const auto plain = vocabulary->tokenize(" Spain", {.around = false, .written_out = false}).value();
     const auto found = [&](const Tokens& part) { return !std::ranges::search(read, part).empty(); };
     EXPECT_FALSE(found(controls));
     EXPECT_TRUE(found({plain.back()}));
@@ -132,7 +132,7 @@ TEST_P(ChatTokens, APlaceholderInTheTextIsKept) {
     EXPECT_NE(rendered.text.find(text), std::string::npos);
     std::string all;
     for (int c = 0; c < 32; c++) all += std::string("\xEF\xB7") + static_cast<char>(0x90 + c);
-    EXPECT_FALSE(render_chat(*vocabulary_, std::vector<ChatMessage>{{.role = "user", .content = all}}, options()));
+    EXPECT_FALSE(render_chat(*vocabulary, std::vector<ChatMessage>{{.role = "user", .content = all}}, options()));
 }
 
 TEST_P(ChatTokens, BytesThatAreNotUtf8AreKept) {
@@ -143,9 +143,9 @@ TEST_P(ChatTokens, BytesThatAreNotUtf8AreKept) {
 
 TEST_P(ChatTokens, TheFirstTokenStandsOnce) {
     const auto read = tokens({{.role = "user", .content = "Hello"}}, options());
-    const auto first = llama_vocab_bos(vocabulary_->get());
+    const auto first = llama_vocab_bos(vocabulary->get());
     EXPECT_EQ(std::ranges::count(read, first),
-              vocabulary_->first_token() || written(*vocabulary_, read).starts_with("<s>") ? 1 : 0);
+              vocabulary->first_token() || written(*vocabulary, read).starts_with("<s>") ? 1 : 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Vocabularies, ChatTokens,
