@@ -180,7 +180,9 @@ class Evaluation(unittest.TestCase):
 
         first = answers(1)
         self.assertEqual(len(first), 2 * 5)
-        self.assertEqual(set(first[0]), {"policy", "budget", "subtask", "length", "depth", "answers", "prediction", "score"})
+        self.assertEqual(set(first[0]), {"sample", "text", "policy", "budget", "subtask", "length", "depth", "answers",
+                                         "prediction", "score"})
+        self.assertEqual([a["sample"] for a in first], [0] * 5 + [1] * 5)
         self.assertEqual(first, answers(1))
         self.assertNotEqual([a["answers"] for a in first], [a["answers"] for a in answers(2)])
 
