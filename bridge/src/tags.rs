@@ -53,18 +53,22 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
+/// Where a string that begins at `at` ends: its closing quote, or behind `end` if it has none there.
+fn closing_quote(bytes: &[u8], at: usize, end: usize) -> usize {
+    let mut i = at + 1;
+    while i < end && bytes[i] != bytes[at] {
+        i += if bytes[i] == b'\\' { 2 } else { 1 };
+    }
+    i
+}
+
 /// Where in a tag's inside one of the words stands outside of strings and brackets.
 fn find_word(bytes: &[u8], from: usize, to: usize, words: &[&[u8]]) -> Option<(usize, usize)> {
     let mut depth = 0;
     let mut i = from;
     while i < to {
         match bytes[i] {
-            quote @ (b'\'' | b'"') => {
-                i += 1;
-                while i < to && bytes[i] != quote {
-                    i += if bytes[i] == b'\\' { 2 } else { 1 };
-                }
-            }
+            b'\'' | b'"' => i = closing_quote(bytes, i, to),
             b'(' | b'[' | b'{' => depth += 1,
             b')' | b']' | b'}' => depth -= 1,
             byte if is_word(byte) => {
@@ -127,11 +131,8 @@ fn additions(bytes: &[u8], from: usize, close: usize) -> Vec<usize> {
     let mut i = from;
     while i < end {
         match bytes[i] {
-            quote @ (b'\'' | b'"') => {
-                i += 1;
-                while i < end && bytes[i] != quote {
-                    i += if bytes[i] == b'\\' { 2 } else { 1 };
-                }
+            b'\'' | b'"' => {
+                i = closing_quote(bytes, i, end);
                 operand_end = Some(i + 1);
             }
             b'+' if i + 1 < end => {

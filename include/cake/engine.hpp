@@ -24,8 +24,8 @@ struct EngineOptions {
 
 /// What a GGUF file is.
 struct ModelInfo {
-    std::string path;     // of the first file
-    int32_t n_files = 1;  // that the model is split over
+    std::string path;     // the first file
+    int32_t n_files = 1;  // more than 1 for a split model
     std::string name;
     std::string architecture;
     int32_t n_layer = 0;
@@ -65,14 +65,14 @@ class CAKE_API Engine {
 
     Result<Sequence> sequence(const SequenceOptions& options = {}) const;
 
-    /// `special`: with the tokens that the model puts around a text, and those that are written out in it. The token
-    /// that is put before every text counts once where it is written out there.
+    /// `special`: with the tokens that the model puts around a text, and those that are written out in it. The first
+    /// token is not doubled if the text already begins with it.
     Result<std::vector<Token>> tokenize(std::string_view text, bool special = true) const;
     /// The token that stands before every text, where the model was trained so.
     std::optional<Token> first_token() const;
     /// A conversation in the model's chat template, or in another one that `options` name: what chat_tokens() gives the
-    /// tokens of, without the first token, which stands before every text. An error where there is no template, or
-    /// where it fails, or refuses the conversation.
+    /// tokens of, without the first token, which stands before every text. An error if there is no template, if it
+    /// fails, or if it refuses the conversation.
     Result<std::string> chat_prompt(std::span<const ChatMessage> messages, const ChatOptions& options) const;
     /// The same with a template that libllama knows by name (chatml, llama3, …), or with the model's.
     Result<std::string> chat_prompt(std::span<const ChatMessage> messages, bool answer = true,

@@ -7,22 +7,16 @@
 #include <string>
 #include <string_view>
 
+#include "text/bounded_json.hpp"
+
 namespace cake {
 
 using Json = nlohmann::json;
 
 /// JSON that comes from outside; discarded where it is none, or nests deeper than anything of ours, which takes memory.
 inline Json parse_json(std::string_view text) {
-    constexpr int kDeepest = 6;
-    bool deep = false;
-    auto parsed = Json::parse(
-        text,
-        [&](int depth, Json::parse_event_t, Json&) {
-            deep = deep || depth > kDeepest;
-            return !deep;
-        },
-        false);
-    return deep ? Json(Json::value_t::discarded) : parsed;
+    constexpr int kMaxDepth = 6;
+    return parse_bounded<Json>(text, kMaxDepth).value_or(Json(Json::value_t::discarded));
 }
 
 /// Reads the fields of an object that comes from outside, each within bounds, and remembers the first that is missing

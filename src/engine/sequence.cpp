@@ -18,19 +18,26 @@ namespace cake {
 
 namespace {
 
-/// Computes one token. What it changes before it fails cannot be taken back.
-Result<void> decode_state(SequenceState& state, Token token) {
-    if (auto room = check_room(state, 1); !room) return room;
-    if (!state.decode_runner)
-        state.decode_runner = std::make_unique<GraphRunner>(state.engine->compute, state.accountant);
-    state.broken = true;
+/// Computes one token of each. What it changes before it fails cannot be taken back.
+Result<void> decode_states(std::span<const NextToken> batch) {
+    for (const auto& next : batch)
+        if (auto room = check_room(*next.state, 1); !room) return room;
+    SequenceState& first = *batch.front().state;
+    if (!first.decode_runner)
+        first.decode_runner = std::make_unique<GraphRunner>(first.engine->compute, first.accountant);
+    for (const auto& next : batch) next.state->broken = true;
     auto done = within_memory([&]() -> Result<void> {
-        if (auto room = make_room_for_token(state); !room) return room;
-        const NextToken next{.state = &state, .token = token};
-        return cake::decode({&next, 1}, *state.decode_runner);
+        for (const auto& next : batch)
+            if (auto room = make_room_for_token(*next.state); !room) return room;
+        return cake::decode(batch, *first.decode_runner);
     });
-    state.broken = !done.has_value();
+    for (const auto& next : batch) next.state->broken = !done.has_value();
     return done;
+}
+
+Result<void> decode_state(SequenceState& state, Token token) {
+    const NextToken next{.state = &state, .token = token};
+    return decode_states({&next, 1});
 }
 
 /// The token that generate() gave last has not been read yet: nothing had asked for its successor.
@@ -132,18 +139,7 @@ Result<void> decode_each(std::span<Sequence* const> sequences, std::span<const T
         if (auto checked = check_segment(state, tokens.subspan(i, 1)); !checked) return checked;
         batch.push_back({.state = &state, .token = tokens[i]});
     }
-    for (const auto& next : batch) next.state->broken = true;
-    auto done = within_memory([&]() -> Result<void> {
-        for (const auto& next : batch)
-            if (auto room = make_room_for_token(*next.state); !room) return room;
-        SequenceState& first = *batch.front().state;
-        if (!first.decode_runner)
-            first.decode_runner = std::make_unique<GraphRunner>(first.engine->compute, first.accountant);
-        return cake::decode(batch, *first.decode_runner);
-    });
-    if (done)
-        for (const auto& next : batch) next.state->broken = false;
-    return done;
+    return decode_states(batch);
 }
 
 Result<void> Sequence::make_up(int64_t n_tokens) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <random>
+#include <utility>
 
 namespace cake::eval {
 
@@ -32,6 +33,21 @@ Sample asked_for(const Sample& sample, const Fact& fact) {
 }
 
 }  // namespace
+
+std::vector<Fact> facts_in(const std::string& prompt, const std::regex& pattern) {
+    std::vector<Fact> facts;
+    for (std::sregex_iterator found(prompt.begin(), prompt.end(), pattern), end; found != end; ++found)
+        facts.push_back({.key = (*found)[1], .value = (*found)[2]});
+    return facts;
+}
+
+void state_facts(Sample& sample, std::vector<Fact> facts) {
+    if (sample.answers.empty()) return;
+    const auto asked = std::ranges::find(facts, sample.answers.front(), &Fact::value);
+    if (asked == facts.end()) return;
+    sample.asked = asked->key;
+    sample.facts = std::move(facts);
+}
 
 std::vector<Sample> with_more_questions(std::vector<Sample> samples, int32_t n_questions, uint64_t seed) {
     std::vector<Sample> all;

@@ -1,12 +1,12 @@
 // Tasks of one kind of file each: kv-retrieval (lost-in-the-middle, arXiv 2307.03172) and longeval (LongChat).
 
-#include <algorithm>
 #include <filesystem>
 #include <format>
 #include <regex>
 
 #include "eval/jsonl.hpp"
 #include "eval/metrics.hpp"
+#include "eval/questions.hpp"
 #include "eval/task.hpp"
 
 namespace cake::eval {
@@ -50,31 +50,19 @@ Result<Sample> kv_sample(const nlohmann::json& object) {
                   .asked = *key};
 }
 
-/// "line KEY: REGISTER_CONTENT is <VALUE>", of all lines.
-std::vector<Fact> lines_of(const std::string& prompt) {
-    static const std::regex line(R"(line ([^\s:]+): REGISTER_CONTENT is <(\d+)>)");
-    std::vector<Fact> facts;
-    for (std::sregex_iterator found(prompt.begin(), prompt.end(), line), end; found != end; ++found)
-        facts.push_back({.key = (*found)[1], .value = (*found)[2]});
-    return facts;
-}
-
 Result<Sample> lines_sample(const nlohmann::json& object) {
     auto prompt = string_field(object, "prompt");
     if (!prompt) return std::unexpected(prompt.error());
     auto number = string_field(object, "expected_number");
     if (!number) return std::unexpected(number.error());
-    auto facts = lines_of(*prompt);
-    const auto asked = std::ranges::find(facts, *number, &Fact::value);
-    std::string key = asked == facts.end() ? std::string() : asked->key;
-    if (key.empty()) facts.clear();
-    return Sample{.prompt = std::move(*prompt),
+    Sample sample{.prompt = std::move(*prompt),
                   .chat = true,
                   .answers = {std::move(*number)},
                   .metric = last_number,
-                  .max_tokens = 50,
-                  .facts = std::move(facts),
-                  .asked = std::move(key)};
+                  .max_tokens = 50};
+    static const std::regex line(R"(line ([^\s:]+): REGISTER_CONTENT is <(\d+)>)");
+    state_facts(sample, facts_in(sample.prompt, line));
+    return sample;
 }
 
 /// Files differ in how much has to be searched, so each has a row.

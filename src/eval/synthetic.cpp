@@ -7,6 +7,7 @@
 
 #include "eval/jsonl.hpp"
 #include "eval/metrics.hpp"
+#include "eval/questions.hpp"
 #include "eval/task.hpp"
 
 namespace cake::eval {
@@ -70,15 +71,6 @@ constexpr RulerTask kRulerTasks[] = {{"vt", 30, contains_all},
                                      {"qa_", 32, contains_any},
                                      {"", 128, contains_all}};  // niah
 
-/// The needles of RULER's own files: "One of the special magic uuids for KEY is: VALUE."
-std::vector<Fact> needles_of(const std::string& prompt) {
-    static const std::regex needle(R"(One of the special magic \w+ for (\S+) is: (\S+)\.)");
-    std::vector<Fact> facts;
-    for (std::sregex_iterator found(prompt.begin(), prompt.end(), needle), end; found != end; ++found)
-        facts.push_back({.key = (*found)[1], .value = (*found)[2]});
-    return facts;
-}
-
 const RulerTask& ruler_task(std::string_view name) {
     return *std::ranges::find_if(kRulerTasks, [&](const RulerTask& task) { return name.contains(task.part); });
 }
@@ -115,18 +107,15 @@ Result<std::vector<Sample>> ruler_samples(const TaskInput& input) {
         if (!answers) return std::unexpected(answers.error());
         const auto name = ruler_name(file);
         const auto& [part, max_tokens, metric] = ruler_task(name);
-        auto facts = name.contains("multikey") ? needles_of(*prompt) : std::vector<Fact>();
-        const auto asked = std::ranges::find(facts, answers->empty() ? "" : answers->front(), &Fact::value);
-        std::string key = asked == facts.end() ? std::string() : asked->key;
-        if (key.empty()) facts.clear();
-        return Sample{.subtasks = {name},
+        Sample sample{.subtasks = {name},
                       .prompt = std::move(*prompt),
                       .answers = std::move(*answers),
                       .metric = metric,
                       .max_tokens = max_tokens,
-                      .ends_when_right = true,
-                      .facts = std::move(facts),
-                      .asked = std::move(key)};
+                      .ends_when_right = true};
+        static const std::regex needle(R"(One of the special magic \w+ for (\S+) is: (\S+)\.)");
+        if (name.contains("multikey")) state_facts(sample, facts_in(sample.prompt, needle));
+        return sample;
     });
 }
 

@@ -6,6 +6,7 @@
 #include <format>
 #include <limits>
 
+#include "text/bounded_json.hpp"
 #include "text/template_renderer.hpp"
 
 namespace cake {
@@ -18,18 +19,11 @@ using Json = nlohmann::ordered_json;
 Result<Json> read_json(const std::string& text, bool is_array, const char* what) {
     constexpr int kMaxDepth = 64;
     if (text.empty()) return Json();
-    bool is_deep = false;
-    auto parsed = Json::parse(
-        text,
-        [&](int depth, Json::parse_event_t, Json&) {
-            is_deep = is_deep || depth > kMaxDepth;
-            return !is_deep;
-        },
-        false);
-    if (is_deep) return fail(std::format("{} nests deeper than {} levels", what, kMaxDepth));
-    if (!(is_array ? parsed.is_array() : parsed.is_object()))
+    auto parsed = parse_bounded<Json>(text, kMaxDepth);
+    if (!parsed) return fail(std::format("{} nests deeper than {} levels", what, kMaxDepth));
+    if (!(is_array ? parsed->is_array() : parsed->is_object()))
         return fail(std::format("{} must be a JSON {}", what, is_array ? "array" : "object"));
-    return parsed;
+    return std::move(*parsed);
 }
 
 /// A message as the template sees it.

@@ -14,7 +14,7 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-from support.cake_process import BUNDLED, MODELS, WORDS, assert_refused, cake, command, environment  # noqa: E402
+from support.cake_process import BUNDLED, MODELS, WORDS, InFolder, assert_refused, cake, command, environment  # noqa: E402
 from support.real_models import real_model  # noqa: E402
 
 FOLDER = tempfile.TemporaryDirectory()
@@ -44,16 +44,9 @@ def line_of(words, path=DOCUMENT):
     return next(n for n, line in enumerate(path.read_text().splitlines(), 1) if words in line)
 
 
-class Folder(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-
+class Folder(InFolder):
     def file(self, name, text):
-        path = self.folder / name
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return path
+        return self.write(text if isinstance(text, bytes) else text.encode(), name)
 
 
 class Answers(Folder):

@@ -6,28 +6,20 @@ import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from support.cake_process import (  # noqa: E402
-    BUNDLED, MODELS, WORDS, assert_refused, cake, command, environment, report, run)
+    BUNDLED, MODELS, WORDS, InFolder, assert_refused, cake, command, environment, report, run)
 
 MARK = b"\xef\xbb\xbf"
 MODEL = ("-m", MODELS / "f32.gguf", "-t", 1)
 
 
-class Folder(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-
+class Folder(InFolder):
     def write(self, data, name="text.txt"):
-        path = self.folder / name
-        path.write_bytes(data)
-        return path
+        return super().write(data, name)
 
 
 def with_closed(descriptors, *arguments, stdin=subprocess.DEVNULL):

@@ -6,11 +6,10 @@ import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-from support.cake_process import BUNDLED, command, environment  # noqa: E402
+from support.cake_process import BUNDLED, InFolder, command, environment  # noqa: E402
 
 THREADS = 4
 DOCUMENT = BUNDLED.parent / "document.txt"
@@ -23,12 +22,7 @@ def cake(*arguments, **variables):
                    env={**without, **variables}, check=True, capture_output=True, timeout=300)
 
 
-class Teams(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-
+class Teams(InFolder):
     def session(self, *arguments, **variables):
         """Tokens that every layer keeps, their K, V and scores, and the logits."""
         file = self.folder / "session"

@@ -16,16 +16,14 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from support.cake_process import (  # noqa: E402
-    BUNDLED, MODELS, SANITIZED, WORDS, assert_refused, cake, command, environment, report, run)
+    BUNDLED, MODELS, SANITIZED, WORDS, InFolder, assert_refused, cake, command, environment, report, run)
 
 DOCUMENT = (BUNDLED.parent / "document.txt").read_text(encoding="utf-8")
 
 
-class Folder(unittest.TestCase):
+class Folder(InFolder):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
+        super().setUp()
         self.session = self.folder / "a.session"
 
 

@@ -7,24 +7,16 @@ import pathlib
 import random
 import struct
 import sys
-import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from hostile import gguf_writer as gguf  # noqa: E402
-from support.cake_process import SANITIZED, assert_refused, cake  # noqa: E402
+from support.cake_process import SANITIZED, InFolder, assert_refused, cake  # noqa: E402
 
 
-class HostileFile(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-
+class HostileFile(InFolder):
     def write(self, data, name="model.gguf"):
-        path = self.folder / name
-        path.write_bytes(data)
-        return path
+        return super().write(data, name)
 
     def use(self, data, name="model.gguf"):
         return cake("run", "-m", self.write(data, name), "-t", 1, "-p", "the cat", "-n", 2, "--temp", 0)

@@ -6,14 +6,13 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import tempfile
 import unittest
 
 from gguf import GGUFReader
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from hostile import gguf_writer as gguf  # noqa: E402
-from support.cake_process import MODELS, WORDS, assert_refused, cake, report  # noqa: E402
+from support.cake_process import MODELS, WORDS, InFolder, assert_refused, cake, report  # noqa: E402
 
 N_PARTS = 3
 NAMES = [f"small-{no:05}-of-{N_PARTS:05}.gguf" for no in range(1, N_PARTS + 1)]
@@ -31,12 +30,7 @@ def split(model, n_parts=N_PARTS):
     return parts
 
 
-class Folder(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-
+class Folder(InFolder):
     def use(self, name=NAMES[0], *flags):
         return cake("run", "-m", self.folder / name, "-t", 1, "-p", "the cat", "-n", 4, "--temp", 0, *flags)
 

@@ -5,6 +5,8 @@ import os
 import pathlib
 import resource
 import subprocess
+import tempfile
+import unittest
 
 CAKE = os.environ["CAKE_BIN"]
 MODELS = pathlib.Path(os.environ["CAKE_TEST_MODELS"])
@@ -12,6 +14,20 @@ SANITIZED = os.environ.get("CAKE_SANITIZED") == "1"
 MOST_BYTES = 2 << 30
 BUNDLED = pathlib.Path(__file__).parents[2] / "models/cake-mini.gguf"
 WORDS = " ".join("the rain in spain stays mainly in the plain and so does the train".split() * 40)
+
+
+class InFolder(unittest.TestCase):
+    """A test with a folder of its own."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def write(self, data, name):
+        path = self.folder / name
+        path.write_bytes(data)
+        return path
 
 
 def limit_memory():
