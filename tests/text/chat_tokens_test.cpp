@@ -86,8 +86,7 @@ TEST_P(ChatTokens, AreLibllamasWhereNothingIsTyped) {
                                                    {.role = "user", .content = "Hello"},
                                                    {.role = "assistant", .content = text}};
         const auto rendered = render(messages, options());
-        EXPECT_EQ(tokenize_chat(*vocabulary, rendered, false).value(), by_libllama(*vocabulary, rendered.text))
-            << text;
+        EXPECT_EQ(tokenize_chat(*vocabulary, rendered, false).value(), by_libllama(*vocabulary, rendered.text)) << text;
     }
 }
 
