@@ -505,7 +505,7 @@ class Soak:
         if peak > self.bound:
             self.fail(f"K/V memory of up to {peak:.0f} bytes is above the bound of {self.bound:.0f}")
         return [*self.figures_of_requests(seconds, totals), *self.figures_of_memory(peak), *self.figures_of_threads(fresh, left),
-                *((f"the same as alone: {what}", f"{n:,}") for what, n in sorted(self.compared.items()))]
+                *((f"identical when asked alone: {what}", f"{n:,}") for what, n in sorted(self.compared.items()))]
 
     # ---- what is left to check, and to tell
 
@@ -545,23 +545,23 @@ class Soak:
         read = totals["cake_prompt_tokens_total"] - totals["cake_cached_tokens_total"]
         generated = totals["cake_generated_tokens_total"]
         lengths = sorted(answer.usage["prompt_tokens"] for _, answer in self.singles)
-        yield "seconds, until the last answer", f"{seconds:,.0f}"
+        yield "seconds until the last answer", f"{seconds:,.0f}"
         for what, n in sorted(self.counts.items()):
             yield f"requests, {what}", f"{n:,}"
-        yield "told to come again (503)", f"{self.n_busy:,}"
-        yield "tokens of a prompt, median and most", f"{statistics.median(lengths):,.0f}, {lengths[-1]:,}" if lengths else "–"
-        yield "tokens read, and a second", f"{read:,.0f}, {read / seconds:,.0f}"
-        yield "tokens found in memory", f"{totals['cake_cached_tokens_total']:,.0f}"
-        yield "tokens generated, and a second", f"{generated:,.0f}, {generated / seconds:,.1f}"
-        yield "time to the first token, waiting included, p50, p95, p99", quantiles(self.first_seconds, 1, "s")
+        yield "rejected with 503 and sent again", f"{self.n_busy:,}"
+        yield "tokens per prompt, median and maximum", f"{statistics.median(lengths):,.0f}, {lengths[-1]:,}" if lengths else "–"
+        yield "prompt tokens read, and per second", f"{read:,.0f}, {read / seconds:,.0f}"
+        yield "prompt tokens found in memory", f"{totals['cake_cached_tokens_total']:,.0f}"
+        yield "tokens generated, and per second", f"{generated:,.0f}, {generated / seconds:,.1f}"
+        yield "time to the first token including waiting, p50, p95, p99", quantiles(self.first_seconds, 1, "s")
         yield "time between tokens, p50, p95, p99", quantiles(self.gaps, 1000, "ms")
         buckets = {name: n for name, n in totals.items() if name.startswith("cake_time_between_tokens_seconds_bucket")}
         shares = [n / max(totals["cake_time_between_tokens_seconds_count"], 1) for n in buckets.values()]
         bounds = [next(name for name, share in zip(buckets, shares) if share >= p).split('"')[1] for p in (0.5, 0.95, 0.99)]
-        yield "the same as the server counts it, p50, p95, p99", f"up to {', '.join(bounds)} s"
+        yield "time between tokens as counted by the server, p50, p95, p99", f"up to {', '.join(bounds)} s"
 
     def figures_of_memory(self, peak):
-        yield "K/V memory at the peak, and the bound", f"{peak / MIB:.2f} of {self.bound / MIB:.2f} MiB"
+        yield "peak K/V memory, and the bound", f"{peak / MIB:.2f} of {self.bound / MIB:.2f} MiB"
         begin = self.end - self.options.seconds
         fifth = self.options.seconds / 5
         fifths = [[sample for sample in self.samples if i <= (sample.seconds - begin) / fifth < i + 1] for i in range(5)]
@@ -572,14 +572,14 @@ class Soak:
         slope = statistics.linear_regression([sample.seconds for sample in warm], [sample.resident for sample in warm]).slope
         if medians[4] > medians[1] * (1 + self.options.most_growth):
             self.fail(f"resident memory grows from {medians[1] / MIB:.1f} to {medians[4] / MIB:.1f} MiB")
-        yield "resident memory, medians of the fifths of the time", ", ".join(f"{m / MIB:.1f}" for m in medians) + " MiB"
-        yield "growth from the second to the last", f"{100 * (medians[4] / medians[1] - 1):+.2f} %"
+        yield "resident memory, median of each fifth of the time", ", ".join(f"{m / MIB:.1f}" for m in medians) + " MiB"
+        yield "growth from the second fifth to the last", f"{100 * (medians[4] / medians[1] - 1):+.2f} %"
         yield "slope after the first fifth", f"{slope * 3600 / MIB:+.1f} MiB an hour"
 
     def figures_of_threads(self, fresh, left):
         for what, n in (("threads", "n_threads"), ("descriptors", "n_descriptors")):
             most = max((getattr(sample, n) for sample in self.samples), default=0)
-            yield f"{what} before, at most, and after", f"{getattr(fresh, n)}, {most}, {getattr(left, n)}"
+            yield f"{what} before, maximum, and after", f"{getattr(fresh, n)}, {most}, {getattr(left, n)}"
 
 
 def quantiles(values, factor, unit):
