@@ -13,6 +13,6 @@ int main() {
         const auto job = Json::parse(line);
         const auto text = cake::render_template(job["template"].get<std::string>(), job["context"].dump());
         const Json answer = text ? Json{{"text", *text}} : Json{{"error", text.error().message}};
-        std::cout << answer.dump(-1, ' ', false, Json::error_handler_t::replace) << std::endl;
+        std::cout << answer.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n' << std::flush;
     }
 }
