@@ -8,7 +8,7 @@ import tempfile
 import unittest
 
 FLOORS = {
-    "method": 1, "cache": 1, "kernels": 1, "text": 1,
+    "method": 1, "memory": 1, "kernels": 1, "text": 1,
     "model": 2,
     "engine": 3,
     "eval": 4, "server": 4,
@@ -103,7 +103,7 @@ class Structure(unittest.TestCase):
         self.assertEqual([], list(problems(ROOT)))
 
     def test_every_room_of_floor_one_to_three_and_the_public_face_was_read(self):
-        for folder in ("src/method", "src/cache", "src/text", "src/model", "src/engine", "src/cli", "include/cake"):
+        for folder in ("src/method", "src/memory", "src/text", "src/model", "src/engine", "src/cli", "include/cake"):
             with self.subTest(folder):
                 self.assertTrue(sources(ROOT / folder))
 
@@ -111,7 +111,7 @@ class Structure(unittest.TestCase):
         """What is found in a tree of one file with one include."""
         with tempfile.TemporaryDirectory() as folder:
             root = pathlib.Path(folder)
-            for target in ("src/method/a.hpp", "src/cache/a.hpp", "src/text/a.hpp", "src/model/a.hpp", "src/engine/a.hpp",
+            for target in ("src/method/a.hpp", "src/memory/a.hpp", "src/text/a.hpp", "src/model/a.hpp", "src/engine/a.hpp",
                            "src/eval/a.hpp", "src/cli/a.hpp", "include/cake/a.hpp"):  # fmt: skip
                 (root / target).parent.mkdir(parents=True, exist_ok=True)
                 (root / target).touch()
@@ -121,14 +121,14 @@ class Structure(unittest.TestCase):
     def test_what_is_forbidden_is_found(self):
         for path, line in [
             ("src/method/b.cpp", '"cake/engine.hpp"'),
-            ("src/method/b.cpp", '"cache/a.hpp"'),
+            ("src/method/b.cpp", '"memory/a.hpp"'),
             ("src/method/b.cpp", "<ggml.h>"),
             ("src/method/b.cpp", "<iostream>"),
-            ("src/cache/b.cpp", '"method/a.hpp"'),
-            ("src/cache/b.cpp", '"text/a.hpp"'),
+            ("src/memory/b.cpp", '"method/a.hpp"'),
+            ("src/memory/b.cpp", '"text/a.hpp"'),
             ("src/text/b.cpp", '"engine/a.hpp"'),
             ("src/model/b.cpp", '"method/a.hpp"'),
-            ("src/model/b.cpp", '"cache/a.hpp"'),
+            ("src/model/b.cpp", '"memory/a.hpp"'),
             ("src/engine/b.cpp", '"cli/a.hpp"'),
             ("src/engine/b.cpp", '"eval/a.hpp"'),
             ("src/cli/b.cpp", '"engine/a.hpp"'),
@@ -146,11 +146,11 @@ class Structure(unittest.TestCase):
         for path, line in [
             ("src/method/b.cpp", '"method/a.hpp"'),
             ("src/method/b.cpp", "<vector>"),
-            ("src/cache/b.cpp", '"cake/a.hpp"'),
-            ("src/cache/b.cpp", "<ggml-cpp.h>"),
+            ("src/memory/b.cpp", '"cake/a.hpp"'),
+            ("src/memory/b.cpp", "<ggml-cpp.h>"),
             ("src/model/b.cpp", '"text/a.hpp"'),
             ("src/engine/b.cpp", '"method/a.hpp"'),
-            ("src/engine/b.cpp", '"cache/a.hpp"'),
+            ("src/engine/b.cpp", '"memory/a.hpp"'),
             ("src/engine/b.cpp", '"model/a.hpp"'),
             ("src/cli/b.cpp", '"eval/a.hpp"'),
             ("src/cli/b.cpp", '"cake/a.hpp"'),

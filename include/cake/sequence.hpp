@@ -91,12 +91,12 @@ CAKE_API Result<void> validate(const SequenceOptions& options);
 CAKE_API std::vector<std::string> options_read(const SequenceOptions& options);
 
 class Engine;
-struct SequenceState;
+struct SequenceParts;
 
 /// One text and its compressed cache. One thread at a time may use it.
 class CAKE_API Sequence {
   public:
-    explicit Sequence(std::unique_ptr<SequenceState> state);
+    explicit Sequence(std::unique_ptr<SequenceParts> state);
     Sequence(Sequence&&) noexcept;
     Sequence& operator=(Sequence&&) noexcept;
     ~Sequence();
@@ -155,7 +155,7 @@ class CAKE_API Sequence {
     friend Result<void> branch_to_all(const Sequence& base, std::span<Sequence> sequences,
                                       std::span<const Token> tokens, const ProgressFunction& progress);
     friend Result<void> decode_each(std::span<Sequence* const> sequences, std::span<const Token> tokens);
-    std::unique_ptr<SequenceState> state_;
+    std::unique_ptr<SequenceParts> state_;
 };
 
 /// Reads one text into several empty sequences, for comparing what they keep: each ends as if it had read the text

@@ -68,16 +68,25 @@ Result<AttentionStats> attention_stats(GraphRunner& runner, const EngineState& e
     return stats;
 }
 
-Result<AttentionStats> analyse_window(GraphRunner& runner, const SequenceState& state, int32_t layer,
+std::vector<WindowQuery> newest_queries(const QueryRing& ring, int64_t n) {
+    std::vector<WindowQuery> queries;
+    for (int64_t row = 0; row < ring.n_rows(); row++) {
+        const int64_t age = ring.age(row);
+        if (age < std::min<int64_t>(n, ring.n_filled())) queries.push_back({.row = row, .unseen = age});
+    }
+    return queries;
+}
+
+Result<AttentionStats> analyse_window(GraphRunner& runner, const SequenceParts& state, int32_t layer,
                                       const LayerKeys& keys) {
-    AttentionInput input{.queries = state.ring.layers[static_cast<size_t>(layer)],
-                         .window = state.ring.newest(state.ring.n_filled),
+    AttentionInput input{.queries = state.cache.queries.layer(layer),
+                         .window = newest_queries(state.cache.queries, state.config.options.window),
                          .k = keys.buffer.k(),
                          .heads = keys.slots,
-                         .sinks = state.sinks(layer)};
+                         .sinks = state.config.sinks(layer)};
     std::vector<int64_t> n_keys;
     for (size_t head = 0; head < keys.slots.size(); head++) n_keys.push_back(keys.n_keys(head));
-    return attention_stats(runner, *state.engine, input, std::move(n_keys));
+    return attention_stats(runner, *state.config.engine, input, std::move(n_keys));
 }
 
 Result<void> add_attention(GraphRunner& runner, const EngineState& engine, const AttentionInput& input,

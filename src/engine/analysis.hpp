@@ -6,7 +6,7 @@
 
 #include "engine/graph.hpp"
 #include "engine/scoring.hpp"
-#include "engine/sequence_state.hpp"
+#include "engine/sequence_parts.hpp"
 #include "kernels/window_stats.hpp"
 #include "method/attention_stats.hpp"
 
@@ -26,8 +26,11 @@ struct AttentionInput {
 Result<AttentionStats> attention_stats(GraphRunner& runner, const EngineState& engine, const AttentionInput& input,
                                        std::vector<int64_t> n_keys);
 
+/// The newest `n` queries in the ring, or all if there are fewer.
+std::vector<WindowQuery> newest_queries(const QueryRing& ring, int64_t n);
+
 /// The same of a layer's keys and the queries in the ring.
-Result<AttentionStats> analyse_window(GraphRunner& runner, const SequenceState& state, int32_t layer,
+Result<AttentionStats> analyse_window(GraphRunner& runner, const SequenceParts& state, int32_t layer,
                                       const LayerKeys& keys);
 
 /// Adds to `sums`, by KV head, what its keys get from the queries: the mean over the query heads that share it.

@@ -83,7 +83,7 @@ void Answering::join_choices(std::vector<NextToken>& batch) {
             end(choice, FinishReason::length);  // the context is full
             continue;
         }
-        state.broken = true;
+        choice.step.emplace(state.status);
         if (auto room = within_memory([&] { return make_room_for_token(state); }); !room) {
             end(choice, FinishReason::failed, room.error().message);
             continue;
@@ -104,7 +104,8 @@ void Answering::take_logits(const Result<void>& computed) {
             continue;
         }
         choice.resident.tokens.push_back(*choice.next);
-        choice.resident.state->broken = false;
+        choice.step->complete();
+        choice.step.reset();
         choice.next.reset();
         draw(choice);
     }
@@ -113,8 +114,8 @@ void Answering::take_logits(const Result<void>& computed) {
 void Answering::draw(Choice& choice) {
     const auto& state = *choice.resident.state;
     if (request_->max_tokens >= 0 && choice.n_drawn >= request_->max_tokens) return end(choice, FinishReason::length);
-    const auto logits = std::span(state.logits);
-    if (!are_finite(logits)) return end(choice, FinishReason::failed, not_finite(*state.engine).message);
+    const auto logits = std::span(state.progress.logits);
+    if (!are_finite(logits)) return end(choice, FinishReason::failed, not_finite(*state.config.engine).message);
     if (!choice.sampler) {
         auto sampler = make_sampler(index(choice));
         if (!sampler) return end(choice, FinishReason::failed, sampler.error().message);
@@ -122,14 +123,15 @@ void Answering::draw(Choice& choice) {
     }
     const auto token = choice.sampler->sample(logits);
     if (!token) return end(choice, FinishReason::failed, token.error().message, true);
-    if (state.engine->vocabulary.is_end_of_generation(*token)) return end(choice, FinishReason::end_of_generation);
+    if (state.config.engine->vocabulary.is_end_of_generation(*token))
+        return end(choice, FinishReason::end_of_generation);
     choice.n_drawn++;
     generation_->tell(with_logprobs(index(choice), *token, logits, request_->n_logprobs));
     if (!request_->stop.empty()) {
-        choice.text.add(state.engine->vocabulary.piece(*token));
+        choice.text.add(state.config.engine->vocabulary.piece(*token));
         if (choice.text.stopped()) return end(choice, FinishReason::end_of_generation);
     }
-    const bool full = std::ssize(choice.resident.tokens) + 1 >= state.options.max_tokens;
+    const bool full = std::ssize(choice.resident.tokens) + 1 >= state.config.options.max_tokens;
     if (full || choice.n_drawn == request_->max_tokens) return end(choice, FinishReason::length);
     choice.next = *token;
 }
@@ -138,7 +140,7 @@ Result<Sampler> Answering::make_sampler(int32_t choice) const {
     auto sampling = request_->sampling;
     constexpr uint32_t kRandom = 0xFFFFFFFF;
     if (sampling.seed != kRandom) sampling.seed = (sampling.seed + static_cast<uint32_t>(choice)) % kRandom;
-    const auto& vocabulary = states_.front()->engine->vocabulary;
+    const auto& vocabulary = states_.front()->config.engine->vocabulary;
     if (request_->ignore_eos) sampling = without_end(std::move(sampling), vocabulary);
     return Sampler::create(sampling, vocabulary, request_->grammar);
 }

@@ -24,6 +24,7 @@ class Answering {
         AnswerText text;                 // as far as it may end at a stop string
         std::optional<Token> next;       // was drawn, and goes into the sequence with the next step
         int64_t n_drawn = 0;
+        std::optional<SequenceStatus::Step> step;  // the token is on its way into the sequence
         bool ended = false;
     };
 
@@ -73,7 +74,7 @@ class Answering {
     std::vector<Choice> choices_;
     size_t n_cached_;
     int64_t n_read_ = 0;
-    std::vector<SequenceState*> states_;  // that read together
+    std::vector<SequenceParts*> states_;  // that read together
     // What is being read, and where that is; the iterator is of the generator.
     std::optional<std::generator<Result<int64_t>>> reading_;
     std::optional<std::ranges::iterator_t<std::generator<Result<int64_t>>>> step_;

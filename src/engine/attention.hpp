@@ -4,9 +4,9 @@
 #include <span>
 #include <vector>
 
-#include "cache/kv_store.hpp"
 #include "engine/graph.hpp"
 #include "kernels/rows.hpp"
+#include "memory/kv_store.hpp"
 #include "model/hparams.hpp"
 #include "model/layer_graph.hpp"
 

@@ -20,7 +20,7 @@ class Decode {
     Decode(std::span<const NextToken> batch, GraphRunner& runner)
         : batch_(batch),
           n_(static_cast<int64_t>(batch.size())),
-          engine_(*batch.front().state->engine),
+          engine_(*batch.front().state->config.engine),
           h_(engine_.hparams),
           runner_(runner),
           graph_((LayerGraph::most_nodes(h_) + batch.size() * nodes_of_sequence()) *
@@ -38,9 +38,9 @@ class Decode {
         if (auto computed = runner_.compute(graph_); !computed) return computed;
         for (size_t i = 0; i < batch_.size(); i++) {
             auto& state = *batch_[i].state;
-            state.logits.resize(static_cast<size_t>(h_.n_vocab));
-            ggml_backend_tensor_get(logits_, state.logits.data(), i * logits_->nb[1], logits_->nb[1]);
-            state.n_tokens++;
+            state.progress.logits.resize(static_cast<size_t>(h_.n_vocab));
+            ggml_backend_tensor_get(logits_, state.progress.logits.data(), i * logits_->nb[1], logits_->nb[1]);
+            state.progress.n_tokens++;
         }
         return {};
     }
@@ -56,17 +56,19 @@ class Decode {
     /// Takes the next slot of every layer and KV head, and the next row of the ring.
     void place(const NextToken& next) {
         auto& state = *next.state;
-        const auto position = static_cast<int32_t>(state.n_tokens);
+        const auto position = static_cast<int32_t>(state.progress.n_tokens);
         token_numbers_.push_back(next.token);
         position_numbers_.push_back(position);
-        for (const auto& place : state.places) {
-            auto& store = state.store_of(place);
-            for (const Run& run : store.runs(place.index)) slot_numbers_.push_back(run.begin + run.length);
-            store.push(place.index, position);
-            if (!place.windowed && state.sums_attention()) state.n_unread[static_cast<size_t>(place.index)]++;
+        for (int32_t layer = 0; layer < h_.n_layer; layer++) {
+            auto& store = state.cache.of(layer);
+            for (const Run& run : store.runs(layer)) slot_numbers_.push_back(run.begin + run.length);
+            store.push(layer, position);
         }
-        ring_numbers_.push_back(state.ring.next);
-        state.ring.push(1);
+        if (state.config.sums_attention())
+            for (const int32_t layer : state.cache.sliced.layers())
+                state.progress.n_unread[static_cast<size_t>(layer)]++;
+        ring_numbers_.push_back(state.cache.queries.next());
+        state.cache.queries.push(1);
     }
 
     void build() {
@@ -85,17 +87,16 @@ class Decode {
         std::vector<AttendedSlots> attended_slots;
         for (int64_t i = 0; i < n_; i++) {
             auto& state = *batch_[static_cast<size_t>(i)].state;
-            const auto place = state.places[static_cast<size_t>(layer)];
-            const auto& store = state.store_of(place);
+            const auto& store = state.cache.of(layer);
             ggml_tensor* slots = row_of(slots_, i * h_.n_layer + layer);
             write_rows(store.buffer().k(), projected.key, i, slots);
             write_rows(store.buffer().v(), projected.value, i, slots);
-            if (state.reads_queries() && !place.windowed) {
+            if (ggml_tensor* queries = state.cache.queries.layer(layer); queries != nullptr) {
                 ggml_tensor* row =
                     ggml_view_1d(graph_.context(), ring_rows_, 1, static_cast<size_t>(i) * sizeof(int64_t));
-                write_rows(state.ring.layers[static_cast<size_t>(place.index)], projected.query, i, row);
+                write_rows(queries, projected.query, i, row);
             }
-            attended_slots.push_back({.buffer = &store.buffer(), .heads = held_slots(store, place.index)});
+            attended_slots.push_back({.buffer = &store.buffer(), .heads = held_slots(store, layer)});
         }
         const auto attended =
             attend(graph_, engine_.attention, nodes_, layer, projected.query, std::move(attended_slots));
@@ -132,14 +133,13 @@ class Decode {
     ggml_tensor* logits_ = nullptr;
 };
 
-bool is_full(const SequenceState& state, int32_t layer) {
-    return std::ranges::any_of(state.store.runs(layer), [](const Run& run) { return run.length == run.capacity; });
+bool is_full(const SequenceParts& state, int32_t layer) {
+    return std::ranges::any_of(state.cache.sliced.runs(layer),
+                               [](const Run& run) { return run.length == run.capacity; });
 }
 
-bool is_any_full(const SequenceState& state) {
-    for (int32_t layer = 0; layer < state.shape.n_layer; layer++)
-        if (is_full(state, layer)) return true;
-    return false;
+bool is_any_full(const SequenceParts& state) {
+    return std::ranges::any_of(state.cache.sliced.layers(), [&](int32_t layer) { return is_full(state, layer); });
 }
 
 }  // namespace
@@ -153,36 +153,36 @@ Error not_finite(const EngineState& engine) {
     return {engine.file.path() + ": the model computed numbers that are not finite: it, or the session, is damaged"};
 }
 
-Result<void> check_room(const SequenceState& state, int64_t n_more) {
-    const int64_t most = state.hparams().most_positions();
-    if (most > 0 && state.n_tokens + n_more > most) {
+Result<void> check_room(const SequenceParts& state, int64_t n_more) {
+    const int64_t most = state.config.hparams().most_positions();
+    if (most > 0 && state.progress.n_tokens + n_more > most) {
         return fail(std::format("the text reaches {} tokens, and this model has learned {} positions and no more",
-                                state.n_tokens + n_more, most));
+                                state.progress.n_tokens + n_more, most));
     }
-    if (state.evicts() || state.n_tokens + n_more <= state.tokens_per_layer) return {};
+    if (state.config.evicts() || state.progress.n_tokens + n_more <= state.cache.plan.tokens_per_layer) return {};
     return fail(std::format("the context of {} tokens is full: a larger one (-c), or a policy that evicts, goes on",
-                            state.tokens_per_layer));
+                            state.cache.plan.tokens_per_layer));
 }
 
-Result<void> make_room_for_token(SequenceState& state) {
+Result<void> make_room_for_token(SequenceParts& state) {
     if (auto room = check_room(state, 1); !room) return room;
     std::optional<GraphRunner> analysis;  // most tokens need none
     const auto runner = [&]() -> GraphRunner& {
-        if (!analysis) analysis.emplace(state.engine->compute, state.accountant);
+        if (!analysis) analysis.emplace(state.config.engine->compute, state.accountant);
         return *analysis;
     };
-    if (state.evicts() && is_any_full(state) && holds_whole_text(state)) {
+    if (state.config.evicts() && is_any_full(state) && holds_whole_text(state)) {
         if (auto sliced = slice_decoded(runner(), state); !sliced) return sliced;
     }
-    for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
+    for (const int32_t layer : state.cache.sliced.layers()) {
         const bool full = is_full(state, layer);
-        const bool forgets =
-            state.sums_attention() && state.n_unread[static_cast<size_t>(layer)] == state.options.window;
+        const bool forgets = state.config.sums_attention() &&
+                             state.progress.n_unread[static_cast<size_t>(layer)] == state.config.options.window;
         if (!full && !forgets) continue;
         auto done = full ? evict_decoded(runner(), state, layer) : add_decoded_attention(runner(), state, layer);
         if (!done) return done;
     }
-    for (int32_t layer = 0; layer < state.windows_shape.n_layer; layer++) slide_window(state, layer);
+    for (const int32_t layer : state.cache.sliding.layers()) slide_window(state, layer);
     return {};
 }
 

@@ -3,13 +3,13 @@
 #include <span>
 
 #include "engine/graph.hpp"
-#include "engine/sequence_state.hpp"
+#include "engine/sequence_parts.hpp"
 
 namespace cake {
 
 /// A token that a sequence gets.
 struct NextToken {
-    SequenceState* state;
+    SequenceParts* state;
     Token token;
 };
 
@@ -18,10 +18,10 @@ bool are_finite(std::span<const float> logits);
 Error not_finite(const EngineState& engine);
 
 /// Whether so many tokens more can be held; the error says what would make room.
-Result<void> check_room(const SequenceState& state, int64_t n_more);
+Result<void> check_room(const SequenceParts& state, int64_t n_more);
 
 /// Evicts in the layers that are full, so that each can take a token.
-Result<void> make_room_for_token(SequenceState& state);
+Result<void> make_room_for_token(SequenceParts& state);
 
 /// Adds a token to each of several sequences of one engine, which have room for it, with one pass over the weights.
 /// Fills their logits, which are what they would be without the others.

@@ -4,9 +4,9 @@
 #include <format>
 #include <map>
 
-#include "cache/kv_buffer.hpp"
 #include "engine/engine_state.hpp"
-#include "engine/sequence_state.hpp"
+#include "engine/sequence_parts.hpp"
+#include "memory/kv_buffer.hpp"
 #include "model/available_cpus.hpp"
 #include "text/chat_template.hpp"
 
@@ -91,7 +91,7 @@ Result<Engine> Engine::load(const std::string& path, const EngineOptions& option
 Engine::Engine(std::shared_ptr<const EngineState> state) : state_(std::move(state)) {}
 
 Result<Sequence> Engine::sequence(const SequenceOptions& options) const {
-    auto state = make_sequence_state(state_, options);
+    auto state = make_sequence(state_, options);
     if (!state) return std::unexpected(state.error());
     return Sequence(std::move(*state));
 }

@@ -23,67 +23,70 @@ std::vector<int32_t> range(int32_t begin, int32_t end) {
 }
 
 /// Drops all of a layer but what its scores in the store say.
-void shrink(SequenceState& state, int32_t layer, int32_t n_keep) {
-    auto& store = state.store;
+void shrink(SequenceParts& state, int32_t layer, int32_t n_keep) {
+    auto& store = state.cache.sliced;
     if (store.tokens_held(layer) <= n_keep) return;
     std::vector<std::span<const float>> scores;
-    for (int32_t head = 0; head < state.shape.n_head_kv; head++)
+    for (int32_t head = 0; head < state.config.layout.sliced.n_head_kv; head++)
         scores.push_back(std::as_const(store).scores(layer, head));
-    const auto kept = select_heads(scores, n_keep, state.options.window, state.allocator->heads);
-    state.n_evicted_slots += store.n_held(layer);
+    const auto kept = select_heads(scores, n_keep, state.config.options.window, state.config.policy.allocator->heads);
+    state.progress.n_evicted_slots += store.n_held(layer);
     for (size_t head = 0; head < kept.size(); head++) store.keep(layer, static_cast<int32_t>(head), kept[head]);
-    state.n_evicted_slots -= store.n_held(layer);
+    state.progress.n_evicted_slots -= store.n_held(layer);
 }
 
-/// The weight that the allocator slices by. Reports what the statistics say, which are null where nothing reads them.
-double weigh(SequenceState& state, int32_t layer, const AttentionStats* stats) {
+/// The weight that the allocator slices by, of the layer that is number `index` of the sliced ones. Reports what the
+/// statistics say, which are null if nothing reads them.
+double weigh(SequenceParts& state, int32_t layer, size_t index, const AttentionStats* stats) {
     double preferred = 0;
-    auto& report = state.layers[static_cast<size_t>(layer)];
+    auto& report = state.report.layers[static_cast<size_t>(layer)];
     report = {};
-    if (stats != nullptr && (state.allocator->reads_attention || state.options.analyse)) {
-        preferred = preference(stats->dispersion, stats->shift, state.options.tau1, state.options.tau2);
+    if (stats != nullptr && (state.config.policy.allocator->reads_attention || state.config.options.analyse)) {
+        preferred = preference(stats->dispersion, stats->shift, state.config.options.tau1, state.config.options.tau2);
         report = {.dispersion = stats->dispersion, .shift = stats->shift, .preference = preferred};
     }
-    return state.allocator->weight(layer, state.shape.n_layer, preferred);
+    return state.config.policy.allocator->weight(static_cast<int32_t>(index), state.config.layout.sliced.n_layer,
+                                                 preferred);
 }
 
 /// What is sliced when all layers are: all that the store holds, less the windows and the slack of decoding.
-int64_t tokens_to_slice(const SequenceState& state) {
-    return state.store.capacity_tokens() - int64_t{state.shape.n_layer} * (state.slack + state.options.window);
+int64_t tokens_to_slice(const SequenceParts& state) {
+    return state.cache.sliced.capacity_tokens() -
+           int64_t{state.config.layout.sliced.n_layer} * (state.cache.plan.slack + state.config.options.window);
 }
 
 }  // namespace
 
-SegmentEviction::SegmentEviction(SequenceState& state, int64_t n_new, int64_t n_after)
+SegmentEviction::SegmentEviction(SequenceParts& state, int64_t n_new, int64_t n_after)
     : state_(state), n_after_(n_after) {
-    int64_t n_slots = int64_t{state.shape.n_layer} * state.shape.n_head_kv * n_new;
-    for (int32_t layer = 0; layer < state.shape.n_layer; layer++) n_slots += state.store.n_held(layer);
-    fits_ = n_slots <= state.store.buffer().n_slots();
+    int64_t n_slots = int64_t{state.config.layout.sliced.n_layer} * state.config.layout.sliced.n_head_kv * n_new;
+    for (const int32_t layer : state.cache.sliced.layers()) n_slots += state.cache.sliced.n_held(layer);
+    fits_ = n_slots <= state.cache.sliced.buffer().n_slots();
 }
 
-int64_t SegmentEviction::total_tokens(int32_t layer) const {
-    const int64_t n_layer = state_.shape.n_layer;
-    const int64_t window = state_.options.window;
+int64_t SegmentEviction::total_tokens() const {
+    const auto& store = state_.cache.sliced;
+    const int64_t window = state_.config.options.window;
     // What later layers still hold of earlier segments, the slack of decoding included, is in the store too.
-    int64_t room = state_.store.capacity_tokens() - (layer + 1) * window;
-    for (int32_t later = layer + 1; later < n_layer; later++) room -= state_.store.tokens_held(later);
+    int64_t room = store.capacity_tokens() - static_cast<int64_t>(n_joined_ + 1) * window;
+    for (const int32_t later : store.layers().subspan(n_joined_ + 1)) room -= store.tokens_held(later);
     return std::max<int64_t>(std::min(room, tokens_to_slice(state_)), 0);
 }
 
 /// The budgets of the layers so far, beside their windows.
 std::span<const int32_t> SegmentEviction::slice(int32_t layer, int64_t n_keys, const AttentionStats* stats) {
-    const double weight = weigh(state_, layer, stats);
-    const auto budgets = cascade_.join(weight, static_cast<int32_t>(n_keys), total_tokens(layer));
-    state_.stages.emplace_back(budgets.begin(), budgets.end());
+    const double weight = weigh(state_, layer, n_joined_, stats);
+    const auto budgets = cascade_.join(weight, static_cast<int32_t>(n_keys), total_tokens());
+    state_.report.stages.emplace_back(budgets.begin(), budgets.end());
     return budgets;
 }
 
 void SegmentEviction::move_in(int32_t layer, const LayerKeys& keys, std::span<const std::vector<int32_t>> kept,
                               std::span<const std::vector<float>> scores) {
-    auto& store = state_.store;
-    const auto n_head_kv = static_cast<size_t>(state_.shape.n_head_kv);
+    auto& store = state_.cache.sliced;
+    const auto n_head_kv = static_cast<size_t>(state_.config.layout.sliced.n_head_kv);
     std::vector<int32_t> capacities;
-    for (int32_t l = 0; l < state_.shape.n_layer; l++) {
+    for (const int32_t l : store.layers()) {
         for (size_t head = 0; head < n_head_kv; head++) {
             capacities.push_back(l == layer ? static_cast<int32_t>(kept[head].size()) : store.runs(l)[head].length);
         }
@@ -113,47 +116,50 @@ Result<void> SegmentEviction::join(int32_t layer, const LayerKeys& keys) {
             kept.push_back(range(0, static_cast<int32_t>(head.length)));
         }
         move_in(layer, keys, kept, scores);
+        n_joined_++;
         return {};
     }
     const AccountedBytes held(state_.accountant, MemoryUse::compute, scoring_bytes(state_, n_slots));
-    const auto budgets = slice(layer, n_slots / state_.shape.n_head_kv - keys.window, keys.stats);
-    for (int32_t earlier = 0; earlier < layer; earlier++)
-        shrink(state_, earlier, budgets[static_cast<size_t>(earlier)] + state_.options.window);
+    const auto budgets = slice(layer, n_slots / state_.config.layout.sliced.n_head_kv - keys.window, keys.stats);
+    const auto earlier = state_.cache.sliced.layers().first(n_joined_);
+    for (size_t i = 0; i < earlier.size(); i++) shrink(state_, earlier[i], budgets[i] + state_.config.options.window);
     const auto scores = score_layer(state_, layer, keys);
     if (!scores) return std::unexpected(scores.error());
     const std::vector<std::span<const float>> views(scores->begin(), scores->end());
     const int32_t n_keep = budgets.back() + keys.window;
-    move_in(layer, keys, select_heads(views, n_keep, state_.options.window, state_.allocator->heads), *scores);
-    state_.n_evicted_slots += n_slots - state_.store.n_held(layer);
-    state_.n_tokens_settled = n_after_;
+    move_in(layer, keys,
+            select_heads(views, n_keep, state_.config.options.window, state_.config.policy.allocator->heads), *scores);
+    state_.progress.n_evicted_slots += n_slots - state_.cache.sliced.n_held(layer);
+    state_.progress.n_settled = n_after_;
+    n_joined_++;
     return {};
 }
 
-void make_room_for_decoding(SequenceState& state) {
-    auto& store = state.store;
-    const int32_t n_layer = state.shape.n_layer;
-    const int64_t n_runs = static_cast<int64_t>(n_layer) * state.shape.n_head_kv;
-    int64_t left = store.buffer().n_slots() - n_runs * state.slack;
-    for (int32_t layer = 0; layer < n_layer; layer++) left -= store.n_held(layer);
+void make_room_for_decoding(SequenceParts& state) {
+    auto& store = state.cache.sliced;
+    const auto layers = store.layers();
+    const int64_t n_runs = std::ssize(layers) * state.config.layout.sliced.n_head_kv;
+    int64_t left = store.buffer().n_slots() - n_runs * state.cache.plan.slack;
+    for (const int32_t layer : layers) left -= store.n_held(layer);
     // What the prompt left free is shared equally; where it filled even the slack, that comes back at the first
     // eviction.
     const int64_t share = left >= 0 ? left / n_runs : -((-left + n_runs - 1) / n_runs);
 
     std::vector<int32_t> capacities;
-    for (int32_t layer = 0; layer < n_layer; layer++) {
-        state.layers[static_cast<size_t>(layer)].budget = store.tokens_held(layer) + share;
+    for (const int32_t layer : layers) {
+        state.report.layers[static_cast<size_t>(layer)].budget = store.tokens_held(layer) + share;
         for (const Run& run : store.runs(layer))
-            capacities.push_back(run.length + static_cast<int32_t>(share) + state.slack);
+            capacities.push_back(run.length + static_cast<int32_t>(share) + state.cache.plan.slack);
     }
     store.arrange(capacities);
 }
 
-void keep_window(SequenceState& state, int32_t layer, const LayerKeys& keys) {
-    auto& windows = state.windows;
+void keep_window(SequenceParts& state, int32_t layer, const LayerKeys& keys) {
+    auto& windows = state.cache.sliding;
     for (size_t i = 0; i < keys.slots.size(); i++) {
         const auto head = static_cast<int32_t>(i);
         const auto length = static_cast<int32_t>(keys.slots[i].length);
-        const int32_t first = std::max(length - state.hparams().n_swa, 0);
+        const int32_t first = std::max(length - state.config.hparams().n_swa, 0);
         windows.keep(layer, head, {});
         windows.load(layer, head, keys.buffer, keys.slots[i].begin, range(first, length));
         std::ranges::copy(keys.positions[i].subspan(static_cast<size_t>(first)),
@@ -163,28 +169,30 @@ void keep_window(SequenceState& state, int32_t layer, const LayerKeys& keys) {
     }
 }
 
-void slide_window(SequenceState& state, int32_t layer) {
-    for (int32_t head = 0; head < state.shape.n_head_kv; head++) {
-        const Run run = state.windows.runs(layer)[static_cast<size_t>(head)];
+void slide_window(SequenceParts& state, int32_t layer) {
+    for (int32_t head = 0; head < state.config.layout.sliced.n_head_kv; head++) {
+        const Run run = state.cache.sliding.runs(layer)[static_cast<size_t>(head)];
         if (run.length < run.capacity) return;  // so it is with all heads
-        state.windows.keep(layer, head, range(std::max(run.length - state.hparams().n_swa + 1, 0), run.length));
+        state.cache.sliding.keep(layer, head,
+                                 range(std::max(run.length - state.config.hparams().n_swa + 1, 0), run.length));
     }
 }
 
-Result<void> add_decoded_attention(GraphRunner& runner, SequenceState& state, int32_t layer) {
-    auto& unread = state.n_unread[static_cast<size_t>(layer)];
-    if (!state.sums_attention() || unread == 0) return {};
-    AttentionInput input{.queries = state.ring.layers[static_cast<size_t>(layer)],
-                         .window = state.ring.newest(unread),
-                         .k = state.store.buffer().k(),
-                         .heads = held_slots(state.store, layer),
-                         .sinks = state.sinks(layer)};
+Result<void> add_decoded_attention(GraphRunner& runner, SequenceParts& state, int32_t layer) {
+    auto& unread = state.progress.n_unread[static_cast<size_t>(layer)];
+    if (!state.config.sums_attention() || unread == 0) return {};
+    AttentionInput input{.queries = state.cache.queries.layer(layer),
+                         .window = newest_queries(state.cache.queries, unread),
+                         .k = state.cache.sliced.buffer().k(),
+                         .heads = held_slots(state.cache.sliced, layer),
+                         .sinks = state.config.sinks(layer)};
     std::vector<std::span<float>> sums;
-    for (int32_t head = 0; head < state.shape.n_head_kv; head++) sums.push_back(state.store.sums(layer, head));
-    auto done = add_attention(runner, *state.engine, input, sums);
+    for (int32_t head = 0; head < state.config.layout.sliced.n_head_kv; head++)
+        sums.push_back(state.cache.sliced.sums(layer, head));
+    auto done = add_attention(runner, *state.config.engine, input, sums);
     if (!done) return done;
     unread = 0;
-    state.n_tokens_settled = state.n_tokens;
+    state.progress.n_settled = state.progress.n_tokens;
     return {};
 }
 
@@ -192,10 +200,10 @@ namespace {
 
 /// Scores what a layer holds with the queries in the ring; the last `window` tokens stay in any case. Returns the
 /// statistics, where anything reads them.
-Result<std::optional<AttentionStats>> score_decoded(GraphRunner& runner, SequenceState& state, int32_t layer,
+Result<std::optional<AttentionStats>> score_decoded(GraphRunner& runner, SequenceParts& state, int32_t layer,
                                                     int32_t window, bool reads_window) {
-    auto& store = state.store;
-    const int32_t n_head_kv = state.shape.n_head_kv;
+    auto& store = state.cache.sliced;
+    const int32_t n_head_kv = state.config.layout.sliced.n_head_kv;
     if (auto added = add_decoded_attention(runner, state, layer); !added) return std::unexpected(added.error());
 
     LayerKeys keys{.buffer = store.buffer(), .slots = held_slots(store, layer), .positions = {}, .sums = {}};
@@ -222,42 +230,43 @@ Result<std::optional<AttentionStats>> score_decoded(GraphRunner& runner, Sequenc
 
 }  // namespace
 
-bool holds_whole_text(const SequenceState& state) {
-    for (int32_t layer = 0; layer < state.shape.n_layer; layer++)
-        if (state.store.n_held(layer) < state.n_tokens * state.shape.n_head_kv) return false;
-    return true;
+bool holds_whole_text(const SequenceParts& state) {
+    const auto& store = state.cache.sliced;
+    return std::ranges::all_of(store.layers(), [&](int32_t layer) {
+        return store.n_held(layer) >= state.progress.n_tokens * store.shape().n_head_kv;
+    });
 }
 
-Result<void> slice_decoded(GraphRunner& runner, SequenceState& state) {
-    const int32_t window = state.options.window;
+Result<void> slice_decoded(GraphRunner& runner, SequenceParts& state) {
+    const int32_t window = state.config.options.window;
     std::vector<double> weights;
     std::vector<int32_t> caps;
-    for (int32_t layer = 0; layer < state.shape.n_layer; layer++) {
-        const auto stats = score_decoded(runner, state, layer, window, state.reads_window());
+    const auto layers = state.cache.sliced.layers();
+    for (const int32_t layer : layers) {
+        const auto stats = score_decoded(runner, state, layer, window, state.config.reads_window());
         if (!stats) return std::unexpected(stats.error());
-        weights.push_back(weigh(state, layer, *stats ? &**stats : nullptr));
-        caps.push_back(static_cast<int32_t>(state.store.tokens_held(layer)) - window);
+        weights.push_back(weigh(state, layer, weights.size(), *stats ? &**stats : nullptr));
+        caps.push_back(static_cast<int32_t>(state.cache.sliced.tokens_held(layer)) - window);
     }
     const auto budgets = water_fill(tokens_to_slice(state), weights, caps);
-    for (int32_t layer = 0; layer < state.shape.n_layer; layer++)
-        shrink(state, layer, budgets[static_cast<size_t>(layer)] + window);
-    state.n_tokens_settled = state.n_tokens;
+    for (size_t i = 0; i < layers.size(); i++) shrink(state, layers[i], budgets[i] + window);
+    state.progress.n_settled = state.progress.n_tokens;
     make_room_for_decoding(state);
     return {};
 }
 
-Result<void> evict_decoded(GraphRunner& runner, SequenceState& state, int32_t layer) {
-    assert(state.evicts() && "a store that keeps everything has room, or the token is refused");
-    auto& store = state.store;
-    const auto n_keep = static_cast<int32_t>(state.layers[static_cast<size_t>(layer)].budget);
-    const int32_t window = std::min(state.options.window, n_keep);
-    if (auto scored = score_decoded(runner, state, layer, window, state.scorer->reads.window); !scored)
+Result<void> evict_decoded(GraphRunner& runner, SequenceParts& state, int32_t layer) {
+    assert(state.config.evicts() && "a store that keeps everything has room, or the token is refused");
+    auto& store = state.cache.sliced;
+    const auto n_keep = static_cast<int32_t>(state.report.layers[static_cast<size_t>(layer)].budget);
+    const int32_t window = std::min(state.config.options.window, n_keep);
+    if (auto scored = score_decoded(runner, state, layer, window, state.config.policy.scorer->reads.window); !scored)
         return std::unexpected(scored.error());
     shrink(state, layer, n_keep);
-    state.n_tokens_settled = state.n_tokens;
-    if (state.allocator->heads == HeadSplit::adaptive) {
+    state.progress.n_settled = state.progress.n_tokens;
+    if (state.config.policy.allocator->heads == HeadSplit::adaptive) {
         std::vector<int32_t> capacities;
-        for (const Run& run : store.runs(layer)) capacities.push_back(run.length + state.slack);
+        for (const Run& run : store.runs(layer)) capacities.push_back(run.length + state.cache.plan.slack);
         store.arrange_layer(layer, capacities);
     }
     return {};

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "cache/accountant.hpp"
+#include "memory/accountant.hpp"
 #include "model/compute.hpp"
 
 namespace cake {

@@ -10,17 +10,20 @@ namespace cake {
 namespace {
 
 /// The rows of a layer in flight, at most: a text as a whole, or a segment of it over all that the store may hold.
-int64_t flight_rows(const SequenceState& state, int64_t tokens_per_layer, int64_t segment, int64_t n_tokens) {
-    if (segment == 0 || !state.evicts()) return n_tokens;
-    // One layer, or where the allocator tells them apart one head of it, may hold what the others do not.
-    int64_t most_held = tokens_per_layer * state.shape.n_layer;
-    if (state.allocator->heads == HeadSplit::adaptive) most_held *= state.shape.n_head_kv;
-    if (state.windows_shape.n_layer > 0) most_held = std::max<int64_t>(most_held, window_capacity(state));
-    return std::min(n_tokens, segment + most_held);
+int64_t flight_rows(const SequenceConfig& config, int64_t tokens_per_layer, int64_t segment, int64_t n_tokens) {
+    if (segment == 0 || !config.evicts()) return n_tokens;
+    const auto& layout = config.layout;
+    // One layer may hold what the others do not; if the allocator tells heads apart, so may one head of it.
+    int64_t max_held = tokens_per_layer * layout.sliced.n_layer;
+    if (config.allocator().heads == HeadSplit::adaptive) max_held *= layout.sliced.n_head_kv;
+    if (layout.sliding.n_layer > 0)
+        max_held = std::max<int64_t>(max_held, layout.sliding_capacity(config.options.max_tokens));
+    return std::min(n_tokens, segment + max_held);
 }
 
-uint64_t bytes_of_rows(const SequenceState& state, int64_t rows) {
-    return kv_buffer_bytes(state.engine->compute.buffer_type(), state.shape, rows * state.shape.n_head_kv);
+uint64_t bytes_of_rows(const SequenceConfig& config, int64_t rows) {
+    const auto& shape = config.layout.sliced;
+    return kv_buffer_bytes(config.engine->compute.buffer_type(), shape, rows * shape.n_head_kv);
 }
 
 int64_t context_of(const EngineState& engine, int64_t stated) {
@@ -40,51 +43,51 @@ struct Sizes {
     uint64_t total() const { return bytes_of_stores + bytes_in_flight; }
 };
 
-/// What all takes for sequences of these options and texts of up to `n_ctx` tokens.
-Result<Sizes> sizes_of(const std::shared_ptr<const EngineState>& engine, const PoolOptions& options,
-                       SequenceOptions sequence, int64_t n_ctx) {
-    sequence.max_tokens = n_ctx;
-    const auto state = make_sequence_state(engine, sequence);
-    if (!state) return std::unexpected(state.error());
-    const auto plan = plan_store(**state, 1);
+/// What all takes for sequences of this configuration, whose texts have up to `options.max_tokens` tokens.
+Result<Sizes> sizes_of(const SequenceConfig& config, const PoolOptions& options) {
+    const auto plan = config.plan(1);
     if (!plan) return std::unexpected(plan.error());
-    const uint64_t store = planned_bytes(**state, *plan);
-    const uint64_t flight =
-        bytes_of_rows(**state, flight_rows(**state, plan->tokens_per_layer, options.segment, n_ctx));
-    constexpr uint64_t kMost = uint64_t{1} << 50U;
-    if (store > kMost || flight > kMost) return fail("K/V memory for so much text is more than any machine has");
-    return Sizes{.sequence = std::move(sequence),
+    const int64_t n_ctx = config.options.max_tokens;
+    const uint64_t store = planned_bytes(config.engine->compute.buffer_type(), config.layout, *plan);
+    const uint64_t flight = bytes_of_rows(config, flight_rows(config, plan->tokens_per_layer, options.segment, n_ctx));
+    constexpr uint64_t kMaxBytes = uint64_t{1} << 50U;
+    if (store > kMaxBytes || flight > kMaxBytes)
+        return fail("K/V memory for so much text is more than any machine has");
+    return Sizes{.sequence = config.options,
                  .n_ctx = n_ctx,
                  .bytes_of_stores = store * static_cast<uint64_t>(options.n_parallel),
                  .bytes_in_flight = flight};
 }
 
-/// The largest sequences whose memory is no more than what is stated: of more tokens a layer, or where nothing is
-/// evicted, of more context.
-Result<Sizes> largest_within(const std::shared_ptr<const EngineState>& engine, const PoolOptions& options,
-                             uint64_t kv_bytes, int64_t n_ctx, bool evicts) {
+/// The largest sequences whose memory is no more than `kv_bytes`: in tokens a layer, or in context if nothing is
+/// evicted.
+Result<Sizes> largest_within(SequenceConfig config, const PoolOptions& options, uint64_t kv_bytes) {
+    const bool evicts = config.evicts();
+    const int64_t n_ctx = config.options.max_tokens;
     const auto sized = [&](int64_t tokens) {
-        auto sequence = options.sequence;
-        if (evicts) sequence.budget = TokensPerLayer{tokens};
-        return sizes_of(engine, options, sequence, evicts ? n_ctx : tokens);
+        if (evicts)
+            config.options.budget = TokensPerLayer{tokens};
+        else
+            config.options.max_tokens = tokens;
+        return sizes_of(config, options);
     };
-    constexpr int64_t kLeastContext = 256;
+    constexpr int64_t kMinContext = 256;
     const int64_t window = options.sequence.window;
     // An interval takes at most half of what the window leaves.
-    const int64_t least = evicts ? window + std::max<int64_t>(window, 2 * int64_t{options.sequence.evict_interval})
-                                 : std::min(kLeastContext, n_ctx);
-    auto best = sized(least);
+    const int64_t min_tokens = evicts ? window + std::max<int64_t>(window, 2 * int64_t{options.sequence.evict_interval})
+                                      : std::min(kMinContext, n_ctx);
+    auto best = sized(min_tokens);
     if (!best) return best;
     if (best->total() > kv_bytes) {
         return fail(std::format(
             "K/V memory of {} bytes is too little: {} for the one layer in full of a text of {} tokens, and {} for {} "
             "sequences of {} tokens a layer, are {} bytes; a shorter context (-c), --segment or fewer sequences need "
             "less",
-            kv_bytes, best->bytes_in_flight, best->n_ctx, best->bytes_of_stores, options.n_parallel, least,
+            kv_bytes, best->bytes_in_flight, best->n_ctx, best->bytes_of_stores, options.n_parallel, min_tokens,
             best->total()));
     }
-    int64_t low = least;
-    int64_t high = evicts ? std::max(least, n_ctx) + 1 : n_ctx + 1;
+    int64_t low = min_tokens;
+    int64_t high = evicts ? std::max(min_tokens, n_ctx) + 1 : n_ctx + 1;
     while (high - low > 1) {
         const int64_t middle = low + (high - low) / 2;
         auto tried = sized(middle);
@@ -101,19 +104,13 @@ Result<Sizes> largest_within(const std::shared_ptr<const EngineState>& engine, c
 }  // namespace
 
 Result<KvPool> KvPool::create(const std::shared_ptr<const EngineState>& engine, const PoolOptions& options) {
-    const int64_t n_ctx = context_of(*engine, options.n_ctx);
-    auto trial = options.sequence;
-    trial.max_tokens = n_ctx;
-    const auto state = make_sequence_state(engine, trial);
-    if (!state) return std::unexpected(state.error());
-    const bool evicts = (*state)->evicts();
-    if (evicts && !options.kv_bytes && !options.sequence.budget) {
-        auto usual = options;
-        usual.sequence.budget = TokensPerLayer{};
-        return create(engine, usual);
-    }
-    auto sizes = options.kv_bytes ? largest_within(engine, options, *options.kv_bytes, n_ctx, evicts)
-                                  : sizes_of(engine, options, options.sequence, n_ctx);
+    auto sequence = options.sequence;
+    sequence.max_tokens = context_of(*engine, options.n_ctx);
+    auto config = SequenceConfig::make(engine, sequence);
+    if (!config) return std::unexpected(config.error());
+    if (config->evicts() && !options.kv_bytes && !options.sequence.budget) config->options.budget = TokensPerLayer{};
+    auto sizes =
+        options.kv_bytes ? largest_within(std::move(*config), options, *options.kv_bytes) : sizes_of(*config, options);
     if (!sizes) return std::unexpected(sizes.error());
     KvPool pool;
     pool.sequence_ = std::move(sizes->sequence);
@@ -124,14 +121,16 @@ Result<KvPool> KvPool::create(const std::shared_ptr<const EngineState>& engine, 
     return pool;
 }
 
-uint64_t KvPool::flight_bytes(const SequenceState& state, int64_t tokens_per_layer, int64_t n_tokens) const {
-    return bytes_of_rows(state, flight_rows(state, tokens_per_layer, segment_, n_tokens));
+uint64_t KvPool::flight_bytes(const SequenceConfig& config, int64_t tokens_per_layer, int64_t n_tokens) const {
+    return bytes_of_rows(config, flight_rows(config, tokens_per_layer, segment_, n_tokens));
 }
 
-int64_t KvPool::tokens_of_full_cache(const SequenceState& state, int32_t n_sequences) const {
+int64_t KvPool::tokens_of_full_cache(const SequenceConfig& config, int32_t n_sequences) const {
+    const auto& layout = config.layout;
     uint64_t share = bytes_of_stores_ / static_cast<uint64_t>(n_sequences);
-    share -= std::min(share, store_bytes(state, state.windows_shape, window_capacity(state)));
-    const uint64_t per_token = state.shape.token_bytes() * static_cast<uint64_t>(state.shape.n_layer);
+    share -= std::min(share, store_bytes(config.engine->compute.buffer_type(), layout.sliding,
+                                         layout.sliding_capacity(config.options.max_tokens)));
+    const uint64_t per_token = layout.sliced.token_bytes() * static_cast<uint64_t>(layout.sliced.n_layer);
     return static_cast<int64_t>(share / per_token);
 }
 

@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "engine/engine_state.hpp"
-#include "engine/sequence_state.hpp"
+#include "engine/sequence_config.hpp"
 
 namespace cake {
 
@@ -33,10 +33,10 @@ class KvPool {
     uint64_t bytes_in_flight() const { return bytes_in_flight_; }
 
     /// What a layer in flight takes at most while a text is read that reaches `n_tokens`.
-    uint64_t flight_bytes(const SequenceState& state, int64_t tokens_per_layer, int64_t n_tokens) const;
+    uint64_t flight_bytes(const SequenceConfig& config, int64_t tokens_per_layer, int64_t n_tokens) const;
 
     /// Of a sequence that keeps everything, where `n_sequences` share all that stores have.
-    int64_t tokens_of_full_cache(const SequenceState& state, int32_t n_sequences) const;
+    int64_t tokens_of_full_cache(const SequenceConfig& config, int32_t n_sequences) const;
     uint64_t stores_left() const { return bytes_of_stores_ - stores_taken_; }
 
     bool take_store(uint64_t n_bytes) { return take(stores_taken_, bytes_of_stores_, n_bytes); }

@@ -9,10 +9,8 @@ int64_t most_held(const KvStore& store, int32_t layer) {
     return std::ranges::max(store.runs(layer), {}, &Run::length).length;
 }
 
-int64_t most_held(const SequenceState& state) {
-    int64_t most = 0;
-    for (const auto& place : state.places) most = std::max(most, most_held(state.store_of(place), place.index));
-    return most;
+int64_t most_held(const SequenceParts& state) {
+    return std::max(state.cache.sliced.longest_run(), state.cache.sliding.longest_run());
 }
 
 Result<LayerInFlight> LayerInFlight::allocate(Accountant& accountant, ggml_backend_buffer_type_t type,

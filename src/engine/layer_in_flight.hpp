@@ -3,18 +3,18 @@
 #include <span>
 #include <vector>
 
-#include "cache/kv_buffer.hpp"
-#include "cache/kv_store.hpp"
 #include "engine/attention.hpp"
 #include "engine/scoring.hpp"
-#include "engine/sequence_state.hpp"
+#include "engine/sequence_parts.hpp"
+#include "memory/kv_buffer.hpp"
+#include "memory/kv_store.hpp"
 
 namespace cake {
 
 /// Of a layer's KV heads, the most tokens that one holds.
 int64_t most_held(const KvStore& store, int32_t layer);
 /// The same of all layers of a sequence.
-int64_t most_held(const SequenceState& state);
+int64_t most_held(const SequenceParts& state);
 
 /// The one layer whose K and V stand in full: for each KV head [what earlier segments left | the segment], used again
 /// for every layer. Heads that were left unequally many tokens lie so that the segment begins in the same row.

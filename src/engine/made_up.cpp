@@ -32,7 +32,7 @@ void fill(ggml_tensor* rows, int64_t n, std::mt19937& random) {
 /// Gives every run `length` tokens, spread evenly over the last `n_spread` of `n_tokens`.
 void fill(KvStore& store, int32_t length, int64_t n_spread, int64_t n_tokens, std::mt19937& random) {
     int64_t n_rows = 0;
-    for (int32_t layer = 0; layer < store.shape().n_layer; layer++) {
+    for (const int32_t layer : store.layers()) {
         for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
             n_rows = std::max(n_rows, store.extend(layer, head, length) + length);
             int64_t i = 0;
@@ -48,24 +48,28 @@ void fill(KvStore& store, int32_t length, int64_t n_spread, int64_t n_tokens, st
 
 }  // namespace
 
-void make_up(SequenceState& state, int64_t n_tokens) {
-    const int64_t n_runs = static_cast<int64_t>(state.shape.n_layer) * state.shape.n_head_kv;
-    const auto length =
-        static_cast<int32_t>(state.evicts() ? std::min(n_tokens, state.tokens_per_layer - state.slack) : n_tokens);
+void make_up(SequenceParts& state, int64_t n_tokens) {
+    const int64_t n_runs =
+        static_cast<int64_t>(state.config.layout.sliced.n_layer) * state.config.layout.sliced.n_head_kv;
+    const auto length = static_cast<int32_t>(
+        state.config.evicts() ? std::min(n_tokens, state.cache.plan.tokens_per_layer - state.cache.plan.slack)
+                              : n_tokens);
     std::mt19937 random(1);
-    state.store.arrange(std::vector<int32_t>(static_cast<size_t>(n_runs), length));
-    fill(state.store, length, n_tokens, n_tokens, random);
-    if (state.windows_shape.n_layer > 0) {
-        const int64_t n_swa = std::min<int64_t>(n_tokens, state.hparams().n_swa);
-        fill(state.windows, static_cast<int32_t>(n_swa), n_swa, n_tokens, random);
+    state.cache.sliced.arrange(std::vector<int32_t>(static_cast<size_t>(n_runs), length));
+    fill(state.cache.sliced, length, n_tokens, n_tokens, random);
+    if (state.config.layout.sliding.n_layer > 0) {
+        const int64_t n_swa = std::min<int64_t>(n_tokens, state.config.hparams().n_swa);
+        fill(state.cache.sliding, static_cast<int32_t>(n_swa), n_swa, n_tokens, random);
     }
-    for (ggml_tensor* layer : state.ring.layers) {
+    for (const int32_t number : state.cache.sliced.layers()) {
+        ggml_tensor* layer = state.cache.queries.layer(number);
+        if (layer == nullptr) continue;
         const auto queries = draw(static_cast<size_t>(ggml_nelements(layer)), random);
         ggml_backend_tensor_set(layer, queries.data(), 0, queries.size() * sizeof(float));
     }
-    state.ring.push(std::min(n_tokens, state.ring.n_rows()));
-    state.logits.assign(static_cast<size_t>(state.hparams().n_vocab), 0.0F);
-    state.n_tokens = n_tokens;
+    state.cache.queries.push(std::min(n_tokens, state.cache.queries.n_rows()));
+    state.progress.logits.assign(static_cast<size_t>(state.config.hparams().n_vocab), 0.0F);
+    state.progress.n_tokens = n_tokens;
     make_room_for_decoding(state);
 }
 

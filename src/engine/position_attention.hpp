@@ -3,11 +3,11 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/sequence_state.hpp"
+#include "engine/sequence_parts.hpp"
 
 namespace cake {
 
 /// See Sequence::attention_by_position().
-Result<std::vector<float>> attention_by_position(SequenceState& state, int64_t n_queries);
+Result<std::vector<float>> attention_by_position(SequenceParts& state, int64_t n_queries);
 
 }  // namespace cake

@@ -24,23 +24,23 @@ constexpr int64_t kLogitsPerGraph = 64;
 
 class Prefill {
   public:
-    Prefill(std::span<SequenceState* const> states, std::span<const Token> tokens, bool all_logits,
-            const SequenceState* base)
+    Prefill(std::span<SequenceParts* const> states, std::span<const Token> tokens, bool all_logits,
+            const SequenceParts* base)
         : states_(states),
           state_(*states.front()),
           base_(base),
-          h_(state_.hparams()),
+          h_(state_.config.hparams()),
           tokens_(tokens),
           n_segment_(static_cast<int64_t>(tokens.size())),
-          n_window_(std::min<int64_t>(state_.options.window, n_segment_)),
+          n_window_(std::min<int64_t>(state_.config.options.window, n_segment_)),
           first_output_(all_logits ? 0 : n_segment_ - 1),
-          runner_(state_.engine->compute, state_.accountant),
-          analysis_(state_.engine->compute, state_.accountant),
-          sums_attention_(std::ranges::any_of(states, &SequenceState::sums_attention)) {
-        for (SequenceState* state : states) {
-            const int64_t n_after = state->n_tokens + n_segment_;
+          runner_(state_.config.engine->compute, state_.accountant),
+          analysis_(state_.config.engine->compute, state_.accountant),
+          sums_attention_(std::ranges::any_of(states, [](const auto* s) { return s->config.sums_attention(); })) {
+        for (SequenceParts* state : states) {
+            const int64_t n_after = state->progress.n_tokens + n_segment_;
             evictions_.emplace_back(*state, base != nullptr ? n_after : n_segment_, n_after);
-            state->stages.clear();
+            state->report.stages.clear();
         }
     }
 
@@ -52,39 +52,39 @@ class Prefill {
                 co_return co_yield std::unexpected(embedded.error());
             co_yield 0;
         }
-        for (int32_t layer = 0; layer < state_.shape.n_layer; layer++) {
+        for (const int32_t layer : state_.cache.sliced.layers()) {
             if (auto added = add_decoded_attention(analysis_, state_, layer); !added)
                 co_return co_yield std::unexpected(added.error());
         }
-        first_row_ = state_.ring.next;
-        for (SequenceState* state : states_) state->ring.push(n_window_);
+        first_row_ = state_.cache.queries.next();
+        for (SequenceParts* state : states_) state->cache.queries.push(n_window_);
         for (int32_t layer = 0; layer < h_.n_layer; layer++) {
-            const auto place = state_.places[static_cast<size_t>(layer)];
-            const auto position = static_cast<int32_t>(state_.n_tokens);
+            const auto position = static_cast<int32_t>(state_.progress.n_tokens);
             if (base_ != nullptr) {
-                flight_.copy(base_->store_of(place), place.index, position);
+                flight_.copy(base_->cache.of(layer), layer, position);
             } else {
-                flight_.take(state_.store_of(place), place.index, position);
+                flight_.take(state_.cache.of(layer), layer, position);
             }
             for (int64_t begin = 0; begin < n_segment_; begin = end_of_chunk(begin)) {
                 if (auto chunk = run_chunk(layer, begin, end_of_chunk(begin)); !chunk)
                     co_return co_yield std::unexpected(chunk.error());
                 co_yield (layer * n_segment_ + end_of_chunk(begin)) / h_.n_layer;
             }
-            if (auto stored = store_layer(place); !stored) co_return co_yield std::unexpected(stored.error());
+            if (auto stored = store_layer(layer); !stored) co_return co_yield std::unexpected(stored.error());
             co_yield (layer + 1) * n_segment_ / h_.n_layer;
         }
         if (auto computed = compute_logits(); !computed) co_return co_yield std::unexpected(computed.error());
-        for (SequenceState* state : states_) {
-            state->n_tokens += n_segment_;
-            std::ranges::fill(state->n_unread, 0);
-            if (state != &state_) state->logits = state_.logits;
+        for (SequenceParts* state : states_) {
+            state->progress.n_tokens += n_segment_;
+            std::ranges::fill(state->progress.n_unread, 0);
+            if (state != &state_) state->progress.logits = state_.progress.logits;
         }
-        for (SequenceState* state : states_) make_room_for_decoding(*state);
+        for (SequenceParts* state : states_) make_room_for_decoding(*state);
     }
 
   private:
-    int64_t n_batch() const { return state_.engine->options.n_batch; }
+    bool is_sliding(int32_t layer) const { return state_.config.layout.is_sliding(layer); }
+    int64_t n_batch() const { return state_.config.engine->options.n_batch; }
     /// Where each attends to many, a chunk has fewer tokens: nobody who waits for its end has to wait long.
     int64_t end_of_chunk(int64_t begin) const {
         constexpr int64_t kMany = 8192;
@@ -95,15 +95,15 @@ class Prefill {
     }
 
     Result<void> allocate() {
-        auto* type = state_.engine->compute.buffer_type();
-        auto flight = LayerInFlight::allocate(state_.accountant, type, state_.shape,
+        auto* type = state_.config.engine->compute.buffer_type();
+        auto flight = LayerInFlight::allocate(state_.accountant, type, state_.config.layout.sliced,
                                               most_held(base_ != nullptr ? *base_ : state_) + n_segment_, n_segment_);
         if (!flight) return std::unexpected(flight.error());
         flight_ = std::move(*flight);
-        state_.layer_bytes = std::max<uint64_t>(state_.layer_bytes, flight_.buffer().size_bytes());
+        state_.report.layer_bytes = std::max<uint64_t>(state_.report.layer_bytes, flight_.buffer().size_bytes());
 
         const auto n_hidden = static_cast<size_t>(n_segment_) * static_cast<size_t>(h_.n_embd);
-        const bool large = n_hidden * sizeof(float) > state_.most_hidden_f32_bytes;
+        const bool large = n_hidden * sizeof(float) > state_.max_hidden_f32_bytes;
         const ggml_type hidden_type = large ? GGML_TYPE_BF16 : GGML_TYPE_F32;
         auto hidden = AccountedBuffer::allocate(state_.accountant, MemoryUse::hidden, type,
                                                 n_hidden * ggml_type_size(hidden_type), "the text's hidden states");
@@ -119,9 +119,9 @@ class Prefill {
     Result<void> allocate_chunk_queries() {
         chunk_queries_ = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, int64_t{h_.head_dim_k} * h_.n_head,
                                             std::min(n_batch(), n_segment_));
-        auto buffer =
-            AccountedBuffer::allocate(state_.accountant, MemoryUse::compute, state_.engine->compute.buffer_type(),
-                                      ggml_nbytes(chunk_queries_), "the queries of a batch");
+        auto buffer = AccountedBuffer::allocate(state_.accountant, MemoryUse::compute,
+                                                state_.config.engine->compute.buffer_type(),
+                                                ggml_nbytes(chunk_queries_), "the queries of a batch");
         if (!buffer) return std::unexpected(buffer.error());
         chunk_buffer_ = std::move(*buffer);
         ggml_backend_tensor_alloc(chunk_buffer_.get(), chunk_queries_,
@@ -129,7 +129,7 @@ class Prefill {
         return {};
     }
 
-    LayerGraph layer_graph(Graph& graph) const { return {graph.context(), h_, state_.engine->weights}; }
+    LayerGraph layer_graph(Graph& graph) const { return {graph.context(), h_, state_.config.engine->weights}; }
 
     ggml_tensor* hidden_view(Graph& graph, int64_t begin, int64_t end) const {
         return ggml_view_2d(graph.context(), hidden_, h_.n_embd, end - begin, hidden_->nb[1],
@@ -151,7 +151,7 @@ class Prefill {
         ggml_tensor* positions = graph.input(GGML_TYPE_I32, end - begin);
         write_hidden(graph, layer_graph(graph).embed(ids, positions), begin, end);
         if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
-        set_numbers<int32_t>(positions, state_.n_tokens + begin);
+        set_numbers<int32_t>(positions, state_.progress.n_tokens + begin);
         set_input(ids, tokens_.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
         return runner_.compute(graph);
     }
@@ -160,7 +160,6 @@ class Prefill {
     /// outputs alone.
     Result<void> run_chunk(int32_t layer, int64_t begin, int64_t end) {
         const bool last = layer == h_.n_layer - 1;
-        const auto place = state_.places[static_cast<size_t>(layer)];
         const int64_t output_begin = last ? std::min(std::max(begin, first_output_), end) : begin;
 
         Graph graph(LayerGraph::most_nodes(h_) + kNodesPerRing * states_.size());
@@ -174,8 +173,8 @@ class Prefill {
         graph.add(flight_.put(graph, projected.value, flight_.buffer().v(), slots));
 
         ggml_tensor* query = projected.query;
-        const bool sums = sums_attention_ && !place.windowed;
-        ggml_tensor* ring_rows = place.windowed ? nullptr : store_window_queries(graph, place.index, query, begin, end);
+        const bool sums = sums_attention_ && !is_sliding(layer);
+        ggml_tensor* ring_rows = store_window_queries(graph, layer, query, begin, end);
         if (sums) {
             ggml_tensor* to = ggml_view_3d(graph.context(), chunk_queries_, query->ne[0], query->ne[1], end - begin,
                                            query->nb[1], chunk_queries_->nb[1], 0);
@@ -186,7 +185,7 @@ class Prefill {
             ggml_tensor* out_query =
                 ggml_view_3d(graph.context(), query, query->ne[0], query->ne[1], end - output_begin, query->nb[1],
                              query->nb[2], static_cast<size_t>(output_begin - begin) * query->nb[2]);
-            attended = attend(graph, state_.engine->attention, nodes, layer, out_query,
+            attended = attend(graph, state_.config.engine->attention, nodes, layer, out_query,
                               {{.buffer = &flight_.buffer(), .heads = flight_.slots(n_segment_ - end)}});
             ggml_tensor* residual =
                 ggml_view_2d(graph.context(), hidden, hidden->ne[0], end - output_begin, hidden->nb[1],
@@ -194,12 +193,12 @@ class Prefill {
             write_hidden(graph, nodes.finish(layer, residual, attended.node), output_begin, end);
         }
         if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
-        set_numbers<int32_t>(positions, state_.n_tokens + begin);
+        set_numbers<int32_t>(positions, state_.progress.n_tokens + begin);
         set_numbers<int64_t>(slots, flight_.segment_begin() + begin);
         if (ring_rows != nullptr) set_ring_rows(ring_rows, end);
         set_masks(attended);
         if (auto computed = runner_.compute(graph); !computed || !sums) return computed;
-        return sum_attention(place.index, begin, end);
+        return sum_attention(layer, begin, end);
     }
 
     /// Adds the attention of the queries [begin, end) to the sums.
@@ -208,25 +207,26 @@ class Prefill {
                              .window = {},
                              .k = flight_.buffer().k(),
                              .heads = flight_.slots(n_segment_ - end),
-                             .sinks = state_.sinks(layer)};
+                             .sinks = state_.config.sinks(layer)};
         for (int64_t i = begin; i < end; i++) input.window.push_back({.row = i - begin, .unseen = end - 1 - i});
         std::vector<std::span<float>> sums;
         for (size_t head = 0; head < input.heads.size(); head++)
             sums.push_back(std::span(flight_.sums()[head]).first(static_cast<size_t>(input.heads[head].length)));
-        return add_attention(analysis_, *state_.engine, input, sums);
+        return add_attention(analysis_, *state_.config.engine, input, sums);
     }
 
     /// Copies the queries of those tokens of [begin, end) that belong to the window into the layer's rings. The input
     /// that says in which rows; null where there are none.
     ggml_tensor* store_window_queries(Graph& graph, int32_t layer, ggml_tensor* query, int64_t begin, int64_t end) {
         const int64_t from = std::max(begin, n_segment_ - n_window_);
-        if (from >= end || std::ranges::none_of(states_, &SequenceState::reads_queries)) return nullptr;
+        const auto has_ring = [&](const SequenceParts* state) { return state->cache.queries.layer(layer) != nullptr; };
+        if (from >= end || std::ranges::none_of(states_, has_ring)) return nullptr;
         ggml_tensor* at = graph.input(GGML_TYPE_I64, end - from);
         ggml_tensor* rows = ggml_view_2d(graph.context(), query, query->ne[0] * query->ne[1], end - from, query->nb[2],
                                          static_cast<size_t>(from - begin) * query->nb[2]);
-        for (const SequenceState* state : states_) {
-            if (!state->reads_queries()) continue;
-            graph.add(ggml_set_rows(graph.context(), state->ring.layers[static_cast<size_t>(layer)], rows, at));
+        for (const SequenceParts* state : states_) {
+            if (!has_ring(state)) continue;
+            graph.add(ggml_set_rows(graph.context(), state->cache.queries.layer(layer), rows, at));
         }
         return at;
     }
@@ -235,7 +235,8 @@ class Prefill {
     void set_ring_rows(ggml_tensor* at, int64_t end) const {
         std::vector<int64_t> numbers;
         const int64_t in_window = end - at->ne[0] - (n_segment_ - n_window_);
-        for (int64_t i = 0; i < at->ne[0]; i++) numbers.push_back((first_row_ + in_window + i) % state_.options.window);
+        for (int64_t i = 0; i < at->ne[0]; i++)
+            numbers.push_back((first_row_ + in_window + i) % state_.config.options.window);
         set_input<int64_t>(at, numbers);
     }
 
@@ -247,24 +248,24 @@ class Prefill {
         set_input<T>(input, numbers);
     }
 
-    Result<void> store_layer(const LayerPlace& place) {
-        auto keys = flight_.keys(state_.options.window);
-        if (place.windowed) {
-            for (SequenceState* state : states_) keep_window(*state, place.index, keys);
+    Result<void> store_layer(int32_t layer) {
+        auto keys = flight_.keys(state_.config.options.window);
+        if (is_sliding(layer)) {
+            for (SequenceParts* state : states_) keep_window(*state, layer, keys);
             return {};
         }
-        auto stats = analyse(place.index, keys);
+        auto stats = analyse(layer, keys);
         if (!stats) return std::unexpected(stats.error());
         keys.stats = *stats ? &**stats : nullptr;
         for (auto& eviction : evictions_) {
-            if (auto joined = eviction.join(place.index, keys); !joined) return joined;
+            if (auto joined = eviction.join(layer, keys); !joined) return joined;
         }
         return {};
     }
 
     /// The layer's window attention, where a policy reads it: once for all sequences.
     Result<std::optional<AttentionStats>> analyse(int32_t layer, const LayerKeys& keys) {
-        const SequenceState* reader = nullptr;
+        const SequenceParts* reader = nullptr;
         for (size_t i = 0; i < states_.size(); i++)
             if (evictions_[i].reads_window()) reader = states_[i];
         if (reader == nullptr) return std::nullopt;
@@ -275,22 +276,23 @@ class Prefill {
 
     Result<void> compute_logits() {
         const auto n_vocab = static_cast<size_t>(h_.n_vocab);
-        state_.logits.resize(n_vocab * static_cast<size_t>(n_segment_ - first_output_));
+        state_.progress.logits.resize(n_vocab * static_cast<size_t>(n_segment_ - first_output_));
         for (int64_t begin = first_output_; begin < n_segment_; begin += kLogitsPerGraph) {
             const int64_t end = std::min(begin + kLogitsPerGraph, n_segment_);
             Graph graph(kNodes);
             ggml_tensor* logits = graph.output(layer_graph(graph).logits(read_hidden(graph, begin, end)));
             if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
             if (auto computed = runner_.compute(graph); !computed) return computed;
-            ggml_backend_tensor_get(logits, state_.logits.data() + n_vocab * static_cast<size_t>(begin - first_output_),
-                                    0, ggml_nbytes(logits));
+            ggml_backend_tensor_get(
+                logits, state_.progress.logits.data() + n_vocab * static_cast<size_t>(begin - first_output_), 0,
+                ggml_nbytes(logits));
         }
         return {};
     }
 
-    std::span<SequenceState* const> states_;
-    SequenceState& state_;       // the first of them
-    const SequenceState* base_;  // holds the text before, where the states do not
+    std::span<SequenceParts* const> states_;
+    SequenceParts& state_;       // the first of them
+    const SequenceParts* base_;  // holds the text before, where the states do not
     const Hparams& h_;
     std::span<const Token> tokens_;
     int64_t n_segment_;
@@ -312,8 +314,8 @@ class Prefill {
 
 }  // namespace
 
-std::generator<Result<int64_t>> prefill(std::span<SequenceState* const> states, std::span<const Token> tokens,
-                                        bool all_logits, const SequenceState* base) {
+std::generator<Result<int64_t>> prefill(std::span<SequenceParts* const> states, std::span<const Token> tokens,
+                                        bool all_logits, const SequenceParts* base) {
     Prefill work(states, tokens, all_logits, base);
     co_yield std::ranges::elements_of(work.run());
 }

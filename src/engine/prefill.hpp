@@ -3,7 +3,7 @@
 #include <generator>
 #include <span>
 
-#include "engine/sequence_state.hpp"
+#include "engine/sequence_parts.hpp"
 
 namespace cake {
 
@@ -16,7 +16,7 @@ namespace cake {
 ///
 /// `base`, where it is not null, holds in full the text that comes before, whose length is each state's n_tokens: its
 /// layers are copied instead of taken from the states' stores, which are empty.
-std::generator<Result<int64_t>> prefill(std::span<SequenceState* const> states, std::span<const Token> tokens,
-                                        bool all_logits, const SequenceState* base = nullptr);
+std::generator<Result<int64_t>> prefill(std::span<SequenceParts* const> states, std::span<const Token> tokens,
+                                        bool all_logits, const SequenceParts* base = nullptr);
 
 }  // namespace cake

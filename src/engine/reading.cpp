@@ -12,20 +12,20 @@ namespace cake {
 namespace {
 
 /// Where nothing has been read, all is as if nothing had been asked.
-Result<void> prepare(std::span<SequenceState* const> states, std::span<const Token> tokens, int64_t segment,
+Result<void> prepare(std::span<SequenceParts* const> states, std::span<const Token> tokens, int64_t segment,
                      bool all_logits) {
     const auto n_tokens = static_cast<int64_t>(tokens.size());
     if (segment < 0) return fail("a segment must hold at least 1 token (or 0 for the whole text)");
     if (segment > 0 && segment < n_tokens && all_logits)
         return fail("the logits of all tokens can be had of a text that is read in one segment only");
-    for (SequenceState* state : states) {
+    for (SequenceParts* state : states) {
         if (auto checked = check_segment(*state, tokens); !checked) return checked;
     }
-    for (SequenceState* state : states) {
+    for (SequenceParts* state : states) {
         auto made = within_memory([&] { return make_room(*state, n_tokens); });
         if (made) continue;
-        for (SequenceState* opened : states)
-            if (opened->n_tokens == 0) close_store(*opened);
+        for (SequenceParts* opened : states)
+            if (opened->progress.n_tokens == 0) opened->close_cache();
         return made;
     }
     return {};
@@ -33,9 +33,9 @@ Result<void> prepare(std::span<SequenceState* const> states, std::span<const Tok
 
 /// Later segments are read over what the earlier left, which differs from state to state, so several states take turns
 /// from the second on.
-std::generator<Result<int64_t>> read_segments(std::span<SequenceState* const> states, std::span<const Token> tokens,
+std::generator<Result<int64_t>> read_segments(std::span<SequenceParts* const> states, std::span<const Token> tokens,
                                               int64_t segment, bool all_logits) {
-    const auto read = [=](std::span<SequenceState* const> some, size_t begin) -> std::generator<Result<int64_t>> {
+    const auto read = [=](std::span<SequenceParts* const> some, size_t begin) -> std::generator<Result<int64_t>> {
         const auto part = tokens.subspan(begin, std::min(static_cast<size_t>(segment), tokens.size() - begin));
         for (auto n_done : prefill(some, part, all_logits)) {
             if (n_done) *n_done += static_cast<int64_t>(begin);
@@ -51,16 +51,16 @@ std::generator<Result<int64_t>> read_segments(std::span<SequenceState* const> st
 
 }  // namespace
 
-Result<void> check_segment(const SequenceState& state, std::span<const Token> tokens) {
-    if (state.broken) return fail(kBroken);
+Result<void> check_segment(const SequenceParts& state, std::span<const Token> tokens) {
+    if (auto checked = state.status.check(); !checked) return checked;
     if (tokens.empty()) return fail("there is nothing to read: the text holds no token");
-    const int32_t n_vocab = state.hparams().n_vocab;
+    const int32_t n_vocab = state.config.hparams().n_vocab;
     const auto outside = std::ranges::find_if(tokens, [&](Token t) { return t < 0 || t >= n_vocab; });
     if (outside != tokens.end())
         return fail(std::format("the token {} is outside the vocabulary of {}", *outside, n_vocab));
     constexpr int64_t kMostTokens = int64_t{1} << 28;
-    const int64_t limit = state.options.max_tokens > 0 ? state.options.max_tokens : kMostTokens;
-    const int64_t wanted = state.n_tokens + static_cast<int64_t>(tokens.size());
+    const int64_t limit = state.config.options.max_tokens > 0 ? state.config.options.max_tokens : kMostTokens;
+    const int64_t wanted = state.progress.n_tokens + static_cast<int64_t>(tokens.size());
     if (wanted > limit) {
         return fail(std::format(
             "the text reaches {} tokens and the context holds {}: use a larger context (-c) or a shorter text", wanted,
@@ -69,30 +69,35 @@ Result<void> check_segment(const SequenceState& state, std::span<const Token> to
     return {};
 }
 
-Result<void> make_room(SequenceState& state, int64_t n_tokens) {
-    if (state.tokens_per_layer == 0) {
-        const auto plan = plan_store(state, n_tokens);
+Result<void> make_room(SequenceParts& state, int64_t n_tokens) {
+    if (!state.cache.is_open()) {
+        const auto plan = state.config.plan(n_tokens);
         if (!plan) return std::unexpected(plan.error());
-        if (auto opened = open_store(state, *plan); !opened) return opened;
+        if (auto opened = state.open_cache(*plan); !opened) return opened;
     }
     return check_room(state, n_tokens);
 }
 
-Result<void> read_branches(const SequenceState& base, std::span<SequenceState* const> states,
+Result<void> read_branches(const SequenceParts& base, std::span<SequenceParts* const> states,
                            std::span<const Token> tokens, const ProgressFunction& progress) {
     const auto n_tokens = static_cast<int64_t>(tokens.size());
-    if (base.broken || base.n_tokens == 0 || base.n_evicted_slots > 0)
+    if (base.status.is_broken() || base.progress.n_tokens == 0 || base.progress.n_evicted_slots > 0)
         return fail("only a sequence that holds all of a text can be branched from");
-    for (SequenceState* state : states) {
-        if (n_tokens < state->options.window)
-            return fail(
-                std::format("a branch of {} tokens is shorter than the window of {}", n_tokens, state->options.window));
-        if (state->sums_attention() && !base.sums_attention())
+    std::vector<SequenceStatus::Step> steps;
+    for (SequenceParts* state : states) {
+        if (n_tokens < state->config.options.window)
+            return fail(std::format("a branch of {} tokens is shorter than the window of {}", n_tokens,
+                                    state->config.options.window));
+        if (state->config.sums_attention() && !base.config.sums_attention())
             return fail("a branch whose scorer reads the attention of all queries needs a base whose scorer does");
-        if (auto made = within_memory([&] { return make_room(*state, base.n_tokens + n_tokens); }); !made) return made;
-        state->n_tokens = base.n_tokens;
-        if (auto checked = check_segment(*state, tokens); !checked) return checked;
-        state->broken = true;
+        if (auto made = within_memory([&] { return make_room(*state, base.progress.n_tokens + n_tokens); }); !made)
+            return made;
+        state->progress.n_tokens = base.progress.n_tokens;
+        if (auto checked = check_segment(*state, tokens); !checked) {
+            state->progress.n_tokens = 0;
+            return checked;
+        }
+        steps.emplace_back(state->status);
     }
     auto done = within_memory([&]() -> Result<void> {
         for (const auto& n_done : prefill(states, tokens, false, &base)) {
@@ -101,17 +106,17 @@ Result<void> read_branches(const SequenceState& base, std::span<SequenceState* c
         }
         return {};
     });
-    if (done)
-        for (SequenceState* state : states) state->broken = false;
+    if (done) std::ranges::for_each(steps, &SequenceStatus::Step::complete);
     return done;
 }
 
-std::generator<Result<int64_t>> read_text(std::span<SequenceState* const> states, std::span<const Token> tokens,
+std::generator<Result<int64_t>> read_text(std::span<SequenceParts* const> states, std::span<const Token> tokens,
                                           int64_t segment, bool all_logits) {
     if (auto prepared = prepare(states, tokens, segment, all_logits); !prepared)
         co_return co_yield std::unexpected(prepared.error());
     const auto n_tokens = static_cast<int64_t>(tokens.size());
-    for (SequenceState* state : states) state->broken = true;
+    std::vector<SequenceStatus::Step> steps;
+    for (SequenceParts* state : states) steps.emplace_back(state->status);
     bool ran_out = false;  // nothing can be yielded while the exception is caught
     try {
         for (auto n_done :
@@ -123,7 +128,7 @@ std::generator<Result<int64_t>> read_text(std::span<SequenceState* const> states
         ran_out = true;
     }
     if (ran_out) co_return co_yield out_of_memory();
-    for (SequenceState* state : states) state->broken = false;
+    std::ranges::for_each(steps, &SequenceStatus::Step::complete);
 }
 
 }  // namespace cake

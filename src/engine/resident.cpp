@@ -1,32 +1,19 @@
 #include "engine/resident.hpp"
 
 #include <algorithm>
-#include <numeric>
 
 namespace cake {
 
 namespace {
 
 /// Whether the layers that keep a window still have the one behind `n` tokens.
-bool windows_reach(const SequenceState& state, int64_t n) {
-    const int64_t first = std::max<int64_t>(n - state.hparams().n_swa, 0);
-    for (int32_t layer = 0; layer < state.windows_shape.n_layer; layer++) {
-        const auto positions = state.windows.positions(layer, 0);
+bool windows_reach(const SequenceParts& state, int64_t n) {
+    const int64_t first = std::max<int64_t>(n - state.config.hparams().n_swa, 0);
+    for (const int32_t layer : state.cache.sliding.layers()) {
+        const auto positions = state.cache.sliding.positions(layer, 0);
         if (positions.empty() || positions.front() > first) return false;
     }
     return true;
-}
-
-/// Drops the tokens from position `n` on.
-void cut(KvStore& store, int64_t n) {
-    for (int32_t layer = 0; layer < store.shape().n_layer; layer++) {
-        for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
-            const auto positions = store.positions(layer, head);
-            std::vector<int32_t> kept(static_cast<size_t>(std::ranges::lower_bound(positions, n) - positions.begin()));
-            std::iota(kept.begin(), kept.end(), 0);
-            store.keep(layer, head, kept);
-        }
-    }
 }
 
 bool same_options(SequenceOptions a, const SequenceOptions& b) {
@@ -38,26 +25,25 @@ bool same_options(SequenceOptions a, const SequenceOptions& b) {
 
 size_t reusable_tokens(const Resident& resident, const SequenceOptions& options, std::span<const Token> prompt) {
     const auto& state = *resident.state;
-    if (!same_options(state.options, options)) return 0;
-    if (!state.evicts() && state.tokens_per_layer < options.max_tokens) return 0;
+    if (!same_options(state.config.options, options)) return 0;
+    if (!state.config.evicts() && state.cache.plan.tokens_per_layer < options.max_tokens) return 0;
     const auto n = static_cast<size_t>(std::ranges::mismatch(resident.tokens, prompt).in1 - resident.tokens.begin());
     // Something has to be left to read.
     if (n < resident.n_prompt || n >= prompt.size()) return 0;
     if (n == resident.tokens.size()) return n;
     // What was evicted for an answer that is cut off does not come back, nor what the answer added to sums go.
     const auto length = static_cast<int64_t>(n);
-    return length >= state.n_tokens_settled && windows_reach(state, length) ? n : 0;
+    return length >= state.progress.n_settled && windows_reach(state, length) ? n : 0;
 }
 
 void rewind(Resident& resident, size_t n) {
     auto& state = *resident.state;
     const auto n_dropped = static_cast<int64_t>(resident.tokens.size() - n);
     if (n_dropped == 0) return;
-    cut(state.store, static_cast<int64_t>(n));
-    if (state.windows_shape.n_layer > 0) cut(state.windows, static_cast<int64_t>(n));
-    if (state.reads_queries()) state.ring.pop(n_dropped);
-    for (int32_t& unread : state.n_unread) unread = static_cast<int32_t>(std::max<int64_t>(unread - n_dropped, 0));
-    state.n_tokens = static_cast<int64_t>(n);
+    state.cache.truncate(static_cast<int64_t>(n), n_dropped);
+    for (int32_t& unread : state.progress.n_unread)
+        unread = static_cast<int32_t>(std::max<int64_t>(unread - n_dropped, 0));
+    state.progress.n_tokens = static_cast<int64_t>(n);
     resident.tokens.resize(n);
 }
 

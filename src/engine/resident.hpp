@@ -5,14 +5,14 @@
 #include <string>
 #include <vector>
 
-#include "engine/sequence_state.hpp"
+#include "engine/sequence_parts.hpp"
 
 namespace cake {
 
 /// A sequence whose text is known, so that a longer one can go on from what was kept of it.
 struct Resident {
     std::string id;  // of the request that it answered last
-    std::unique_ptr<SequenceState> state;
+    std::unique_ptr<SequenceParts> state;
     std::vector<Token> tokens;     // [n_tokens] the whole text
     size_t n_prompt = 0;           // tokens of it that were read; those behind them were generated
     int64_t tokens_per_layer = 0;  // of its store

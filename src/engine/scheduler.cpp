@@ -114,18 +114,17 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
     Waiting waiting{.request = nullptr, .generation = std::make_shared<Generation>()};
     uint64_t flight_bytes = 0;
     for (int32_t i = 0; i < request.n_choices; i++) {
-        auto state = make_sequence_state(engine_, request.sequence, &accountant_);
-        if (!state) return refuse(state.error().message, Refusal::Reason::budget);
-        if (!(*state)->evicts()) {
-            (*state)->options.max_tokens = tokens_of_full_cache(request, **state);
-        }
-        if (auto checked = check_segment(**state, request.prompt); !checked) return refuse(checked.error().message);
-        const auto plan = plan_store(**state, n_prompt);
+        auto config = SequenceConfig::make(engine_, request.sequence);
+        if (!config) return refuse(config.error().message, Refusal::Reason::budget);
+        if (!config->evicts()) config->options.max_tokens = tokens_of_full_cache(request, *config);
+        const auto plan = config->plan(n_prompt);
         if (!plan) return refuse(plan.error().message, Refusal::Reason::budget);
-        flight_bytes = pool_.flight_bytes(**state, plan->tokens_per_layer, n_prompt);
-        const uint64_t n_bytes = planned_bytes(**state, *plan);
+        flight_bytes = pool_.flight_bytes(*config, plan->tokens_per_layer, n_prompt);
+        const uint64_t n_bytes = planned_bytes(engine_->compute.buffer_type(), config->layout, *plan);
+        auto state = std::make_unique<SequenceParts>(std::move(*config), &accountant_);
+        if (auto checked = check_segment(*state, request.prompt); !checked) return refuse(checked.error().message);
         waiting.residents.push_back({.id = request.id,
-                                     .state = std::move(*state),
+                                     .state = std::move(state),
                                      .tokens_per_layer = plan->tokens_per_layer,
                                      .kv_bytes = n_bytes});
     }
@@ -146,11 +145,11 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
 
 /// Room for the text as it is, with an answer of usual length where no other is asked for, as far as there can be; what
 /// a sequence has anyhow is left to the turns that may follow.
-int64_t Scheduler::tokens_of_full_cache(const GenerationRequest& request, const SequenceState& state) const {
+int64_t Scheduler::tokens_of_full_cache(const GenerationRequest& request, const SequenceConfig& config) const {
     constexpr int64_t kUsualAnswer = 1024;
     const auto n_prompt = static_cast<int64_t>(request.prompt.size());
-    const int64_t least = std::min(pool_.tokens_of_full_cache(state, options_.pool.n_parallel), pool_.n_ctx());
-    const int64_t possible = pool_.tokens_of_full_cache(state, request.n_choices) - n_prompt - 1;
+    const int64_t least = std::min(pool_.tokens_of_full_cache(config, options_.pool.n_parallel), pool_.n_ctx());
+    const int64_t possible = pool_.tokens_of_full_cache(config, request.n_choices) - n_prompt - 1;
     const int64_t answer = request.max_tokens >= 0 ? std::min(request.max_tokens, pool_.n_ctx())
                                                    : std::clamp<int64_t>(possible, 0, kUsualAnswer);
     return std::clamp(n_prompt + answer + 1, least, pool_.n_ctx());
@@ -283,7 +282,7 @@ std::vector<Resident> Scheduler::go_on(const Waiting& waiting) {
     const auto& request = *waiting.request;
     std::vector<Resident> result;
     if (!request.reuse || request.n_choices != 1) return result;
-    const auto& options = waiting.residents.front().state->options;
+    const auto& options = waiting.residents.front().state->config.options;
     auto best = idle_.end();
     size_t most = 0;
     for (auto it = idle_.begin(); it != idle_.end(); ++it) {
@@ -391,7 +390,7 @@ void Scheduler::begin_flight(Running& running) {
     const auto& resident = answering.choices().front().resident;
     int64_t n_tokens = std::ssize(answering.request().prompt);
     if (answering.n_cached() > 0) n_tokens += most_held(*resident.state) - answering.n_cached();
-    const uint64_t n_bytes = pool_.flight_bytes(*resident.state, resident.tokens_per_layer, n_tokens);
+    const uint64_t n_bytes = pool_.flight_bytes(resident.state->config, resident.tokens_per_layer, n_tokens);
     if (pool_.take_flight(n_bytes)) running.flight_bytes = n_bytes;
 }
 
@@ -405,7 +404,7 @@ void Scheduler::retire() {
             continue;
         }
         for (auto& resident : answering->leave()) {
-            if (resident.state->broken || resident.tokens.empty())
+            if (resident.state->status.is_broken() || resident.tokens.empty())
                 drop(resident);
             else
                 keep(std::move(resident));
@@ -419,13 +418,13 @@ void Scheduler::retire() {
 }
 
 void Scheduler::keep(Resident&& resident) {
-    resident.state->logits = {};  // whoever goes on reads first
+    resident.state->progress.logits = {};  // whoever goes on reads first
     resident.state->decode_runner.reset();
     idle_.push_front(std::move(resident));
 }
 
 void Scheduler::drop(Resident& resident) {
-    n_evicted_slots_ += resident.state->n_evicted_slots;
+    n_evicted_slots_ += resident.state->progress.n_evicted_slots;
     pool_.give_store(resident.kv_bytes);
     resident.state.reset();
 }

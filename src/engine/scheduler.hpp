@@ -130,7 +130,7 @@ class Scheduler {
     void recover();
     void end_everything(FinishReason reason, const std::string& error = {});
     static void end_unbegun(const Waiting& waiting, FinishReason reason, const std::string& error = {});
-    int64_t tokens_of_full_cache(const GenerationRequest& request, const SequenceState& state) const;
+    int64_t tokens_of_full_cache(const GenerationRequest& request, const SequenceConfig& config) const;
     std::optional<Refusal> refusal(size_t n_choices) const;
     std::vector<Waiting>::iterator next_waiting();
     void admit();

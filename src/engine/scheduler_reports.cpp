@@ -18,9 +18,10 @@ PoolReport Scheduler::report() {
         int64_t n_slots = n_evicted_slots_;
         for (const auto& running : running_) {
             (running.answering->is_reading() ? report.n_reading : report.n_generating)++;
-            for (const auto& choice : running.answering->choices()) n_slots += choice.resident.state->n_evicted_slots;
+            for (const auto& choice : running.answering->choices())
+                n_slots += choice.resident.state->progress.n_evicted_slots;
         }
-        for (const auto& resident : idle_) n_slots += resident.state->n_evicted_slots;
+        for (const auto& resident : idle_) n_slots += resident.state->progress.n_evicted_slots;
         report.n_evicted_tokens = n_slots / engine_->hparams.n_head_kv;
         return report;
     });
@@ -83,7 +84,7 @@ SlotReport Scheduler::report_of(const Resident& resident, SlotState state, bool 
                       .n_prompt = n_prompt,
                       .n_read = n_prompt,
                       .n_generated = static_cast<int64_t>(resident.tokens.size()) - n_prompt,
-                      .policy = resident.state->options.policy,
+                      .policy = resident.state->config.options.policy,
                       .memory = memory_report(*resident.state),
                       .layers = layer_reports(*resident.state)};
     if (with_text) {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "engine/attention.hpp"
-#include "engine/sequence_state.hpp"
+#include "engine/sequence_parts.hpp"
 #include "method/attention_stats.hpp"
 
 namespace cake {
@@ -22,9 +22,9 @@ struct LayerKeys {
 };
 
 /// The scores of a layer's tokens, by KV head: the scorer's, and infinity in the window.
-Result<std::vector<std::vector<float>>> score_layer(const SequenceState& state, int32_t layer, const LayerKeys& keys);
+Result<std::vector<std::vector<float>>> score_layer(const SequenceParts& state, int32_t layer, const LayerKeys& keys);
 
 /// Host memory of the statistics and scores of a layer's tokens.
-size_t scoring_bytes(const SequenceState& state, int64_t n_slots);
+size_t scoring_bytes(const SequenceParts& state, int64_t n_slots);
 
 }  // namespace cake

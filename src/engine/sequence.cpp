@@ -10,7 +10,7 @@
 #include "engine/position_attention.hpp"
 #include "engine/reading.hpp"
 #include "engine/reports.hpp"
-#include "engine/sequence_state.hpp"
+#include "engine/sequence_parts.hpp"
 #include "engine/session.hpp"
 #include "text/sampler.hpp"
 
@@ -22,35 +22,36 @@ namespace {
 Result<void> decode_states(std::span<const NextToken> batch) {
     for (const auto& next : batch)
         if (auto room = check_room(*next.state, 1); !room) return room;
-    SequenceState& first = *batch.front().state;
+    SequenceParts& first = *batch.front().state;
     if (!first.decode_runner)
-        first.decode_runner = std::make_unique<GraphRunner>(first.engine->compute, first.accountant);
-    for (const auto& next : batch) next.state->broken = true;
+        first.decode_runner = std::make_unique<GraphRunner>(first.config.engine->compute, first.accountant);
+    std::vector<SequenceStatus::Step> steps;
+    for (const auto& next : batch) steps.emplace_back(next.state->status);
     auto done = within_memory([&]() -> Result<void> {
         for (const auto& next : batch)
             if (auto room = make_room_for_token(*next.state); !room) return room;
         return cake::decode(batch, *first.decode_runner);
     });
-    for (const auto& next : batch) next.state->broken = !done.has_value();
+    if (done) std::ranges::for_each(steps, &SequenceStatus::Step::complete);
     return done;
 }
 
-Result<void> decode_state(SequenceState& state, Token token) {
+Result<void> decode_state(SequenceParts& state, Token token) {
     const NextToken next{.state = &state, .token = token};
     return decode_states({&next, 1});
 }
 
 /// The token that generate() gave last has not been read yet: nothing had asked for its successor.
-Result<void> read_pending(SequenceState& state) {
-    if (!state.pending) return {};
-    const Token token = *state.pending;
+Result<void> read_pending(SequenceParts& state) {
+    if (!state.progress.pending) return {};
+    const Token token = *state.progress.pending;
     if (auto checked = check_segment(state, {&token, 1}); !checked) return checked;
     if (auto read = decode_state(state, token); !read) return read;
-    state.pending.reset();
+    state.progress.pending.reset();
     return {};
 }
 
-Result<void> append_states(std::span<SequenceState* const> states, std::span<const Token> tokens,
+Result<void> append_states(std::span<SequenceParts* const> states, std::span<const Token> tokens,
                            const AppendOptions& options) {
     const auto n_tokens = static_cast<int64_t>(tokens.size());
     for (const auto& n_done : read_text(states, tokens, options.segment, options.all_logits)) {
@@ -61,12 +62,13 @@ Result<void> append_states(std::span<SequenceState* const> states, std::span<con
 }
 
 /// What sequences that share the computation of a text have to have in common.
-Result<void> check_alike(const SequenceState& first, std::span<SequenceState* const> states) {
-    for (const SequenceState* s : states) {
-        if (s->n_tokens > 0)
+Result<void> check_alike(const SequenceParts& first, std::span<SequenceParts* const> states) {
+    for (const SequenceParts* s : states) {
+        if (s->progress.n_tokens > 0)
             return fail("a text can be appended to several sequences only where all of them are empty");
-        if (s->engine != first.engine || s->options.window != first.options.window ||
-            s->shape.type_k != first.shape.type_k || s->shape.type_v != first.shape.type_v) {
+        if (s->config.engine != first.config.engine || s->config.options.window != first.config.options.window ||
+            s->config.layout.sliced.type_k != first.config.layout.sliced.type_k ||
+            s->config.layout.sliced.type_v != first.config.layout.sliced.type_v) {
             return fail("sequences that read a text together need the same engine, window and cache types");
         }
     }
@@ -75,20 +77,20 @@ Result<void> check_alike(const SequenceState& first, std::span<SequenceState* co
 
 }  // namespace
 
-Sequence::Sequence(std::unique_ptr<SequenceState> state) : state_(std::move(state)) {}
+Sequence::Sequence(std::unique_ptr<SequenceParts> state) : state_(std::move(state)) {}
 Sequence::Sequence(Sequence&&) noexcept = default;
 Sequence& Sequence::operator=(Sequence&&) noexcept = default;
 Sequence::~Sequence() = default;
 
 Result<void> Sequence::append(std::span<const Token> tokens, const AppendOptions& options) {
     if (auto read = read_pending(*state_); !read) return read;
-    SequenceState* const state = state_.get();
+    SequenceParts* const state = state_.get();
     return append_states({&state, 1}, tokens, options);
 }
 
 Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token> tokens, const AppendOptions& options) {
     if (sequences.empty()) return fail("there is no sequence to append to");
-    std::vector<SequenceState*> states;
+    std::vector<SequenceParts*> states;
     for (auto& sequence : sequences) states.push_back(sequence.state_.get());
     if (auto checked = check_alike(*states.front(), states); !checked) return checked;
     return append_states(states, tokens, options);
@@ -96,7 +98,7 @@ Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token>
 
 Result<Sequence> branch_base(const Engine& engine, std::span<const Sequence> sequences, int64_t n_tokens) {
     if (sequences.empty()) return fail("there is no sequence to branch to");
-    const auto reads_all = [](const Sequence& sequence) { return sequence.state_->sums_attention(); };
+    const auto reads_all = [](const Sequence& sequence) { return sequence.state_->config.sums_attention(); };
     const auto reader = std::ranges::find_if(sequences, reads_all);
     SequenceOptions options = reader == sequences.end() ? sequences.front().options() : reader->options();
     if (reader == sequences.end()) {
@@ -114,14 +116,14 @@ Result<Sequence> branch_base(const Engine& engine, std::span<const Sequence> seq
 Result<void> branch_to_all(const Sequence& base, std::span<Sequence> sequences, std::span<const Token> tokens,
                            const ProgressFunction& progress) {
     if (sequences.empty()) return fail("there is no sequence to append to");
-    std::vector<SequenceState*> states;
+    std::vector<SequenceParts*> states;
     for (auto& sequence : sequences) states.push_back(sequence.state_.get());
     if (auto checked = check_alike(*base.state_, states); !checked) return checked;
     return read_branches(*base.state_, states, tokens, progress);
 }
 
 Result<void> Sequence::decode(Token token) {
-    if (state_->n_tokens == 0) return append({&token, 1});
+    if (state_->progress.n_tokens == 0) return append({&token, 1});
     if (auto read = read_pending(*state_); !read) return read;
     if (auto checked = check_segment(*state_, {&token, 1}); !checked) return checked;
     return decode_state(*state_, token);
@@ -132,8 +134,8 @@ Result<void> decode_each(std::span<Sequence* const> sequences, std::span<const T
         return fail("decoding in several sequences needs one token for each of them");
     std::vector<NextToken> batch;
     for (size_t i = 0; i < sequences.size(); i++) {
-        SequenceState& state = *sequences[i]->state_;
-        if (state.engine != sequences.front()->state_->engine || state.n_tokens == 0)
+        SequenceParts& state = *sequences[i]->state_;
+        if (state.config.engine != sequences.front()->state_->config.engine || state.progress.n_tokens == 0)
             return fail("sequences that decode together need the same engine, and a text in each");
         if (auto read = read_pending(state); !read) return read;
         if (auto checked = check_segment(state, tokens.subspan(i, 1)); !checked) return checked;
@@ -143,17 +145,18 @@ Result<void> decode_each(std::span<Sequence* const> sequences, std::span<const T
 }
 
 Result<void> Sequence::make_up(int64_t n_tokens) {
-    SequenceState& state = *state_;
-    if (state.n_tokens > 0 || state.broken) return fail("only an empty sequence can be filled with what is made up");
+    SequenceParts& state = *state_;
+    if (state.progress.n_tokens > 0 || state.status.is_broken())
+        return fail("only an empty sequence can be filled with what is made up");
     constexpr int64_t kMostTokens = int64_t{1} << 28;
     if (n_tokens < 1 || n_tokens > kMostTokens)
         return fail(std::format("a made-up text of {} tokens is not possible: 1 to {} are", n_tokens, kMostTokens));
-    if (state.options.max_tokens > 0 && n_tokens > state.options.max_tokens)
+    if (state.config.options.max_tokens > 0 && n_tokens > state.config.options.max_tokens)
         return fail(std::format("a made-up text of {} tokens does not fit into the context of {}", n_tokens,
-                                state.options.max_tokens));
+                                state.config.options.max_tokens));
     return within_memory([&]() -> Result<void> {
         if (auto made = make_room(state, n_tokens); !made) {
-            close_store(state);
+            state.close_cache();
             return made;
         }
         cake::make_up(state, n_tokens);
@@ -162,19 +165,19 @@ Result<void> Sequence::make_up(int64_t n_tokens) {
 }
 
 std::generator<Token> Sequence::generate(GenerateOptions options) {
-    SequenceState& state = *state_;
-    const auto& vocabulary = state.engine->vocabulary;
+    SequenceParts& state = *state_;
+    const auto& vocabulary = state.config.engine->vocabulary;
     Sampler sampler(options.ignore_eos ? without_end(options.sampling, vocabulary) : options.sampling,
-                    state.hparams().n_vocab);
+                    state.config.hparams().n_vocab);
     state.finish_reason = FinishReason::length;
     for (int64_t i = 0; options.max_tokens < 0 || i < options.max_tokens; i++) {
         if (options.cancelled && options.cancelled()) {
             state.finish_reason = FinishReason::cancelled;
             co_return;
         }
-        if (state.broken) {
+        if (auto checked = state.status.check(); !checked) {
             state.finish_reason = FinishReason::failed;
-            state.error = Error{kBroken};
+            state.error = checked.error();
             co_return;
         }
         if (auto read = read_pending(state); !read) {
@@ -182,16 +185,16 @@ std::generator<Token> Sequence::generate(GenerateOptions options) {
             state.error = read.error();
             co_return;
         }
-        const auto n_vocab = static_cast<size_t>(state.hparams().n_vocab);
-        if (state.logits.size() < n_vocab) {
+        const auto n_vocab = static_cast<size_t>(state.config.hparams().n_vocab);
+        if (state.progress.logits.size() < n_vocab) {
             state.finish_reason = FinishReason::failed;
             state.error = Error{"there is nothing to go on from: append a text first"};
             co_return;
         }
-        const auto last = std::span(state.logits).last(n_vocab);
+        const auto last = std::span(state.progress.logits).last(n_vocab);
         if (!are_finite(last)) {
             state.finish_reason = FinishReason::failed;
-            state.error = not_finite(*state.engine);
+            state.error = not_finite(*state.config.engine);
             co_return;
         }
         const auto drawn = sampler.sample(last);
@@ -205,7 +208,7 @@ std::generator<Token> Sequence::generate(GenerateOptions options) {
             state.finish_reason = FinishReason::end_of_generation;
             co_return;
         }
-        state.pending = token;
+        state.progress.pending = token;
         co_yield token;
     }
 }
@@ -227,7 +230,7 @@ void Sequence::set_note(std::string note) {
     state_->note = std::move(note);
 }
 const SequenceOptions& Sequence::options() const {
-    return state_->options;
+    return state_->config.options;
 }
 
 FinishReason Sequence::finish_reason() const {
@@ -237,10 +240,10 @@ const Error& Sequence::error() const {
     return state_->error;
 }
 std::span<const float> Sequence::logits() const {
-    return state_->logits;
+    return state_->progress.logits;
 }
 int64_t Sequence::n_tokens() const {
-    return state_->n_tokens;
+    return state_->progress.n_tokens;
 }
 
 std::vector<LayerReport> Sequence::layers() const {
@@ -249,11 +252,9 @@ std::vector<LayerReport> Sequence::layers() const {
 
 std::vector<int32_t> Sequence::positions(int32_t layer, int32_t head) const {
     const auto& s = *state_;
-    if (s.tokens_per_layer == 0 || layer < 0 || layer >= s.hparams().n_layer || head < 0 || head >= s.shape.n_head_kv) {
-        return {};
-    }
-    const auto& place = s.places[static_cast<size_t>(layer)];
-    const auto held = s.store_of(place).positions(place.index, head);
+    const auto& h = s.config.hparams();
+    if (!s.cache.is_open() || layer < 0 || layer >= h.n_layer || head < 0 || head >= h.n_head_kv) return {};
+    const auto held = s.cache.of(layer).positions(layer, head);
     return {held.begin(), held.end()};
 }
 
@@ -262,9 +263,9 @@ Result<std::vector<float>> Sequence::attention_by_position(int64_t n_queries) co
 }
 
 std::vector<std::vector<int32_t>> Sequence::stages() const {
-    auto stages = state_->stages;
+    auto stages = state_->report.stages;
     for (auto& stage : stages)
-        for (int32_t& budget : stage) budget += state_->options.window;
+        for (int32_t& budget : stage) budget += state_->config.options.window;
     return stages;
 }
 

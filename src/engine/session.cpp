@@ -8,8 +8,9 @@
 #include <new>
 #include <nlohmann/json.hpp>
 
-#include "cache/session_file.hpp"
 #include "engine/json_fields.hpp"
+#include "memory/cache_codec.hpp"
+#include "memory/session_file.hpp"
 #include "method/allocator.hpp"
 #include "model/fingerprint.hpp"
 
@@ -46,90 +47,32 @@ Json write_options(const SequenceOptions& o) {
             {"keep_queries", o.keep_queries}};
 }
 
-Json write_layer(const SequenceState& state, int32_t layer) {
+Json write_layer(const SequenceParts& state, int32_t layer) {
     const auto i = static_cast<size_t>(layer);
     Json runs = Json::array();
-    for (const Run& run : state.store.runs(layer)) runs.push_back({run.length, run.capacity});
-    const auto& report = state.layers[i];
-    return {{"dispersion", optional_number(report.dispersion)},
-            {"shift", optional_number(report.shift)},
-            {"preference", optional_number(report.preference)},
-            {"budget", report.budget},
-            {"n_unread", state.n_unread[i]},
-            {"runs", std::move(runs)}};
+    for (const Run& run : state.cache.sliced.runs(layer)) runs.push_back({run.length, run.capacity});
+    const auto& report = state.report.layers[i];
+    return {{"dispersion", optional_number(report.dispersion)}, {"shift", optional_number(report.shift)},
+            {"preference", optional_number(report.preference)}, {"budget", report.budget},
+            {"n_unread", state.progress.n_unread[i]},           {"runs", std::move(runs)}};
 }
 
-std::string write_header(const SequenceState& state) {
+std::string write_header(const SequenceParts& state) {
     Json layers = Json::array();
-    for (int32_t layer = 0; layer < state.shape.n_layer; layer++) layers.push_back(write_layer(state, layer));
-    Json header{{"model", fingerprint(state.engine->file)},
-                {"model_name", state.hparams().name},
-                {"options", write_options(state.options)},
-                {"tokens_per_layer", state.tokens_per_layer},
-                {"n_tokens", state.n_tokens},
-                {"pending", state.pending ? Json(*state.pending) : Json(nullptr)},
-                {"ring", {state.ring.n_filled, state.ring.next}},
-                {"layer_bytes", state.layer_bytes},
+    for (const int32_t layer : state.cache.sliced.layers()) layers.push_back(write_layer(state, layer));
+    Json header{{"model", fingerprint(state.config.engine->file)},
+                {"model_name", state.config.hparams().name},
+                {"options", write_options(state.config.options)},
+                {"tokens_per_layer", state.cache.plan.tokens_per_layer},
+                {"n_tokens", state.progress.n_tokens},
+                {"pending", state.progress.pending ? Json(*state.progress.pending) : Json(nullptr)},
+                {"ring", {state.cache.queries.n_filled(), state.cache.queries.next()}},
+                {"layer_bytes", state.report.layer_bytes},
                 {"layers", std::move(layers)},
                 {"note", state.note}};
-    if (state.windows_shape.n_layer > 0) header["window_length"] = state.windows.runs(0).front().length;
+    if (const auto sliding = state.cache.sliding.layers(); !sliding.empty())
+        header["window_length"] = state.cache.sliding.runs(sliding.front()).front().length;
     return header.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-/// Calls `part` with pieces of the rows [first, first + n) of a tensor: offset and size in bytes.
-template <typename Part>
-Result<void> for_each_part(const ggml_tensor* rows, int64_t first, int64_t n, Part part) {
-    constexpr size_t kBytes = size_t{1} << 20U;
-    const size_t begin = static_cast<size_t>(first) * rows->nb[1];
-    const size_t end = static_cast<size_t>(first + n) * rows->nb[1];
-    for (size_t offset = begin; offset < end; offset += kBytes) {
-        if (auto done = part(offset, std::min(kBytes, end - offset)); !done) return done;
-    }
-    return {};
-}
-
-Result<void> write_rows(SessionWriter& writer, const ggml_tensor* rows, int64_t first, int64_t n) {
-    std::vector<std::byte> staging;
-    return for_each_part(rows, first, n, [&](size_t offset, size_t size) {
-        staging.resize(size);
-        ggml_backend_tensor_get(rows, staging.data(), offset, size);
-        return writer.write(staging);
-    });
-}
-
-Result<void> read_rows(SessionReader& reader, ggml_tensor* rows, int64_t first, int64_t n) {
-    std::vector<std::byte> staging;
-    return for_each_part(rows, first, n, [&](size_t offset, size_t size) {
-        staging.resize(size);
-        auto read = reader.read(staging);
-        if (read) ggml_backend_tensor_set(rows, staging.data(), offset, size);
-        return read;
-    });
-}
-
-Result<void> write_store(SessionWriter& writer, const KvStore& store) {
-    const auto write = [&](auto values) { return writer.write(std::as_bytes(std::span(values))); };
-    for (int32_t layer = 0; layer < store.shape().n_layer; layer++) {
-        for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
-            if (auto w = write(store.positions(layer, head)); !w) return w;
-            if (auto w = write(store.scores(layer, head)); !w) return w;
-            if (auto w = write(store.sums(layer, head)); !w) return w;
-            const Run& run = store.runs(layer)[static_cast<size_t>(head)];
-            if (auto w = write_rows(writer, store.buffer().k(), run.begin, run.length); !w) return w;
-            if (auto w = write_rows(writer, store.buffer().v(), run.begin, run.length); !w) return w;
-        }
-    }
-    return {};
-}
-
-Result<void> write_content(SessionWriter& writer, const SequenceState& state) {
-    const auto write = [&](auto values) { return writer.write(std::as_bytes(std::span(values))); };
-    if (auto w = write(std::span(state.logits).last(static_cast<size_t>(state.hparams().n_vocab))); !w) return w;
-    for (const ggml_tensor* layer : state.ring.layers) {
-        if (auto w = write_rows(writer, layer, 0, state.ring.n_filled); !w) return w;
-    }
-    if (auto w = write_store(writer, state.store); !w) return w;
-    return write_store(writer, state.windows);
 }
 
 SequenceOptions read_options(Fields& fields) {
@@ -164,25 +107,24 @@ class Loader {
     Loader(std::shared_ptr<const EngineState> engine, const std::string& path, SessionReader reader)
         : engine_(std::move(engine)), path_(path), reader_(std::move(reader)) {}
 
-    Result<std::unique_ptr<SequenceState>> load() {
+    Result<std::unique_ptr<SequenceParts>> load() {
         const Json header = parse_json(reader_.header());
         if (!header.is_object()) return damaged("its header is not JSON");
         if (auto made = make_state(header); !made) return std::unexpected(made.error());
         if (auto said = read_header(header); !said) return std::unexpected(said.error());
         // Only what the file bears out takes memory.
         if (n_content_bytes() != reader_.bytes_left()) return damaged("its size is not what its header says");
-        if (auto opened = open_store(*state_, plan_); !opened) return with_path(opened.error());
+        if (auto opened = state_->open_cache(plan_); !opened) return with_path(opened.error());
         std::vector<int32_t> capacities;
         std::ranges::transform(runs_, std::back_inserter(capacities), &SavedRun::capacity);
-        state_->store.arrange(capacities);
+        state_->cache.sliced.arrange(capacities);
+        state_->cache.queries.restore(n_queries_, next_query_);
         if (auto content = read_content(); !content) return std::unexpected(content.error());
         return std::move(state_);
     }
 
   private:
-    std::unexpected<Error> damaged(const std::string& what) const {
-        return fail(std::format("{}: the session is damaged ({})", path_, what));
-    }
+    std::unexpected<Error> damaged(std::string_view what) const { return reader_.damaged(what); }
     std::unexpected<Error> with_path(const Error& error) const {
         return fail(std::format("{}: {}", path_, error.message));
     }
@@ -207,13 +149,13 @@ class Loader {
         Fields option_fields(*saved);
         auto options = read_options(option_fields);
         if (!option_fields.first_wrong().empty()) return damaged_field(option_fields.first_wrong());
-        auto state = make_sequence_state(engine_, options);
-        if (!state) return with_path(state.error());
-        state_ = std::move(*state);
-        if (state_->evicts()) state_->options.budget = TokensPerLayer{tokens_per_layer};
-        const auto plan = plan_store(*state_, tokens_per_layer);
+        auto config = SequenceConfig::make(engine_, options);
+        if (!config) return with_path(config.error());
+        if (config->evicts()) config->options.budget = TokensPerLayer{tokens_per_layer};
+        const auto plan = config->plan(tokens_per_layer);
         if (!plan) return with_path(plan.error());
         plan_ = *plan;
+        state_ = std::make_unique<SequenceParts>(std::move(*config));
         if (plan_.tokens_per_layer != tokens_per_layer) return damaged_field("tokens_per_layer");
         return {};
     }
@@ -222,24 +164,25 @@ class Loader {
         constexpr int64_t kMostTokens = int64_t{1} << 28;
         auto& state = *state_;
         Fields fields(header);
-        fields.integer("n_tokens", state.n_tokens, 1, kMostTokens);
-        fields.unsigned64("layer_bytes", state.layer_bytes);
+        fields.integer("n_tokens", state.progress.n_tokens, 1, kMostTokens);
+        fields.unsigned64("layer_bytes", state.report.layer_bytes);
         fields.text("note", state.note);
         const Json* pending = fields.find("pending");
         if (pending != nullptr && !pending->is_null()) {
             Token token = 0;
-            fields.integer("pending", token, 0, state.hparams().n_vocab - 1);
-            state.pending = token;
+            fields.integer("pending", token, 0, state.config.hparams().n_vocab - 1);
+            state.progress.pending = token;
         }
         read_ring(fields);
-        if (state.windows_shape.n_layer > 0) {
-            const int64_t most = std::min<int64_t>(state.n_tokens, plan_.window_capacity);
+        if (state.config.layout.sliding.n_layer > 0) {
+            const int64_t most = std::min<int64_t>(state.progress.n_tokens, plan_.sliding_tokens);
             fields.integer("window_length", window_length_,
-                           std::min<int64_t>({state.n_tokens, state.hparams().n_swa, most}), most);
+                           std::min<int64_t>({state.progress.n_tokens, state.config.hparams().n_swa, most}), most);
         }
-        if (const Json* layers = fields.array("layers", state.layers.size())) {
-            for (size_t i = 0; i < layers->size(); i++) {
-                if (!read_layer((*layers)[i], i)) fields.wrong("layers");
+        const auto& numbers = state.config.layout.sliced_layers;
+        if (const Json* layers = fields.array("layers", numbers.size())) {
+            for (size_t i = 0; i < numbers.size(); i++) {
+                if (!read_layer((*layers)[i], static_cast<size_t>(numbers[i]))) fields.wrong("layers");
             }
         }
         if (state.note.size() > kMostNoteBytes) fields.wrong("note");
@@ -259,32 +202,32 @@ class Loader {
     void read_ring(Fields& fields) {
         const Json* saved = fields.array("ring", 2);
         if (saved == nullptr) return;
-        auto& ring = state_->ring;
-        const int64_t n_rows = state_->reads_queries() ? state_->options.window : ring.n_rows();
+        const auto& config = state_->config;
+        const int64_t n_rows = config.reads_queries() ? config.options.window : state_->cache.queries.n_rows();
         const auto row = [&](size_t i) {
             const auto& number = (*saved)[i];
             const bool good = number.is_number_unsigned() && number.get<uint64_t>() <= static_cast<uint64_t>(n_rows);
             if (!good) fields.wrong("ring");
             return good ? number.get<int32_t>() : 0;
         };
-        ring.n_filled = row(0);
-        ring.next = row(1);
-        const bool good = ring.next < n_rows && ring.n_filled == std::min(n_rows, state_->n_tokens) &&
-                          (ring.n_filled == n_rows || ring.next == ring.n_filled);
+        n_queries_ = row(0);
+        next_query_ = row(1);
+        const bool good = next_query_ < n_rows && n_queries_ == std::min(n_rows, state_->progress.n_tokens) &&
+                          (n_queries_ == n_rows || next_query_ == n_queries_);
         if (!good) fields.wrong("ring");
     }
 
     bool read_layer(const Json& saved, size_t layer) {
         constexpr int64_t kMost = std::numeric_limits<int32_t>::max() / 2;
         auto& state = *state_;
-        auto& report = state.layers[layer];
+        auto& report = state.report.layers[layer];
         Fields fields(saved);
         fields.number("dispersion", report.dispersion);
         fields.number("shift", report.shift);
         fields.number("preference", report.preference);
         fields.integer("budget", report.budget, 0, kMost);
-        fields.integer("n_unread", state.n_unread[layer], 0, state.sums_attention() ? state.ring.n_filled : 0);
-        const Json* runs = fields.array("runs", static_cast<size_t>(state.shape.n_head_kv));
+        fields.integer("n_unread", state.progress.n_unread[layer], 0, state.config.sums_attention() ? n_queries_ : 0);
+        const Json* runs = fields.array("runs", static_cast<size_t>(state.config.layout.sliced.n_head_kv));
         if (!fields.first_wrong().empty()) return false;
         for (const auto& run : *runs) {
             if (!run.is_array() || run.size() != 2) return false;
@@ -301,16 +244,17 @@ class Loader {
     /// they have the room of the layer's budget and slack together, the window fits into it, and only where the
     /// allocator tells heads apart do they hold unequally much.
     bool is_consistent(std::span<const SavedRun> runs, int64_t budget) const {
-        if (!state_->evicts()) {
+        if (!state_->config.evicts()) {
             return budget == plan_.tokens_per_layer && std::ranges::all_of(runs, [&](const SavedRun& run) {
-                       return run.length == state_->n_tokens && run.capacity == budget;
+                       return run.length == state_->progress.n_tokens && run.capacity == budget;
                    });
         }
-        const int64_t window = state_->options.window;
+        const int64_t window = state_->config.options.window;
         int64_t room = 0;
         for (const auto& run : runs) {
-            if (run.length < std::min(window, state_->n_tokens)) return false;
-            if (state_->allocator->heads == HeadSplit::uniform && run.length != runs.front().length) return false;
+            if (run.length < std::min(window, state_->progress.n_tokens)) return false;
+            if (state_->config.policy.allocator->heads == HeadSplit::uniform && run.length != runs.front().length)
+                return false;
             room += run.capacity;
         }
         return budget >= std::min(window, plan_.tokens_per_layer - plan_.slack) &&
@@ -318,84 +262,58 @@ class Loader {
     }
 
     uint64_t n_content_bytes() const {
-        const auto& h = state_->hparams();
+        const auto& h = state_->config.hparams();
         uint64_t n = sizeof(float) * static_cast<uint64_t>(h.n_vocab);
-        if (state_->reads_queries()) {
+        if (state_->config.reads_queries()) {
             const auto query = static_cast<uint64_t>(h.head_dim_k) * static_cast<uint64_t>(h.n_head);
-            n += sizeof(float) * query * static_cast<uint64_t>(state_->shape.n_layer) *
-                 static_cast<uint64_t>(state_->ring.n_filled);
+            n += sizeof(float) * query * static_cast<uint64_t>(state_->config.layout.sliced.n_layer) *
+                 static_cast<uint64_t>(n_queries_);
         }
-        auto n_slots = static_cast<uint64_t>(state_->windows_shape.n_layer) *
-                       static_cast<uint64_t>(state_->shape.n_head_kv) * static_cast<uint64_t>(window_length_);
+        auto n_slots = static_cast<uint64_t>(state_->config.layout.sliding.n_layer) *
+                       static_cast<uint64_t>(state_->config.layout.sliced.n_head_kv) *
+                       static_cast<uint64_t>(window_length_);
         for (const auto& run : runs_) n_slots += static_cast<uint64_t>(run.length);
-        return n + n_slots * (3 * sizeof(float) + state_->shape.slot_bytes());
+        return n + n_slots * (3 * sizeof(float) + state_->config.layout.sliced.slot_bytes());
     }
 
     Result<void> read_content() {
-        auto& state = *state_;
-        state.logits.resize(static_cast<size_t>(state.hparams().n_vocab));
-        if (auto r = read(std::span(state.logits)); !r) return r;
-        for (ggml_tensor* layer : state.ring.layers) {
-            if (auto r = read_rows(reader_, layer, 0, state.ring.n_filled); !r) return r;
-        }
-        auto saved = runs_.begin();
-        const auto read_store = [&](KvStore& store, auto length_of) -> Result<void> {
-            for (int32_t layer = 0; layer < store.shape().n_layer; layer++) {
-                for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
-                    if (auto r = read_run(store, layer, head, length_of()); !r) return r;
-                }
-            }
-            return {};
-        };
-        if (auto r = read_store(state.store, [&] { return (saved++)->length; }); !r) return r;
-        return read_store(state.windows, [&] { return window_length_; });
-    }
-
-    Result<void> read_run(KvStore& store, int32_t layer, int32_t head, int32_t length) {
-        const int64_t first = store.extend(layer, head, length);
-        const auto positions = store.positions(layer, head);
-        if (auto r = read(positions); !r) return r;
-        if (auto r = read(store.scores(layer, head)); !r) return r;
-        if (auto r = read(store.sums(layer, head)); !r) return r;
-        const bool rising = std::ranges::adjacent_find(positions, std::greater_equal{}) == positions.end();
-        if (!rising || positions.front() < 0 || positions.back() >= state_->n_tokens)
-            return damaged("the positions of its tokens are out of order");
-        // A window is the end of the text, with nothing left out.
-        if (&store == &state_->windows && positions.front() != state_->n_tokens - length)
-            return damaged("a window is not the end of the text");
-        if (auto r = read_rows(reader_, store.buffer().k(), first, length); !r) return r;
-        return read_rows(reader_, store.buffer().v(), first, length);
-    }
-
-    template <typename T>
-    Result<void> read(std::span<T> values) {
-        return reader_.read(std::as_writable_bytes(values));
+        auto& logits = state_->progress.logits;
+        logits.resize(static_cast<size_t>(state_->config.hparams().n_vocab));
+        if (auto r = reader_.read(std::as_writable_bytes(std::span(logits))); !r) return r;
+        std::vector<int32_t> lengths;
+        std::ranges::transform(runs_, std::back_inserter(lengths), &SavedRun::length);
+        return read_cache(reader_, state_->cache, lengths, window_length_, state_->progress.n_tokens);
     }
 
     std::shared_ptr<const EngineState> engine_;
     const std::string& path_;
     SessionReader reader_;
-    std::unique_ptr<SequenceState> state_;
-    StorePlan plan_;
+    std::unique_ptr<SequenceParts> state_;
+    CachePlan plan_;
+    int32_t n_queries_ = 0;       // filled rows of the ring
+    int32_t next_query_ = 0;      // row of the ring
     std::vector<SavedRun> runs_;  // [n_head_kv, n_layer]
     int32_t window_length_ = 0;   // tokens of every layer that keeps a window
 };
 
 }  // namespace
 
-Result<void> save_session(const SequenceState& state, const std::string& path) {
-    if (state.broken) return fail("an earlier text was not read to its end: there is no session to save");
-    if (state.tokens_per_layer == 0 || state.n_tokens == 0)
+Result<void> save_session(const SequenceParts& state, const std::string& path) {
+    if (state.status.is_broken()) return fail("an earlier text was not read to its end: there is no session to save");
+    if (!state.cache.is_open() || state.progress.n_tokens == 0)
         return fail("nothing has been read yet: there is no session to save");
     if (state.note.size() > kMostNoteBytes || readable(state.note).size() > kMostNoteBytes)
         return fail("the session's note is longer than 8 MiB");
     auto writer = SessionWriter::create(path, write_header(state));
     if (!writer) return std::unexpected(writer.error());
-    if (auto written = write_content(*writer, state); !written) return written;
+    const auto n_vocab = static_cast<size_t>(state.config.hparams().n_vocab);
+    const auto logits = std::as_bytes(std::span(state.progress.logits).last(n_vocab));
+    if (auto written = writer->write(logits); !written) return written;
+    if (auto written = write_cache(*writer, state.cache); !written) return written;
     return writer->commit();
 }
 
-Result<std::unique_ptr<SequenceState>> load_session(std::shared_ptr<const EngineState> engine,
+Result<std::unique_ptr<SequenceParts>> load_session(std::shared_ptr<const EngineState> engine,
                                                     const std::string& path) {
     try {
         auto reader = SessionReader::open(path);

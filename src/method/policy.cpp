@@ -1,8 +1,24 @@
 #include "method/policy.hpp"
 
 #include <algorithm>
+#include <format>
 
 namespace cake {
+
+namespace {
+
+template <typename Entry>
+Named named(const Entry& entry) {
+    return {.name = std::string(entry.name), .summary = std::string(entry.summary)};
+}
+
+std::string list(const std::vector<Named>& table) {
+    std::string names;
+    for (const auto& entry : table) names += (names.empty() ? "" : ", ") + entry.name;
+    return names;
+}
+
+}  // namespace
 
 std::span<const Policy> policies() {
     static const Policy table[] = {
@@ -28,6 +44,56 @@ std::span<const Policy> policies() {
 const Policy* find_policy(std::string_view name) {
     const auto found = std::ranges::find(policies(), name, &Policy::name);
     return found == policies().end() ? nullptr : &*found;
+}
+
+std::vector<Named> policy_names() {
+    std::vector<Named> result;
+    for (const auto& policy : policies()) result.push_back(named(policy));
+    return result;
+}
+
+std::vector<Named> scorer_names() {
+    std::vector<Named> result;
+    for (const auto* scorer : scorers()) result.push_back(named(*scorer));
+    return result;
+}
+
+std::vector<Named> allocator_names() {
+    std::vector<Named> result;
+    for (const auto& allocator : allocators()) result.push_back(named(allocator));
+    return result;
+}
+
+Result<Policy> resolve_policy(const PolicyNames& names) {
+    Policy result;
+    std::string scorer = names.scorer;
+    std::string allocator = names.allocator;
+    if (const auto colon = names.policy.find(':'); colon != std::string::npos) {
+        if (scorer.empty()) scorer = names.policy.substr(0, colon);
+        if (allocator.empty()) allocator = names.policy.substr(colon + 1);
+    } else if (const Policy* policy = find_policy(names.policy)) {
+        result = *policy;
+    } else {
+        return fail(
+            std::format("there is no policy \"{}\"; these are: {}; and SCORER:ALLOCATOR, of the scorers {} "
+                        "and the allocators {}",
+                        names.policy, list(policy_names()), list(scorer_names()), list(allocator_names())));
+    }
+    if (!scorer.empty()) {
+        result.scorer = find_scorer(scorer);
+        if (result.scorer == nullptr)
+            return fail(std::format("there is no scorer \"{}\"; these are: {}", scorer, list(scorer_names())));
+    }
+    if (!allocator.empty()) {
+        result.allocator = find_allocator(allocator);
+        if (result.allocator == nullptr)
+            return fail(std::format("there is no allocator \"{}\"; these are: {}", allocator, list(allocator_names())));
+    }
+    if ((result.scorer == nullptr) != (result.allocator == nullptr)) {
+        return fail(std::format("the policy {} evicts nothing: name both a scorer and an allocator to change that",
+                                names.policy));
+    }
+    return result;
 }
 
 }  // namespace cake

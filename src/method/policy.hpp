@@ -1,8 +1,10 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <string_view>
 
+#include "cake/error.hpp"
 #include "method/allocator.hpp"
 #include "method/scorer.hpp"
 
@@ -12,13 +14,26 @@ namespace cake {
 struct Policy {
     std::string_view name;
     std::string_view summary;
-    const Scorer* scorer;
-    const Allocator* allocator;
+    const Scorer* scorer = nullptr;
+    const Allocator* allocator = nullptr;
+
+    bool evicts() const { return scorer != nullptr; }
 };
 
 std::span<const Policy> policies();
 
-/// Null where there is none of that name.
+/// Null if there is none of that name.
 const Policy* find_policy(std::string_view name);
+
+/// A policy as a user names it.
+struct PolicyNames {
+    std::string policy;     // of the table, or "SCORER:ALLOCATOR"
+    std::string scorer;     // replaces the policy's; empty: does not
+    std::string allocator;  // the same
+};
+
+/// Fails if a name is unknown, listing the names that exist, or if only half of a policy that evicts nothing is
+/// replaced.
+Result<Policy> resolve_policy(const PolicyNames& names);
 
 }  // namespace cake

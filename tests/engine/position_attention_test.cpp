@@ -9,7 +9,7 @@
 #include <format>
 #include <stdexcept>
 
-#include "engine/sequence_state.hpp"
+#include "engine/sequence_parts.hpp"
 #include "support/test_models.hpp"
 
 namespace cake {
@@ -21,15 +21,15 @@ constexpr int32_t kWindow = 16;
 /// A sequence and its state, which has read a text and drawn some tokens.
 struct Begun {
     Sequence sequence;
-    const SequenceState& state;
+    const SequenceParts& state;
 };
 
 Begun begin(const Engine& engine, SequenceOptions options) {
     options.window = kWindow;
     options.cache_type_k = "f32";
-    auto made = make_sequence_state(engine.state(), options);
+    auto made = make_sequence(engine.state(), options);
     if (!made) throw std::runtime_error(made.error().message);
-    const SequenceState& state = **made;
+    const SequenceParts& state = **made;
     Begun begun{.sequence = Sequence(std::move(*made)), .state = state};
     test::append(begun.sequence, test::sample_tokens(engine, kTokens));
     test::generate(begun.sequence, 5);
@@ -41,18 +41,17 @@ std::span<const float> row(const ggml_tensor* rows, int64_t i, int64_t offset, i
 }
 
 /// The attention of a query head, from the definition: [n_slots], the mean over the last `n` queries.
-std::vector<double> mean_attention(const SequenceState& s, int32_t layer, int32_t head, int64_t n) {
-    const auto& h = s.hparams();
-    const Run run = s.store.runs(layer)[static_cast<size_t>(head / h.n_group())];
+std::vector<double> mean_attention(const SequenceParts& s, int32_t layer, int32_t head, int64_t n) {
+    const auto& h = s.config.hparams();
+    const Run run = s.cache.sliced.runs(layer)[static_cast<size_t>(head / h.n_group())];
     std::vector<double> mean(static_cast<size_t>(run.length));
     for (int64_t age = 0; age < n; age++) {
-        const int64_t at = (s.ring.next - 1 - age + kWindow) % kWindow;
-        const auto query =
-            row(s.ring.layers[static_cast<size_t>(layer)], at, int64_t{head} * h.head_dim_k, h.head_dim_k);
+        const int64_t at = (s.cache.queries.next() - 1 - age + kWindow) % kWindow;
+        const auto query = row(s.cache.queries.layer(layer), at, int64_t{head} * h.head_dim_k, h.head_dim_k);
         std::vector<double> weights;
         double sum = 0;
         for (int64_t slot = 0; slot < run.length - age; slot++) {
-            const auto key = row(s.store.buffer().k(), run.begin + slot, 0, h.head_dim_k);
+            const auto key = row(s.cache.sliced.buffer().k(), run.begin + slot, 0, h.head_dim_k);
             double logit = 0;
             for (size_t d = 0; d < key.size(); d++)
                 logit += static_cast<double>(query[d]) * static_cast<double>(key[d]);
@@ -63,11 +62,11 @@ std::vector<double> mean_attention(const SequenceState& s, int32_t layer, int32_
     return mean;
 }
 
-std::vector<double> expected(const SequenceState& s, int64_t n) {
-    std::vector<double> by_position(static_cast<size_t>(s.n_tokens));
-    for (int32_t layer = s.shape.n_layer / 2; layer < s.shape.n_layer; layer++) {
-        for (int32_t head = 0; head < s.hparams().n_head; head++) {
-            const auto positions = s.store.positions(layer, head / s.hparams().n_group());
+std::vector<double> expected(const SequenceParts& s, int64_t n) {
+    std::vector<double> by_position(static_cast<size_t>(s.progress.n_tokens));
+    for (int32_t layer = s.config.layout.sliced.n_layer / 2; layer < s.config.layout.sliced.n_layer; layer++) {
+        for (int32_t head = 0; head < s.config.hparams().n_head; head++) {
+            const auto positions = s.cache.sliced.positions(layer, head / s.config.hparams().n_group());
             const auto mean = mean_attention(s, layer, head, n);
             for (size_t i = 0; i < mean.size(); i++) {
                 double& most = by_position[static_cast<size_t>(positions[i])];

@@ -13,7 +13,7 @@
 #include <string>
 
 #include "cake/engine.hpp"
-#include "engine/sequence_state.hpp"
+#include "engine/sequence_parts.hpp"
 #include "parity/comparison.hpp"
 #include "support/llama_reference.hpp"
 #include "support/test_models.hpp"
@@ -114,9 +114,9 @@ TEST_P(HiddenStates, OfALongTextGiveLlamaCppsLogits) {
     const auto tokens = test::sample_tokens(*engine, 300);
     const auto reference = llama_logits(path, tokens);
     for (const size_t most_f32_bytes : {size_t{1} << 40U, size_t{0}}) {
-        auto state = make_sequence_state(engine->state(), {.policy = "full", .max_tokens = 300});
+        auto state = make_sequence(engine->state(), {.policy = "full", .max_tokens = 300});
         ASSERT_TRUE(state) << state.error().message;
-        (*state)->most_hidden_f32_bytes = most_f32_bytes;
+        (*state)->max_hidden_f32_bytes = most_f32_bytes;
         Sequence sequence(std::move(*state));
         ASSERT_TRUE(sequence.append(tokens, {.progress = {}, .all_logits = true}));
         EXPECT_EQ(sequence.memory().hidden_bytes_peak, tokens.size() * 128 * (most_f32_bytes == 0 ? 2 : 4));

@@ -12,7 +12,7 @@
 #include <iterator>
 
 #include "cake/engine.hpp"
-#include "engine/sequence_state.hpp"
+#include "engine/sequence_parts.hpp"
 #include "parity/comparison.hpp"
 #include "support/llama_reference.hpp"
 #include "support/test_models.hpp"
@@ -145,10 +145,9 @@ TEST(RealHiddenStates, OfGemmaAreReadWholeAsInSegments) {
     const auto tokens = text_of(*engine, n_tokens);
     constexpr size_t kLast = 64;
     const auto logits = [&](size_t most_f32_bytes, int64_t segment) {
-        auto state =
-            make_sequence_state(engine->state(), {.policy = "full", .max_tokens = static_cast<int64_t>(n_tokens)});
+        auto state = make_sequence(engine->state(), {.policy = "full", .max_tokens = static_cast<int64_t>(n_tokens)});
         if (!state) throw std::runtime_error(state.error().message);
-        (*state)->most_hidden_f32_bytes = most_f32_bytes;
+        (*state)->max_hidden_f32_bytes = most_f32_bytes;
         Sequence sequence(std::move(*state));
         const auto read = sequence.append(std::span(tokens).first(n_tokens - kLast), {.segment = segment});
         if (!read) throw std::runtime_error(read.error().message);

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "cache/accountant.hpp"
+#include "memory/accountant.hpp"
 
 namespace cake {
 

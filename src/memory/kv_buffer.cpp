@@ -1,4 +1,4 @@
-#include "cache/kv_buffer.hpp"
+#include "memory/kv_buffer.hpp"
 
 #include <cassert>
 #include <cstring>

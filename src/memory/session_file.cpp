@@ -1,4 +1,4 @@
-#include "cache/session_file.hpp"
+#include "memory/session_file.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -195,12 +195,16 @@ const std::string& SessionReader::header() const {
     return state_->header;
 }
 
+std::unexpected<Error> SessionReader::damaged(std::string_view what) const {
+    return fail(std::format("{}: the session is damaged ({})", state_->path, what));
+}
+
 uint64_t SessionReader::bytes_left() const {
     return state_->end - state_->offset;
 }
 
 Result<void> SessionReader::read(std::span<std::byte> bytes) {
-    if (bytes.size() > bytes_left()) return fail(state_->path + ": the session is damaged (it ends too early)");
+    if (bytes.size() > bytes_left()) return damaged("it ends too early");
     auto read = read_at(state_->file, state_->path, state_->offset, bytes);
     state_->offset += bytes.size();
     return read;

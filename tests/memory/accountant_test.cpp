@@ -1,4 +1,4 @@
-#include "cache/accountant.hpp"
+#include "memory/accountant.hpp"
 
 #include <gtest/gtest.h>
 

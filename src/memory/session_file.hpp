@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "cake/error.hpp"
 
@@ -43,6 +44,8 @@ class SessionReader {
     uint64_t bytes_left() const;
     /// The next bytes; fails where fewer are left.
     Result<void> read(std::span<std::byte> bytes);
+    /// An error that names the file and what is wrong in it.
+    std::unexpected<Error> damaged(std::string_view what) const;
 
   private:
     struct State;

@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
-#include "cache/accountant.hpp"
-#include "cache/kv_buffer.hpp"
+#include "memory/accountant.hpp"
+#include "memory/kv_buffer.hpp"
 
 namespace cake {
 
@@ -17,17 +17,43 @@ struct Run {
     int32_t capacity = 0;
 };
 
-/// One sequence's compressed cache: a fixed number of slots, allocated once, ragged by layer and KV head. It stores and
-/// never decides. Beside K and V each slot has the token's position in the text, the score it was last given, and the
-/// attention that it got in all.
+/// What is known of the token in each of a number of slots, beside its K and V.
+class SlotNotes {
+  public:
+    SlotNotes() = default;
+    SlotNotes(Accountant& accountant, int64_t n_slots);
+
+    int32_t* positions() const { return positions_.get(); }  // [n_slots] in the text
+    float* scores() const { return scores_.get(); }          // [n_slots] last score by the policy
+    float* sums() const { return sums_.get(); }              // [n_slots] attention from all queries so far
+
+    void set(int64_t slot, int32_t position);  // a new token: score and sum are 0
+    /// Moves the notes of `n` slots; the ranges may overlap.
+    void move(int64_t from, int64_t to, int64_t n);
+
+  private:
+    // Memory that no token has taken yet is not touched, since a budget may be far more than is ever used.
+    std::unique_ptr<int32_t[]> positions_;
+    std::unique_ptr<float[]> scores_;
+    std::unique_ptr<float[]> sums_;
+    AccountedBytes bytes_;
+};
+
+/// A compressed cache of some of a model's layers: a fixed number of slots, allocated once, ragged by layer and KV
+/// head. It stores and never decides. Layers are numbered as in the model.
 class KvStore {
   public:
     KvStore() = default;
     /// `tokens_per_layer` is the stated budget: `n_layer * tokens_per_layer` tokens, sliced as arrange() says.
+    /// `layers`: numbers of the layers, ascending, `shape.n_layer` of them; empty: 0, 1, ….
     static Result<KvStore> create(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
-                                  int64_t tokens_per_layer);
+                                  int64_t tokens_per_layer, std::span<const int32_t> layers = {});
 
     const KvShape& shape() const { return shape_; }
+    std::span<const int32_t> layers() const { return layers_; }  // [n_layer] ascending
+    bool holds(int32_t layer) const {
+        return layer < std::ssize(index_of_layer_) && index_of_layer_[static_cast<size_t>(layer)] >= 0;
+    }
     const KvBuffer& buffer() const { return buffer_; }
     int64_t capacity_tokens() const { return buffer_.n_slots() / shape_.n_head_kv; }
 
@@ -36,18 +62,22 @@ class KvStore {
     int64_t n_held(int32_t layer) const;
     /// Tokens that a KV head holds on average, rounded up.
     int64_t tokens_held(int32_t layer) const { return (n_held(layer) + shape_.n_head_kv - 1) / shape_.n_head_kv; }
+    /// Tokens of the run that is longest, of all layers and KV heads.
+    int32_t longest_run() const;
+
+    // Notes of a run's tokens, oldest first.
     std::span<const int32_t> positions(int32_t layer, int32_t head) const {
-        return of_run<const int32_t>(positions_.get(), layer, head);
+        return of_run<const int32_t>(notes_.positions(), layer, head);
     }
-    std::span<int32_t> positions(int32_t layer, int32_t head) { return of_run(positions_.get(), layer, head); }
+    std::span<int32_t> positions(int32_t layer, int32_t head) { return of_run(notes_.positions(), layer, head); }
     std::span<const float> scores(int32_t layer, int32_t head) const {
-        return of_run<const float>(scores_.get(), layer, head);
+        return of_run<const float>(notes_.scores(), layer, head);
     }
-    std::span<float> scores(int32_t layer, int32_t head) { return of_run(scores_.get(), layer, head); }
+    std::span<float> scores(int32_t layer, int32_t head) { return of_run(notes_.scores(), layer, head); }
     std::span<const float> sums(int32_t layer, int32_t head) const {
-        return of_run<const float>(sums_.get(), layer, head);
+        return of_run<const float>(notes_.sums(), layer, head);
     }
-    std::span<float> sums(int32_t layer, int32_t head) { return of_run(sums_.get(), layer, head); }
+    std::span<float> sums(int32_t layer, int32_t head) { return of_run(notes_.sums(), layer, head); }
 
     /// Bytes of the slots that are occupied.
     size_t bytes_used() const;
@@ -55,9 +85,11 @@ class KvStore {
 
     /// Drops all tokens of a run but those at `kept`, ascending indices into it; the run stays where it is.
     void keep(int32_t layer, int32_t head, std::span<const int32_t> kept);
+    /// Drops the tokens of all runs whose position is `n_tokens` or higher.
+    void truncate(int64_t n_tokens);
 
-    /// Gives every run room for `capacities`, [n_head_kv, n_layer], tokens, at least as many as it holds, and slides
-    /// the runs there.
+    /// Gives every run room for `capacities`, [n_head_kv, n_layer] in the order of layers(), tokens, at least as many
+    /// as it holds, and slides the runs there.
     void arrange(std::span<const int32_t> capacities);
     /// The same within one layer, [n_head_kv], whose room as a whole stays what it is.
     void arrange_layer(int32_t layer, std::span<const int32_t> capacities);
@@ -74,9 +106,7 @@ class KvStore {
     void push(int32_t layer, int32_t position);
 
   private:
-    size_t index(int32_t layer, int32_t head) const {
-        return static_cast<size_t>(layer) * static_cast<size_t>(shape_.n_head_kv) + static_cast<size_t>(head);
-    }
+    size_t index(int32_t layer, int32_t head) const;
     Run& run(int32_t layer, int32_t head) { return runs_[index(layer, head)]; }
     const Run& run(int32_t layer, int32_t head) const { return runs_[index(layer, head)]; }
     /// What is known of the tokens of a run.
@@ -91,11 +121,9 @@ class KvStore {
     KvShape shape_;
     KvBuffer buffer_;
     std::vector<Run> runs_;  // [n_head_kv, n_layer]
-    // Memory that no token has taken yet is not touched, since a budget may be far more than is ever used.
-    std::unique_ptr<int32_t[]> positions_;  // [n_slots]
-    std::unique_ptr<float[]> scores_;       // [n_slots]
-    std::unique_ptr<float[]> sums_;         // [n_slots]
-    AccountedBytes slot_notes_;             // of these three
+    std::vector<int32_t> layers_;
+    std::vector<int32_t> index_of_layer_;  // [highest layer + 1] in layers_; -1: is not among them
+    SlotNotes notes_;
 };
 
 }  // namespace cake

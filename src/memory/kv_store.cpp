@@ -1,8 +1,10 @@
-#include "cache/kv_store.hpp"
+#include "memory/kv_store.hpp"
 
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 #include <numeric>
+#include <utility>
 
 namespace cake {
 
@@ -25,8 +27,29 @@ std::vector<SlotMove> gather(std::span<const int32_t> indices, int64_t from_base
 
 }  // namespace
 
+SlotNotes::SlotNotes(Accountant& accountant, int64_t n_slots)
+    : positions_(std::make_unique_for_overwrite<int32_t[]>(static_cast<size_t>(n_slots))),
+      scores_(std::make_unique_for_overwrite<float[]>(static_cast<size_t>(n_slots))),
+      sums_(std::make_unique_for_overwrite<float[]>(static_cast<size_t>(n_slots))),
+      bytes_(accountant, MemoryUse::compute, static_cast<size_t>(n_slots) * (sizeof(int32_t) + 2 * sizeof(float))) {}
+
+void SlotNotes::set(int64_t slot, int32_t position) {
+    positions_[static_cast<size_t>(slot)] = position;
+    scores_[static_cast<size_t>(slot)] = 0;
+    sums_[static_cast<size_t>(slot)] = 0;
+}
+
+void SlotNotes::move(int64_t from, int64_t to, int64_t n) {
+    const auto move_values = [&](auto* values) {
+        std::memmove(values + to, values + from, static_cast<size_t>(n) * sizeof(*values));
+    };
+    move_values(positions_.get());
+    move_values(scores_.get());
+    move_values(sums_.get());
+}
+
 Result<KvStore> KvStore::create(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
-                                int64_t tokens_per_layer) {
+                                int64_t tokens_per_layer, std::span<const int32_t> layers) {
     const int64_t n_slots = tokens_per_layer * shape.n_layer * shape.n_head_kv;
     auto buffer = KvBuffer::allocate(accountant, type, shape, n_slots, "the K/V budget");
     if (!buffer) return std::unexpected(buffer.error());
@@ -34,12 +57,23 @@ Result<KvStore> KvStore::create(Accountant& accountant, ggml_backend_buffer_type
     store.shape_ = shape;
     store.buffer_ = std::move(*buffer);
     store.runs_.resize(static_cast<size_t>(shape.n_layer) * static_cast<size_t>(shape.n_head_kv));
-    store.positions_ = std::make_unique_for_overwrite<int32_t[]>(static_cast<size_t>(n_slots));
-    store.scores_ = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(n_slots));
-    store.sums_ = std::make_unique_for_overwrite<float[]>(static_cast<size_t>(n_slots));
-    store.slot_notes_ = AccountedBytes(accountant, MemoryUse::compute,
-                                       static_cast<size_t>(n_slots) * (sizeof(int32_t) + 2 * sizeof(float)));
+    store.layers_.assign(layers.begin(), layers.end());
+    if (layers.empty()) {
+        store.layers_.resize(static_cast<size_t>(shape.n_layer));
+        std::iota(store.layers_.begin(), store.layers_.end(), 0);
+    }
+    assert(std::ssize(store.layers_) == shape.n_layer && std::ranges::is_sorted(store.layers_));
+    store.index_of_layer_.assign(static_cast<size_t>(store.layers_.back()) + 1, -1);
+    for (int32_t i = 0; i < shape.n_layer; i++)
+        store.index_of_layer_[static_cast<size_t>(store.layers_[static_cast<size_t>(i)])] = i;
+    store.notes_ = SlotNotes(accountant, n_slots);
     return store;
+}
+
+size_t KvStore::index(int32_t layer, int32_t head) const {
+    const int32_t i = index_of_layer_[static_cast<size_t>(layer)];
+    assert(i >= 0 && "the layer is not in this store");
+    return static_cast<size_t>(i) * static_cast<size_t>(shape_.n_head_kv) + static_cast<size_t>(head);
 }
 
 std::span<const Run> KvStore::runs(int32_t layer) const {
@@ -52,6 +86,10 @@ int64_t KvStore::n_held(int32_t layer) const {
     return n;
 }
 
+int32_t KvStore::longest_run() const {
+    return runs_.empty() ? 0 : std::ranges::max(runs_, {}, &Run::length).length;
+}
+
 size_t KvStore::bytes_used() const {
     size_t n_slots = 0;
     for (const Run& r : runs_) n_slots += static_cast<size_t>(r.length);
@@ -61,32 +99,26 @@ size_t KvStore::bytes_used() const {
 void KvStore::keep(int32_t layer, int32_t head, std::span<const int32_t> kept) {
     Run& r = run(layer, head);
     assert(std::ranges::is_sorted(kept) && (kept.empty() || (kept.front() >= 0 && kept.back() < r.length)));
-    move_slots(buffer_, buffer_, gather(kept, r.begin, r.begin));
-    auto to = static_cast<size_t>(r.begin);
-    for (const int32_t index : kept) {
-        positions_[to] = positions_[static_cast<size_t>(r.begin + index)];
-        scores_[to] = scores_[static_cast<size_t>(r.begin + index)];
-        sums_[to] = sums_[static_cast<size_t>(r.begin + index)];
-        to++;
-    }
+    const auto moves = gather(kept, r.begin, r.begin);
+    move_slots(buffer_, buffer_, moves);
+    for (const auto& move : moves) notes_.move(move.from, move.to, move.length);
     r.length = static_cast<int32_t>(kept.size());
+}
+
+void KvStore::truncate(int64_t n_tokens) {
+    for (const int32_t layer : layers_) {
+        for (int32_t head = 0; head < shape_.n_head_kv; head++) {
+            const auto held = std::as_const(*this).positions(layer, head);
+            run(layer, head).length = static_cast<int32_t>(std::ranges::lower_bound(held, n_tokens) - held.begin());
+        }
+    }
 }
 
 void KvStore::slide(Run& r, int64_t begin) {
     if (begin == r.begin) return;
     const SlotMove move{.from = r.begin, .to = begin, .length = r.length};
     move_slots(buffer_, buffer_, {&move, 1});
-    const auto copy = [&](auto* values) {
-        const auto* from = values + r.begin;
-        if (begin < r.begin) {
-            std::copy(from, from + r.length, values + begin);
-        } else {
-            std::copy_backward(from, from + r.length, values + begin + r.length);
-        }
-    };
-    copy(positions_.get());
-    copy(scores_.get());
-    copy(sums_.get());
+    notes_.move(move.from, move.to, move.length);
     r.begin = begin;
 }
 
@@ -137,10 +169,7 @@ void KvStore::push(int32_t layer, int32_t position) {
     for (int32_t head = 0; head < shape_.n_head_kv; head++) {
         Run& r = run(layer, head);
         assert(r.length < r.capacity);
-        const auto slot = static_cast<size_t>(r.begin + r.length);
-        positions_[slot] = position;
-        scores_[slot] = 0;
-        sums_[slot] = 0;
+        notes_.set(r.begin + r.length, position);
         r.length++;
     }
 }

@@ -1,4 +1,4 @@
-#include "cache/kv_store.hpp"
+#include "memory/kv_store.hpp"
 
 #include <gtest/gtest.h>
 

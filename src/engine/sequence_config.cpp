@@ -1,0 +1,143 @@
+#include "engine/sequence_config.hpp"
+
+#include <cmath>
+#include <format>
+
+#include "memory/cache_type.hpp"
+
+namespace cake {
+
+namespace {
+
+PolicyNames names_in(const SequenceOptions& o) {
+    return {.policy = o.policy, .scorer = o.scorer, .allocator = o.allocator};
+}
+
+Result<Policy> policy_of(const SequenceOptions& o) {
+    auto policy = resolve_policy(names_in(o));
+    if (policy && !policy->evicts() && o.budget.has_value()) {
+        return fail(
+            std::format("the policy {} keeps everything and takes no budget: leave the budget out, and bound the "
+                        "context instead (-c)",
+                        o.policy));
+    }
+    return policy;
+}
+
+Result<void> check_numbers(const SequenceOptions& o) {
+    constexpr int32_t kMaxWindow = 1024;
+    if (o.window < 1 || o.window > kMaxWindow)
+        return fail(std::format("a window of {} tokens is not possible: 1 to {} are", o.window, kMaxWindow));
+    if (!std::isfinite(o.gamma) || o.gamma < 0) return fail("gamma must be a number of at least 0");
+    constexpr int32_t kMaxPooled = 127;
+    if (o.pool_kernel < 0 || o.pool_kernel > kMaxPooled || (o.pool_kernel > 0 && o.pool_kernel % 2 == 0)) {
+        return fail(
+            std::format("a pooling kernel of {} keys is not possible: odd numbers to {} are (or 0 for the "
+                        "scorer's own)",
+                        o.pool_kernel, kMaxPooled));
+    }
+    const auto positive = [](double x) { return std::isfinite(x) && x > 0; };
+    if (!positive(o.tau1) || !positive(o.tau2)) return fail("tau1 and tau2 must be positive numbers");
+    if (o.evict_interval < 0) return fail("the evict interval must be at least 1 token (or 0 for the default)");
+    if (o.max_tokens < 0) return fail("the context must be at least 1 token (or 0 for no limit)");
+    const auto* ratio = o.budget ? std::get_if<KvRatio>(&*o.budget) : nullptr;
+    if (ratio != nullptr && (!(ratio->ratio > 0) || ratio->ratio > 1))
+        return fail(std::format("a K/V ratio of {} is not possible: above 0 to 1 is", ratio->ratio));
+    return {};
+}
+
+Result<CacheLayout> make_layout(const EngineState& engine, const SequenceOptions& options) {
+    const auto& h = engine.hparams;
+    const auto shape = make_kv_shape(h, options.cache_type_k, options.cache_type_v);
+    if (!shape) return std::unexpected(shape.error());
+    CacheLayout layout{.sliced = *shape, .sliding = *shape, .n_swa = h.n_swa};
+    for (int32_t layer = 0; layer < h.n_layer; layer++)
+        (h.is_swa(layer) ? layout.sliding_layers : layout.sliced_layers).push_back(layer);
+    layout.sliced.n_layer = static_cast<int32_t>(layout.sliced_layers.size());
+    layout.sliding.n_layer = static_cast<int32_t>(layout.sliding_layers.size());
+    constexpr double kMaxBytes = 0x1p60;
+    const double bytes = static_cast<double>(layout.sliding.n_layer) * static_cast<double>(shape->token_bytes()) *
+                         static_cast<double>(layout.sliding_capacity(options.max_tokens));
+    if (bytes > kMaxBytes) {
+        return fail(
+            std::format("{}: sliding windows of {} tokens are larger than any memory", engine.file.path(), h.n_swa));
+    }
+    return layout;
+}
+
+}  // namespace
+
+Result<void> validate(const SequenceOptions& options) {
+    if (auto checked = check_numbers(options); !checked) return checked;
+    for (const auto& name : {options.cache_type_k, options.cache_type_v}) {
+        if (const auto type = parse_cache_type(name); !type) return std::unexpected(type.error());
+    }
+    if (const auto policy = policy_of(options); !policy) return std::unexpected(policy.error());
+    return {};
+}
+
+std::vector<std::string> options_read(const SequenceOptions& options) {
+    const auto policy = policy_of(options);
+    if (!policy || !policy->evicts()) return {};
+    std::vector<std::string> names = {"window", "evict_interval"};
+    names.append_range(policy->scorer->options);
+    // The preference is computed to be reported, too.
+    const auto* reporter = options.analyse ? find_allocator("preference") : policy->allocator;
+    for (const auto& name : reporter->options)
+        if (!name.empty()) names.emplace_back(name);
+    return names;
+}
+
+Result<SequenceConfig> SequenceConfig::make(std::shared_ptr<const EngineState> engine, const SequenceOptions& options) {
+    if (auto checked = check_numbers(options); !checked) return std::unexpected(checked.error());
+    const auto policy = policy_of(options);
+    if (!policy) return std::unexpected(policy.error());
+    auto layout = make_layout(*engine, options);
+    if (!layout) return std::unexpected(layout.error());
+    SequenceConfig config{
+        .engine = std::move(engine), .options = options, .policy = *policy, .layout = std::move(*layout)};
+    if (auto budget = check_budget(config.layout, config.demand()); !budget) return std::unexpected(budget.error());
+    return config;
+}
+
+bool SequenceConfig::reads_window() const {
+    return evicts() && (scorer().reads.window || allocator().reads_attention || options.analyse);
+}
+
+bool SequenceConfig::reads_queries() const {
+    return reads_window() || sums_attention() || options.keep_queries;
+}
+
+CacheDemand SequenceConfig::demand() const {
+    return {.budget = options.budget,
+            .evicts = evicts(),
+            .window = options.window,
+            .evict_interval = options.evict_interval,
+            .max_tokens = options.max_tokens,
+            .n_ctx_train = hparams().n_ctx_train};
+}
+
+Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k, const std::string& type_v) {
+    const auto parse = [&](const std::string& name, int32_t head_dim) -> Result<ggml_type> {
+        const auto type = parse_cache_type(name);
+        if (!type) return type;
+        if (head_dim % ggml_blck_size(*type) != 0) {
+            return fail(std::format(
+                "the cache type {} needs heads of a multiple of {} values and this model's have {}; f16 works", name,
+                ggml_blck_size(*type), head_dim));
+        }
+        return *type;
+    };
+    const auto k = parse(type_k, hparams.head_dim_k);
+    if (!k) return std::unexpected(k.error());
+    const auto v = parse(type_v, hparams.head_dim_v);
+    if (!v) return std::unexpected(v.error());
+    return KvShape{.n_layer = hparams.n_layer,
+                   .n_head_kv = hparams.n_head_kv,
+                   .head_dim_k = hparams.head_dim_k,
+                   .head_dim_v = hparams.head_dim_v,
+                   .type_k = *k,
+                   .type_v = *v};
+}
+
+}  // namespace cake

@@ -1,0 +1,113 @@
+#include "memory/cache_codec.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <functional>
+#include <vector>
+
+namespace cake {
+
+namespace {
+
+/// Calls `part` with pieces of the rows [first, first + n) of a tensor: offset and size in bytes.
+template <typename Part>
+Result<void> for_each_part(const ggml_tensor* rows, int64_t first, int64_t n, Part part) {
+    constexpr size_t kBytes = size_t{1} << 20U;
+    const size_t begin = static_cast<size_t>(first) * rows->nb[1];
+    const size_t end = static_cast<size_t>(first + n) * rows->nb[1];
+    for (size_t offset = begin; offset < end; offset += kBytes) {
+        if (auto done = part(offset, std::min(kBytes, end - offset)); !done) return done;
+    }
+    return {};
+}
+
+Result<void> write_rows(SessionWriter& writer, const ggml_tensor* rows, int64_t first, int64_t n) {
+    std::vector<std::byte> staging;
+    return for_each_part(rows, first, n, [&](size_t offset, size_t size) {
+        staging.resize(size);
+        ggml_backend_tensor_get(rows, staging.data(), offset, size);
+        return writer.write(staging);
+    });
+}
+
+Result<void> read_rows(SessionReader& reader, ggml_tensor* rows, int64_t first, int64_t n) {
+    std::vector<std::byte> staging;
+    return for_each_part(rows, first, n, [&](size_t offset, size_t size) {
+        staging.resize(size);
+        auto read = reader.read(staging);
+        if (read) ggml_backend_tensor_set(rows, staging.data(), offset, size);
+        return read;
+    });
+}
+
+Result<void> write_store(SessionWriter& writer, const KvStore& store) {
+    const auto write = [&](auto values) { return writer.write(std::as_bytes(values)); };
+    for (const int32_t layer : store.layers()) {
+        for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
+            if (auto w = write(store.positions(layer, head)); !w) return w;
+            if (auto w = write(store.scores(layer, head)); !w) return w;
+            if (auto w = write(store.sums(layer, head)); !w) return w;
+            const Run& run = store.runs(layer)[static_cast<size_t>(head)];
+            if (auto w = write_rows(writer, store.buffer().k(), run.begin, run.length); !w) return w;
+            if (auto w = write_rows(writer, store.buffer().v(), run.begin, run.length); !w) return w;
+        }
+    }
+    return {};
+}
+
+Result<void> read_run(SessionReader& reader, KvStore& store, int32_t layer, int32_t head, int32_t length,
+                      int64_t n_tokens) {
+    const auto read = [&](auto values) { return reader.read(std::as_writable_bytes(values)); };
+    const int64_t first = store.extend(layer, head, length);
+    const auto positions = store.positions(layer, head);
+    if (auto r = read(positions); !r) return r;
+    if (auto r = read(store.scores(layer, head)); !r) return r;
+    if (auto r = read(store.sums(layer, head)); !r) return r;
+    const bool rising = std::ranges::adjacent_find(positions, std::greater_equal{}) == positions.end();
+    if (!rising || positions.front() < 0 || positions.back() >= n_tokens)
+        return reader.damaged("the positions of its tokens are out of order");
+    if (auto r = read_rows(reader, store.buffer().k(), first, length); !r) return r;
+    return read_rows(reader, store.buffer().v(), first, length);
+}
+
+Result<void> read_sliding(SessionReader& reader, KvStore& store, int32_t length, int64_t n_tokens) {
+    for (const int32_t layer : store.layers()) {
+        for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
+            if (auto r = read_run(reader, store, layer, head, length, n_tokens); !r) return r;
+            // A window is the end of the text, with nothing left out.
+            if (store.positions(layer, head).front() != n_tokens - length)
+                return reader.damaged("a window is not the end of the text");
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<void> write_cache(SessionWriter& writer, const SequenceCache& cache) {
+    for (const int32_t layer : cache.sliced.layers()) {
+        const ggml_tensor* queries = cache.queries.layer(layer);
+        if (queries == nullptr) continue;
+        if (auto w = write_rows(writer, queries, 0, cache.queries.n_filled()); !w) return w;
+    }
+    if (auto w = write_store(writer, cache.sliced); !w) return w;
+    return write_store(writer, cache.sliding);
+}
+
+Result<void> read_cache(SessionReader& reader, SequenceCache& cache, std::span<const int32_t> sliced_lengths,
+                        int32_t sliding_length, int64_t n_tokens) {
+    for (const int32_t layer : cache.sliced.layers()) {
+        ggml_tensor* queries = cache.queries.layer(layer);
+        if (queries == nullptr) continue;
+        if (auto r = read_rows(reader, queries, 0, cache.queries.n_filled()); !r) return r;
+    }
+    auto length = sliced_lengths.begin();
+    for (const int32_t layer : cache.sliced.layers()) {
+        for (int32_t head = 0; head < cache.sliced.shape().n_head_kv; head++) {
+            if (auto r = read_run(reader, cache.sliced, layer, head, *length++, n_tokens); !r) return r;
+        }
+    }
+    return read_sliding(reader, cache.sliding, sliding_length, n_tokens);
+}
+
+}  // namespace cake

@@ -1,0 +1,115 @@
+#include "memory/plan.hpp"
+
+#include <algorithm>
+#include <format>
+#include <limits>
+#include <string>
+
+namespace cake {
+
+namespace {
+
+uint64_t bytes_per_token(const KvShape& shape) {
+    return static_cast<uint64_t>(shape.n_layer) * shape.token_bytes();
+}
+
+uint64_t sliding_bytes(const CacheLayout& layout, int32_t tokens) {
+    return bytes_per_token(layout.sliding) * static_cast<uint64_t>(tokens);
+}
+
+struct StatedTokens {
+    int64_t tokens = 0;  // per layer
+    std::string stated;  // as the user put it
+};
+
+StatedTokens stated_tokens(const CacheLayout& layout, const CacheDemand& demand, int64_t n_prompt) {
+    const Budget budget = demand.budget.value_or(TokensPerLayer{});
+    if (const auto* per_layer = std::get_if<TokensPerLayer>(&budget))
+        return {.tokens = per_layer->tokens, .stated = std::format("{} tokens a layer", per_layer->tokens)};
+    if (const auto* bytes = std::get_if<KvBytes>(&budget)) {
+        const uint64_t sliding = sliding_bytes(layout, layout.sliding_capacity(demand.max_tokens));
+        const uint64_t left = bytes->bytes - std::min(bytes->bytes, sliding);
+        return {.tokens = static_cast<int64_t>(left / bytes_per_token(layout.sliced)),
+                .stated = std::format("{} bytes", bytes->bytes)};
+    }
+    // A share of a short prompt may be less than the window, which always stays.
+    const double share = std::get<KvRatio>(budget).ratio * static_cast<double>(n_prompt);
+    return {.tokens = std::max<int64_t>(static_cast<int64_t>(share), demand.window), .stated = {}};
+}
+
+/// The stated budget in tokens a layer.
+Result<int64_t> budget_tokens(const CacheLayout& layout, const CacheDemand& demand, int64_t n_prompt) {
+    if (!demand.evicts) return demand.max_tokens > 0 ? demand.max_tokens : std::max(n_prompt, demand.n_ctx_train);
+    const auto [tokens, stated] = stated_tokens(layout, demand, n_prompt);
+    if (tokens >= demand.window) return tokens;
+    const uint64_t least_bytes = sliding_bytes(layout, layout.sliding_capacity(demand.max_tokens)) +
+                                 bytes_per_token(layout.sliced) * static_cast<uint64_t>(demand.window);
+    return fail(std::format(
+        "a budget of {} cannot hold the window of {} tokens in {} layers: at least {} tokens a layer, {} bytes, or a "
+        "smaller --window would work",
+        stated, demand.window, layout.sliced.n_layer, demand.window, least_bytes));
+}
+
+/// The interval between two evictions, which has to leave something to be won by score.
+Result<int32_t> decode_slack(int32_t interval, int64_t free_tokens) {
+    const int64_t max_interval = std::max<int64_t>(1, free_tokens / 2);
+    if (interval > max_interval) {
+        return fail(
+            std::format("an evict interval of {} tokens takes more than half of what the budget leaves beside the "
+                        "window: at most {} is possible, or a larger budget",
+                        interval, max_interval));
+    }
+    return static_cast<int32_t>(interval > 0 ? interval : std::clamp<int64_t>(free_tokens / 16, 1, 32));
+}
+
+bool is_larger_than_any_memory(const CacheLayout& layout, int64_t tokens_per_layer, int32_t sliding_tokens) {
+    // Positions, lengths and slots are counted in 32 bits.
+    constexpr int64_t kMaxTokens = std::numeric_limits<int32_t>::max() / 2;
+    constexpr uint64_t kMaxBytes = static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / 2;
+    return tokens_per_layer > kMaxTokens || sliding_bytes(layout, sliding_tokens) > kMaxBytes ||
+           static_cast<uint64_t>(tokens_per_layer) > kMaxBytes / bytes_per_token(layout.sliced);
+}
+
+}  // namespace
+
+int32_t CacheLayout::sliding_capacity(int64_t max_tokens) const {
+    const int64_t limit = max_tokens > 0 ? max_tokens : std::numeric_limits<int32_t>::max();
+    return static_cast<int32_t>(std::min<int64_t>(n_swa + std::max<int64_t>(n_swa / 16, 1), limit));
+}
+
+Result<void> check_budget(const CacheLayout& layout, const CacheDemand& demand) {
+    if (auto tokens = budget_tokens(layout, demand, 1); !tokens) return std::unexpected(tokens.error());
+    return {};
+}
+
+Result<CachePlan> plan_cache(const CacheLayout& layout, const CacheDemand& demand, int64_t n_prompt) {
+    const auto tokens = budget_tokens(layout, demand, n_prompt);
+    if (!tokens) return std::unexpected(tokens.error());
+    CachePlan plan{.tokens_per_layer = *tokens,
+                   .sliding_tokens = layout.sliding_capacity(demand.evicts ? demand.max_tokens : *tokens)};
+    if (is_larger_than_any_memory(layout, plan.tokens_per_layer, plan.sliding_tokens)) {
+        return demand.evicts
+                   ? fail(std::format("a budget of {} tokens a layer is larger than any memory: ask for less", *tokens))
+                   : fail(std::format("a full cache of {} tokens is larger than any memory: bound the context (-c), or "
+                                      "take a policy that evicts",
+                                      *tokens));
+    }
+    if (demand.evicts) {
+        const auto slack = decode_slack(demand.evict_interval, *tokens - demand.window);
+        if (!slack) return std::unexpected(slack.error());
+        plan.slack = *slack;
+    }
+    return plan;
+}
+
+uint64_t store_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t tokens_per_layer) {
+    if (shape.n_layer == 0) return 0;
+    return kv_buffer_bytes(type, shape, tokens_per_layer * shape.n_layer * shape.n_head_kv);
+}
+
+uint64_t planned_bytes(ggml_backend_buffer_type_t type, const CacheLayout& layout, const CachePlan& plan) {
+    return store_bytes(type, layout.sliced, plan.tokens_per_layer) +
+           store_bytes(type, layout.sliding, plan.sliding_tokens);
+}
+
+}  // namespace cake

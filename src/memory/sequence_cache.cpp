@@ -1,0 +1,34 @@
+#include "memory/sequence_cache.hpp"
+
+namespace cake {
+
+Result<SequenceCache> SequenceCache::open(Accountant& accountant, ggml_backend_buffer_type_t type,
+                                          const CacheLayout& layout, const CachePlan& plan, int64_t query_width,
+                                          int64_t window) {
+    SequenceCache cache;
+    auto sliced = KvStore::create(accountant, type, layout.sliced, plan.tokens_per_layer, layout.sliced_layers);
+    if (!sliced) return std::unexpected(sliced.error());
+    cache.sliced = std::move(*sliced);
+    if (layout.sliding.n_layer > 0) {
+        auto sliding = KvStore::create(accountant, type, layout.sliding, plan.sliding_tokens, layout.sliding_layers);
+        if (!sliding) return std::unexpected(sliding.error());
+        cache.sliding = std::move(*sliding);
+        const auto n_runs = static_cast<size_t>(layout.sliding.n_layer) * static_cast<size_t>(layout.sliding.n_head_kv);
+        cache.sliding.arrange(std::vector<int32_t>(n_runs, plan.sliding_tokens));
+    }
+    if (query_width > 0) {
+        auto queries = QueryRing::create(accountant, type, layout.sliced_layers, query_width, window);
+        if (!queries) return std::unexpected(queries.error());
+        cache.queries = std::move(*queries);
+    }
+    cache.plan = plan;
+    return cache;
+}
+
+void SequenceCache::truncate(int64_t n_tokens, int64_t n_dropped) {
+    sliced.truncate(n_tokens);
+    sliding.truncate(n_tokens);
+    if (queries.is_kept()) queries.pop(n_dropped);
+}
+
+}  // namespace cake
