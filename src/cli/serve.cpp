@@ -79,7 +79,7 @@ void introduce(const ServeFlags& flags, const Engine& engine, const server::ApiS
                     "of texts that are read, {} tokens together",
                     format_bytes(pool.bytes_bound()), n_parallel,
                     format_count(static_cast<uint64_t>(budget != nullptr ? budget->tokens : pool.n_ctx())),
-                    budget != nullptr ? " a layer" : "", format_bytes(share), format_bytes(pool.bytes_in_flight()),
+                    budget != nullptr ? " a layer" : "", format_bytes(share), format_bytes(pool.bytes_of_staging()),
                     format_count(static_cast<uint64_t>(pool.n_ctx()))));
     const auto& host = flags.server.host;
     const bool loopback = host == "localhost" || host == "::1" || host.starts_with("127.");

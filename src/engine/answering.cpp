@@ -5,7 +5,7 @@
 #include <new>
 #include <utility>
 
-#include "engine/reading.hpp"
+#include "engine/out_of_memory.hpp"
 
 namespace cake {
 
@@ -29,7 +29,7 @@ Answering::Answering(std::shared_ptr<const GenerationRequest> request, std::shar
         states_.push_back(resident.state.get());
         choices_.push_back({.resident = std::move(resident), .text = AnswerText(request_->stop)});
     }
-    reading_.emplace(read_text(states_, std::span(request_->prompt).subspan(n_cached), segment, false));
+    prefill_.emplace(states_, std::span(request_->prompt).subspan(n_cached), segment, false);
 }
 
 bool Answering::has_ended() const {
@@ -47,19 +47,12 @@ void Answering::read_on() {
 }
 
 void Answering::read_step() {
-    if (!reading_) return;
-    if (!step_)
-        step_.emplace(reading_->begin());
-    else
-        ++*step_;
-    if (*step_ != reading_->end()) {
-        const Result<int64_t> n_read = **step_;
-        if (!n_read) return fail_with(n_read.error().message);
-        n_read_ = *n_read;
-        return;
-    }
-    step_.reset();
-    reading_.reset();
+    if (!prefill_) return;
+    const auto n_read = prefill_->step();
+    if (!n_read) return fail_with(n_read.error().message);
+    n_read_ = *n_read;
+    if (!prefill_->is_done()) return;
+    prefill_.reset();
     n_read_ = static_cast<int64_t>(request_->prompt.size() - n_cached_);
     generation_->tell(PromptRead{.n_cached = n_cached()});
     for (auto& choice : choices_) {
@@ -79,7 +72,7 @@ void Answering::join_choices(std::vector<NextToken>& batch) {
     for (auto& choice : choices_) {
         if (choice.ended || !choice.next) continue;
         auto& state = *choice.resident.state;
-        if (!check_segment(state, {&*choice.next, 1}) || !check_room(state, 1)) {
+        if (!check_text(state, {&*choice.next, 1}) || !check_room(state, 1)) {
             end(choice, FinishReason::length);  // the context is full
             continue;
         }
@@ -153,8 +146,7 @@ void Answering::end(Choice& choice, FinishReason reason, std::string error, bool
 }
 
 void Answering::end_all(FinishReason reason, const std::string& error) {
-    step_.reset();
-    reading_.reset();
+    prefill_.reset();
     for (auto& choice : choices_)
         if (!choice.ended) end(choice, reason, error);
 }

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <generator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,6 +9,7 @@
 #include "engine/decode.hpp"
 #include "engine/generation.hpp"
 #include "engine/resident.hpp"
+#include "engine/text_prefill.hpp"
 #include "text/answer_text.hpp"
 #include "text/sampler.hpp"
 
@@ -36,7 +36,7 @@ class Answering {
 
     const GenerationRequest& request() const { return *request_; }
     const Generation& generation() const { return *generation_; }
-    bool is_reading() const { return reading_.has_value(); }
+    bool is_reading() const { return prefill_.has_value(); }
     bool has_ended() const;
     int64_t n_read() const { return static_cast<int64_t>(n_cached_) + n_read_; }  // tokens' worth of work
     int64_t n_cached() const { return static_cast<int64_t>(n_cached_); }
@@ -75,9 +75,7 @@ class Answering {
     size_t n_cached_;
     int64_t n_read_ = 0;
     std::vector<SequenceParts*> states_;  // that read together
-    // What is being read, and where that is; the iterator is of the generator.
-    std::optional<std::generator<Result<int64_t>>> reading_;
-    std::optional<std::ranges::iterator_t<std::generator<Result<int64_t>>>> step_;
+    std::optional<TextPrefill> prefill_;  // until the prompt is read
 };
 
 }  // namespace cake

@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <format>
 #include <optional>
 #include <utility>
 
-#include "engine/attention.hpp"
 #include "engine/eviction.hpp"
-#include "engine/graph.hpp"
-#include "model/layer_graph.hpp"
+#include "engine/forward_layer.hpp"
+#include "engine/text_prefill.hpp"
 
 namespace cake {
 
@@ -82,25 +80,26 @@ class Decode {
     }
 
     ggml_tensor* build_layer(int32_t layer, ggml_tensor* hidden) {
-        ggml_tensor* input = nodes_.attention_input(layer, hidden);
-        const auto projected = nodes_.project(layer, input, positions_);
-        std::vector<AttendedSlots> attended_slots;
-        for (int64_t i = 0; i < n_; i++) {
-            auto& state = *batch_[static_cast<size_t>(i)].state;
-            const auto& store = state.cache.of(layer);
-            ggml_tensor* slots = row_of(slots_, i * h_.n_layer + layer);
-            write_rows(store.buffer().k(), projected.key, i, slots);
-            write_rows(store.buffer().v(), projected.value, i, slots);
-            if (ggml_tensor* queries = state.cache.queries.layer(layer); queries != nullptr) {
-                ggml_tensor* row =
-                    ggml_view_1d(graph_.context(), ring_rows_, 1, static_cast<size_t>(i) * sizeof(int64_t));
-                write_rows(queries, projected.query, i, row);
-            }
-            attended_slots.push_back({.buffer = &store.buffer(), .heads = held_slots(store, layer)});
+        const auto sink = [&](const Projections& projected) {
+            std::vector<AttendedSlots> slots;
+            for (int64_t i = 0; i < n_; i++) slots.push_back(store_token(layer, projected, i));
+            return slots;
+        };
+        return forward_layer(graph_, engine_.attention, nodes_, layer, hidden, positions_, n_, sink).hidden;
+    }
+
+    /// Writes K, V and query of token `i` to its sequence's cache. Returns the slots that it attends to.
+    AttendedSlots store_token(int32_t layer, const Projections& projected, int64_t i) {
+        const auto& cache = batch_[static_cast<size_t>(i)].state->cache;
+        const auto& store = cache.of(layer);
+        ggml_tensor* slots = row_of(slots_, i * h_.n_layer + layer);
+        write_rows(store.buffer().k(), projected.key, i, slots);
+        write_rows(store.buffer().v(), projected.value, i, slots);
+        if (ggml_tensor* queries = cache.queries.layer(layer); queries != nullptr) {
+            ggml_tensor* row = ggml_view_1d(graph_.context(), ring_rows_, 1, static_cast<size_t>(i) * sizeof(int64_t));
+            write_rows(queries, projected.query, i, row);
         }
-        const auto attended =
-            attend(graph_, engine_.attention, nodes_, layer, projected.query, std::move(attended_slots));
-        return nodes_.finish(layer, hidden, attended.node);
+        return {.buffer = &store.buffer(), .heads = held_slots(store, layer)};
     }
 
     ggml_tensor* row_of(ggml_tensor* rows, int64_t i) const {
@@ -151,17 +150,6 @@ bool are_finite(std::span<const float> logits) {
 
 Error not_finite(const EngineState& engine) {
     return {engine.file.path() + ": the model computed numbers that are not finite: it, or the session, is damaged"};
-}
-
-Result<void> check_room(const SequenceParts& state, int64_t n_more) {
-    const int64_t most = state.config.hparams().most_positions();
-    if (most > 0 && state.progress.n_tokens + n_more > most) {
-        return fail(std::format("the text reaches {} tokens, and this model has learned {} positions and no more",
-                                state.progress.n_tokens + n_more, most));
-    }
-    if (state.config.evicts() || state.progress.n_tokens + n_more <= state.cache.plan.tokens_per_layer) return {};
-    return fail(std::format("the context of {} tokens is full: a larger one (-c), or a policy that evicts, goes on",
-                            state.cache.plan.tokens_per_layer));
 }
 
 Result<void> make_room_for_token(SequenceParts& state) {

@@ -17,9 +17,6 @@ struct NextToken {
 bool are_finite(std::span<const float> logits);
 Error not_finite(const EngineState& engine);
 
-/// Whether so many tokens more can be held; the error says what would make room.
-Result<void> check_room(const SequenceParts& state, int64_t n_more);
-
 /// Evicts in the layers that are full, so that each can take a token.
 Result<void> make_room_for_token(SequenceParts& state);
 

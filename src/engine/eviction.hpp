@@ -21,7 +21,7 @@ class SegmentEviction {
     /// Whether join() has to be given the layer's statistics.
     bool reads_window() const { return !fits_ && state_.config.reads_window(); }
 
-    /// Moves `layer`, in flight, into the store. Sliced layers join in ascending order.
+    /// Moves `layer`, in the staging layer, into the store. Sliced layers join in ascending order.
     Result<void> join(int32_t layer, const LayerKeys& keys);
 
   private:
@@ -40,7 +40,7 @@ class SegmentEviction {
 /// After the last layer was read or sliced: each gets the room that it decodes into.
 void make_room_for_decoding(SequenceParts& state);
 
-/// A layer that attends to a sliding window, in flight, leaves its window with the sequence.
+/// A layer that attends to a sliding window, in the staging layer, leaves its window with the sequence.
 void keep_window(SequenceParts& state, int32_t layer, const LayerKeys& keys);
 /// Makes room for the next token in a layer that keeps a window: what no later token sees goes.
 void slide_window(SequenceParts& state, int32_t layer);

@@ -9,8 +9,8 @@ namespace cake {
 
 namespace {
 
-/// The rows of a layer in flight, at most: a text as a whole, or a segment of it over all that the store may hold.
-int64_t flight_rows(const SequenceConfig& config, int64_t tokens_per_layer, int64_t segment, int64_t n_tokens) {
+/// The rows of a staging layer, at most: a text as a whole, or a segment of it over all that the store may hold.
+int64_t staging_rows(const SequenceConfig& config, int64_t tokens_per_layer, int64_t segment, int64_t n_tokens) {
     if (segment == 0 || !config.evicts()) return n_tokens;
     const auto& layout = config.layout;
     // One layer may hold what the others do not; if the allocator tells heads apart, so may one head of it.
@@ -38,9 +38,9 @@ struct Sizes {
     SequenceOptions sequence;
     int64_t n_ctx = 0;
     uint64_t bytes_of_stores = 0;
-    uint64_t bytes_in_flight = 0;
+    uint64_t bytes_of_staging = 0;
 
-    uint64_t total() const { return bytes_of_stores + bytes_in_flight; }
+    uint64_t total() const { return bytes_of_stores + bytes_of_staging; }
 };
 
 /// What all takes for sequences of this configuration, whose texts have up to `options.max_tokens` tokens.
@@ -49,14 +49,15 @@ Result<Sizes> sizes_of(const SequenceConfig& config, const PoolOptions& options)
     if (!plan) return std::unexpected(plan.error());
     const int64_t n_ctx = config.options.max_tokens;
     const uint64_t store = planned_bytes(config.engine->compute.buffer_type(), config.layout, *plan);
-    const uint64_t flight = bytes_of_rows(config, flight_rows(config, plan->tokens_per_layer, options.segment, n_ctx));
+    const uint64_t staging =
+        bytes_of_rows(config, staging_rows(config, plan->tokens_per_layer, options.segment, n_ctx));
     constexpr uint64_t kMaxBytes = uint64_t{1} << 50U;
-    if (store > kMaxBytes || flight > kMaxBytes)
+    if (store > kMaxBytes || staging > kMaxBytes)
         return fail("K/V memory for so much text is more than any machine has");
     return Sizes{.sequence = config.options,
                  .n_ctx = n_ctx,
                  .bytes_of_stores = store * static_cast<uint64_t>(options.n_parallel),
-                 .bytes_in_flight = flight};
+                 .bytes_of_staging = staging};
 }
 
 /// The largest sequences whose memory is no more than `kv_bytes`: in tokens a layer, or in context if nothing is
@@ -83,7 +84,7 @@ Result<Sizes> largest_within(SequenceConfig config, const PoolOptions& options, 
             "K/V memory of {} bytes is too little: {} for the one layer in full of a text of {} tokens, and {} for {} "
             "sequences of {} tokens a layer, are {} bytes; a shorter context (-c), --segment or fewer sequences need "
             "less",
-            kv_bytes, best->bytes_in_flight, best->n_ctx, best->bytes_of_stores, options.n_parallel, min_tokens,
+            kv_bytes, best->bytes_of_staging, best->n_ctx, best->bytes_of_stores, options.n_parallel, min_tokens,
             best->total()));
     }
     int64_t low = min_tokens;
@@ -117,12 +118,12 @@ Result<KvPool> KvPool::create(const std::shared_ptr<const EngineState>& engine, 
     pool.n_ctx_ = sizes->n_ctx;
     pool.segment_ = options.segment;
     pool.bytes_of_stores_ = sizes->bytes_of_stores;
-    pool.bytes_in_flight_ = sizes->bytes_in_flight;
+    pool.bytes_of_staging_ = sizes->bytes_of_staging;
     return pool;
 }
 
-uint64_t KvPool::flight_bytes(const SequenceConfig& config, int64_t tokens_per_layer, int64_t n_tokens) const {
-    return bytes_of_rows(config, flight_rows(config, tokens_per_layer, segment_, n_tokens));
+uint64_t KvPool::staging_bytes(const SequenceConfig& config, int64_t tokens_per_layer, int64_t n_tokens) const {
+    return bytes_of_rows(config, staging_rows(config, tokens_per_layer, segment_, n_tokens));
 }
 
 int64_t KvPool::tokens_of_full_cache(const SequenceConfig& config, int32_t n_sequences) const {

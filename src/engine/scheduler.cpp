@@ -8,8 +8,9 @@
 
 #include "engine/decode.hpp"
 #include "engine/engine_state.hpp"
-#include "engine/layer_in_flight.hpp"
-#include "engine/reading.hpp"
+#include "engine/out_of_memory.hpp"
+#include "engine/staging_layer.hpp"
+#include "engine/text_prefill.hpp"
 
 namespace cake {
 
@@ -112,27 +113,27 @@ std::expected<Scheduler::Waiting, Refusal> Scheduler::prepare(GenerationRequest 
     }
     request.sequence.max_tokens = pool_.n_ctx();
     Waiting waiting{.request = nullptr, .generation = std::make_shared<Generation>()};
-    uint64_t flight_bytes = 0;
+    uint64_t staging_bytes = 0;
     for (int32_t i = 0; i < request.n_choices; i++) {
         auto config = SequenceConfig::make(engine_, request.sequence);
         if (!config) return refuse(config.error().message, Refusal::Reason::budget);
         if (!config->evicts()) config->options.max_tokens = tokens_of_full_cache(request, *config);
         const auto plan = config->plan(n_prompt);
         if (!plan) return refuse(plan.error().message, Refusal::Reason::budget);
-        flight_bytes = pool_.flight_bytes(*config, plan->tokens_per_layer, n_prompt);
+        staging_bytes = pool_.staging_bytes(*config, plan->tokens_per_layer, n_prompt);
         const uint64_t n_bytes = planned_bytes(engine_->compute.buffer_type(), config->layout, *plan);
         auto state = std::make_unique<SequenceParts>(std::move(*config), &accountant_);
-        if (auto checked = check_segment(*state, request.prompt); !checked) return refuse(checked.error().message);
+        if (auto checked = check_text(*state, request.prompt); !checked) return refuse(checked.error().message);
         waiting.residents.push_back({.id = request.id,
                                      .state = std::move(state),
                                      .tokens_per_layer = plan->tokens_per_layer,
                                      .kv_bytes = n_bytes});
     }
     const uint64_t n_bytes = bytes_of(waiting.residents);
-    if (n_bytes > pool_.bytes_of_stores() || flight_bytes > pool_.bytes_in_flight()) {
+    if (n_bytes > pool_.bytes_of_stores() || staging_bytes > pool_.bytes_of_staging()) {
         return refuse(std::format("this needs {} bytes of K/V memory and {} for the layer that is read, and the server "
                                   "has {} and {}: a smaller budget or a shorter text would fit",
-                                  n_bytes, flight_bytes, pool_.bytes_of_stores(), pool_.bytes_in_flight()),
+                                  n_bytes, staging_bytes, pool_.bytes_of_stores(), pool_.bytes_of_staging()),
                       Refusal::Reason::budget);
     }
     if (request.grammar) {
@@ -359,7 +360,7 @@ void Scheduler::read(double seconds_to_read) {
 }
 
 /// The prompt that came first and the one that has least left get equally much time: short prompts do not wait for long
-/// ones to end, nor these for ever for short ones. One that finds no place for its layer in flight waits, and when it
+/// ones to end, nor these for ever for short ones. One that finds no place for its staging layer waits, and when it
 /// has waited long no other begins.
 Scheduler::Running* Scheduler::next_to_read() {
     constexpr double kLong = 5;
@@ -369,8 +370,8 @@ Scheduler::Running* Scheduler::next_to_read() {
     for (auto& running : running_) {
         const auto& answering = *running.answering;
         if (!answering.is_reading()) continue;
-        if (running.flight_bytes == 0 && !others_wait) begin_flight(running);
-        if (running.flight_bytes == 0) {
+        if (running.staging_bytes == 0 && !others_wait) begin_staging(running);
+        if (running.staging_bytes == 0) {
             others_wait = others_wait || seconds_since(running.since) > kLong;
             continue;
         }
@@ -385,20 +386,20 @@ Scheduler::Running* Scheduler::next_to_read() {
     return balance_seconds_ > 0 ? shortest : first;
 }
 
-void Scheduler::begin_flight(Running& running) {
+void Scheduler::begin_staging(Running& running) {
     const auto& answering = *running.answering;
     const auto& resident = answering.choices().front().resident;
     int64_t n_tokens = std::ssize(answering.request().prompt);
     if (answering.n_cached() > 0) n_tokens += most_held(*resident.state) - answering.n_cached();
-    const uint64_t n_bytes = pool_.flight_bytes(resident.state->config, resident.tokens_per_layer, n_tokens);
-    if (pool_.take_flight(n_bytes)) running.flight_bytes = n_bytes;
+    const uint64_t n_bytes = pool_.staging_bytes(resident.state->config, resident.tokens_per_layer, n_tokens);
+    if (pool_.take_staging(n_bytes)) running.staging_bytes = n_bytes;
 }
 
 /// Gives back what those that have ended do not need; their sequences stay, for a next turn.
 void Scheduler::retire() {
     for (auto it = running_.begin(); it != running_.end();) {
         auto& answering = it->answering;
-        if (!answering->is_reading()) pool_.give_flight(std::exchange(it->flight_bytes, 0));
+        if (!answering->is_reading()) pool_.give_staging(std::exchange(it->staging_bytes, 0));
         if (!answering->has_ended()) {
             ++it;
             continue;

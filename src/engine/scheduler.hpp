@@ -102,7 +102,7 @@ class Scheduler {
     struct Running {
         std::unique_ptr<Answering> answering;
         std::chrono::steady_clock::time_point since;
-        uint64_t flight_bytes = 0;  // of its layer in flight: from its first chunk until it has read
+        uint64_t staging_bytes = 0;  // of its staging layer: from its first chunk until it has read
     };
 
     /// Of the last ones, about a hundred.
@@ -141,7 +141,7 @@ class Scheduler {
     double seconds_to_read(size_t n_sequences, double decode_seconds);
     void read(double seconds_to_read);
     Running* next_to_read();
-    void begin_flight(Running& running);
+    void begin_staging(Running& running);
     void retire();
     void keep(Resident&& resident);
     void drop(Resident& resident);

@@ -7,11 +7,12 @@
 #include "cake/engine.hpp"
 #include "engine/decode.hpp"
 #include "engine/made_up.hpp"
+#include "engine/out_of_memory.hpp"
 #include "engine/position_attention.hpp"
-#include "engine/reading.hpp"
 #include "engine/reports.hpp"
 #include "engine/sequence_parts.hpp"
 #include "engine/session.hpp"
+#include "engine/text_prefill.hpp"
 #include "text/sampler.hpp"
 
 namespace cake {
@@ -45,7 +46,7 @@ Result<void> decode_state(SequenceParts& state, Token token) {
 Result<void> read_pending(SequenceParts& state) {
     if (!state.progress.pending) return {};
     const Token token = *state.progress.pending;
-    if (auto checked = check_segment(state, {&token, 1}); !checked) return checked;
+    if (auto checked = check_text(state, {&token, 1}); !checked) return checked;
     if (auto read = decode_state(state, token); !read) return read;
     state.progress.pending.reset();
     return {};
@@ -54,9 +55,11 @@ Result<void> read_pending(SequenceParts& state) {
 Result<void> append_states(std::span<SequenceParts* const> states, std::span<const Token> tokens,
                            const AppendOptions& options) {
     const auto n_tokens = static_cast<int64_t>(tokens.size());
-    for (const auto& n_done : read_text(states, tokens, options.segment, options.all_logits)) {
+    TextPrefill prefill(states, tokens, options.segment, options.all_logits);
+    while (!prefill.is_done()) {
+        const auto n_done = prefill.step();
         if (!n_done) return std::unexpected(n_done.error());
-        if (options.progress && !options.progress(*n_done, n_tokens)) return fail("cancelled");
+        if (options.progress && !prefill.is_done() && !options.progress(*n_done, n_tokens)) return fail("cancelled");
     }
     return {};
 }
@@ -125,7 +128,7 @@ Result<void> branch_to_all(const Sequence& base, std::span<Sequence> sequences, 
 Result<void> Sequence::decode(Token token) {
     if (state_->progress.n_tokens == 0) return append({&token, 1});
     if (auto read = read_pending(*state_); !read) return read;
-    if (auto checked = check_segment(*state_, {&token, 1}); !checked) return checked;
+    if (auto checked = check_text(*state_, {&token, 1}); !checked) return checked;
     return decode_state(*state_, token);
 }
 
@@ -138,7 +141,7 @@ Result<void> decode_each(std::span<Sequence* const> sequences, std::span<const T
         if (state.config.engine != sequences.front()->state_->config.engine || state.progress.n_tokens == 0)
             return fail("sequences that decode together need the same engine, and a text in each");
         if (auto read = read_pending(state); !read) return read;
-        if (auto checked = check_segment(state, tokens.subspan(i, 1)); !checked) return checked;
+        if (auto checked = check_text(state, tokens.subspan(i, 1)); !checked) return checked;
         batch.push_back({.state = &state, .token = tokens[i]});
     }
     return decode_states(batch);

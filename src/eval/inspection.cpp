@@ -34,10 +34,10 @@ Result<Inspection> inspect(const Engine& engine, const SequenceOptions& sequence
 
     const auto note = [&](int64_t n_tokens) {
         const auto memory = sequence->memory();
-        const uint64_t in_flight = memory.kv_bytes_allocated - memory.kv_bytes_budget;
+        const uint64_t staging = memory.kv_bytes_allocated - memory.kv_bytes_budget;
         result.moments.push_back(
             {.tokens = static_cast<double>(n_tokens),
-             .held_bytes = memory.kv_bytes_now + in_flight,
+             .held_bytes = memory.kv_bytes_now + staging,
              .full_bytes = static_cast<uint64_t>(engine.info().tokens_held(n_tokens, n_tokens)) * *token_bytes});
         thin_out(result.moments);
     };

@@ -69,7 +69,7 @@
   const drawMemory = () => {
     const MIB = 1 << 20;
     const datasets = data.policies.map((policy, i) => ({
-      label: `${policy.policy}: layers and the one in flight`,
+      label: `${policy.policy}: layers and the staging layer`,
       data: policy.moments.map(([x, held]) => ({ x, y: held / MIB })),
       borderColor: color(hues[i]), backgroundColor: color(hues[i]), borderWidth: 2, pointRadius: 0, stepped: false,
     }));

@@ -1,4 +1,4 @@
-#include "engine/layer_in_flight.hpp"
+#include "engine/staging_layer.hpp"
 
 #include <algorithm>
 #include <numeric>
@@ -13,9 +13,9 @@ int64_t most_held(const SequenceParts& state) {
     return std::max(state.cache.sliced.longest_run(), state.cache.sliding.longest_run());
 }
 
-Result<LayerInFlight> LayerInFlight::allocate(Accountant& accountant, ggml_backend_buffer_type_t type,
-                                              const KvShape& shape, int64_t n_rows, int64_t n_segment) {
-    LayerInFlight result;
+Result<StagingLayer> StagingLayer::allocate(Accountant& accountant, ggml_backend_buffer_type_t type,
+                                            const KvShape& shape, int64_t n_rows, int64_t n_segment) {
+    StagingLayer result;
     result.n_segment_ = n_segment;
     result.n_rows_ = n_rows;
     const int64_t n_slots = result.n_rows_ * shape.n_head_kv;
@@ -27,12 +27,12 @@ Result<LayerInFlight> LayerInFlight::allocate(Accountant& accountant, ggml_backe
     return result;
 }
 
-void LayerInFlight::take(KvStore& store, int32_t layer, int32_t position) {
+void StagingLayer::take(KvStore& store, int32_t layer, int32_t position) {
     copy(store, layer, position);
     for (int32_t head = 0; head < store.shape().n_head_kv; head++) store.keep(layer, head, {});
 }
 
-void LayerInFlight::copy(const KvStore& store, int32_t layer, int32_t position) {
+void StagingLayer::copy(const KvStore& store, int32_t layer, int32_t position) {
     const int32_t n_head_kv = store.shape().n_head_kv;
     n_kept_ = most_held(store, layer);
     slots_.clear();
@@ -52,13 +52,13 @@ void LayerInFlight::copy(const KvStore& store, int32_t layer, int32_t position) 
     }
 }
 
-std::vector<HeadSlots> LayerInFlight::slots(int64_t n_unseen) const {
+std::vector<HeadSlots> StagingLayer::slots(int64_t n_unseen) const {
     auto seen = slots_;
     for (auto& head : seen) head.length -= n_unseen;
     return seen;
 }
 
-LayerKeys LayerInFlight::keys(int32_t window) const {
+LayerKeys StagingLayer::keys(int32_t window) const {
     const auto shortest = std::ranges::min(slots_, {}, &HeadSlots::length).length;
     return {.buffer = buffer_,
             .slots = slots_,
@@ -67,7 +67,7 @@ LayerKeys LayerInFlight::keys(int32_t window) const {
             .window = static_cast<int32_t>(std::min<int64_t>(window, shortest))};
 }
 
-ggml_tensor* LayerInFlight::put(const Graph& graph, ggml_tensor* values, ggml_tensor* rows, ggml_tensor* at) const {
+ggml_tensor* StagingLayer::put(const Graph& graph, ggml_tensor* values, ggml_tensor* rows, ggml_tensor* at) const {
     ggml_tensor* by_head = ggml_permute(graph.context(), values, 0, 2, 1, 3);
     ggml_tensor* all = ggml_view_3d(graph.context(), rows, rows->ne[0], n_rows_, values->ne[1], rows->nb[1],
                                     static_cast<size_t>(n_rows_) * rows->nb[1], 0);

@@ -18,11 +18,11 @@ int64_t most_held(const SequenceParts& state);
 
 /// The one layer whose K and V stand in full: for each KV head [what earlier segments left | the segment], used again
 /// for every layer. Heads that were left unequally many tokens lie so that the segment begins in the same row.
-class LayerInFlight {
+class StagingLayer {
   public:
     /// Room for `n_rows` tokens of each KV head: the most that any layer holds, and the segment.
-    static Result<LayerInFlight> allocate(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
-                                          int64_t n_rows, int64_t n_segment);
+    static Result<StagingLayer> allocate(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
+                                         int64_t n_rows, int64_t n_segment);
 
     /// Copies what a layer kept; the segment's tokens follow from `position`.
     void copy(const KvStore& store, int32_t layer, int32_t position);

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <new>
+#include <type_traits>
+
+#include "cake/error.hpp"
+
+namespace cake {
+
+inline std::unexpected<Error> out_of_memory() {
+    return fail("memory ran out: a smaller budget, batch (-b) or text needs less");
+}
+
+/// Memory that runs out is an error like any other.
+template <typename Work>
+std::invoke_result_t<Work> within_memory(Work work) {
+    try {
+        return work();
+    } catch (const std::bad_alloc&) {
+        return out_of_memory();
+    }
+}
+
+}  // namespace cake

@@ -1,0 +1,152 @@
+#include "engine/text_prefill.hpp"
+
+#include <algorithm>
+#include <format>
+#include <vector>
+
+#include "engine/out_of_memory.hpp"
+
+namespace cake {
+
+Result<void> check_text(const SequenceParts& state, std::span<const Token> tokens) {
+    if (auto checked = state.status.check(); !checked) return checked;
+    if (tokens.empty()) return fail("there is nothing to read: the text holds no token");
+    const int32_t n_vocab = state.config.hparams().n_vocab;
+    const auto outside = std::ranges::find_if(tokens, [&](Token t) { return t < 0 || t >= n_vocab; });
+    if (outside != tokens.end())
+        return fail(std::format("the token {} is outside the vocabulary of {}", *outside, n_vocab));
+    constexpr int64_t kMostTokens = int64_t{1} << 28;
+    const int64_t limit = state.config.options.max_tokens > 0 ? state.config.options.max_tokens : kMostTokens;
+    const int64_t wanted = state.progress.n_tokens + static_cast<int64_t>(tokens.size());
+    if (wanted > limit) {
+        return fail(std::format(
+            "the text reaches {} tokens and the context holds {}: use a larger context (-c) or a shorter text", wanted,
+            limit));
+    }
+    return {};
+}
+
+Result<void> check_room(const SequenceParts& state, int64_t n_more) {
+    const int64_t most = state.config.hparams().most_positions();
+    if (most > 0 && state.progress.n_tokens + n_more > most) {
+        return fail(std::format("the text reaches {} tokens, and this model has learned {} positions and no more",
+                                state.progress.n_tokens + n_more, most));
+    }
+    if (state.config.evicts() || state.progress.n_tokens + n_more <= state.cache.plan.tokens_per_layer) return {};
+    return fail(std::format("the context of {} tokens is full: a larger one (-c), or a policy that evicts, goes on",
+                            state.cache.plan.tokens_per_layer));
+}
+
+Result<void> make_room(SequenceParts& state, int64_t n_tokens) {
+    if (!state.cache.is_open()) {
+        const auto plan = state.config.plan(n_tokens);
+        if (!plan) return std::unexpected(plan.error());
+        if (auto opened = state.open_cache(*plan); !opened) return opened;
+    }
+    return check_room(state, n_tokens);
+}
+
+TextPrefill::TextPrefill(std::span<SequenceParts* const> sequences, std::span<const Token> tokens, int64_t segment,
+                         bool all_logits)
+    : sequences_(sequences), tokens_(tokens), segment_(segment), all_logits_(all_logits) {}
+
+/// If something is refused, the sequences are as they were.
+Result<void> TextPrefill::prepare() {
+    const int64_t n_tokens = std::ssize(tokens_);
+    if (segment_ < 0) return fail("a segment must hold at least 1 token (or 0 for the whole text)");
+    if (segment_ > 0 && segment_ < n_tokens && all_logits_)
+        return fail("the logits of all tokens can be had of a text that is read in one segment only");
+    for (const SequenceParts* sequence : sequences_) {
+        if (auto checked = check_text(*sequence, tokens_); !checked) return checked;
+    }
+    for (SequenceParts* sequence : sequences_) {
+        auto made = within_memory([&] { return make_room(*sequence, n_tokens); });
+        if (made) continue;
+        for (SequenceParts* opened : sequences_)
+            if (opened->progress.n_tokens == 0) opened->close_cache();
+        return made;
+    }
+    for (SequenceParts* sequence : sequences_) steps_.emplace_back(sequence->status);
+    return {};
+}
+
+void TextPrefill::begin_segment() {
+    const int64_t n_left = std::ssize(tokens_) - begin_;
+    const int64_t n = segment_ > 0 ? std::min(segment_, n_left) : n_left;
+    const auto readers = begin_ == 0 ? sequences_ : sequences_.subspan(sequence_, 1);
+    prefill_.emplace(readers, tokens_.subspan(static_cast<size_t>(begin_), static_cast<size_t>(n)), all_logits_);
+}
+
+Result<int64_t> TextPrefill::step() {
+    auto done = within_memory([this] { return take_step(); });
+    if (!done) {
+        is_done_ = true;
+        prefill_.reset();
+    }
+    return done;
+}
+
+/// Later segments are read over what the earlier left, which differs from sequence to sequence, so several take turns
+/// from the second segment on.
+Result<int64_t> TextPrefill::take_step() {
+    if (is_done_) return std::ssize(tokens_);
+    if (steps_.empty()) {
+        if (auto prepared = prepare(); !prepared) return std::unexpected(prepared.error());
+        begin_segment();
+    }
+    const auto n_done = prefill_->step();
+    if (!n_done) return n_done;
+    const int64_t n_after = begin_ + *n_done;
+    if (!prefill_->is_done()) return n_after;
+    prefill_.reset();
+    if (n_after < std::ssize(tokens_)) {
+        begin_ = n_after;
+    } else {
+        // The next sequence goes on after the first segment, which all have read.
+        sequence_ = begin_ == 0 ? sequences_.size() : sequence_ + 1;
+        begin_ = segment_;
+    }
+    if (sequence_ < sequences_.size()) {
+        begin_segment();
+    } else {
+        std::ranges::for_each(steps_, &SequenceStatus::Step::complete);
+        is_done_ = true;
+    }
+    return n_after;
+}
+
+Result<void> read_branches(const SequenceParts& base, std::span<SequenceParts* const> states,
+                           std::span<const Token> tokens, const ProgressFunction& progress) {
+    const auto n_tokens = static_cast<int64_t>(tokens.size());
+    if (base.status.is_broken() || base.progress.n_tokens == 0 || base.progress.n_evicted_slots > 0)
+        return fail("only a sequence that holds all of a text can be branched from");
+    std::vector<SequenceStatus::Step> steps;
+    for (SequenceParts* state : states) {
+        if (n_tokens < state->config.options.window)
+            return fail(std::format("a branch of {} tokens is shorter than the window of {}", n_tokens,
+                                    state->config.options.window));
+        if (state->config.sums_attention() && !base.config.sums_attention())
+            return fail("a branch whose scorer reads the attention of all queries needs a base whose scorer does");
+        if (auto made = within_memory([&] { return make_room(*state, base.progress.n_tokens + n_tokens); }); !made)
+            return made;
+        state->progress.n_tokens = base.progress.n_tokens;
+        if (auto checked = check_text(*state, tokens); !checked) {
+            state->progress.n_tokens = 0;
+            return checked;
+        }
+        steps.emplace_back(state->status);
+    }
+    auto done = within_memory([&]() -> Result<void> {
+        Prefill prefill(states, tokens, false, &base);
+        while (!prefill.is_done()) {
+            const auto n_done = prefill.step();
+            if (!n_done) return std::unexpected(n_done.error());
+            if (progress && !prefill.is_done() && !progress(*n_done, n_tokens)) return fail("cancelled");
+        }
+        return {};
+    });
+    if (done) std::ranges::for_each(steps, &SequenceStatus::Step::complete);
+    return done;
+}
+
+}  // namespace cake
