@@ -1,6 +1,5 @@
 #pragma once
 
-#include <generator>
 #include <span>
 #include <string>
 #include <vector>
@@ -36,8 +35,9 @@ class CAKE_API Conversation {
     /// Reads a message of the user. Where it fails, for the want of room, nothing has been said.
     Result<void> ask(const std::string& message, const AppendOptions& options = {});
 
-    /// The answer, piece by piece. sequence().finish_reason() tells how it ended.
-    std::generator<std::string> answer(GenerateOptions options);
+    /// The answer, piece by piece. The conversation outlives the stream and is not moved. sequence().finish_reason()
+    /// tells how it ended.
+    Stream<std::string> answer(GenerateOptions options);
 
     const std::vector<ChatMessage>& messages() const { return messages_; }
     /// Tokens of the message that ask() read last, the template's around it included; the newest that sequence() has

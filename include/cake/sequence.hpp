@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <generator>
 #include <memory>
 #include <optional>
 #include <span>
@@ -13,6 +12,7 @@
 #include "cake/error.hpp"
 #include "cake/export.hpp"
 #include "cake/sampling.hpp"
+#include "cake/stream.hpp"
 
 namespace cake {
 
@@ -57,6 +57,7 @@ struct GenerateOptions {
     int64_t max_tokens = -1;  // -1: until the model ends
     bool ignore_eos = false;  // no token that ends the text is drawn
     SamplingOptions sampling;
+    std::vector<std::string> stop{};    // ends with the token that completes one of these texts
     std::function<bool()> cancelled{};  // asked before each token
 };
 
@@ -113,8 +114,9 @@ class CAKE_API Sequence {
     /// measuring speed at a depth that takes long to reach. What is generated from it means nothing.
     Result<void> make_up(int64_t n_tokens);
 
-    /// Draws tokens one by one; ends at the limit, at the model's end of text, when cancelled, or on an error.
-    std::generator<Token> generate(GenerateOptions options);
+    /// Draws tokens one by one; ends at the limit, at the model's end of text, at a stop string, when cancelled, or on
+    /// an error. The sequence outlives the stream.
+    Stream<Token> generate(GenerateOptions options);
     FinishReason finish_reason() const;
     const Error& error() const;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <format>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -51,7 +52,7 @@ Result<void> Dialog::ask(const std::string& before, const std::string& question,
     return std::get<Sequence>(session_).append(plain_prompt_, options);
 }
 
-std::generator<std::string> Dialog::answer(GenerateOptions options) {
+Stream<std::string> Dialog::answer(GenerateOptions options) {
     n_drawn_ = 0;
     stopped_ = false;
     return std::holds_alternative<Conversation>(session_) ? answer_in_template(std::move(options))
@@ -77,28 +78,36 @@ Result<std::vector<Token>> Dialog::plain_tokens(const std::string& before, const
     return tokens;
 }
 
-std::generator<std::string> Dialog::answer_in_template(GenerateOptions options) {
-    for (auto&& piece : std::get<Conversation>(session_).answer(std::move(options))) {
-        n_drawn_++;
-        co_yield std::forward<decltype(piece)>(piece);
-    }
+Stream<std::string> Dialog::answer_in_template(GenerateOptions options) {
+    auto pieces = std::get<Conversation>(session_).answer(std::move(options));
+    return Stream<std::string>([this, pieces = std::move(pieces)]() mutable {
+        auto piece = pieces.next();
+        if (piece) n_drawn_++;
+        return piece;
+    });
 }
 
-std::generator<std::string> Dialog::plain_answer(GenerateOptions options) {
-    std::string held;
-    for (const Token token : std::get<Sequence>(session_).generate(std::move(options))) {
-        n_drawn_++;
-        held += engine_.piece(token);
-        if (const auto stop = held.find(kStop); stop != std::string::npos) {
-            stopped_ = true;
-            held.resize(stop);
-            break;
+Stream<std::string> Dialog::plain_answer(GenerateOptions options) {
+    auto tokens = std::get<Sequence>(session_).generate(std::move(options));
+    const auto next = [this, tokens = std::move(tokens), held = std::string(),
+                       ended = false]() mutable -> std::optional<std::string> {
+        if (ended) return std::nullopt;
+        const auto token = tokens.next();
+        if (token) {
+            n_drawn_++;
+            held += engine_.piece(*token);
+            if (const auto stop = held.find(kStop); stop != std::string::npos) {
+                stopped_ = true;
+                held.resize(stop);
+            }
         }
-        const size_t n = held.size() - begun(held);
-        co_yield held.substr(0, n);
+        ended = !token || stopped_;
+        const size_t n = ended ? held.size() : held.size() - begun(held);
+        std::string piece = held.substr(0, n);
         held.erase(0, n);
-    }
-    co_yield std::move(held);
+        return piece;
+    };
+    return Stream<std::string>(next);
 }
 
 }  // namespace cake::cli

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <generator>
 #include <span>
 #include <string>
 #include <variant>
@@ -19,7 +18,7 @@ class Dialog {
     /// Reads a question, and `before` it the documents that it is about.
     Result<void> ask(const std::string& before, const std::string& question, const AppendOptions& options);
     /// The answer, piece by piece. In a plain text it ends where the model goes on to a question of its own.
-    std::generator<std::string> answer(GenerateOptions options);
+    Stream<std::string> answer(GenerateOptions options);
 
     /// Tokens of the message that was read last, with those around it.
     std::span<const Token> last_prompt() const;
@@ -33,8 +32,8 @@ class Dialog {
 
     Dialog(const Engine& engine, Session session) : engine_(engine), session_(std::move(session)) {}
     Result<std::vector<Token>> plain_tokens(const std::string& before, const std::string& question) const;
-    std::generator<std::string> answer_in_template(GenerateOptions options);
-    std::generator<std::string> plain_answer(GenerateOptions options);
+    Stream<std::string> answer_in_template(GenerateOptions options);
+    Stream<std::string> plain_answer(GenerateOptions options);
 
     Engine engine_;
     Session session_;

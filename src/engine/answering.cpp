@@ -27,18 +27,21 @@ Answering::Answering(std::shared_ptr<const GenerationRequest> request, std::shar
     for (auto& resident : residents) {
         resident.id = request_->id;
         states_.push_back(resident.state.get());
-        choices_.push_back({.resident = std::move(resident), .text = AnswerText(request_->stop)});
+        const auto& engine = *resident.state->config.engine;
+        const auto number = static_cast<int32_t>(choices_.size());
+        choices_.push_back(
+            {.resident = std::move(resident), .generator = Generator(engine, generator_options(number))});
     }
     prefill_.emplace(states_, std::span(request_->prompt).subspan(n_cached), segment, false);
 }
 
 bool Answering::has_ended() const {
-    return std::ranges::all_of(choices_, &Choice::ended);
+    return std::ranges::all_of(choices_, &Choice::has_ended);
 }
 
 int64_t Answering::n_drawn() const {
     int64_t n = 0;
-    for (const auto& choice : choices_) n += choice.n_drawn;
+    for (const auto& choice : choices_) n += choice.generator.n_drawn();
     return n;
 }
 
@@ -70,7 +73,7 @@ void Answering::join(std::vector<NextToken>& batch) {
 
 void Answering::join_choices(std::vector<NextToken>& batch) {
     for (auto& choice : choices_) {
-        if (choice.ended || !choice.next) continue;
+        if (choice.has_ended() || !choice.next) continue;
         auto& state = *choice.resident.state;
         if (!check_text(state, {&*choice.next, 1}) || !check_room(state, 1)) {
             end(choice, FinishReason::length);  // the context is full
@@ -91,7 +94,7 @@ void Answering::take(const Result<void>& computed) {
 
 void Answering::take_logits(const Result<void>& computed) {
     for (auto& choice : choices_) {
-        if (choice.ended || !choice.next) continue;
+        if (choice.has_ended() || !choice.next) continue;
         if (!computed) {
             end(choice, FinishReason::failed, computed.error().message);
             continue;
@@ -106,49 +109,46 @@ void Answering::take_logits(const Result<void>& computed) {
 
 void Answering::draw(Choice& choice) {
     const auto& state = *choice.resident.state;
-    if (request_->max_tokens >= 0 && choice.n_drawn >= request_->max_tokens) return end(choice, FinishReason::length);
     const auto logits = std::span(state.progress.logits);
-    if (!are_finite(logits)) return end(choice, FinishReason::failed, not_finite(*state.config.engine).message);
-    if (!choice.sampler) {
-        auto sampler = make_sampler(index(choice));
-        if (!sampler) return end(choice, FinishReason::failed, sampler.error().message);
-        choice.sampler = std::move(*sampler);
-    }
-    const auto token = choice.sampler->sample(logits);
-    if (!token) return end(choice, FinishReason::failed, token.error().message, true);
-    if (state.config.engine->vocabulary.is_end_of_generation(*token))
-        return end(choice, FinishReason::end_of_generation);
-    choice.n_drawn++;
-    generation_->tell(with_logprobs(index(choice), *token, logits, request_->n_logprobs));
-    if (!request_->stop.empty()) {
-        choice.text.add(state.config.engine->vocabulary.piece(*token));
-        if (choice.text.stopped()) return end(choice, FinishReason::end_of_generation);
-    }
-    const bool full = std::ssize(choice.resident.tokens) + 1 >= state.config.options.max_tokens;
-    if (full || choice.n_drawn == request_->max_tokens) return end(choice, FinishReason::length);
+    auto& generator = choice.generator;
+    const auto token = generator.draw(logits);
+    if (token) generation_->tell(with_logprobs(index(choice), *token, logits, request_->n_logprobs));
+    // The context has no room for a token behind it.
+    if (std::ssize(choice.resident.tokens) + 1 >= state.config.options.max_tokens) generator.end(FinishReason::length);
+    if (generator.has_ended()) return end(choice);
     choice.next = *token;
 }
 
-Result<Sampler> Answering::make_sampler(int32_t choice) const {
+/// Tells how a text ended.
+void Answering::end(Choice& choice) {
+    choice.next.reset();
+    const auto& ending = choice.generator.ending();
+    generation_->tell(ChoiceEnded{.choice = index(choice),
+                                  .reason = ending.reason,
+                                  .error = ending.error.message,
+                                  .by_grammar = ending.by_grammar});
+}
+
+void Answering::end(Choice& choice, FinishReason reason, std::string error) {
+    choice.generator.end(reason, {std::move(error)});
+    end(choice);
+}
+
+GeneratorOptions Answering::generator_options(int32_t choice) const {
     auto sampling = request_->sampling;
     constexpr uint32_t kRandom = 0xFFFFFFFF;
     if (sampling.seed != kRandom) sampling.seed = (sampling.seed + static_cast<uint32_t>(choice)) % kRandom;
-    const auto& vocabulary = states_.front()->config.engine->vocabulary;
-    if (request_->ignore_eos) sampling = without_end(std::move(sampling), vocabulary);
-    return Sampler::create(sampling, vocabulary, request_->grammar);
-}
-
-void Answering::end(Choice& choice, FinishReason reason, std::string error, bool by_grammar) {
-    choice.ended = true;
-    choice.next.reset();
-    generation_->tell(
-        ChoiceEnded{.choice = index(choice), .reason = reason, .error = std::move(error), .by_grammar = by_grammar});
+    return {.sampling = std::move(sampling),
+            .grammar = request_->grammar,
+            .stop = request_->stop,
+            .max_tokens = request_->max_tokens,
+            .ignore_eos = request_->ignore_eos};
 }
 
 void Answering::end_all(FinishReason reason, const std::string& error) {
     prefill_.reset();
     for (auto& choice : choices_)
-        if (!choice.ended) end(choice, reason, error);
+        if (!choice.has_ended()) end(choice, reason, error);
 }
 
 std::vector<Resident> Answering::leave() {

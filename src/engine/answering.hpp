@@ -8,10 +8,9 @@
 
 #include "engine/decode.hpp"
 #include "engine/generation.hpp"
+#include "engine/generator.hpp"
 #include "engine/resident.hpp"
 #include "engine/text_prefill.hpp"
-#include "text/answer_text.hpp"
-#include "text/sampler.hpp"
 
 namespace cake {
 
@@ -20,12 +19,11 @@ class Answering {
   public:
     struct Choice {
         Resident resident;
-        std::optional<Sampler> sampler;  // from when it is needed: a grammar may be large, and a request wait long
-        AnswerText text;                 // as far as it may end at a stop string
-        std::optional<Token> next;       // was drawn, and goes into the sequence with the next step
-        int64_t n_drawn = 0;
-        std::optional<SequenceStatus::Step> step;  // the token is on its way into the sequence
-        bool ended = false;
+        Generator generator;
+        std::optional<Token> next{};                 // was drawn, and goes into the sequence with the next step
+        std::optional<SequenceStatus::Step> step{};  // it is on its way there
+
+        bool has_ended() const { return generator.has_ended(); }
     };
 
     /// `residents`, one for each choice, hold the first `n_cached` tokens of the prompt.
@@ -64,8 +62,9 @@ class Answering {
     void join_choices(std::vector<NextToken>& batch);
     void take_logits(const Result<void>& computed);
     void draw(Choice& choice);
-    Result<Sampler> make_sampler(int32_t choice) const;
-    void end(Choice& choice, FinishReason reason, std::string error = {}, bool by_grammar = false);
+    GeneratorOptions generator_options(int32_t choice) const;
+    void end(Choice& choice);
+    void end(Choice& choice, FinishReason reason, std::string error = {});
     void fail_with(const std::string& error) { end_all(FinishReason::failed, error); }
     int32_t index(const Choice& choice) const { return static_cast<int32_t>(&choice - choices_.data()); }
 

@@ -1,6 +1,8 @@
 #include "cake/conversation.hpp"
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 
 #include "engine/engine_state.hpp"
 #include "engine/json_fields.hpp"
@@ -124,15 +126,21 @@ Result<void> Conversation::ask(const std::string& message, const AppendOptions& 
     return done;
 }
 
-std::generator<std::string> Conversation::answer(GenerateOptions options) {
-    messages_.push_back({.role = kAssistant, .content = {}});
-    const size_t place = messages_.size() - 1;
-    for (const Token token : sequence_.generate(std::move(options))) {
-        std::string piece = engine_.piece(token);
+Stream<std::string> Conversation::answer(GenerateOptions options) {
+    const auto tokens = std::make_shared<Stream<Token>>(sequence_.generate(std::move(options)));
+    std::optional<size_t> place;  // of the answer among the messages
+    return Stream<std::string>([this, tokens, place]() mutable -> std::optional<std::string> {
+        if (!place) {
+            place = messages_.size();
+            messages_.push_back({.role = kAssistant, .content = {}});
+        }
+        const auto token = tokens->next();
+        if (!token) return std::nullopt;
+        std::string piece = engine_.piece(*token);
         // A template's text ends at a zero byte.
-        for (const char byte : piece) messages_[place].content += byte == '\0' ? '?' : byte;
-        co_yield std::move(piece);
-    }
+        for (const char byte : piece) messages_[*place].content += byte == '\0' ? '?' : byte;
+        return piece;
+    });
 }
 
 }  // namespace cake

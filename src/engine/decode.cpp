@@ -1,7 +1,6 @@
 #include "engine/decode.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -142,15 +141,6 @@ bool is_any_full(const SequenceParts& state) {
 }
 
 }  // namespace
-
-bool are_finite(std::span<const float> logits) {
-    // Not all_of, which would stop at the first: all of a large vocabulary are counted in a few microseconds.
-    return std::ranges::count_if(logits, [](float x) { return !std::isfinite(x); }) == 0;
-}
-
-Error not_finite(const EngineState& engine) {
-    return {engine.file.path() + ": the model computed numbers that are not finite: it, or the session, is damaged"};
-}
 
 Result<void> make_room_for_token(SequenceParts& state) {
     if (auto room = check_room(state, 1); !room) return room;

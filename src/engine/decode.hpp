@@ -13,10 +13,6 @@ struct NextToken {
     Token token;
 };
 
-/// Whether logits are numbers; they are not where the model, or a session, is damaged.
-bool are_finite(std::span<const float> logits);
-Error not_finite(const EngineState& engine);
-
 /// Evicts in the layers that are full, so that each can take a token.
 Result<void> make_room_for_token(SequenceParts& state);
 

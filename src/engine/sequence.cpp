@@ -6,6 +6,7 @@
 
 #include "cake/engine.hpp"
 #include "engine/decode.hpp"
+#include "engine/generator.hpp"
 #include "engine/made_up.hpp"
 #include "engine/out_of_memory.hpp"
 #include "engine/position_attention.hpp"
@@ -13,7 +14,6 @@
 #include "engine/sequence_parts.hpp"
 #include "engine/session.hpp"
 #include "engine/text_prefill.hpp"
-#include "text/sampler.hpp"
 
 namespace cake {
 
@@ -50,6 +50,24 @@ Result<void> read_pending(SequenceParts& state) {
     if (auto read = decode_state(state, token); !read) return read;
     state.progress.pending.reset();
     return {};
+}
+
+/// Draws the token that follows what the sequence holds; it is read when its own successor is asked for.
+std::optional<Token> draw_next(SequenceParts& state, Generator& generator) {
+    const auto ready = [&]() -> Result<void> {
+        if (auto checked = state.status.check(); !checked) return checked;
+        if (auto read = read_pending(state); !read) return read;
+        if (state.progress.logits.empty()) return fail("there is nothing to go on from: append a text first");
+        return {};
+    };
+    if (auto is_ready = ready(); !is_ready) {
+        generator.end(FinishReason::failed, is_ready.error());
+        return std::nullopt;
+    }
+    const auto n_vocab = static_cast<size_t>(state.config.hparams().n_vocab);
+    const auto token = generator.draw(std::span(state.progress.logits).last(n_vocab));
+    if (token) state.progress.pending = token;
+    return token;
 }
 
 Result<void> append_states(std::span<SequenceParts* const> states, std::span<const Token> tokens,
@@ -167,53 +185,24 @@ Result<void> Sequence::make_up(int64_t n_tokens) {
     });
 }
 
-std::generator<Token> Sequence::generate(GenerateOptions options) {
-    SequenceParts& state = *state_;
-    const auto& vocabulary = state.config.engine->vocabulary;
-    Sampler sampler(options.ignore_eos ? without_end(options.sampling, vocabulary) : options.sampling,
-                    state.config.hparams().n_vocab);
-    state.finish_reason = FinishReason::length;
-    for (int64_t i = 0; options.max_tokens < 0 || i < options.max_tokens; i++) {
-        if (options.cancelled && options.cancelled()) {
-            state.finish_reason = FinishReason::cancelled;
-            co_return;
+Stream<Token> Sequence::generate(GenerateOptions options) {
+    SequenceParts* const parts = state_.get();
+    const auto generator =
+        std::make_shared<Generator>(*parts->config.engine, GeneratorOptions{.sampling = std::move(options.sampling),
+                                                                            .stop = std::move(options.stop),
+                                                                            .max_tokens = options.max_tokens,
+                                                                            .ignore_eos = options.ignore_eos});
+    parts->finish_reason = FinishReason::length;
+    return Stream<Token>([=, cancelled = std::move(options.cancelled)]() -> std::optional<Token> {
+        if (generator->has_ended()) return std::nullopt;
+        const auto token = cancelled && cancelled() ? (generator->end(FinishReason::cancelled), std::nullopt)
+                                                    : draw_next(*parts, *generator);
+        if (generator->has_ended()) {
+            parts->finish_reason = generator->ending().reason;
+            parts->error = generator->ending().error;
         }
-        if (auto checked = state.status.check(); !checked) {
-            state.finish_reason = FinishReason::failed;
-            state.error = checked.error();
-            co_return;
-        }
-        if (auto read = read_pending(state); !read) {
-            state.finish_reason = FinishReason::failed;
-            state.error = read.error();
-            co_return;
-        }
-        const auto n_vocab = static_cast<size_t>(state.config.hparams().n_vocab);
-        if (state.progress.logits.size() < n_vocab) {
-            state.finish_reason = FinishReason::failed;
-            state.error = Error{"there is nothing to go on from: append a text first"};
-            co_return;
-        }
-        const auto last = std::span(state.progress.logits).last(n_vocab);
-        if (!are_finite(last)) {
-            state.finish_reason = FinishReason::failed;
-            state.error = not_finite(*state.config.engine);
-            co_return;
-        }
-        const auto drawn = sampler.sample(last);
-        if (!drawn) {
-            state.finish_reason = FinishReason::failed;
-            state.error = drawn.error();
-            co_return;
-        }
-        const Token token = *drawn;
-        if (vocabulary.is_end_of_generation(token)) {
-            state.finish_reason = FinishReason::end_of_generation;
-            co_return;
-        }
-        state.progress.pending = token;
-        co_yield token;
-    }
+        return token;
+    });
 }
 
 Result<void> Sequence::save(const std::string& path) const {

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <iterator>
+#include <optional>
+#include <utility>
+
+namespace cake {
+
+/// Values that are made one by one as they are asked for: `for (const auto& value : stream)`, once.
+template <typename T>
+class Stream {
+  public:
+    /// `next` makes the next value; none at the end, and from then on.
+    explicit Stream(std::function<std::optional<T>()> next) : next_(std::move(next)) {}
+
+    /// The next value; none at the end.
+    std::optional<T> next() { return next_(); }
+
+    class Iterator {
+      public:
+        using value_type = T;
+        using difference_type = std::ptrdiff_t;
+
+        explicit Iterator(Stream& stream) : stream_(&stream) {}
+        T& operator*() const { return *stream_->value_; }
+        Iterator& operator++() {
+            stream_->value_ = stream_->next_();
+            return *this;
+        }
+        void operator++(int) { ++*this; }
+        bool operator==(std::default_sentinel_t /*end*/) const { return !stream_->value_; }
+
+      private:
+        Stream* stream_;
+    };
+
+    Iterator begin() {
+        value_ = next_();
+        return Iterator(*this);
+    }
+    static std::default_sentinel_t end() { return {}; }
+
+  private:
+    std::function<std::optional<T>()> next_;
+    std::optional<T> value_;  // at which the iterator is
+};
+
+}  // namespace cake

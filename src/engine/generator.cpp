@@ -1,0 +1,65 @@
+#include "engine/generator.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace cake {
+
+namespace {
+
+bool are_finite(std::span<const float> logits) {
+    // Not all_of, which would stop at the first: all of a large vocabulary are counted in a few microseconds.
+    return std::ranges::count_if(logits, [](float x) { return !std::isfinite(x); }) == 0;
+}
+
+}  // namespace
+
+Generator::Generator(const EngineState& engine, GeneratorOptions options)
+    : engine_(engine), options_(std::move(options)), text_(options_.stop) {
+    if (options_.max_tokens == 0) end(FinishReason::length);
+}
+
+void Generator::end(FinishReason reason, Error error) {
+    if (!ending_) ending_ = {.reason = reason, .error = std::move(error)};
+}
+
+Result<void> Generator::make_sampler() {
+    const auto& vocabulary = engine_.vocabulary;
+    auto sampler = Sampler::create(options_.ignore_eos ? without_end(options_.sampling, vocabulary) : options_.sampling,
+                                   vocabulary, options_.grammar);
+    if (!sampler) return std::unexpected(sampler.error());
+    sampler_ = std::move(*sampler);
+    return {};
+}
+
+std::optional<Token> Generator::draw(std::span<const float> logits) {
+    if (has_ended()) return std::nullopt;
+    if (!are_finite(logits)) {
+        end(FinishReason::failed,
+            {engine_.file.path() + ": the model computed numbers that are not finite: it, or the session, is damaged"});
+        return std::nullopt;
+    }
+    if (auto made = sampler_ ? Result<void>() : make_sampler(); !made) {
+        end(FinishReason::failed, made.error());
+        return std::nullopt;
+    }
+    const auto token = sampler_->sample(logits);
+    if (!token) {
+        ending_ = {.reason = FinishReason::failed, .error = token.error(), .by_grammar = true};
+        return std::nullopt;
+    }
+    if (engine_.vocabulary.is_end_of_generation(*token)) {
+        end(FinishReason::end_of_generation);
+        return std::nullopt;
+    }
+    n_drawn_++;
+    if (!options_.stop.empty()) {
+        text_.add(engine_.vocabulary.piece(*token));
+        if (text_.stopped()) end(FinishReason::end_of_generation);
+    }
+    if (n_drawn_ == options_.max_tokens) end(FinishReason::length);
+    return *token;
+}
+
+}  // namespace cake
