@@ -11,8 +11,9 @@ FLOORS = {
     "method": 1, "memory": 1, "kernels": 1, "text": 1,
     "model": 2,
     "engine": 3,
-    "eval": 4, "server": 4,
-    "cli": 5,
+    "serving": 4,
+    "eval": 5, "server": 5,
+    "cli": 6,
 }  # fmt: skip
 
 # What a room may include of ours beside itself, where that is less than every lower floor and the public face.

@@ -70,7 +70,7 @@ std::string address(const server::ServerOptions& options, int port) {
 
 void introduce(const ServeFlags& flags, const Engine& engine, const server::ApiServer& server) {
     const auto& pool = server.pool();
-    const auto n_parallel = flags.server.scheduler.pool.n_parallel;
+    const auto n_parallel = flags.server.batcher.pool.n_parallel;
     const auto* budget = pool.sequence().budget ? std::get_if<TokensPerLayer>(&*pool.sequence().budget) : nullptr;
     const auto share = pool.bytes_of_stores() / static_cast<uint64_t>(n_parallel);
     tell(std::format("{} at {}", printable(engine.info().path), address(flags.server, server.port())));
@@ -148,11 +148,11 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
         ->type_name("N")
         ->check(CLI::Range(0, 65535))
         ->capture_default_str();
-    serve_app->add_option("--parallel", server.scheduler.pool.n_parallel, "sequences at once")
+    serve_app->add_option("--parallel", server.batcher.pool.n_parallel, "sequences at once")
         ->type_name("N")
         ->check(CLI::Range(1, 256))
         ->capture_default_str();
-    serve_app->add_option("--queue", server.scheduler.n_queue, "requests that may wait; others are told to come again")
+    serve_app->add_option("--queue", server.batcher.n_queue, "requests that may wait; others are told to come again")
         ->type_name("N")
         ->check(CLI::Range(0, 4096))
         ->capture_default_str();
@@ -183,7 +183,7 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
             throw CLI::ValidationError(
                 "--kv-ratio: a share of each prompt has no bound: state --kv-memory or --kv-budget");
         warn_of_unread_flags(*serve_app, {&sequence, 1});
-        auto& pool = flags->server.scheduler.pool;
+        auto& pool = flags->server.batcher.pool;
         if (const auto* bytes = sequence.budget ? std::get_if<KvBytes>(&*sequence.budget) : nullptr) {
             pool.kv_bytes = bytes->bytes;
             sequence.budget.reset();

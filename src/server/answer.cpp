@@ -93,7 +93,7 @@ void Answer::take(const TokenDrawn& drawn, std::chrono::steady_clock::time_point
     }
     choice.said += choice.text.add(engine_.piece(drawn.token));
     if (!choice.text.stopped()) return;
-    choice.finish_reason = "stop";  // as the scheduler is about to say
+    choice.finish_reason = "stop";  // as the batcher is about to say
 }
 
 void Answer::take(const ChoiceEnded& ended) {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/scheduler.hpp"
+#include "serving/batcher.hpp"
 #include "server/body.hpp"
 #include "server/metrics.hpp"
 #include "server/request.hpp"
@@ -14,7 +14,7 @@
 
 namespace cake::server {
 
-/// The answers to one request, as the scheduler's events make them, in the shapes of the OpenAI API.
+/// The answers to one request, as the batcher's events make them, in the shapes of the OpenAI API.
 class Answer {
   public:
     Answer(const Engine& engine, CompletionRequest request, std::string model, std::shared_ptr<Generation> generation,

@@ -124,9 +124,9 @@ Result<std::unique_ptr<ApiServer>> ApiServer::start(const Engine& engine, const 
     if (!chat.template_name.empty() || !chat.template_source.empty() || !chat.template_kwargs.empty()) {
         if (auto possible = engine.chat_prompt({&trial, 1}, chat); !possible) return std::unexpected(possible.error());
     }
-    auto scheduler = Scheduler::start(engine, options.scheduler);
-    if (!scheduler) return std::unexpected(scheduler.error());
-    std::unique_ptr<ApiServer> server(new ApiServer(engine, options, std::move(*scheduler)));
+    auto batcher = Batcher::start(engine, options.batcher);
+    if (!batcher) return std::unexpected(batcher.error());
+    std::unique_ptr<ApiServer> server(new ApiServer(engine, options, std::move(*batcher)));
     const auto port = server->http_.bind(options.host, options.port);
     if (!port) return std::unexpected(port.error());
     server->port_ = *port;
@@ -138,15 +138,15 @@ Result<std::unique_ptr<ApiServer>> ApiServer::start(const Engine& engine, const 
     return server;
 }
 
-ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::unique_ptr<Scheduler> scheduler)
+ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::unique_ptr<Batcher> batcher)
     : engine_(engine),
       options_(options),
       model_(std::filesystem::path(engine.info().path).stem().string()),
-      scheduler_(std::move(scheduler)),
+      batcher_(std::move(batcher)),
       http_(options.limits) {
     // A thread for each connection; those that wait for an answer hold theirs.
     const auto n_requests =
-        static_cast<size_t>(options.scheduler.pool.n_parallel) + static_cast<size_t>(options.scheduler.n_queue);
+        static_cast<size_t>(options.batcher.pool.n_parallel) + static_cast<size_t>(options.batcher.n_queue);
     http_.new_task_queue = [n_requests] {
         constexpr size_t kOthers = 64;  // health checks, the page, connections that idle
         return new ConnectionThreads(n_requests + kOthers);
@@ -195,7 +195,7 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
 
 ApiServer::~ApiServer() {
     close();
-    scheduler_->end_all();
+    batcher_->end_all();
     // What was said last is still on its way to the clients.
     constexpr std::chrono::seconds kMost(2);
     constexpr std::chrono::milliseconds kOften(5);
@@ -207,15 +207,15 @@ ApiServer::~ApiServer() {
 
 void ApiServer::close() {
     closing_ = true;
-    scheduler_->close();
+    batcher_->close();
 }
 
 RequestContext ApiServer::context() const {
     return {.engine = engine_,
-            .sequence = scheduler_->pool().sequence(),
+            .sequence = batcher_->pool().sequence(),
             .sampling = options_.sampling,
-            .most_choices = options_.scheduler.pool.n_parallel,
-            .n_ctx = scheduler_->pool().n_ctx(),
+            .most_choices = options_.batcher.pool.n_parallel,
+            .n_ctx = batcher_->pool().n_ctx(),
             .chat = options_.chat};
 }
 
@@ -298,7 +298,7 @@ void ApiServer::add_routes() {
                     {"created", 0},
                     {"owned_by", "cake"},
                     {"meta",
-                     {{"n_ctx", scheduler_->pool().n_ctx()},
+                     {{"n_ctx", batcher_->pool().n_ctx()},
                       {"n_ctx_train", info.n_ctx_train},
                       {"n_vocab", info.n_vocab},
                       {"n_params", info.n_params},
@@ -336,14 +336,14 @@ void ApiServer::add_routes() {
         send(response, Json{{"status", "ok"}});
     });
     http_.Get("/metrics", [this](const Request&, Response& response) {
-        response.set_content(metrics_.text(scheduler_->report()), "text/plain; version=0.0.4");
+        response.set_content(metrics_.text(batcher_->report()), "text/plain; version=0.0.4");
     });
     http_.Get("/slots", [this](const Request&, Response& response) {
-        const auto slots = scheduler_->slots();
-        send(response, slots_json(engine_, slots, scheduler_->report()));
+        const auto slots = batcher_->slots();
+        send(response, slots_json(engine_, slots, batcher_->report()));
     });
     http_.Get("/slots/:id", [this](const Request& request, Response& response) {
-        const auto slot = scheduler_->slot(request.path_params.at("id"));
+        const auto slot = batcher_->slot(request.path_params.at("id"));
         if (slot) return send(response, slot_json(engine_, *slot, request.get_param_value("pieces") == "1"));
         send(response, ApiError{.status = kNotFound, .message = "no request of that id is in memory any more"});
     });
@@ -369,11 +369,11 @@ std::shared_ptr<void> ApiServer::take_turn() {
 
 void ApiServer::complete(const Request& request, Response& response, const std::string& body, bool chat) {
     const auto received = std::chrono::steady_clock::now();
-    if (const auto busy = scheduler_->refusal()) return send(response, error_of(*busy, chat));
+    if (const auto busy = batcher_->refusal()) return send(response, error_of(*busy, chat));
     auto read = prepare(body, chat);
     if (!read) return send(response, read.error());
     read->generation.client = request.remote_addr;
-    auto generation = scheduler_->submit(read->generation);
+    auto generation = batcher_->submit(read->generation);
     if (!generation) return send(response, error_of(generation.error(), chat));
     const bool stream = read->stream;
     auto made = std::make_unique<Answer>(engine_, std::move(*read), model_, std::move(*generation), metrics_, received);

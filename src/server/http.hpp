@@ -8,12 +8,12 @@
 #include <thread>
 
 #include "cake/engine.hpp"
-#include "engine/scheduler.hpp"
 #include "server/answer.hpp"
 #include "server/api_error.hpp"
 #include "server/connection.hpp"
 #include "server/metrics.hpp"
 #include "server/request.hpp"
+#include "serving/batcher.hpp"
 
 namespace cake::server {
 
@@ -22,7 +22,7 @@ struct ServerOptions {
     int port = 8080;  // 0: any that is free
     std::string api_key{};
     ChatOptions chat{};
-    SchedulerOptions scheduler;
+    BatcherOptions batcher;
     SamplingOptions sampling;
     ConnectionLimits limits;
 };
@@ -34,18 +34,18 @@ class ApiServer {
     ~ApiServer();
 
     int port() const { return port_; }
-    const KvPool& pool() const { return scheduler_->pool(); }
+    const KvPool& pool() const { return batcher_->pool(); }
 
     /// From here on requests are refused; those that run go on.
     void close();
-    bool is_busy() { return scheduler_->is_busy() || n_answers_ > 0; }
+    bool is_busy() { return batcher_->is_busy() || n_answers_ > 0; }
     /// Whether it takes connections: the system may have ended that.
     bool listens() const { return listens_; }
 
   private:
     static constexpr int kMostPrepared = 4;
 
-    ApiServer(const Engine& engine, const ServerOptions& options, std::unique_ptr<Scheduler> scheduler);
+    ApiServer(const Engine& engine, const ServerOptions& options, std::unique_ptr<Batcher> batcher);
 
     void add_routes();
     void add_pages();
@@ -62,7 +62,7 @@ class ApiServer {
     Engine engine_;
     ServerOptions options_;
     std::string model_;
-    std::unique_ptr<Scheduler> scheduler_;
+    std::unique_ptr<Batcher> batcher_;
     Metrics metrics_;
     std::atomic<bool> closing_ = false;
     std::atomic<bool> listens_ = true;

@@ -6,7 +6,7 @@
 #include <mutex>
 #include <string>
 
-#include "engine/scheduler.hpp"
+#include "serving/batcher.hpp"
 
 namespace cake::server {
 
@@ -32,7 +32,7 @@ class Metrics {
     void add_first_token(double seconds);
     void add_next_token(double seconds);
 
-    /// In Prometheus' text format, with what the scheduler reports.
+    /// In Prometheus' text format, with what the batcher reports.
     std::string text(const PoolReport& pool) const;
 
   private:

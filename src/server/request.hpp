@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cake/engine.hpp"
-#include "engine/generation.hpp"
+#include "serving/generation.hpp"
 #include "server/api_error.hpp"
 
 namespace cake::server {

@@ -3,12 +3,12 @@
 #include <span>
 
 #include "cake/engine.hpp"
-#include "engine/scheduler.hpp"
+#include "serving/batcher.hpp"
 #include "server/body.hpp"
 
 namespace cake::server {
 
-/// What the scheduler reports, as /slots tells it. `pieces`: with the texts of the tokens.
+/// What the batcher reports, as /slots tells it. `pieces`: with the texts of the tokens.
 Json slot_json(const Engine& engine, const SlotReport& report, bool pieces);
 Json slots_json(const Engine& engine, std::span<const SlotReport> reports, const PoolReport& pool);
 

@@ -9,7 +9,7 @@
 #include <set>
 
 #include "cake/engine.hpp"
-#include "engine/scheduler.hpp"
+#include "serving/batcher.hpp"
 #include "support/test_models.hpp"
 
 namespace cake {
@@ -123,7 +123,7 @@ TEST_P(LongAnswer, GoesOnFromASessionSavedAroundThatMoment) {
 
 TEST_P(LongAnswer, AmongOthersIsWhatItIsAlone) {
     auto scheduler =
-        Scheduler::start(engine, {.pool = {.sequence = options_of(GetParam()), .n_parallel = 3, .n_ctx = 2048}});
+        Batcher::start(engine, {.pool = {.sequence = options_of(GetParam()), .n_parallel = 3, .n_ctx = 2048}});
     ASSERT_TRUE(scheduler) << scheduler.error().message;
     std::vector<std::shared_ptr<Generation>> together;
     // They are full at different times.

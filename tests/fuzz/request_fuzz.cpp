@@ -62,7 +62,7 @@ struct Fuzz {
         for (const auto& stop : g.stop)
             if (stop.empty() || stop.size() > 256) return "a stop string out of range";
         if (auto valid = validate(g.sequence); !valid) return "a policy that is none";
-        // What the scheduler does with it: a sampler that draws.
+        // What the batcher does with it: a sampler that draws.
         auto sampler = Sampler::create(s, engine.state()->vocabulary, g.grammar);
         if (!sampler) {
             counts["grammar: refused"]++;

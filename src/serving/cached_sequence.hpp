@@ -10,7 +10,7 @@
 namespace cake {
 
 /// A sequence whose text is known, so that a longer one can go on from what was kept of it.
-struct Resident {
+struct CachedSequence {
     std::string id;  // of the request that it answered last
     std::unique_ptr<SequenceParts> state;
     std::vector<Token> tokens;     // [n_tokens] the whole text
@@ -22,9 +22,9 @@ struct Resident {
 /// How many of the first tokens of `prompt` it can stand for, 0 where it cannot: all that it has read, and as much of
 /// the answer as the prompt repeats, if nothing has been evicted since. `options` are those that a sequence of the
 /// prompt's own would have.
-size_t reusable_tokens(const Resident& resident, const SequenceOptions& options, std::span<const Token> prompt);
+size_t reusable_tokens(const CachedSequence& sequence, const SequenceOptions& options, std::span<const Token> prompt);
 
 /// Forgets what was generated behind the first `n` tokens, as many as reusable_tokens() says.
-void rewind(Resident& resident, size_t n);
+void rewind(CachedSequence& sequence, size_t n);
 
 }  // namespace cake

@@ -1,4 +1,4 @@
-#include "engine/answering.hpp"
+#include "serving/active_request.hpp"
 
 #include <algorithm>
 #include <exception>
@@ -6,12 +6,13 @@
 #include <utility>
 
 #include "engine/out_of_memory.hpp"
+#include "engine/staging_layer.hpp"
 
 namespace cake {
 
 /// What goes wrong in one request stays there.
 template <typename Work>
-void Answering::contain(Work work) {
+void ActiveRequest::contain(Work work) {
     try {
         work();
     } catch (const std::bad_alloc&) {
@@ -21,35 +22,42 @@ void Answering::contain(Work work) {
     }
 }
 
-Answering::Answering(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<Generation> generation,
-                     std::vector<Resident> residents, size_t n_cached, int64_t segment)
+ActiveRequest::ActiveRequest(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<Generation> generation,
+                             std::vector<CachedSequence> sequences, size_t n_cached, int64_t segment)
     : request_(std::move(request)), generation_(std::move(generation)), n_cached_(n_cached) {
-    for (auto& resident : residents) {
-        resident.id = request_->id;
-        states_.push_back(resident.state.get());
-        const auto& engine = *resident.state->config.engine;
+    for (auto& sequence : sequences) {
+        sequence.id = request_->id;
+        states_.push_back(sequence.state.get());
+        const auto& engine = *sequence.state->config.engine;
         const auto number = static_cast<int32_t>(choices_.size());
         choices_.push_back(
-            {.resident = std::move(resident), .generator = Generator(engine, generator_options(number))});
+            {.sequence = std::move(sequence), .generator = Generator(engine, generator_options(number))});
     }
     prefill_.emplace(states_, std::span(request_->prompt).subspan(n_cached), segment, false);
 }
 
-bool Answering::has_ended() const {
+bool ActiveRequest::has_ended() const {
     return std::ranges::all_of(choices_, &Choice::has_ended);
 }
 
-int64_t Answering::n_drawn() const {
+int64_t ActiveRequest::n_drawn() const {
     int64_t n = 0;
     for (const auto& choice : choices_) n += choice.generator.n_drawn();
     return n;
 }
 
-void Answering::read_on() {
+uint64_t ActiveRequest::staging_bytes(const KvPool& pool) const {
+    const auto& sequence = choices_.front().sequence;
+    int64_t n_tokens = std::ssize(request_->prompt);
+    if (n_cached_ > 0) n_tokens += most_held(*sequence.state) - n_cached();
+    return pool.staging_bytes(sequence.state->config, sequence.tokens_per_layer, n_tokens);
+}
+
+void ActiveRequest::read_on() {
     contain([&] { read_step(); });
 }
 
-void Answering::read_step() {
+void ActiveRequest::read_step() {
     if (!prefill_) return;
     const auto n_read = prefill_->step();
     if (!n_read) return fail_with(n_read.error().message);
@@ -59,22 +67,22 @@ void Answering::read_step() {
     n_read_ = static_cast<int64_t>(request_->prompt.size() - n_cached_);
     generation_->tell(PromptRead{.n_cached = n_cached()});
     for (auto& choice : choices_) {
-        choice.resident.tokens = request_->prompt;
-        choice.resident.n_prompt = request_->prompt.size();
+        choice.sequence.tokens = request_->prompt;
+        choice.sequence.n_prompt = request_->prompt.size();
         draw(choice);
     }
 }
 
-void Answering::join(std::vector<NextToken>& batch) {
+void ActiveRequest::join(std::vector<NextToken>& batch) {
     const size_t n_before = batch.size();
     contain([&] { join_choices(batch); });
     if (has_ended()) batch.resize(n_before);
 }
 
-void Answering::join_choices(std::vector<NextToken>& batch) {
+void ActiveRequest::join_choices(std::vector<NextToken>& batch) {
     for (auto& choice : choices_) {
         if (choice.has_ended() || !choice.next) continue;
-        auto& state = *choice.resident.state;
+        auto& state = *choice.sequence.state;
         if (!check_text(state, {&*choice.next, 1}) || !check_room(state, 1)) {
             end(choice, FinishReason::length);  // the context is full
             continue;
@@ -88,18 +96,18 @@ void Answering::join_choices(std::vector<NextToken>& batch) {
     }
 }
 
-void Answering::take(const Result<void>& computed) {
+void ActiveRequest::take(const Result<void>& computed) {
     contain([&] { take_logits(computed); });
 }
 
-void Answering::take_logits(const Result<void>& computed) {
+void ActiveRequest::take_logits(const Result<void>& computed) {
     for (auto& choice : choices_) {
         if (choice.has_ended() || !choice.next) continue;
         if (!computed) {
             end(choice, FinishReason::failed, computed.error().message);
             continue;
         }
-        choice.resident.tokens.push_back(*choice.next);
+        choice.sequence.tokens.push_back(*choice.next);
         choice.step->complete();
         choice.step.reset();
         choice.next.reset();
@@ -107,20 +115,20 @@ void Answering::take_logits(const Result<void>& computed) {
     }
 }
 
-void Answering::draw(Choice& choice) {
-    const auto& state = *choice.resident.state;
+void ActiveRequest::draw(Choice& choice) {
+    const auto& state = *choice.sequence.state;
     const auto logits = std::span(state.progress.logits);
     auto& generator = choice.generator;
     const auto token = generator.draw(logits);
     if (token) generation_->tell(with_logprobs(index(choice), *token, logits, request_->n_logprobs));
     // The context has no room for a token behind it.
-    if (std::ssize(choice.resident.tokens) + 1 >= state.config.options.max_tokens) generator.end(FinishReason::length);
+    if (std::ssize(choice.sequence.tokens) + 1 >= state.config.options.max_tokens) generator.end(FinishReason::length);
     if (generator.has_ended()) return end(choice);
     choice.next = *token;
 }
 
 /// Tells how a text ended.
-void Answering::end(Choice& choice) {
+void ActiveRequest::end(Choice& choice) {
     choice.next.reset();
     const auto& ending = choice.generator.ending();
     generation_->tell(ChoiceEnded{.choice = index(choice),
@@ -129,12 +137,12 @@ void Answering::end(Choice& choice) {
                                   .by_grammar = ending.by_grammar});
 }
 
-void Answering::end(Choice& choice, FinishReason reason, std::string error) {
+void ActiveRequest::end(Choice& choice, FinishReason reason, std::string error) {
     choice.generator.end(reason, {std::move(error)});
     end(choice);
 }
 
-GeneratorOptions Answering::generator_options(int32_t choice) const {
+GeneratorOptions ActiveRequest::generator_options(int32_t choice) const {
     auto sampling = request_->sampling;
     constexpr uint32_t kRandom = 0xFFFFFFFF;
     if (sampling.seed != kRandom) sampling.seed = (sampling.seed + static_cast<uint32_t>(choice)) % kRandom;
@@ -145,15 +153,15 @@ GeneratorOptions Answering::generator_options(int32_t choice) const {
             .ignore_eos = request_->ignore_eos};
 }
 
-void Answering::end_all(FinishReason reason, const std::string& error) {
+void ActiveRequest::end_all(FinishReason reason, const std::string& error) {
     prefill_.reset();
     for (auto& choice : choices_)
         if (!choice.has_ended()) end(choice, reason, error);
 }
 
-std::vector<Resident> Answering::leave() {
-    std::vector<Resident> left;
-    for (auto& choice : choices_) left.push_back(std::move(choice.resident));
+std::vector<CachedSequence> ActiveRequest::leave() {
+    std::vector<CachedSequence> left;
+    for (auto& choice : choices_) left.push_back(std::move(choice.sequence));
     choices_.clear();
     return left;
 }

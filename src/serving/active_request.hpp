@@ -7,18 +7,19 @@
 #include <vector>
 
 #include "engine/decode.hpp"
-#include "engine/generation.hpp"
 #include "engine/generator.hpp"
-#include "engine/resident.hpp"
 #include "engine/text_prefill.hpp"
+#include "serving/cached_sequence.hpp"
+#include "serving/generation.hpp"
+#include "serving/kv_pool.hpp"
 
 namespace cake {
 
 /// One request being answered: its prompt is read in steps, then its choices get token after token.
-class Answering {
+class ActiveRequest {
   public:
     struct Choice {
-        Resident resident;
+        CachedSequence sequence;
         Generator generator;
         std::optional<Token> next{};                 // was drawn, and goes into the sequence with the next step
         std::optional<SequenceStatus::Step> step{};  // it is on its way there
@@ -26,11 +27,11 @@ class Answering {
         bool has_ended() const { return generator.has_ended(); }
     };
 
-    /// `residents`, one for each choice, hold the first `n_cached` tokens of the prompt.
-    Answering(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<Generation> generation,
-              std::vector<Resident> residents, size_t n_cached, int64_t segment);
-    Answering(const Answering&) = delete;
-    Answering& operator=(const Answering&) = delete;
+    /// `sequences`, one for each choice, hold the first `n_cached` tokens of the prompt.
+    ActiveRequest(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<Generation> generation,
+                  std::vector<CachedSequence> sequences, size_t n_cached, int64_t segment);
+    ActiveRequest(const ActiveRequest&) = delete;
+    ActiveRequest& operator=(const ActiveRequest&) = delete;
 
     const GenerationRequest& request() const { return *request_; }
     const Generation& generation() const { return *generation_; }
@@ -39,6 +40,8 @@ class Answering {
     int64_t n_read() const { return static_cast<int64_t>(n_cached_) + n_read_; }  // tokens' worth of work
     int64_t n_cached() const { return static_cast<int64_t>(n_cached_); }
     int64_t n_drawn() const;
+    /// Bytes of the staging layer that reading the prompt takes at most.
+    uint64_t staging_bytes(const KvPool& pool) const;
 
     /// Reads a step further, and draws the first tokens when all is read.
     void read_on();
@@ -53,7 +56,7 @@ class Answering {
 
     const std::vector<Choice>& choices() const { return choices_; }
     /// What is left to go on from, when it has ended.
-    std::vector<Resident> leave();
+    std::vector<CachedSequence> leave();
 
   private:
     template <typename Work>

@@ -1,4 +1,4 @@
-#include "engine/resident.hpp"
+#include "serving/cached_sequence.hpp"
 
 #include <algorithm>
 
@@ -23,28 +23,28 @@ bool same_options(SequenceOptions a, const SequenceOptions& b) {
 
 }  // namespace
 
-size_t reusable_tokens(const Resident& resident, const SequenceOptions& options, std::span<const Token> prompt) {
-    const auto& state = *resident.state;
+size_t reusable_tokens(const CachedSequence& sequence, const SequenceOptions& options, std::span<const Token> prompt) {
+    const auto& state = *sequence.state;
     if (!same_options(state.config.options, options)) return 0;
     if (!state.config.evicts() && state.cache.plan.tokens_per_layer < options.max_tokens) return 0;
-    const auto n = static_cast<size_t>(std::ranges::mismatch(resident.tokens, prompt).in1 - resident.tokens.begin());
+    const auto n = static_cast<size_t>(std::ranges::mismatch(sequence.tokens, prompt).in1 - sequence.tokens.begin());
     // Something has to be left to read.
-    if (n < resident.n_prompt || n >= prompt.size()) return 0;
-    if (n == resident.tokens.size()) return n;
+    if (n < sequence.n_prompt || n >= prompt.size()) return 0;
+    if (n == sequence.tokens.size()) return n;
     // What was evicted for an answer that is cut off does not come back, nor what the answer added to sums go.
     const auto length = static_cast<int64_t>(n);
     return length >= state.progress.n_settled && windows_reach(state, length) ? n : 0;
 }
 
-void rewind(Resident& resident, size_t n) {
-    auto& state = *resident.state;
-    const auto n_dropped = static_cast<int64_t>(resident.tokens.size() - n);
+void rewind(CachedSequence& sequence, size_t n) {
+    auto& state = *sequence.state;
+    const auto n_dropped = static_cast<int64_t>(sequence.tokens.size() - n);
     if (n_dropped == 0) return;
     state.cache.truncate(static_cast<int64_t>(n), n_dropped);
     for (int32_t& unread : state.progress.n_unread)
         unread = static_cast<int32_t>(std::max<int64_t>(unread - n_dropped, 0));
     state.progress.n_tokens = static_cast<int64_t>(n);
-    resident.tokens.resize(n);
+    sequence.tokens.resize(n);
 }
 
 }  // namespace cake

@@ -1,4 +1,4 @@
-#include "engine/generation.hpp"
+#include "serving/generation.hpp"
 
 #include <algorithm>
 #include <cmath>

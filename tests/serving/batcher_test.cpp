@@ -1,4 +1,4 @@
-#include "engine/scheduler.hpp"
+#include "serving/batcher.hpp"
 
 #include <gtest/gtest.h>
 
@@ -54,30 +54,30 @@ std::vector<Outcome> collect(Generation& generation, int32_t n_choices = 1) {
     return outcomes;
 }
 
-std::unique_ptr<Scheduler> start(const Engine& engine, const SchedulerOptions& options) {
-    auto scheduler = Scheduler::start(engine, options);
-    if (!scheduler) throw std::runtime_error(scheduler.error().message);
-    return std::move(*scheduler);
+std::unique_ptr<Batcher> start(const Engine& engine, const BatcherOptions& options) {
+    auto batcher = Batcher::start(engine, options);
+    if (!batcher) throw std::runtime_error(batcher.error().message);
+    return std::move(*batcher);
 }
 
-std::shared_ptr<Generation> submit(Scheduler& scheduler, GenerationRequest request) {
-    auto generation = scheduler.submit(std::move(request));
+std::shared_ptr<Generation> submit(Batcher& batcher, GenerationRequest request) {
+    auto generation = batcher.submit(std::move(request));
     if (!generation) throw std::runtime_error(generation.error().message);
     return *generation;
 }
 
-Outcome answer(Scheduler& scheduler, GenerationRequest request) {
-    return collect(*submit(scheduler, std::move(request))).front();
+Outcome answer(Batcher& batcher, GenerationRequest request) {
+    return collect(*submit(batcher, std::move(request))).front();
 }
 
 /// Sixteen of 64 tokens a layer: less than any prompt here, so that all of them evict.
-SchedulerOptions small_options(int32_t n_parallel) {
+BatcherOptions small_options(int32_t n_parallel) {
     return {.pool = {.sequence = {.budget = TokensPerLayer{64}, .window = 8}, .n_parallel = n_parallel, .n_ctx = 2048}};
 }
 
-GenerationRequest greedy(const Scheduler& scheduler, std::span<const Token> prompt, int64_t max_tokens) {
+GenerationRequest greedy(const Batcher& batcher, std::span<const Token> prompt, int64_t max_tokens) {
     return {.prompt = {prompt.begin(), prompt.end()},
-            .sequence = scheduler.pool().sequence(),
+            .sequence = batcher.pool().sequence(),
             .sampling = {.temperature = 0},
             .max_tokens = max_tokens,
             .ignore_eos = true,
@@ -89,20 +89,20 @@ class Models : public testing::TestWithParam<std::string> {};
 
 TEST_P(Models, AnswerAmongOthersToTheLastBitAsAlone) {
     const auto engine = load(GetParam(), 128);
-    auto scheduler = start(engine, small_options(6));
+    auto batcher = start(engine, small_options(6));
     const auto text = sample_tokens(engine, 1200);
     const auto request = [&](int i) {
         auto r =
-            greedy(*scheduler, std::span(text).subspan(static_cast<size_t>(37 * i), static_cast<size_t>(40 + 150 * i)),
+            greedy(*batcher, std::span(text).subspan(static_cast<size_t>(37 * i), static_cast<size_t>(40 + 150 * i)),
                    40 + 5 * i);
         if (i % 3 == 1) r.sequence.policy = "snapkv";
         if (i % 3 == 2) r.sequence.policy = "h2o";
         return r;
     };
     std::vector<Outcome> alone;
-    for (int i = 0; i < 6; i++) alone.push_back(answer(*scheduler, request(i)));
+    for (int i = 0; i < 6; i++) alone.push_back(answer(*batcher, request(i)));
     std::vector<std::shared_ptr<Generation>> together;
-    for (int i = 0; i < 6; i++) together.push_back(submit(*scheduler, request(i)));
+    for (int i = 0; i < 6; i++) together.push_back(submit(*batcher, request(i)));
     for (size_t i = 0; i < 6; i++) {
         SCOPED_TRACE(i);
         const auto outcome = collect(*together[i]).front();
@@ -110,7 +110,7 @@ TEST_P(Models, AnswerAmongOthersToTheLastBitAsAlone) {
         EXPECT_EQ(outcome.logprobs(), alone[i].logprobs());
         EXPECT_EQ(outcome.reason, FinishReason::length);
     }
-    const auto report = scheduler->report();
+    const auto report = batcher->report();
     EXPECT_LE(report.kv_bytes_peak, report.kv_bytes_bound);
     EXPECT_GT(report.n_evicted_tokens, 0);
 }
@@ -120,115 +120,115 @@ INSTANTIATE_TEST_SUITE_P(, Models,
                                          "phi3-q8_0"),
                          test::family_test_name);
 
-TEST(Scheduler, AnswersAsASequenceOfItsOwnDoes) {
+TEST(Batcher, AnswersAsASequenceOfItsOwnDoes) {
     const auto engine = load("q8_0", 128);
-    auto scheduler = start(engine, small_options(2));
+    auto batcher = start(engine, small_options(2));
     const auto prompt = sample_tokens(engine, 500);
-    auto sequence = test::start(engine, scheduler->pool().sequence());
+    auto sequence = test::start(engine, batcher->pool().sequence());
     test::append(sequence, prompt);
-    EXPECT_EQ(answer(*scheduler, greedy(*scheduler, prompt, 60)).tokens(), test::generate(sequence, 60));
+    EXPECT_EQ(answer(*batcher, greedy(*batcher, prompt, 60)).tokens(), test::generate(sequence, 60));
 }
 
-TEST(Scheduler, GoesOnFromWhatIsInMemory) {
+TEST(Batcher, GoesOnFromWhatIsInMemory) {
     const auto engine = load("f32", 128);
-    auto scheduler = start(engine, small_options(2));
+    auto batcher = start(engine, small_options(2));
     const auto text = sample_tokens(engine, 700);
-    auto first = greedy(*scheduler, std::span(text).first(400), 50);
+    auto first = greedy(*batcher, std::span(text).first(400), 50);
     first.reuse = true;
-    const auto said = answer(*scheduler, first);
+    const auto said = answer(*batcher, first);
     EXPECT_EQ(said.n_cached, 0);
 
     // The next turn repeats the prompt and the answer; what was not yet read of the answer is its last token.
     auto next = first;
     next.prompt.append_range(said.tokens());
     next.prompt.insert(next.prompt.end(), text.begin() + 400, text.end());
-    auto sequence = test::start(engine, scheduler->pool().sequence());
+    auto sequence = test::start(engine, batcher->pool().sequence());
     test::append(sequence, first.prompt);
     for (size_t i = 0; i < 49; i++) ASSERT_TRUE(sequence.decode(said.drawn[i].token));
     test::append(sequence, std::span(next.prompt).subspan(449));
-    const auto outcome = answer(*scheduler, next);
+    const auto outcome = answer(*batcher, next);
     EXPECT_EQ(outcome.n_cached, 449);
     EXPECT_EQ(outcome.tokens(), test::generate(sequence, 50));
 
     // One that begins with less than the prompt reads all, as does one that asks for it.
-    auto shorter = greedy(*scheduler, std::span(text).first(300), 5);
+    auto shorter = greedy(*batcher, std::span(text).first(300), 5);
     shorter.reuse = true;
-    EXPECT_EQ(answer(*scheduler, shorter).n_cached, 0);
+    EXPECT_EQ(answer(*batcher, shorter).n_cached, 0);
     next.prompt.append_range(outcome.tokens());
     next.reuse = false;
-    EXPECT_EQ(answer(*scheduler, next).n_cached, 0);
+    EXPECT_EQ(answer(*batcher, next).n_cached, 0);
 }
 
-TEST(Scheduler, GoesOnFromAPartOfAnAnswerAsIfTheRestHadNotBeen) {
+TEST(Batcher, GoesOnFromAPartOfAnAnswerAsIfTheRestHadNotBeen) {
     const auto engine = load("f32", 128);
     auto options = small_options(2);
     options.pool.sequence.evict_interval = 24;
-    auto scheduler = start(engine, options);
+    auto batcher = start(engine, options);
     const auto text = sample_tokens(engine, 600);
-    auto request = greedy(*scheduler, std::span(text).first(400), 10);
+    auto request = greedy(*batcher, std::span(text).first(400), 10);
     request.reuse = true;
-    const auto said = answer(*scheduler, request);
+    const auto said = answer(*batcher, request);
     auto next = request;
     next.prompt.append_range(said.tokens() | std::views::take(4));
     next.prompt.insert(next.prompt.end(), text.begin() + 500, text.begin() + 520);
     next.max_tokens = 60;
-    auto sequence = test::start(engine, scheduler->pool().sequence());
+    auto sequence = test::start(engine, batcher->pool().sequence());
     test::append(sequence, request.prompt);
     for (size_t i = 0; i < 4; i++) ASSERT_TRUE(sequence.decode(said.drawn[i].token));
     test::append(sequence, std::span(text).subspan(500, 20));
-    const auto outcome = answer(*scheduler, next);
+    const auto outcome = answer(*batcher, next);
     EXPECT_EQ(outcome.n_cached, 404);
     EXPECT_EQ(outcome.tokens(), test::generate(sequence, 60));
     // After evictions for the answer there is no way back into it.
     auto late = next;
     late.prompt.append_range(outcome.tokens() | std::views::take(5));
     late.prompt.push_back(text[590]);
-    EXPECT_EQ(answer(*scheduler, late).n_cached, 0);
+    EXPECT_EQ(answer(*batcher, late).n_cached, 0);
 }
 
-TEST(Scheduler, GoesOnFromAPartOnlyOfAnAnswerThatIsNotYetInTheSums) {
+TEST(Batcher, GoesOnFromAPartOnlyOfAnAnswerThatIsNotYetInTheSums) {
     const auto engine = load("f32", 128);
     auto options = small_options(2);
     options.pool.sequence.policy = "h2o";
     options.pool.sequence.evict_interval = 24;
-    auto scheduler = start(engine, options);
+    auto batcher = start(engine, options);
     const auto text = sample_tokens(engine, 500);
-    auto request = greedy(*scheduler, std::span(text).first(400), 16);
+    auto request = greedy(*batcher, std::span(text).first(400), 16);
     request.reuse = true;
     const auto cached_after = [&](size_t n_repeated) {
-        const auto said = answer(*scheduler, request);
+        const auto said = answer(*batcher, request);
         auto next = request;
         next.prompt.append_range(said.tokens() | std::views::take(n_repeated));
         next.prompt.insert(next.prompt.end(), text.begin() + 450, text.begin() + 470);
-        return answer(*scheduler, next).n_cached;
+        return answer(*batcher, next).n_cached;
     };
     // The window is 8: as many tokens of the answer are gathered before their attention goes into the sums.
     EXPECT_EQ(cached_after(3), 0);
     EXPECT_EQ(cached_after(12), 412);
 }
 
-TEST(Scheduler, AFullCacheHasRoomForAnAnswer) {
+TEST(Batcher, AFullCacheHasRoomForAnAnswer) {
     const auto engine = load("f32", 128);
-    auto scheduler = start(engine, small_options(4));
-    auto request = greedy(*scheduler, sample_tokens(engine, 100), -1);
+    auto batcher = start(engine, small_options(4));
+    auto request = greedy(*batcher, sample_tokens(engine, 100), -1);
     request.sequence.policy = "full";
     request.sequence.budget.reset();
-    const auto outcome = answer(*scheduler, request);
+    const auto outcome = answer(*batcher, request);
     EXPECT_EQ(outcome.reason, FinishReason::length) << outcome.error;
     // All that the stores of four sequences hold.
     EXPECT_EQ(outcome.drawn.size(), 4U * 64 - 100);
 }
 
-TEST(Scheduler, AnswersEndAtStopStrings) {
+TEST(Batcher, AnswersEndAtStopStrings) {
     const auto engine = load("f32", 128);
-    auto scheduler = start(engine, small_options(2));
-    auto request = greedy(*scheduler, sample_tokens(engine, 100), 40);
-    const auto whole = answer(*scheduler, request);
+    auto batcher = start(engine, small_options(2));
+    auto request = greedy(*batcher, sample_tokens(engine, 100), 40);
+    const auto whole = answer(*batcher, request);
     std::string text;
     for (size_t i = 0; i < 12; i++) text += engine.piece(whole.drawn[i].token);
     request.stop = {text.substr(text.size() - 3)};
     request.n_choices = 2;
-    const auto stopped = collect(*submit(*scheduler, request), 2);
+    const auto stopped = collect(*submit(*batcher, request), 2);
     EXPECT_LE(stopped[0].drawn.size(), 12U);
     EXPECT_EQ(stopped[0].reason, FinishReason::end_of_generation);
     std::string said;
@@ -240,7 +240,7 @@ TEST(Scheduler, AnswersEndAtStopStrings) {
 
 /// Everything that makes the layer in flight large or odd: segments, windows, heads that differ, several choices,
 /// turns.
-TEST(Scheduler, TheBoundHoldsHoweverPromptsAreRead) {
+TEST(Batcher, TheBoundHoldsHoweverPromptsAreRead) {
     for (const std::string model : {"f32", "gemma3", "gpt-oss"}) {
         for (const int64_t segment : {int64_t{0}, int64_t{100}}) {
             SCOPED_TRACE(std::format("{} segment {}", model, segment));
@@ -248,11 +248,11 @@ TEST(Scheduler, TheBoundHoldsHoweverPromptsAreRead) {
             auto options = small_options(4);
             options.pool.segment = segment;
             options.pool.n_ctx = 1000;
-            auto scheduler = start(engine, options);
+            auto batcher = start(engine, options);
             const auto text = sample_tokens(engine, 990);
             std::vector<std::pair<std::shared_ptr<Generation>, int32_t>> all;
             for (size_t i = 0; i < 12; i++) {
-                auto request = greedy(*scheduler, std::span(text).first(900 - 70 * i), 30);
+                auto request = greedy(*batcher, std::span(text).first(900 - 70 * i), 30);
                 request.reuse = i % 2 == 0;
                 request.n_choices = i % 4 == 3 ? 3 : 1;
                 // In segments a head of its own budget may hold more than this pool was made for.
@@ -265,71 +265,71 @@ TEST(Scheduler, TheBoundHoldsHoweverPromptsAreRead) {
                     request.max_tokens = 10;
                     request.n_choices = 1;
                 }
-                all.emplace_back(submit(*scheduler, request), request.n_choices);
+                all.emplace_back(submit(*batcher, request), request.n_choices);
             }
             for (const auto& [generation, n_choices] : all)
                 for (const auto& outcome : collect(*generation, n_choices)) EXPECT_EQ(outcome.error, "");
-            const auto report = scheduler->report();
+            const auto report = batcher->report();
             EXPECT_LE(report.kv_bytes_peak, report.kv_bytes_bound);
             EXPECT_LE(report.n_idle, 4);
             // All that was taken has been given back but for what is kept.
             uint64_t idle_bytes = 0;
-            for (const auto& slot : scheduler->slots()) idle_bytes += slot.memory.kv_bytes_allocated;
+            for (const auto& slot : batcher->slots()) idle_bytes += slot.memory.kv_bytes_allocated;
             EXPECT_EQ(report.kv_bytes_now, idle_bytes);
-            EXPECT_EQ(scheduler->pool().stores_left(), scheduler->pool().bytes_of_stores() - idle_bytes);
+            EXPECT_EQ(batcher->pool().stores_left(), batcher->pool().bytes_of_stores() - idle_bytes);
         }
     }
 }
 
-TEST(Scheduler, GoesOnWithAWindowOnlyWhereItIsStillThere) {
+TEST(Batcher, GoesOnWithAWindowOnlyWhereItIsStillThere) {
     const auto engine = load("gemma3", 128);
-    auto scheduler = start(engine, small_options(1));
+    auto batcher = start(engine, small_options(1));
     const auto text = sample_tokens(engine, 800);
-    auto request = greedy(*scheduler, std::span(text).first(500), 40);
+    auto request = greedy(*batcher, std::span(text).first(500), 40);
     request.reuse = true;
-    const auto said = answer(*scheduler, request);
+    const auto said = answer(*batcher, request);
     // With all of the answer the window is whole; without most of it, its beginning has been dropped.
     auto part = request;
     part.prompt.append_range(said.tokens() | std::views::take(2));
     part.prompt.push_back(text[700]);
-    EXPECT_EQ(answer(*scheduler, part).n_cached, 0);
-    const auto again = answer(*scheduler, request);
+    EXPECT_EQ(answer(*batcher, part).n_cached, 0);
+    const auto again = answer(*batcher, request);
     EXPECT_EQ(again.tokens(), said.tokens());
     auto whole = request;
     whole.prompt.append_range(again.tokens());
     whole.prompt.push_back(text[700]);
-    EXPECT_EQ(answer(*scheduler, whole).n_cached, 539);
+    EXPECT_EQ(answer(*batcher, whole).n_cached, 539);
 }
 
-TEST(Scheduler, ReadsAPromptOnceForSeveralChoices) {
+TEST(Batcher, ReadsAPromptOnceForSeveralChoices) {
     const auto engine = load("f32", 128);
-    auto scheduler = start(engine, small_options(3));
+    auto batcher = start(engine, small_options(3));
     const auto text = sample_tokens(engine, 300);
-    auto request = greedy(*scheduler, text, 20);
+    auto request = greedy(*batcher, text, 20);
     request.n_choices = 3;
-    const auto greedy_choices = collect(*submit(*scheduler, request), 3);
+    const auto greedy_choices = collect(*submit(*batcher, request), 3);
     EXPECT_EQ(greedy_choices[0].tokens(), greedy_choices[1].tokens());
     EXPECT_EQ(greedy_choices[0].tokens(), greedy_choices[2].tokens());
     request.sampling = {.temperature = 1, .seed = 7};
-    const auto choices = collect(*submit(*scheduler, request), 3);
+    const auto choices = collect(*submit(*batcher, request), 3);
     EXPECT_NE(choices[0].tokens(), choices[1].tokens());
     request.n_choices = 1;
     request.sampling.seed = 8;
-    EXPECT_EQ(answer(*scheduler, request).tokens(), choices[1].tokens());
+    EXPECT_EQ(answer(*batcher, request).tokens(), choices[1].tokens());
     request.n_choices = 4;
-    const auto refused = scheduler->submit(request);
+    const auto refused = batcher->submit(request);
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().message, "4 answers at once are not possible: 1 to 3 are (--parallel)");
 }
 
-TEST(Scheduler, ToldProbabilitiesAreThoseOfTheSoftmax) {
+TEST(Batcher, ToldProbabilitiesAreThoseOfTheSoftmax) {
     const auto engine = load("f32", 128);
-    auto scheduler = start(engine, small_options(1));
+    auto batcher = start(engine, small_options(1));
     const auto prompt = sample_tokens(engine, 30);
-    auto request = greedy(*scheduler, prompt, 1);
+    auto request = greedy(*batcher, prompt, 1);
     request.n_logprobs = engine.info().n_vocab;
-    const auto outcome = answer(*scheduler, request);
-    auto sequence = test::start(engine, scheduler->pool().sequence());
+    const auto outcome = answer(*batcher, request);
+    auto sequence = test::start(engine, batcher->pool().sequence());
     test::append(sequence, prompt);
     double sum = 0;
     for (const float logit : sequence.logits()) sum += std::exp(static_cast<double>(logit));
@@ -343,72 +343,72 @@ TEST(Scheduler, ToldProbabilitiesAreThoseOfTheSoftmax) {
     EXPECT_EQ(outcome.drawn[0].token, outcome.drawn[0].likeliest[0].token);
 }
 
-TEST(Scheduler, RefusesWithTheNumbersWhatCanNeverFit) {
+TEST(Batcher, RefusesWithTheNumbersWhatCanNeverFit) {
     const auto engine = load("f32", 128);
-    auto scheduler = start(engine, small_options(2));
+    auto batcher = start(engine, small_options(2));
     const auto text = sample_tokens(engine, 2048);
     const auto refusal = [&](GenerationRequest request) {
-        const auto taken = scheduler->submit(std::move(request));
+        const auto taken = batcher->submit(std::move(request));
         return taken ? std::string() : taken.error().message;
     };
-    EXPECT_EQ(refusal(greedy(*scheduler, text, 1)),
+    EXPECT_EQ(refusal(greedy(*batcher, text, 1)),
               "the prompt has 2048 tokens, and with its answer it has to fit into the context of 2048: send a shorter "
               "one, or start the server with a larger context (-c)");
-    auto large = greedy(*scheduler, std::span(text).first(10), 1);
+    auto large = greedy(*batcher, std::span(text).first(10), 1);
     large.sequence.budget = TokensPerLayer{1000};
     EXPECT_TRUE(refusal(large).starts_with("this needs ")) << refusal(large);
     EXPECT_TRUE(refusal(large).ends_with("a smaller budget or a shorter text would fit")) << refusal(large);
-    auto full = greedy(*scheduler, std::span(text).first(200), 1);
+    auto full = greedy(*batcher, std::span(text).first(200), 1);
     full.sequence.policy = "full";
     full.sequence.budget.reset();
     EXPECT_TRUE(refusal(full).starts_with("this needs ")) << refusal(full);
     full.prompt.resize(50);
-    EXPECT_EQ(answer(*scheduler, full).drawn.size(), 1U);
-    EXPECT_EQ(refusal(greedy(*scheduler, {}, 1)), "there is nothing to read: the text holds no token");
-    auto odd = greedy(*scheduler, std::span(text).first(10), 1);
+    EXPECT_EQ(answer(*batcher, full).drawn.size(), 1U);
+    EXPECT_EQ(refusal(greedy(*batcher, {}, 1)), "there is nothing to read: the text holds no token");
+    auto odd = greedy(*batcher, std::span(text).first(10), 1);
     odd.prompt[3] = engine.info().n_vocab;
     EXPECT_TRUE(refusal(odd).contains("outside the vocabulary")) << refusal(odd);
 }
 
-TEST(Scheduler, EndsAtTheContext) {
+TEST(Batcher, EndsAtTheContext) {
     const auto engine = load("f32", 128);
     auto options = small_options(1);
     options.pool.n_ctx = 100;
-    auto scheduler = start(engine, options);
-    const auto outcome = answer(*scheduler, greedy(*scheduler, sample_tokens(engine, 80), -1));
+    auto batcher = start(engine, options);
+    const auto outcome = answer(*batcher, greedy(*batcher, sample_tokens(engine, 80), -1));
     EXPECT_EQ(outcome.reason, FinishReason::length);
     EXPECT_EQ(outcome.drawn.size(), 20U);
 }
 
-TEST(Scheduler, WhatIsCancelledEndsAndTheOthersGoOn) {
+TEST(Batcher, WhatIsCancelledEndsAndTheOthersGoOn) {
     const auto engine = load("f32", 32);
-    auto scheduler = start(engine, small_options(3));
+    auto batcher = start(engine, small_options(3));
     const auto text = sample_tokens(engine, 2000);
-    const auto alone = answer(*scheduler, greedy(*scheduler, std::span(text).first(100), 60));
-    const auto reading = submit(*scheduler, greedy(*scheduler, std::span(text).first(1900), 100));
-    const auto generating = submit(*scheduler, greedy(*scheduler, std::span(text).first(50), -1));
-    const auto good = submit(*scheduler, greedy(*scheduler, std::span(text).first(100), 60));
+    const auto alone = answer(*batcher, greedy(*batcher, std::span(text).first(100), 60));
+    const auto reading = submit(*batcher, greedy(*batcher, std::span(text).first(1900), 100));
+    const auto generating = submit(*batcher, greedy(*batcher, std::span(text).first(50), -1));
+    const auto good = submit(*batcher, greedy(*batcher, std::span(text).first(100), 60));
     while (!std::holds_alternative<TokenDrawn>(generating->next(kLongest)->what)) continue;
     generating->cancel();
     reading->cancel();
     EXPECT_EQ(collect(*good).front().tokens(), alone.tokens());
     EXPECT_EQ(collect(*reading).front().reason, FinishReason::cancelled);
     EXPECT_EQ(collect(*generating).front().reason, FinishReason::cancelled);
-    const auto report = scheduler->report();
+    const auto report = batcher->report();
     EXPECT_EQ(report.n_reading + report.n_generating, 0);
-    EXPECT_LE(report.kv_bytes_now, scheduler->pool().bytes_of_stores());
+    EXPECT_LE(report.kv_bytes_now, batcher->pool().bytes_of_stores());
 }
 
-TEST(Scheduler, BeyondTheQueueItIsBusy) {
+TEST(Batcher, BeyondTheQueueItIsBusy) {
     const auto engine = load("f32", 32);
     auto options = small_options(1);
     options.n_queue = 2;
-    auto scheduler = start(engine, options);
+    auto batcher = start(engine, options);
     const auto text = sample_tokens(engine, 1000);
-    std::vector<std::shared_ptr<Generation>> taken{submit(*scheduler, greedy(*scheduler, text, 30))};
-    while (scheduler->report().n_reading == 0) continue;
-    for (int i = 0; i < 2; i++) taken.push_back(submit(*scheduler, greedy(*scheduler, std::span(text).first(20), 3)));
-    const auto refused = scheduler->submit(greedy(*scheduler, std::span(text).first(20), 3));
+    std::vector<std::shared_ptr<Generation>> taken{submit(*batcher, greedy(*batcher, text, 30))};
+    while (batcher->report().n_reading == 0) continue;
+    for (int i = 0; i < 2; i++) taken.push_back(submit(*batcher, greedy(*batcher, std::span(text).first(20), 3)));
+    const auto refused = batcher->submit(greedy(*batcher, std::span(text).first(20), 3));
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().reason, Refusal::Reason::busy);
     EXPECT_GE(refused.error().retry_after.count(), 1);
@@ -416,49 +416,49 @@ TEST(Scheduler, BeyondTheQueueItIsBusy) {
     for (const auto& generation : taken) EXPECT_EQ(collect(*generation).front().reason, FinishReason::length);
 }
 
-TEST(Scheduler, WithoutAQueueAsManyBeginAsThereAreSequences) {
+TEST(Batcher, WithoutAQueueAsManyBeginAsThereAreSequences) {
     const auto engine = load("f32", 32);
     auto options = small_options(3);
     options.n_queue = 0;
-    auto scheduler = start(engine, options);
+    auto batcher = start(engine, options);
     const auto text = sample_tokens(engine, 400);
     for (int round = 0; round < 10; round++) {
         std::vector<std::shared_ptr<Generation>> taken;
         taken.reserve(3);
-        for (int i = 0; i < 3; i++) taken.push_back(submit(*scheduler, greedy(*scheduler, text, 3)));
-        const auto refused = scheduler->submit(greedy(*scheduler, text, 3));
+        for (int i = 0; i < 3; i++) taken.push_back(submit(*batcher, greedy(*batcher, text, 3)));
+        const auto refused = batcher->submit(greedy(*batcher, text, 3));
         ASSERT_FALSE(refused);
         EXPECT_EQ(refused.error().reason, Refusal::Reason::busy);
         for (const auto& generation : taken) EXPECT_EQ(collect(*generation).front().reason, FinishReason::length);
-        while (scheduler->is_busy()) std::this_thread::yield();
+        while (batcher->is_busy()) std::this_thread::yield();
     }
 }
 
-TEST(Scheduler, AClientWithManyRequestsDoesNotKeepOthersWaiting) {
+TEST(Batcher, AClientWithManyRequestsDoesNotKeepOthersWaiting) {
     const auto engine = load("f32", 32);
-    auto scheduler = start(engine, small_options(2));
+    auto batcher = start(engine, small_options(2));
     const auto text = sample_tokens(engine, 200);
     const auto from = [&](const std::string& client) {
-        auto request = greedy(*scheduler, text, 30);
+        auto request = greedy(*batcher, text, 30);
         request.client = client;
-        return submit(*scheduler, request);
+        return submit(*batcher, request);
     };
     std::vector<std::shared_ptr<Generation>> greedy_client;
     for (int i = 0; i < 8; i++) greedy_client.push_back(from("many"));
     const auto other = from("one");
     EXPECT_EQ(collect(*other).front().reason, FinishReason::length);
     // Its turn was the next that came, so that of the others most still wait.
-    EXPECT_GE(scheduler->report().n_waiting, 4);
+    EXPECT_GE(batcher->report().n_waiting, 4);
     for (const auto& generation : greedy_client) collect(*generation);
 }
 
-TEST(Scheduler, DecodingGoesOnWhileALongPromptIsRead) {
+TEST(Batcher, DecodingGoesOnWhileALongPromptIsRead) {
     const auto engine = load("f32", 32);
-    auto scheduler = start(engine, small_options(2));
+    auto batcher = start(engine, small_options(2));
     const auto text = sample_tokens(engine, 2000);
-    const auto first = submit(*scheduler, greedy(*scheduler, std::span(text).first(20), -1));
+    const auto first = submit(*batcher, greedy(*batcher, std::span(text).first(20), -1));
     while (!std::holds_alternative<TokenDrawn>(first->next(kLongest)->what)) continue;
-    const auto second = submit(*scheduler, greedy(*scheduler, std::span(text).first(1990), 1));
+    const auto second = submit(*batcher, greedy(*batcher, std::span(text).first(1990), 1));
     int64_t n_between = 0;
     bool done = false;
     while (!done) {
@@ -471,36 +471,36 @@ TEST(Scheduler, DecodingGoesOnWhileALongPromptIsRead) {
     first->cancel();
 }
 
-TEST(Scheduler, KeepsToAGrammar) {
+TEST(Batcher, KeepsToAGrammar) {
     const auto engine = load("f32", 128);
-    auto scheduler = start(engine, small_options(2));
-    auto request = greedy(*scheduler, sample_tokens(engine, 50), 40);
+    auto batcher = start(engine, small_options(2));
+    auto request = greedy(*batcher, sample_tokens(engine, 50), 40);
     request.ignore_eos = false;
     request.grammar = check_grammar("root ::= (\"yes\" | \"no\") \", \" [0-9] [0-9]").value();
-    const auto outcome = answer(*scheduler, request);
+    const auto outcome = answer(*batcher, request);
     EXPECT_EQ(outcome.reason, FinishReason::end_of_generation) << outcome.error;
     std::string text;
     for (const Token token : outcome.tokens()) text += engine.piece(token);
     EXPECT_TRUE(text.starts_with("yes, ") || text.starts_with("no, ")) << text;
 }
 
-TEST(Scheduler, NeverDrawsTheEndWhereItIsIgnored) {
+TEST(Batcher, NeverDrawsTheEndWhereItIsIgnored) {
     const auto engine = load("f32", 128);
-    auto scheduler = start(engine, small_options(2));
+    auto batcher = start(engine, small_options(2));
     constexpr Token kEnd = 2;
-    auto request = greedy(*scheduler, sample_tokens(engine, 50), 30);
+    auto request = greedy(*batcher, sample_tokens(engine, 50), 30);
     request.sampling.logit_bias = {{.token = kEnd, .bias = 1000}};
-    const auto outcome = answer(*scheduler, request);
+    const auto outcome = answer(*batcher, request);
     EXPECT_EQ(outcome.reason, FinishReason::length) << outcome.error;
     EXPECT_EQ(outcome.drawn.size(), 30U);
     EXPECT_FALSE(std::ranges::contains(outcome.tokens(), kEnd));
     request.ignore_eos = false;
-    EXPECT_EQ(answer(*scheduler, request).reason, FinishReason::end_of_generation);
+    EXPECT_EQ(answer(*batcher, request).reason, FinishReason::end_of_generation);
 
     // A grammar's end is the end: nothing else can follow.
     request.ignore_eos = true;
     request.grammar = check_grammar("root ::= \"yes\" [0-9]").value();
-    const auto said = answer(*scheduler, request);
+    const auto said = answer(*batcher, request);
     EXPECT_EQ(said.reason, FinishReason::end_of_generation) << said.error;
     std::string text;
     for (const Token token : said.tokens()) text += engine.piece(token);
@@ -508,34 +508,33 @@ TEST(Scheduler, NeverDrawsTheEndWhereItIsIgnored) {
     EXPECT_FALSE(std::ranges::contains(said.tokens(), kEnd));
 }
 
-TEST(Scheduler, StatedMemoryIsABoundOnAllOfIt) {
+TEST(Batcher, StatedMemoryIsABoundOnAllOfIt) {
     const auto engine = load("f32", 128);
-    SchedulerOptions options{
-        .pool = {.sequence = {.window = 8}, .kv_bytes = 1'000'000, .n_parallel = 3, .n_ctx = 1500}};
-    auto scheduler = start(engine, options);
-    EXPECT_LE(scheduler->pool().bytes_bound(), 1'000'000U);
-    EXPECT_GE(scheduler->pool().bytes_bound(), 950'000U);
+    BatcherOptions options{.pool = {.sequence = {.window = 8}, .kv_bytes = 1'000'000, .n_parallel = 3, .n_ctx = 1500}};
+    auto batcher = start(engine, options);
+    EXPECT_LE(batcher->pool().bytes_bound(), 1'000'000U);
+    EXPECT_GE(batcher->pool().bytes_bound(), 950'000U);
     const auto text = sample_tokens(engine, 1499);
     std::vector<std::shared_ptr<Generation>> all;
     for (size_t i = 0; i < 9; i++)
-        all.push_back(submit(*scheduler, greedy(*scheduler, std::span(text).first(1499 - 150 * i), 100)));
+        all.push_back(submit(*batcher, greedy(*batcher, std::span(text).first(1499 - 150 * i), 100)));
     for (const auto& generation : all) EXPECT_EQ(collect(*generation).front().error, "");
-    EXPECT_LE(scheduler->report().kv_bytes_peak, 1'000'000U);
+    EXPECT_LE(batcher->report().kv_bytes_peak, 1'000'000U);
 
     options.pool.kv_bytes = 50'000;
-    const auto refused = Scheduler::start(engine, options);
+    const auto refused = Batcher::start(engine, options);
     ASSERT_FALSE(refused);
     EXPECT_TRUE(refused.error().message.starts_with("K/V memory of 50000 bytes is too little: "))
         << refused.error().message;
 }
 
-TEST(Scheduler, ReportsWhereTheCakeGoes) {
+TEST(Batcher, ReportsWhereTheCakeGoes) {
     const auto engine = load("f32", 128);
-    auto scheduler = start(engine, small_options(2));
-    auto request = greedy(*scheduler, sample_tokens(engine, 500), 20);
+    auto batcher = start(engine, small_options(2));
+    auto request = greedy(*batcher, sample_tokens(engine, 500), 20);
     request.id = "mine";
-    answer(*scheduler, request);
-    const auto slot = scheduler->slot("mine");
+    answer(*batcher, request);
+    const auto slot = batcher->slot("mine");
     ASSERT_TRUE(slot);
     EXPECT_EQ(slot->state, SlotState::idle);
     ASSERT_EQ(slot->tokens.size(), 519U);
@@ -549,21 +548,21 @@ TEST(Scheduler, ReportsWhereTheCakeGoes) {
     for (const int32_t n : slot->held) n_held += n;
     EXPECT_GE(n_held, n_kept);
     EXPECT_LE(n_kept, 64 * engine.info().n_layer);
-    EXPECT_FALSE(scheduler->slot("another"));
+    EXPECT_FALSE(batcher->slot("another"));
 }
 
-TEST(Scheduler, EndsWhatRunsWhenItIsStopped) {
+TEST(Batcher, EndsWhatRunsWhenItIsStopped) {
     const auto engine = load("f32", 32);
-    auto scheduler = start(engine, small_options(1));
+    auto batcher = start(engine, small_options(1));
     const auto text = sample_tokens(engine, 1500);
-    const auto running = submit(*scheduler, greedy(*scheduler, text, -1));
-    const auto waiting = submit(*scheduler, greedy(*scheduler, text, -1));
-    scheduler->close();
-    EXPECT_TRUE(scheduler->is_busy());
-    const auto refused = scheduler->submit(greedy(*scheduler, text, 1));
+    const auto running = submit(*batcher, greedy(*batcher, text, -1));
+    const auto waiting = submit(*batcher, greedy(*batcher, text, -1));
+    batcher->close();
+    EXPECT_TRUE(batcher->is_busy());
+    const auto refused = batcher->submit(greedy(*batcher, text, 1));
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().reason, Refusal::Reason::busy);
-    scheduler.reset();
+    batcher.reset();
     EXPECT_EQ(collect(*running).front().reason, FinishReason::cancelled);
     EXPECT_EQ(collect(*waiting).front().reason, FinishReason::cancelled);
 }

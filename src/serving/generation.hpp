@@ -17,7 +17,7 @@
 
 namespace cake {
 
-/// What the scheduler is asked for: so many answers to a prompt.
+/// What the batcher is asked for: so many answers to a prompt.
 struct GenerationRequest {
     std::string id;
     std::string client;  // requests of one client take turns with those of others
@@ -62,7 +62,7 @@ struct GenerationEvent {
     std::chrono::steady_clock::time_point when;
 };
 
-/// One request on its way, shared by the thread that asked and the scheduler's.
+/// One request on its way, shared by the thread that asked and the batcher's.
 class Generation {
   public:
     /// The next event; none where nothing has happened within `most`.

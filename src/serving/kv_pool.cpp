@@ -1,4 +1,4 @@
-#include "engine/kv_pool.hpp"
+#include "serving/kv_pool.hpp"
 
 #include <algorithm>
 #include <format>

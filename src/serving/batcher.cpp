@@ -1,0 +1,282 @@
+#include "serving/batcher.hpp"
+
+#include <algorithm>
+#include <format>
+#include <new>
+#include <utility>
+
+#include "engine/decode.hpp"
+#include "engine/engine_state.hpp"
+#include "engine/out_of_memory.hpp"
+#include "engine/staging_layer.hpp"
+#include "engine/text_prefill.hpp"
+
+namespace cake {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+std::unexpected<Refusal> refuse(std::string message, Refusal::Reason reason = Refusal::Reason::invalid) {
+    return std::unexpected(Refusal{.reason = reason, .message = std::move(message)});
+}
+
+uint64_t bytes_of(const std::vector<CachedSequence>& sequences) {
+    uint64_t n = 0;
+    for (const auto& sequence : sequences) n += sequence.kv_bytes;
+    return n;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Batcher>> Batcher::start(const Engine& engine, const BatcherOptions& options) {
+    auto pool = KvPool::create(engine.state(), options.pool);
+    if (!pool) return std::unexpected(pool.error());
+    return std::unique_ptr<Batcher>(new Batcher(engine, std::move(*pool), options));
+}
+
+Batcher::Batcher(const Engine& engine, KvPool pool, const BatcherOptions& options)
+    : engine_(engine.state()),
+      options_(options),
+      pool_(std::move(pool)),
+      queue_(static_cast<size_t>(options.pool.n_parallel), static_cast<size_t>(options.n_queue)),
+      runner_(engine_->compute, accountant_),
+      thread_([this] { run(); }) {}
+
+Batcher::~Batcher() {
+    queue_.stop();
+    thread_.join();
+}
+
+std::expected<std::shared_ptr<Generation>, Refusal> Batcher::submit(GenerationRequest request) {
+    auto waiting = prepare(std::move(request));
+    if (!waiting) return std::unexpected(waiting.error());
+    auto generation = waiting->generation;
+    if (auto busy = queue_.push(std::move(*waiting))) return std::unexpected(std::move(*busy));
+    return generation;
+}
+
+/// Everything that can be said against a request, and what it needs to begin.
+std::expected<WaitingRequest, Refusal> Batcher::prepare(GenerationRequest request) {
+    const auto n_prompt = static_cast<int64_t>(request.prompt.size());
+    const int32_t n_parallel = options_.pool.n_parallel;
+    if (request.n_choices < 1 || request.n_choices > n_parallel)
+        return refuse(std::format("{} answers at once are not possible: 1 to {} are (--parallel)", request.n_choices,
+                                  n_parallel));
+    if (n_prompt + 1 > pool_.n_ctx()) {
+        return std::unexpected(Refusal{
+            .reason = Refusal::Reason::too_long,
+            .message = std::format("the prompt has {} tokens, and with its answer it has to fit into the context "
+                                   "of {}: send a shorter one, or start the server with a larger context (-c)",
+                                   n_prompt, pool_.n_ctx())});
+    }
+    request.sequence.max_tokens = pool_.n_ctx();
+    WaitingRequest waiting{.request = nullptr, .generation = std::make_shared<Generation>()};
+    uint64_t staging_bytes = 0;
+    for (int32_t i = 0; i < request.n_choices; i++) {
+        auto config = SequenceConfig::make(engine_, request.sequence);
+        if (!config) return refuse(config.error().message, Refusal::Reason::budget);
+        if (!config->evicts()) config->options.max_tokens = tokens_of_full_cache(request, *config);
+        const auto plan = config->plan(n_prompt);
+        if (!plan) return refuse(plan.error().message, Refusal::Reason::budget);
+        staging_bytes = pool_.staging_bytes(*config, plan->tokens_per_layer, n_prompt);
+        const uint64_t n_bytes = planned_bytes(engine_->compute.buffer_type(), config->layout, *plan);
+        auto state = std::make_unique<SequenceParts>(std::move(*config), &accountant_);
+        if (auto checked = check_text(*state, request.prompt); !checked) return refuse(checked.error().message);
+        waiting.sequences.push_back({.id = request.id,
+                                     .state = std::move(state),
+                                     .tokens_per_layer = plan->tokens_per_layer,
+                                     .kv_bytes = n_bytes});
+    }
+    const uint64_t n_bytes = bytes_of(waiting.sequences);
+    if (n_bytes > pool_.bytes_of_stores() || staging_bytes > pool_.bytes_of_staging()) {
+        return refuse(std::format("this needs {} bytes of K/V memory and {} for the layer that is read, and the server "
+                                  "has {} and {}: a smaller budget or a shorter text would fit",
+                                  n_bytes, staging_bytes, pool_.bytes_of_stores(), pool_.bytes_of_staging()),
+                      Refusal::Reason::budget);
+    }
+    if (request.grammar) {
+        if (auto read = Grammar::create(engine_->vocabulary.get(), *request.grammar); !read)
+            return refuse(read.error().message, Refusal::Reason::grammar);
+    }
+    waiting.request = std::make_shared<const GenerationRequest>(std::move(request));
+    return waiting;
+}
+
+/// Room for the text as it is, with an answer of usual length where no other is asked for, as far as there can be; what
+/// a sequence has anyhow is left to the turns that may follow.
+int64_t Batcher::tokens_of_full_cache(const GenerationRequest& request, const SequenceConfig& config) const {
+    constexpr int64_t kUsualAnswer = 1024;
+    const auto n_prompt = static_cast<int64_t>(request.prompt.size());
+    const int64_t least = std::min(pool_.tokens_of_full_cache(config, options_.pool.n_parallel), pool_.n_ctx());
+    const int64_t possible = pool_.tokens_of_full_cache(config, request.n_choices) - n_prompt - 1;
+    const int64_t answer = request.max_tokens >= 0 ? std::min(request.max_tokens, pool_.n_ctx())
+                                                   : std::clamp<int64_t>(possible, 0, kUsualAnswer);
+    return std::clamp(n_prompt + answer + 1, least, pool_.n_ctx());
+}
+
+void Batcher::end_all() {
+    close();
+    queue_.between_steps([this] { end_everything(FinishReason::cancelled); });
+}
+
+// ---- the computing thread
+
+void Batcher::run() {
+    while (queue_.wait(!running_.empty())) {
+        queue_.run_tasks();
+        try {
+            end_cancelled();
+            admit();
+            decode();
+            read();
+            retire();
+        } catch (const std::bad_alloc&) {
+            recover();
+        }
+    }
+    end_everything(FinishReason::cancelled);
+    queue_.no_more_steps();
+}
+
+/// Memory ran out in the batcher's own lists, which are small: all that runs is ended, and counted anew.
+void Batcher::recover() {
+    end_everything(FinishReason::failed, out_of_memory().error().message);
+    retire();
+    pool_.recount(cache_.kv_bytes());
+    queue_.nothing_runs();
+}
+
+void Batcher::end_everything(FinishReason reason, const std::string& error) {
+    for (auto& running : running_) running.request->end_all(reason, error);
+    for (const auto& waiting : queue_.take_all()) waiting.end(reason, error);
+}
+
+void Batcher::end_cancelled() {
+    for (auto& running : running_)
+        if (running.request->generation().cancelled()) running.request->end_all(FinishReason::cancelled);
+    retire();
+    for (const auto& waiting : queue_.take_cancelled()) waiting.end(FinishReason::cancelled);
+}
+
+void Batcher::admit() {
+    const auto n_running = [this](const std::string& client) {
+        return static_cast<size_t>(std::ranges::count_if(
+            running_, [&](const Running& running) { return running.request->request().client == client; }));
+    };
+    queue_.admit(n_running, [this](WaitingRequest& waiting) { return admit(waiting); });
+    // A sequence that has answered stays as long as there is a place for it.
+    const auto n_sequences = static_cast<size_t>(options_.pool.n_parallel);
+    for (const size_t n_used = queue_.n_running(); !cache_.empty() && cache_.size() + n_used > n_sequences;)
+        drop(cache_.take_oldest());
+}
+
+bool Batcher::admit(WaitingRequest& waiting) {
+    const auto& request = *waiting.request;
+    std::vector<CachedSequence> sequences;
+    if (request.reuse && request.n_choices == 1) {
+        auto cached = cache_.take(waiting.sequences.front().state->config.options, request.prompt);
+        if (cached) sequences.push_back(std::move(*cached));
+    }
+    const size_t n_cached = sequences.empty() ? 0 : sequences.front().tokens.size();
+    if (sequences.empty()) {
+        if (!take_stores(bytes_of(waiting.sequences))) return false;
+        sequences = std::move(waiting.sequences);
+    }
+    auto active = std::make_unique<ActiveRequest>(waiting.request, waiting.generation, std::move(sequences), n_cached,
+                                                  pool_.segment());
+    auto& running = running_.emplace_back();
+    running.request = std::move(active);
+    running.since = Clock::now();
+    return true;
+}
+
+/// Takes that much from the pool; if it has to be, from sequences that only wait for a next turn.
+bool Batcher::take_stores(uint64_t n_bytes) {
+    if (n_bytes > pool_.stores_left() + cache_.kv_bytes()) return false;
+    while (!pool_.take_store(n_bytes)) drop(cache_.take_oldest());
+    return true;
+}
+
+/// A token for every sequence that generates.
+void Batcher::decode() {
+    const auto begin = Clock::now();
+    std::vector<NextToken> batch;
+    for (auto& running : running_)
+        if (!running.request->is_reading()) running.request->join(batch);
+    if (batch.empty()) return pacer_.decoded(0, 0);
+    const auto computed = within_memory([&] { return cake::decode(batch, runner_); });
+    for (auto& running : running_)
+        if (!running.request->is_reading()) running.request->take(computed);
+    pacer_.decoded(batch.size(), seconds_since(begin));
+}
+
+/// Reads prompts for as long as the pacer says, or until one is read.
+void Batcher::read() {
+    while (pacer_.may_read()) {
+        auto* const running = next_to_read();
+        if (running == nullptr) return;
+        const auto begin = Clock::now();
+        running->request->read_on();
+        pacer_.read(seconds_since(begin), running == first_reading_);
+        if (pacer_.is_idle() || !running->request->is_reading()) return;
+    }
+}
+
+/// The prompt that came first, or the one that has least left. One that finds no place for its staging layer waits, and
+/// when it has waited long no other begins.
+Batcher::Running* Batcher::next_to_read() {
+    constexpr double kLongSeconds = 5;
+    const auto left = [](const Running& r) { return std::ssize(r.request->request().prompt) - r.request->n_read(); };
+    Running* first = nullptr;
+    Running* shortest = nullptr;
+    bool others_wait = false;
+    for (auto& running : running_) {
+        if (!running.request->is_reading()) continue;
+        if (running.staging_bytes == 0 && !others_wait) {
+            const uint64_t n_bytes = running.request->staging_bytes(pool_);
+            if (pool_.take_staging(n_bytes)) running.staging_bytes = n_bytes;
+        }
+        if (running.staging_bytes == 0) {
+            others_wait = others_wait || seconds_since(running.since) > kLongSeconds;
+            continue;
+        }
+        if (first == nullptr) first = &running;
+        if (shortest == nullptr || left(running) < left(*shortest)) shortest = &running;
+    }
+    if (first == shortest || first != first_reading_) pacer_.forget_balance();
+    first_reading_ = first;
+    return pacer_.prefers_shortest() ? shortest : first;
+}
+
+/// Gives back what those that have ended do not need; their sequences stay, for a next turn.
+void Batcher::retire() {
+    for (auto it = running_.begin(); it != running_.end();) {
+        auto& request = *it->request;
+        if (!request.is_reading()) pool_.give_staging(std::exchange(it->staging_bytes, 0));
+        if (!request.has_ended()) {
+            ++it;
+            continue;
+        }
+        for (auto& sequence : request.leave()) {
+            if (sequence.state->status.is_broken() || sequence.tokens.empty())
+                drop(std::move(sequence));
+            else
+                cache_.keep(std::move(sequence));
+        }
+        if (&*it == first_reading_) first_reading_ = nullptr;
+        queue_.ended(static_cast<size_t>(request.request().n_choices), seconds_since(it->since));
+        it = running_.erase(it);
+    }
+}
+
+void Batcher::drop(CachedSequence sequence) {
+    n_evicted_slots_ += sequence.state->progress.n_evicted_slots;
+    pool_.give_store(sequence.kv_bytes);
+}
+
+}  // namespace cake

@@ -1,0 +1,42 @@
+#include "serving/prefix_cache.hpp"
+
+#include <utility>
+
+namespace cake {
+
+std::optional<CachedSequence> PrefixCache::take(const SequenceOptions& options, std::span<const Token> prompt) {
+    auto best = sequences_.end();
+    size_t n_common = 0;
+    for (auto it = sequences_.begin(); it != sequences_.end(); ++it) {
+        const size_t n = reusable_tokens(*it, options, prompt);
+        if (n > n_common) {
+            n_common = n;
+            best = it;
+        }
+    }
+    if (best == sequences_.end()) return std::nullopt;
+    rewind(*best, n_common);
+    CachedSequence taken = std::move(*best);
+    sequences_.erase(best);
+    return taken;
+}
+
+void PrefixCache::keep(CachedSequence&& sequence) {
+    sequence.state->progress.logits = {};  // whoever goes on reads first
+    sequence.state->decode_runner.reset();
+    sequences_.push_front(std::move(sequence));
+}
+
+CachedSequence PrefixCache::take_oldest() {
+    CachedSequence oldest = std::move(sequences_.back());
+    sequences_.pop_back();
+    return oldest;
+}
+
+uint64_t PrefixCache::kv_bytes() const {
+    uint64_t n = 0;
+    for (const auto& sequence : sequences_) n += sequence.kv_bytes;
+    return n;
+}
+
+}  // namespace cake

@@ -1,0 +1,150 @@
+#include "serving/request_queue.hpp"
+
+#include <cmath>
+#include <format>
+
+namespace cake {
+
+void WaitingRequest::end(FinishReason reason, const std::string& error) const {
+    for (int32_t i = 0; i < request->n_choices; i++)
+        generation->tell(ChoiceEnded{.choice = i, .reason = reason, .error = error});
+}
+
+std::optional<Refusal> RequestQueue::push(WaitingRequest request) {
+    {
+        const MutexLock lock(mutex_);
+        if (auto busy = refusal(request.sequences.size())) return busy;
+        waiting_.push_back(std::move(request));
+    }
+    changed_.notify_all();
+    return std::nullopt;
+}
+
+std::optional<Refusal> RequestQueue::refusal() {
+    const MutexLock lock(mutex_);
+    return refusal(1);
+}
+
+std::optional<Refusal> RequestQueue::refusal(size_t n_choices) const {
+    if (closed_ || stopping_) {
+        constexpr std::chrono::seconds kRestart(10);
+        return Refusal{.reason = Refusal::Reason::busy,
+                       .message = "the server is being stopped and takes no more requests",
+                       .retry_after = kRestart};
+    }
+    const size_t n_ahead = waiting_.size();
+    size_t n_begun = n_running_ + n_choices;
+    for (const auto& waiting : waiting_) n_begun += waiting.sequences.size();
+    const bool begins_at_once = n_begun <= n_sequences_;
+    if (begins_at_once || n_ahead < n_queue_) return std::nullopt;
+    constexpr int64_t kMaxSeconds = 60;
+    const size_t n_rounds = n_ahead / n_sequences_ + 1;
+    const double seconds = usual_seconds_ * static_cast<double>(n_rounds);
+    return Refusal{
+        .reason = Refusal::Reason::busy,
+        .message = n_queue_ == 0
+                       ? "all sequences are taken, and no request may wait: try again later"
+                       : std::format("{} requests are waiting already, and no more may: try again later", n_ahead),
+        .retry_after = std::chrono::seconds(std::clamp<int64_t>(std::llround(seconds), 1, kMaxSeconds))};
+}
+
+void RequestQueue::close() {
+    const MutexLock lock(mutex_);
+    closed_ = true;
+}
+
+bool RequestQueue::is_busy() {
+    const MutexLock lock(mutex_);
+    return n_running_ > 0 || !waiting_.empty();
+}
+
+void RequestQueue::stop() {
+    {
+        const MutexLock lock(mutex_);
+        stopping_ = true;
+    }
+    changed_.notify_all();
+}
+
+bool RequestQueue::wait(bool is_running) {
+    const MutexLock lock(mutex_);
+    while (!stopping_ && !is_running && waiting_.empty() && tasks_.empty()) changed_.wait(mutex_);
+    return !stopping_;
+}
+
+bool RequestQueue::push_task(std::function<void()> task) {
+    {
+        const MutexLock lock(mutex_);
+        if (!has_steps_) return false;
+        tasks_.push_back(std::move(task));
+    }
+    changed_.notify_all();
+    return true;
+}
+
+void RequestQueue::run_tasks() {
+    std::vector<std::function<void()>> tasks;
+    {
+        const MutexLock lock(mutex_);
+        tasks.swap(tasks_);
+    }
+    for (auto& task : tasks) task();
+}
+
+void RequestQueue::no_more_steps() {
+    {
+        const MutexLock lock(mutex_);
+        has_steps_ = false;
+    }
+    run_tasks();
+}
+
+void RequestQueue::admit(const std::function<size_t(const std::string& client)>& n_running,
+                         const std::function<bool(WaitingRequest& request)>& admit) {
+    const MutexLock lock(mutex_);
+    while (!waiting_.empty()) {
+        const auto next = std::ranges::min_element(
+            waiting_, {}, [&](const WaitingRequest& waiting) { return n_running(waiting.request->client); });
+        const size_t n_choices = next->sequences.size();
+        if (n_running_ + n_choices > n_sequences_ || !admit(*next)) return;
+        n_running_ += n_choices;
+        waiting_.erase(next);
+    }
+}
+
+std::vector<WaitingRequest> RequestQueue::take_all() {
+    const MutexLock lock(mutex_);
+    return std::exchange(waiting_, {});
+}
+
+std::vector<WaitingRequest> RequestQueue::take_cancelled() {
+    const MutexLock lock(mutex_);
+    const auto cancelled = [](const WaitingRequest& waiting) { return waiting.generation->cancelled(); };
+    const auto first = std::ranges::stable_partition(waiting_, std::not_fn(cancelled)).begin();
+    std::vector<WaitingRequest> taken(std::make_move_iterator(first), std::make_move_iterator(waiting_.end()));
+    waiting_.erase(first, waiting_.end());
+    return taken;
+}
+
+void RequestQueue::ended(size_t n_choices, double seconds) {
+    const MutexLock lock(mutex_);
+    n_running_ -= n_choices;
+    usual_seconds_ += (seconds - usual_seconds_) / 8;
+}
+
+void RequestQueue::nothing_runs() {
+    const MutexLock lock(mutex_);
+    n_running_ = 0;
+}
+
+size_t RequestQueue::n_running() {
+    const MutexLock lock(mutex_);
+    return n_running_;
+}
+
+size_t RequestQueue::n_waiting() {
+    const MutexLock lock(mutex_);
+    return waiting_.size();
+}
+
+}  // namespace cake
