@@ -28,10 +28,10 @@ class Decode {
         for (const auto& next : batch_) place(next);
         build();
         if (auto allocated = runner_.allocate(graph_); !allocated) return allocated;
-        set_input<int32_t>(tokens_, token_numbers_);
-        set_input<int32_t>(positions_, position_numbers_);
-        set_input<int64_t>(slots_, slot_numbers_);
-        set_input<int64_t>(ring_rows_, ring_numbers_);
+        set_input<int32_t>(tokens_.tensor, tokens_.numbers);
+        set_input<int32_t>(positions_.tensor, positions_.numbers);
+        set_input<int64_t>(slots_.tensor, slots_.numbers);
+        set_input<int64_t>(ring_rows_.tensor, ring_rows_.numbers);
         if (auto computed = runner_.compute(graph_); !computed) return computed;
         for (size_t i = 0; i < batch_.size(); i++) {
             auto& state = *batch_[i].state;
@@ -54,26 +54,26 @@ class Decode {
     void place(const NextToken& next) {
         auto& state = *next.state;
         const auto position = static_cast<int32_t>(state.progress.n_tokens);
-        token_numbers_.push_back(next.token);
-        position_numbers_.push_back(position);
+        tokens_.numbers.push_back(next.token);
+        positions_.numbers.push_back(position);
         for (int32_t layer = 0; layer < h_.n_layer; layer++) {
             auto& store = state.cache.of(layer);
-            for (const Run& run : store.runs(layer)) slot_numbers_.push_back(run.begin + run.length);
+            for (const Run& run : store.runs(layer)) slots_.numbers.push_back(run.begin + run.length);
             store.push(layer, position);
         }
         if (state.config.sums_attention())
             for (const int32_t layer : state.cache.sliced.layers())
                 state.progress.n_unread[static_cast<size_t>(layer)]++;
-        ring_numbers_.push_back(state.cache.queries.next());
+        ring_rows_.numbers.push_back(state.cache.queries.next());
         state.cache.queries.push(1);
     }
 
     void build() {
-        tokens_ = graph_.input(GGML_TYPE_I32, n_);
-        positions_ = graph_.input(GGML_TYPE_I32, n_);
-        slots_ = graph_.input(GGML_TYPE_I64, h_.n_head_kv, h_.n_layer * n_);
-        ring_rows_ = graph_.input(GGML_TYPE_I64, n_);
-        ggml_tensor* hidden = nodes_.embed(tokens_, positions_);
+        tokens_.tensor = graph_.input(GGML_TYPE_I32, n_);
+        positions_.tensor = graph_.input(GGML_TYPE_I32, n_);
+        slots_.tensor = graph_.input(GGML_TYPE_I64, h_.n_head_kv, h_.n_layer * n_);
+        ring_rows_.tensor = graph_.input(GGML_TYPE_I64, n_);
+        ggml_tensor* hidden = nodes_.embed(tokens_.tensor, positions_.tensor);
         for (int32_t layer = 0; layer < h_.n_layer; layer++) hidden = build_layer(layer, hidden);
         logits_ = graph_.output(nodes_.logits(hidden));
     }
@@ -84,18 +84,19 @@ class Decode {
             for (int64_t i = 0; i < n_; i++) slots.push_back(store_token(layer, projected, i));
             return slots;
         };
-        return forward_layer(graph_, engine_.attention, nodes_, layer, hidden, positions_, n_, sink).hidden;
+        return forward_layer(graph_, engine_.attention, nodes_, layer, hidden, positions_.tensor, n_, sink).hidden;
     }
 
     /// Writes K, V and query of token `i` to its sequence's cache. Returns the slots that it attends to.
     AttendedSlots store_token(int32_t layer, const Projections& projected, int64_t i) {
         const auto& cache = batch_[static_cast<size_t>(i)].state->cache;
         const auto& store = cache.of(layer);
-        ggml_tensor* slots = row_of(slots_, i * h_.n_layer + layer);
+        ggml_tensor* slots = row_of(slots_.tensor, i * h_.n_layer + layer);
         write_rows(store.buffer().k(), projected.key, i, slots);
         write_rows(store.buffer().v(), projected.value, i, slots);
         if (ggml_tensor* queries = cache.queries.layer(layer); queries != nullptr) {
-            ggml_tensor* row = ggml_view_1d(graph_.context(), ring_rows_, 1, static_cast<size_t>(i) * sizeof(int64_t));
+            ggml_tensor* row =
+                ggml_view_1d(graph_.context(), ring_rows_.tensor, 1, static_cast<size_t>(i) * sizeof(int64_t));
             write_rows(queries, projected.query, i, row);
         }
         return {.buffer = &store.buffer(), .heads = held_slots(store, layer)};
@@ -113,6 +114,13 @@ class Decode {
         graph_.add(ggml_set_rows(context, rows, of_token, at));
     }
 
+    /// Numbers that the graph reads: in host memory, and the inputs that they are set to.
+    template <typename T>
+    struct Input {
+        std::vector<T> numbers{};
+        ggml_tensor* tensor = nullptr;
+    };
+
     std::span<const NextToken> batch_;
     int64_t n_;
     const EngineState& engine_;
@@ -120,14 +128,10 @@ class Decode {
     GraphRunner& runner_;
     Graph graph_;
     LayerGraph nodes_;
-    std::vector<int32_t> token_numbers_;
-    std::vector<int32_t> position_numbers_;
-    std::vector<int64_t> slot_numbers_;  // [n_head_kv, n_layer, n]
-    std::vector<int64_t> ring_numbers_;
-    ggml_tensor* tokens_ = nullptr;
-    ggml_tensor* positions_ = nullptr;
-    ggml_tensor* slots_ = nullptr;
-    ggml_tensor* ring_rows_ = nullptr;
+    Input<int32_t> tokens_;
+    Input<int32_t> positions_;
+    Input<int64_t> slots_;  // [n_head_kv, n_layer, n]
+    Input<int64_t> ring_rows_;
     ggml_tensor* logits_ = nullptr;
 };
 

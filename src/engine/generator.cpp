@@ -26,8 +26,8 @@ void Generator::end(FinishReason reason, Error error) {
 
 Result<void> Generator::make_sampler() {
     const auto& vocabulary = engine_.vocabulary;
-    auto sampler = Sampler::create(options_.ignore_eos ? without_end(options_.sampling, vocabulary) : options_.sampling,
-                                   vocabulary, options_.grammar);
+    const auto sampling = options_.ignore_eos ? without_end(options_.sampling, vocabulary) : options_.sampling;
+    auto sampler = Sampler::create(sampling, engine_.hparams.n_vocab, vocabulary, options_.grammar);
     if (!sampler) return std::unexpected(sampler.error());
     sampler_ = std::move(*sampler);
     return {};

@@ -27,8 +27,9 @@ Result<void> decode_states(std::span<const NextToken> batch) {
     if (!first.decode_runner)
         first.decode_runner = std::make_unique<GraphRunner>(first.config.engine->compute, first.accountant);
     std::vector<SequenceStatus::Step> steps;
-    for (const auto& next : batch) steps.emplace_back(next.state->status);
     auto done = within_memory([&]() -> Result<void> {
+        steps.reserve(batch.size());
+        for (const auto& next : batch) steps.emplace_back(next.state->status);
         for (const auto& next : batch)
             if (auto room = make_room_for_token(*next.state); !room) return room;
         return cake::decode(batch, *first.decode_runner);

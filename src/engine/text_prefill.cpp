@@ -121,6 +121,7 @@ Result<void> read_branches(const SequenceParts& base, std::span<SequenceParts* c
     if (base.status.is_broken() || base.progress.n_tokens == 0 || base.progress.n_evicted_slots > 0)
         return fail("only a sequence that holds all of a text can be branched from");
     std::vector<SequenceStatus::Step> steps;
+    steps.reserve(states.size());
     for (SequenceParts* state : states) {
         if (n_tokens < state->config.options.window)
             return fail(std::format("a branch of {} tokens is shorter than the window of {}", n_tokens,

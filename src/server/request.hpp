@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "cake/engine.hpp"
-#include "serving/generation.hpp"
 #include "server/api_error.hpp"
+#include "serving/generation.hpp"
 
 namespace cake::server {
 

@@ -3,8 +3,8 @@
 #include <span>
 
 #include "cake/engine.hpp"
-#include "serving/batcher.hpp"
 #include "server/body.hpp"
+#include "serving/batcher.hpp"
 
 namespace cake::server {
 

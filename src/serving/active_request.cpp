@@ -37,7 +37,7 @@ ActiveRequest::ActiveRequest(std::shared_ptr<const GenerationRequest> request, s
 }
 
 bool ActiveRequest::has_ended() const {
-    return std::ranges::all_of(choices_, &Choice::has_ended);
+    return std::ranges::all_of(choices_, &Choice::ended);
 }
 
 int64_t ActiveRequest::n_drawn() const {
@@ -81,7 +81,7 @@ void ActiveRequest::join(std::vector<NextToken>& batch) {
 
 void ActiveRequest::join_choices(std::vector<NextToken>& batch) {
     for (auto& choice : choices_) {
-        if (choice.has_ended() || !choice.next) continue;
+        if (choice.ended || !choice.next) continue;
         auto& state = *choice.sequence.state;
         if (!check_text(state, {&*choice.next, 1}) || !check_room(state, 1)) {
             end(choice, FinishReason::length);  // the context is full
@@ -102,7 +102,7 @@ void ActiveRequest::take(const Result<void>& computed) {
 
 void ActiveRequest::take_logits(const Result<void>& computed) {
     for (auto& choice : choices_) {
-        if (choice.has_ended() || !choice.next) continue;
+        if (choice.ended || !choice.next) continue;
         if (!computed) {
             end(choice, FinishReason::failed, computed.error().message);
             continue;
@@ -129,6 +129,7 @@ void ActiveRequest::draw(Choice& choice) {
 
 /// Tells how a text ended.
 void ActiveRequest::end(Choice& choice) {
+    choice.ended = true;
     choice.next.reset();
     const auto& ending = choice.generator.ending();
     generation_->tell(ChoiceEnded{.choice = index(choice),
@@ -156,10 +157,11 @@ GeneratorOptions ActiveRequest::generator_options(int32_t choice) const {
 void ActiveRequest::end_all(FinishReason reason, const std::string& error) {
     prefill_.reset();
     for (auto& choice : choices_)
-        if (!choice.has_ended()) end(choice, reason, error);
+        if (!choice.ended) end(choice, reason, error);
 }
 
 std::vector<CachedSequence> ActiveRequest::leave() {
+    prefill_.reset();  // uses the sequences
     std::vector<CachedSequence> left;
     for (auto& choice : choices_) left.push_back(std::move(choice.sequence));
     choices_.clear();

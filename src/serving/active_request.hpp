@@ -23,8 +23,7 @@ class ActiveRequest {
         Generator generator;
         std::optional<Token> next{};                 // was drawn, and goes into the sequence with the next step
         std::optional<SequenceStatus::Step> step{};  // it is on its way there
-
-        bool has_ended() const { return generator.has_ended(); }
+        bool ended = false;                          // and whoever asked was told so
     };
 
     /// `sequences`, one for each choice, hold the first `n_cached` tokens of the prompt.

@@ -81,12 +81,12 @@ std::expected<WaitingRequest, Refusal> Batcher::prepare(GenerationRequest reques
         auto config = SequenceConfig::make(engine_, request.sequence);
         if (!config) return refuse(config.error().message, Refusal::Reason::budget);
         if (!config->evicts()) config->options.max_tokens = tokens_of_full_cache(request, *config);
-        const auto plan = config->plan(n_prompt);
-        if (!plan) return refuse(plan.error().message, Refusal::Reason::budget);
-        staging_bytes = pool_.staging_bytes(*config, plan->tokens_per_layer, n_prompt);
-        const uint64_t n_bytes = planned_bytes(engine_->compute.buffer_type(), config->layout, *plan);
         auto state = std::make_unique<SequenceParts>(std::move(*config), &accountant_);
         if (auto checked = check_text(*state, request.prompt); !checked) return refuse(checked.error().message);
+        const auto plan = state->config.plan(n_prompt);
+        if (!plan) return refuse(plan.error().message, Refusal::Reason::budget);
+        staging_bytes = pool_.staging_bytes(state->config, plan->tokens_per_layer, n_prompt);
+        const uint64_t n_bytes = planned_bytes(engine_->compute.buffer_type(), state->config.layout, *plan);
         waiting.sequences.push_back({.id = request.id,
                                      .state = std::move(state),
                                      .tokens_per_layer = plan->tokens_per_layer,
@@ -169,10 +169,6 @@ void Batcher::admit() {
             running_, [&](const Running& running) { return running.request->request().client == client; }));
     };
     queue_.admit(n_running, [this](WaitingRequest& waiting) { return admit(waiting); });
-    // A sequence that has answered stays as long as there is a place for it.
-    const auto n_sequences = static_cast<size_t>(options_.pool.n_parallel);
-    for (const size_t n_used = queue_.n_running(); !cache_.empty() && cache_.size() + n_used > n_sequences;)
-        drop(cache_.take_oldest());
 }
 
 bool Batcher::admit(WaitingRequest& waiting) {
@@ -192,6 +188,11 @@ bool Batcher::admit(WaitingRequest& waiting) {
     auto& running = running_.emplace_back();
     running.request = std::move(active);
     running.since = Clock::now();
+    // A sequence that has answered stays as long as there is a place for it.
+    size_t n_used = 0;
+    for (const auto& r : running_) n_used += r.request->choices().size();
+    while (!cache_.empty() && cache_.size() + n_used > static_cast<size_t>(options_.pool.n_parallel))
+        drop(cache_.take_oldest());
     return true;
 }
 

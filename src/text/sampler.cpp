@@ -42,9 +42,9 @@ Sampler::Sampler(const SamplingOptions& options, int32_t n_vocab)
     add(llama_sampler_init_dist(options.seed));
 }
 
-Result<Sampler> Sampler::create(const SamplingOptions& options, const Vocabulary& vocabulary,
+Result<Sampler> Sampler::create(const SamplingOptions& options, int32_t n_vocab, const Vocabulary& vocabulary,
                                 const std::optional<CheckedGrammar>& grammar) {
-    Sampler result(options, vocabulary.n_tokens());
+    Sampler result(options, n_vocab);
     if (!grammar) return result;
     auto read = Grammar::create(vocabulary.get(), *grammar);
     if (!read) return std::unexpected(read.error());

@@ -22,8 +22,9 @@ SamplingOptions without_end(SamplingOptions options, const Vocabulary& vocabular
 class Sampler {
   public:
     Sampler(const SamplingOptions& options, int32_t n_vocab);
-    /// With a grammar that the text has to keep to. Fails where libllama cannot read it.
-    static Result<Sampler> create(const SamplingOptions& options, const Vocabulary& vocabulary,
+    /// With a grammar that the text has to keep to. Fails if libllama cannot read it. `n_vocab`: number of logits,
+    /// which may be more than the vocabulary has tokens.
+    static Result<Sampler> create(const SamplingOptions& options, int32_t n_vocab, const Vocabulary& vocabulary,
                                   const std::optional<CheckedGrammar>& grammar);
 
     /// `logits` is [n_vocab]. Where a grammar lets nothing follow but the end, that is drawn, even without_end(). Fails

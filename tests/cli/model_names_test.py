@@ -73,7 +73,7 @@ class Names(unittest.TestCase):
                 assert_refused(self, self.call("info", path), path)
 
     def test_the_folder_follows_from_the_cache_folder(self):
-        place = self.folder / "memory/cake/models"
+        place = self.folder / "cache/cake/models"
         place.mkdir(parents=True)
         shutil.copy(BUNDLED, place / "mine.gguf")
         for variables in ({"XDG_CACHE_HOME": f"{self.folder}/cache"}, {"CAKE_DEV_CACHE": f"{self.folder}/cache/cake"}):

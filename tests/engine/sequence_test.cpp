@@ -242,6 +242,29 @@ TEST(Generate, StopsAtTheLimitAndWhenCancelled) {
     EXPECT_EQ(sequence.finish_reason(), FinishReason::cancelled);
 }
 
+TEST(Generate, EndsWithTheTokenThatCompletesAStopString) {
+    const auto engine = load("f32");
+    const auto tokens = test::sample_tokens(engine, 40);
+    const auto answer = [&](std::vector<std::string> stop) {
+        auto sequence = start(engine, {.budget = TokensPerLayer{64}});
+        append(sequence, tokens);
+        std::string text;
+        for (const Token token : sequence.generate(
+                 {.max_tokens = 30, .ignore_eos = true, .sampling = {.temperature = 0}, .stop = std::move(stop)}))
+            text += engine.piece(token);
+        return std::pair(text, sequence.finish_reason());
+    };
+    const auto [whole, length] = answer({});
+    EXPECT_EQ(length, FinishReason::length);
+    const std::string stop = whole.substr(whole.size() / 2, 3);
+    const auto [part, reason] = answer({stop});
+    EXPECT_EQ(reason, FinishReason::end_of_generation);
+    EXPECT_TRUE(whole.starts_with(part));
+    EXPECT_TRUE(part.contains(stop));
+    EXPECT_LT(part.find(stop) + stop.size(), part.size() + 16) << "no more than a token goes beyond";
+    EXPECT_LT(part.size(), whole.size());
+}
+
 TEST(Generate, NeverDrawsTheEndWhereItIsIgnored) {
     const auto engine = load("f32");
     const auto tokens = test::sample_tokens(engine, 40);

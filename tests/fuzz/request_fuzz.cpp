@@ -63,7 +63,7 @@ struct Fuzz {
             if (stop.empty() || stop.size() > 256) return "a stop string out of range";
         if (auto valid = validate(g.sequence); !valid) return "a policy that is none";
         // What the batcher does with it: a sampler that draws.
-        auto sampler = Sampler::create(s, engine.state()->vocabulary, g.grammar);
+        auto sampler = Sampler::create(s, engine.info().n_vocab, engine.state()->vocabulary, g.grammar);
         if (!sampler) {
             counts["grammar: refused"]++;
             return sampler.error().message.empty() ? "a grammar's error without a sentence" : "";

@@ -238,7 +238,26 @@ TEST(Batcher, AnswersEndAtStopStrings) {
     EXPECT_EQ(stopped[1].tokens(), stopped[0].tokens());
 }
 
-/// Everything that makes the layer in flight large or odd: segments, windows, heads that differ, several choices,
+TEST(Batcher, WithoutTokensToDrawThePromptIsReadAndStaysInMemory) {
+    const auto engine = load("f32", 128);
+    auto batcher = start(engine, small_options(2));
+    const auto text = sample_tokens(engine, 300);
+    for (const int32_t n_choices : {1, 2}) {
+        auto request = greedy(*batcher, std::span(text).first(200), 0);
+        request.n_choices = n_choices;
+        for (const auto& outcome : collect(*submit(*batcher, request), n_choices)) {
+            EXPECT_TRUE(outcome.drawn.empty());
+            EXPECT_EQ(outcome.reason, FinishReason::length) << outcome.error;
+        }
+    }
+    auto longer = greedy(*batcher, text, 5);
+    longer.reuse = true;
+    const auto outcome = answer(*batcher, longer);
+    EXPECT_EQ(outcome.n_cached, 200);
+    EXPECT_EQ(outcome.drawn.size(), 5U);
+}
+
+/// Everything that makes the staging layer large or odd: segments, windows, heads that differ, several choices,
 /// turns.
 TEST(Batcher, TheBoundHoldsHoweverPromptsAreRead) {
     for (const std::string model : {"f32", "gemma3", "gpt-oss"}) {

@@ -76,7 +76,7 @@ const showSlot = (slot, figures, live) => {
     ? `Read ${part}${many(slot.prompt_tokens, "token")}, and answered with ${count(figures.answer ?? slot.generated_tokens)}.`
     : reading ? waitingText(slot) + speedText(slot, live.start)
     : slot.state === "queued" ? waitingText(slot)
-    : `ActiveRequest: ${many(slot.generated_tokens, "token")} so far.`);
+    : `Answering: ${many(slot.generated_tokens, "token")} so far.`);
 
   const speed = live === null ? figures.speed : live.rate?.(slot.generated_tokens);
   const prompt = figures.prompt ?? slot.prompt_tokens, cached = figures.cached ?? slot.cached_tokens;
