@@ -1,4 +1,4 @@
-"""Runs `cake bench` and `llama-bench` in turn on the same file, and prints rows of medians and ratios."""
+"""Runs `cake bench` and `llama-bench` alternately on the same file, and prints rows of medians and ratios."""
 
 import json
 import os
@@ -12,7 +12,7 @@ TABLE_HEAD = "| | llama.cpp | cake | ratio | ratios of the rounds |\n| --- | ---
 
 
 def run(command):
-    """What it prints, and its peak resident memory in bytes."""
+    """Runs a command and returns its parsed output and its peak resident memory in bytes."""
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     output, errors = process.stdout.read(), process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
@@ -23,7 +23,7 @@ def run(command):
 
 
 class Comparison:
-    """Of the two programs on one model."""
+    """Compares the two programs on one model."""
 
     def __init__(self, build, model, threads):
         common = ["-m", model, "-t", threads, "-r", 1, "-o", "json"]
@@ -31,7 +31,7 @@ class Comparison:
         self.theirs = ["llama-bench", *common, "-fa", 1]
 
     def figures(self, command, flags, memory):
-        """Tokens per second, and MiB above the weights if asked for."""
+        """Returns [tokens per second], with `memory` followed by the MiB used above a run with 16 tokens."""
         report, peak = run([*command, *flags.split()])
         speed = report[0].get("tokens_per_second") or report[0]["avg_ts"]
         if not memory:
@@ -40,7 +40,8 @@ class Comparison:
         return [speed, (peak - run([*command, *flags.replace(length, "16").split()])[1]) / MIB]
 
     def round(self, theirs, ours, memory=False):
-        """Flags for `llama-bench`, and for `cake bench` in one way or several: for every way, pairs of theirs and ours."""
+        """Runs `llama-bench` with the flags `theirs`, and `cake bench` with each of the flags in `ours`. For each of
+        the latter, returns the pairs (theirs, ours) of all figures."""
         figures = self.figures(self.theirs, theirs, memory)
         return [list(zip(figures, self.figures(self.ours, flags, memory))) for flags in ours]
 

@@ -1,5 +1,5 @@
-// Our attention beside ggml's on the same threads and the same K/V: GFLOP/s, and for decoding the bytes of K/V that are
-// read in a second. usage: ./dev bench kernels [--benchmark_filter=…]
+// Compares our attention with ggml's on the same threads and K/V: GFLOP/s, and for decoding the bytes of K/V read per
+// second. usage: ./dev bench kernels [--benchmark_filter=…]
 
 #include <benchmark/benchmark.h>
 
@@ -14,7 +14,7 @@ namespace {
 
 constexpr int32_t kDim = 64;
 constexpr int32_t kThreads = 2;
-constexpr int64_t kLayers = 24;  // so that decoding finds K/V where it lies in a model: not in the first caches
+constexpr int64_t kLayers = 24;  // enough that decoding reads K/V from memory, as in a model, and not from CPU caches
 
 template <typename T>
 T value_of(Result<T> result) {
@@ -25,7 +25,7 @@ void check(const Result<void>& done) {
     if (!done) throw std::runtime_error(done.error().message);
 }
 
-/// Keys and values of several layers of a 0.5B model, made up.
+/// Random keys and values with the shape of a 0.5B model.
 struct Cache {
     Compute compute = value_of(Compute::create(kThreads));
     Accountant accountant;
@@ -59,7 +59,7 @@ struct Cache {
     }
 };
 
-/// `n_queries` newest tokens over `length` slots, in every layer.
+/// Attention of the `n_queries` newest tokens over `length` slots: in all layers for decoding, in one for prefill.
 void attention(benchmark::State& state, bool kernels, ggml_type type, int64_t n_queries, int64_t length) {
     const int64_t n_layer = n_queries == 1 ? kLayers : 1;
     Cache cache(type, n_layer * 2 * length);

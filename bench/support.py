@@ -1,4 +1,4 @@
-"""What the scripts behind docs/results.md share: the random model they measure on, and a text for it."""
+"""Shared by the scripts that make docs/results.md: random models, a text for them, and tables of `cake eval`."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# What tools/make_model.py is told; the number of layers comes from outside.
+# name: (default number of layers, other flags for tools/make_model.py)
 SHAPES = {
     "0.5B": (24, "--embd 896 --heads 14 --heads-kv 2 --head-dim 64 --ff 4864 --vocab 32000 --ctx 131072 --type q4_0"),
     "1B": (16, "--embd 2048 --heads 32 --heads-kv 8 --head-dim 64 --ff 8192 --vocab 32000 --ctx 131072 --type q4_0"),
@@ -20,12 +20,12 @@ MIB = 1 << 20
 
 
 def accounted(report):
-    """What the --json of a run says was held at the peaks, in bytes."""
+    """Sum of the memory peaks in the --json report of a run, in bytes."""
     return report["kv"]["bytes_peak"] + report["hidden_bytes_peak"] + report["compute_bytes_peak"]
 
 
 def make_model_of(shape, layers=None):
-    """A model of random weights in Q4_0, of a shape's layers or of as many as are asked for."""
+    """Returns the path of a model with random weights in Q4_0, and makes the model if it is missing."""
     usual, flags = SHAPES[shape]
     path = ROOT / "build" / f"random-{shape}-{layers or usual}-layers-q4_0.gguf"
     if not path.exists():
@@ -40,7 +40,7 @@ def make_model(layers):
 
 
 def make_text(tokens):
-    """More than enough words for so many tokens; the prompt is to be cut to the number."""
+    """Returns the path of a text of at least `tokens` tokens. The caller cuts the prompt to that number."""
     path = ROOT / "build" / f"random-text-{tokens}.txt"
     words = ["".join(random.Random(i).choices("etaoinshrdlucm", k=2 + i % 7)) for i in range(4000)]
     path.write_text(" ".join(random.Random(1).choices(words, k=tokens)))
@@ -58,7 +58,7 @@ def evaluate(build, *flags):
 
 
 def print_table(rows, figure, digits):
-    """Policies by budgets, each with its confidence interval."""
+    """Prints a table of policies by budgets, with confidence intervals."""
     budgets = sorted({int(row["budget"]) for row in rows} - {0})
     print(f"| {figure} | " + " | ".join(map(str, budgets)) + " |")
     print("| --- |" + " ---: |" * len(budgets))

@@ -1,5 +1,5 @@
-# cmake -DCARGO=… -DMANIFEST=… -DTARGET_DIR=… -P bridge.cmake: builds the Rust library, and says in a sentence what is
-# missing where its crates cannot be had.
+# cmake -DCARGO=… -DMANIFEST=… -DTARGET_DIR=… -P bridge.cmake: builds the Rust library. If its crates cannot be
+# downloaded, the error message suggests what to do.
 execute_process(COMMAND ${CARGO} build --release --locked --quiet --manifest-path ${MANIFEST} --target-dir ${TARGET_DIR}
   RESULT_VARIABLE result ERROR_VARIABLE errors)
 if(result EQUAL 0)

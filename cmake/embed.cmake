@@ -1,4 +1,4 @@
-# cmake -DOUT=file.cpp -DHEADER=header -DNAMESPACE=name -DPARTS=kName=file;… -P embed.cmake: files as constants of a program.
+# cmake -DOUT=file.cpp -DHEADER=header -DNAMESPACE=name -DPARTS=kName=file;… -P embed.cmake: embeds files as constants.
 set(text "#include \"${HEADER}\"\n\nnamespace ${NAMESPACE} {\n\nnamespace {\n\n")
 set(views "")
 foreach(part IN LISTS PARTS)

@@ -1,4 +1,4 @@
-// Reads a text under a budget and writes what follows: generate MODEL FILE [TOKENS_PER_LAYER]
+// Prefills a text under a budget and prints a continuation. usage: generate MODEL FILE [TOKENS_PER_LAYER]
 
 #include <cake/engine.hpp>
 

@@ -1,4 +1,5 @@
-// A scorer of one's own: what the window looks at, and always the beginning of the text. own_policy MODEL FILE
+// A custom scorer: keeps the tokens that the window attends to, and always the beginning of the text.
+// usage: own_policy MODEL FILE
 
 #include <cake/engine.hpp>
 #include <cake/policy.hpp>
@@ -23,7 +24,7 @@ std::vector<float> score(const cake::ScorerInput& input) {
     std::vector<float> scores(n_keys);
     for (size_t j = 0; j < n_keys; j++) {
         for (size_t i = j; i < keys.mean.size(); i += n_keys) scores[j] = std::max(scores[j], keys.mean[i]);
-        if (keys.positions[j] < kBeginning) scores[j] = 1;  // more than any mean of attention
+        if (keys.positions[j] < kBeginning) scores[j] = 1;  // no mean attention is larger
     }
     return scores;
 }

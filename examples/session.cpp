@@ -1,5 +1,5 @@
-// Reads a document once and asks it many times: session save MODEL FILE SESSION, then session ask MODEL SESSION
-// QUESTION
+// Prefills a document once, saves the session, and answers any number of questions from it.
+// usage: session save MODEL FILE SESSION, then session ask MODEL SESSION QUESTION
 
 #include <cake/engine.hpp>
 #include <cake/token_stream.hpp>
@@ -31,7 +31,7 @@ int save(const cake::Engine& engine, const char* file_name, const char* session_
 int ask(const cake::Engine& engine, const char* session_name, const char* question) {
     auto sequence = cake::Sequence::load(engine, session_name);
     if (!sequence) return fail(sequence.error());
-    const auto tokens = cake::TokenStream::whole(engine, question, true);  // it goes on after what has been read
+    const auto tokens = cake::TokenStream::whole(engine, question, true);  // continues the saved text
     if (!tokens) return fail(tokens.error());
     if (auto read = sequence->append(*tokens); !read) return fail(read.error());
     for (const auto token : sequence->generate({.max_tokens = 32, .sampling = {.temperature = 0}}))

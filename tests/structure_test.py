@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Includes point to lower floors only, and the method knows nothing of the rest (CONTRIBUTING.md, Rooms)."""
+"""Tests the rules for includes (docs/architecture.md, Rooms and floors), and that env variables are documented."""
 
 import pathlib
 import re
@@ -16,7 +16,7 @@ FLOORS = {
     "cli": 6,
 }  # fmt: skip
 
-# What a room may include of ours beside itself, where that is less than every lower floor and the public face.
+# Rooms that may not include everything on lower floors and all public headers, with the rooms that they may include.
 NARROWER = {
     "method": {"cake"},
     "model": {"kernels", "text", "cake"},
@@ -24,7 +24,7 @@ NARROWER = {
     "cli": {"eval", "server", "cake"},
 }
 
-# What a scorer is, is public, so that users can write one.
+# The interface of scorers is public, so that users can write one.
 PUBLIC_TO_METHOD = {"cake/policy.hpp", "cake/error.hpp"}
 
 INCLUDE = re.compile(r'^\s*#\s*(?:include|include_next|embed)\s*([<"])([^>"]+)[>"]')
@@ -48,7 +48,7 @@ def sources(folder):
 
 
 def problems(root):
-    """Every include that CONTRIBUTING.md forbids, as «file:line: what is wrong»."""
+    """Yields every include that docs/architecture.md forbids, as "file:line: what is wrong"."""
     rooms = {p.name: p for p in (root / "src").iterdir() if p.is_dir()}
     for name in sorted(rooms.keys() - FLOORS.keys()):
         yield f"src/{name}: the room has no floor"
@@ -79,7 +79,7 @@ ENVIRONMENT = re.compile(r'(?:getenv\(|envname\()\s*"(\w+)"')
 
 
 def undocumented_variables(root):
-    """Environment variables that src/ reads by name and the Environment section of docs/cli.md does not have."""
+    """Returns the environment variables that src/ reads and the Environment section of docs/cli.md does not mention."""
     section = (root / "docs/cli.md").read_text(encoding="utf-8").partition("\n## Environment\n")[2].partition("\n## ")[0]
     names = {name for path in sources(root / "src") for name in ENVIRONMENT.findall(path.read_text(encoding="utf-8"))}
     return sorted(name for name in names if f"`{name}`" not in section)
@@ -109,7 +109,7 @@ class Structure(unittest.TestCase):
                 self.assertTrue(sources(ROOT / folder))
 
     def problem_of(self, path, line):
-        """What is found in a tree of one file with one include."""
+        """Returns the problems found in a tree in which one file has one include."""
         with tempfile.TemporaryDirectory() as folder:
             root = pathlib.Path(folder)
             for target in ("src/method/a.hpp", "src/memory/a.hpp", "src/text/a.hpp", "src/model/a.hpp", "src/engine/a.hpp",

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Makes a GGUF file with seeded random weights: a family's real structure, a real tokenizer, no knowledge.
+"""Makes a GGUF file with seeded random weights, the real structure of a model family, and a real tokenizer.
 
-Tests compare its logits with llama.cpp's; benchmarks time shapes that nobody ships. Needs python3-gguf and numpy.
+Tests compare its logits with those of llama.cpp; benchmarks use it for shapes that no published model has. Needs
+python3-gguf and numpy.
 """
 
 import argparse
@@ -18,7 +19,7 @@ TYPES = {"f32": Type.F32, "f16": Type.F16, "q8_0": Type.Q8_0, "q4_0": Type.Q4_0}
 
 
 def vocabulary(size):
-    """Texts, scores and types of a sentencepiece vocabulary: controls, bytes, then pieces made of frequent letters."""
+    """Returns texts, scores and types of a SentencePiece vocabulary: control tokens, bytes, and combined letters."""
     letters = "etaoinshrdlucmfwygpbvkxqjz"
     space = "\u2581"
     pieces = [space, *letters, *letters.upper(), *"0123456789.,;:!?'\"-()\n"]
@@ -40,22 +41,22 @@ def vocabulary(size):
 
 @dataclasses.dataclass
 class Family:
-    """What the files of an architecture have that those of Llama have not, or the other way round."""
-    norm_bias: bool = False  # LayerNorm, and its epsilon
+    """How the files of an architecture differ from those of Llama."""
+    norm_bias: bool = False  # LayerNorm with its own epsilon, instead of RMSNorm
     pre_norm: bool = True
     post_norm: bool = False
     ffn_norm: str = "ffn_norm"
-    qk_norm: str = ""  # of the "heads", or of "all" as one vector
-    biases: tuple = ()  # of these matrices
-    fused: bool = False  # attn_qkv
-    fused_gate: bool = False  # ffn_up holds the gate too
+    qk_norm: str = ""  # norm of queries and keys: "heads" (each head) or "all" (one vector); empty: none
+    biases: tuple = ()  # matrices that have a bias
+    fused: bool = False  # one matrix attn_qkv
+    fused_gate: bool = False  # ffn_up also contains the gate
     gated: bool = True
     positions: bool = False
     sinks: bool = False
     tied: bool = False
     experts: bool = False
     rope_factors: bool = False
-    values: dict = dataclasses.field(default_factory=dict)  # metadata
+    values: dict = dataclasses.field(default_factory=dict)  # further metadata
 
 
 ATTENTION = ("attn_q", "attn_k", "attn_v")
@@ -87,12 +88,13 @@ class Maker:
         self.writer = gguf.GGUFWriter(options.out, options.arch, use_temp_file=False)
 
     def matrix(self, name, rows, columns, scale=1.0, n_expert=0):
-        """A [columns, rows] matrix in ggml's order, or n_expert of them, of standard deviation scale / sqrt(columns)."""
+        """Adds a [columns, rows] matrix in ggml's order, or n_expert of them, with standard deviation
+        scale / sqrt(columns)."""
         deviation = scale * self.options.scale / np.sqrt(columns)
         kind = TYPES[self.options.type]
         shape = (n_expert, rows, columns) if n_expert else (rows, columns)
         if kind == Type.Q4_0 and rows * columns > 1 << 22:
-            # Quantising in Python takes minutes for a large model; random blocks are as good as quantised random numbers.
+            # Quantising a large model in Python takes minutes. Random blocks serve as well as quantised random numbers.
             blocks = np.empty((*shape[:-1], columns // 32, 18), np.uint8)
             blocks[..., :2] = np.array([deviation / 4.6], np.float16).view(np.uint8)
             blocks[..., 2:] = self.random.integers(0, 256, (*shape[:-1], columns // 32, 16), np.uint8)
@@ -116,7 +118,7 @@ class Maker:
 
     def metadata(self):
         o, w = self.options, self.writer
-        # Not the family: libllama tells some tokenizers by the name.
+        # The name does not contain the family, because libllama recognises some tokenizers by the name.
         w.add_name(f"random weights, seed {o.seed}")
         w.add_block_count(o.layers)
         w.add_context_length(o.ctx)
@@ -171,7 +173,7 @@ class Maker:
     def attention(self, block):
         o, f = self.options, self.family
         q, kv = o.heads * o.head_dim, o.heads_kv * o.head_dim
-        # Sharper queries and keys, so that attention prefers some tokens to others.
+        # Larger queries and keys, so that attention is not uniform.
         if f.fused:
             self.linear(block, "attn_qkv", q + 2 * kv, o.embd, 1.6)
         else:

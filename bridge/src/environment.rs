@@ -1,4 +1,4 @@
-//! An environment in which a template finds what transformers gives it in jinja2, and nothing else.
+//! The environment of a template: the filters, tests and functions that it has in transformers, and no others.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehav
 
 use crate::{filters, methods, print};
 
-/// What a template said when it called raise_exception().
+/// The message that a template passed to raise_exception().
 #[derive(Debug)]
 pub struct Refusal(pub String);
 
@@ -42,7 +42,7 @@ pub fn make(fuel: u64, now: impl Fn(&str) -> String + Send + Sync + 'static) -> 
     environment.set_unknown_method_callback(methods::call);
     environment.set_formatter(|out, state, value| print::print(out, state, value));
 
-    // What jinja2 does not have.
+    // jinja2 does not have these.
     for name in ["bool", "chain", "lines", "split", "zip"] {
         environment.remove_filter(name);
     }

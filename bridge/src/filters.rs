@@ -7,7 +7,7 @@ use minijinja::{Environment, Error, ErrorKind, State};
 
 use crate::{json, methods, print};
 
-/// Pays for bytes that a filter makes and minijinja does not see before it has them.
+/// Consumes fuel for bytes that a filter produces. minijinja itself would notice them only afterwards.
 pub fn charge(state: &State, n_bytes: usize) -> Result<(), Error> {
     state.consume_fuel(n_bytes as u64 / 64 + 1)
 }
@@ -16,7 +16,7 @@ fn wrong_argument(message: &'static str) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
 }
 
-/// The argument of a Python function at a place or by its name.
+/// The argument of a Python function, passed by position or by name.
 fn argument(args: &[Value], place: usize, kwargs: &Kwargs, name: &str) -> Result<Option<Value>, Error> {
     let value = match args.get(place) {
         Some(value) => Some(value.clone()),
@@ -50,7 +50,7 @@ fn separators_of(value: Option<Value>, has_indent: bool) -> Result<(String, Stri
     }
 }
 
-/// tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False), as transformers has it.
+/// tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False), as in transformers.
 fn tojson(state: &State, value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
     if args.len() > 4 {
         return Err(Error::from(ErrorKind::TooManyArguments));
@@ -87,7 +87,8 @@ fn trim(state: &State, value: &Value, chars: Option<&str>) -> Result<Value, Erro
     Ok(Value::from(methods::strip(&text, chars)))
 }
 
-/// What a loop goes through: where Python knows no length, the items.
+/// Applied to the operand of a `for` loop. As in Python, None is an error. Strings and iterables become lists of their
+/// items, which have a length.
 fn iterated(state: &State, value: &Value) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::None => Err(wrong_argument("None is not iterable")),
@@ -98,7 +99,7 @@ fn iterated(state: &State, value: &Value) -> Result<Value, Error> {
     }
 }
 
-/// What something is added to: as much fuel as copying it would take.
+/// Applied to the left operand of an addition: a list costs as much fuel as copying it would.
 fn bounded(state: &State, value: &Value) -> Result<Value, Error> {
     if matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
         charge(state, value.len().unwrap_or(0).saturating_mul(32))?;
@@ -117,7 +118,7 @@ fn sum(
     bounded(state, &total)
 }
 
-/// Hides how many items there are, as Python's generators do.
+/// An iterator without a known length, like Python's generators.
 struct Generator(std::vec::IntoIter<Value>);
 
 impl Iterator for Generator {
@@ -151,7 +152,7 @@ fn escape(state: &State, value: &Value) -> Result<Value, Error> {
     Ok(Value::from_safe_string(out))
 }
 
-/// Filters whose results are generators in Python.
+/// Adds the filters whose results are generators in Python.
 fn add_generators(environment: &mut Environment) {
     use minijinja::filters::{map, reject, rejectattr, select, selectattr};
     type Text<'a> = Cow<'a, str>;
@@ -183,12 +184,12 @@ fn is_iterable(value: &Value) -> bool {
     !value.is_none() && value.try_iter().is_ok()
 }
 
-/// Whatever has a length and items.
+/// True for values that have a length and items.
 fn is_sequence(value: &Value) -> bool {
     value.is_undefined() || (is_iterable(value) && value.len().is_some())
 }
 
-/// indent(s, width=4, first=False, blank=False); the width may be a text.
+/// indent(s, width=4, first=False, blank=False). The width may also be the string to indent with.
 fn indent(state: &State, value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
     let width = match argument(&args, 0, &kwargs, "width")? {
         None => " ".repeat(4),

@@ -1,4 +1,4 @@
-//! JSON in, and out as Python's json.dumps() writes it.
+//! Reads JSON, and writes it as Python's json.dumps() does.
 
 use std::fmt::Write;
 
@@ -150,7 +150,7 @@ impl Writer<'_> {
             ValueKind::Number => self.number(value),
             ValueKind::String => self.text(value.as_str().unwrap_or_default()),
             ValueKind::Map | ValueKind::Seq => self.container(value, depth)?,
-            // A slice; what has no length is a generator in Python.
+            // A slice. An iterable without a length is a generator in Python, which cannot be written as JSON.
             ValueKind::Iterable if value.len().is_some() => self.container(value, depth)?,
             _ => return Err(not_serializable(value)),
         }
@@ -158,7 +158,7 @@ impl Writer<'_> {
     }
 }
 
-/// Characters that stand for something in a conversation until its text is rendered (cake_bridge.h).
+/// True for characters that serve as placeholders in a conversation until it has been rendered (cake_bridge.h).
 fn is_placeholder(c: char) -> bool {
     matches!(c, '\u{FDD0}'..='\u{FDEF}' | '\u{10FE00}'..='\u{10FEFF}')
 }

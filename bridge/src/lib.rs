@@ -1,4 +1,5 @@
-//! The C face of the Rust libraries that cake uses: chat templates by minijinja, set up as transformers sets up jinja2.
+//! C interface of the Rust libraries that cake uses: minijinja for chat templates, set up as transformers sets up
+//! jinja2.
 
 mod environment;
 mod filters;
@@ -16,10 +17,10 @@ use std::sync::Once;
 
 use minijinja::{Error, ErrorKind};
 
-/// Writes a time as the C function strftime does; the bytes written, or 0.
+/// CakeClock in cake_bridge.h.
 pub type Clock = extern "C" fn(user: *mut c_void, format: *const u8, n_format: usize, out: *mut u8, n_out: usize) -> usize;
 
-/// CakeTemplate of cake_bridge.h.
+/// CakeTemplate in cake_bridge.h.
 #[repr(C)]
 pub struct CakeTemplate {
     source: *const u8,
@@ -32,7 +33,7 @@ pub struct CakeTemplate {
     clock_user: *mut c_void,
 }
 
-/// CakeRendered of cake_bridge.h.
+/// CakeRendered in cake_bridge.h.
 #[repr(C)]
 pub struct CakeRendered {
     status: i32,
@@ -51,8 +52,8 @@ const TOO_LONG: i32 = 5;
 const BAD_CONTEXT: i32 = 6;
 const INTERNAL: i32 = 7;
 
-/// Lists and maps that a template nests are printed, compared and freed recursively: the deepest nest that the fuel
-/// pays for has to fit. Pages that are not touched cost nothing.
+/// Stack size of the rendering thread. Nested lists and maps are printed, compared and freed recursively, so the stack
+/// must suffice for the deepest nesting that the fuel allows. Pages that are not touched cost nothing.
 const STACK_BYTES: usize = 1 << 30;
 
 struct Failure {
@@ -67,7 +68,7 @@ impl Failure {
     }
 }
 
-/// Ends a rendering whose output is longer than allowed.
+/// An output that ends the rendering with an error when it exceeds `max_bytes`.
 struct BoundedOutput {
     text: Vec<u8>,
     max_bytes: usize,
@@ -90,7 +91,7 @@ impl io::Write for BoundedOutput {
 }
 
 fn failure_of(error: &Error, is_syntax: bool) -> Failure {
-    // The innermost error says what happened and where.
+    // The innermost error has the cause and the line.
     let mut innermost = error;
     let mut refused = None;
     let mut source = error.source();
@@ -153,7 +154,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".into())
 }
 
-/// On a thread of its own, whose stack is large enough.
+/// Renders on a separate thread with a large stack.
 fn render_apart(job: Job) -> Result<Vec<u8>, Failure> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| std::panic::set_hook(Box::new(|_| ())));
@@ -184,7 +185,8 @@ unsafe fn render_template(template: &CakeTemplate) -> Result<Vec<u8>, Failure> {
 }
 
 /// # Safety
-/// Pointers and lengths of `template` are those of readable memory; the clock may be called from another thread.
+/// The pointers and lengths in `template` must describe readable memory. It must be safe to call the clock on another
+/// thread.
 #[no_mangle]
 pub unsafe extern "C" fn cake_render_template(template: *const CakeTemplate) -> CakeRendered {
     let done = catch_unwind(AssertUnwindSafe(|| render_template(&*template)))
@@ -198,7 +200,7 @@ pub unsafe extern "C" fn cake_render_template(template: *const CakeTemplate) -> 
 }
 
 /// # Safety
-/// `rendered` is what cake_render_template gave, and is not used after.
+/// `rendered` must have been returned by cake_render_template() and must not be used afterwards.
 #[no_mangle]
 pub unsafe extern "C" fn cake_free_rendered(rendered: CakeRendered) {
     drop(Vec::from_raw_parts(rendered.text, rendered.size, rendered.capacity));

@@ -1,4 +1,4 @@
-//! Methods of Python's strings, lists and dictionaries: those of minijinja-contrib's pycompat, and the others.
+//! Methods of Python's strings, lists and dictionaries: those in pycompat of minijinja-contrib, and the ones it lacks.
 
 use minijinja::value::{from_args, Kwargs, Tuple, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
@@ -33,7 +33,7 @@ fn wrong_value(message: &'static str) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
 }
 
-/// The arguments of split() and rsplit(): what separates, and how often it does at most.
+/// The arguments of split() and rsplit(): the separator, and the max number of splits.
 fn split_arguments(args: &[Value]) -> Result<(Option<String>, usize), Error> {
     let (separator, max, kwargs): (Option<Value>, Option<Value>, Kwargs) = from_args(args)?;
     let separator = match separator {
@@ -137,7 +137,7 @@ fn partition(text: &str, separator: &str, from_end: bool) -> Result<Value, Error
     Ok(Value::from(Tuple::from(parts.map(Value::from))))
 }
 
-/// Fills up to a width, in characters: all on the left, all on the right, or as center() shares it.
+/// ljust(), rjust() and center(): pads to a width in characters.
 fn justify(state: &State, text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
     let (width, fill): (usize, Option<&str>) = from_args(args)?;
     let fill = fill.unwrap_or(" ");
@@ -185,7 +185,7 @@ fn swap_case(text: &str) -> String {
         .collect()
 }
 
-/// Words, as title() sees them, begin after whatever is no letter.
+/// title(): a word begins after any character that is not a letter.
 fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut in_word = false;

@@ -1,18 +1,18 @@
-//! Values as Python prints them.
+//! Prints values as Python does.
 
 use std::fmt::{self, Write};
 
 use minijinja::value::{ValueKind, Value};
 use minijinja::{Error, ErrorKind, State};
 
-/// Nested deeper, a value is not printed.
+/// Max nesting depth of a value that is printed.
 pub const MAX_DEPTH: usize = 200;
 
 pub fn too_deep() -> Error {
     Error::new(ErrorKind::InvalidOperation, format!("lists and maps nested more than {MAX_DEPTH} deep"))
 }
 
-/// The items of a list or the keys of a map, each of which costs fuel: a list may be repeated a million times.
+/// The items of a list or the keys of a map. Each one costs fuel, because a list may be repeated a million times.
 pub fn items<'a>(state: &'a State, value: &Value) -> Result<impl Iterator<Item = Result<Value, Error>> + 'a, Error> {
     Ok(value.try_iter()?.map(|item| state.consume_fuel(1).map(|()| item)))
 }
@@ -21,7 +21,7 @@ fn write_failed(_: fmt::Error) -> Error {
     Error::new(ErrorKind::WriteFailure, "the output cannot be written")
 }
 
-/// The shortest text that gives the number again, with an exponent where Python has one.
+/// The shortest text from which the number can be read back, with an exponent if Python prints one.
 pub fn float(value: f64) -> String {
     if value.is_nan() {
         return "nan".into();
@@ -39,7 +39,7 @@ pub fn float(value: f64) -> String {
     format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
 }
 
-/// Whether Python's repr() escapes a character that is no control character.
+/// True if Python's repr() escapes the character. Those below U+0020 are not included.
 fn is_unprintable(c: char) -> bool {
     matches!(u32::from(c),
         0x7F..=0xA0 | 0xAD | 0x600..=0x605 | 0x61C | 0x6DD | 0x70F | 0x890..=0x891 | 0x8E2 | 0x1680 | 0x180E
@@ -69,7 +69,7 @@ fn quoted(out: &mut dyn Write, text: &str) -> fmt::Result {
     out.write_char(quote)
 }
 
-/// As repr() gives it.
+/// Prints a value as repr() does.
 fn print_inner(out: &mut dyn Write, state: &State, value: &Value, depth: usize) -> Result<(), Error> {
     if depth > MAX_DEPTH {
         return Err(too_deep());
@@ -124,7 +124,7 @@ fn print_container(out: &mut dyn Write, state: &State, value: &Value, depth: usi
     out.write_str(close).map_err(write_failed)
 }
 
-/// As str() gives it; what is undefined gives nothing.
+/// Prints a value as str() does, and nothing if it is undefined.
 pub fn print(out: &mut dyn Write, state: &State, value: &Value) -> Result<(), Error> {
     match value.kind() {
         ValueKind::Undefined => Ok(()),

@@ -1,6 +1,6 @@
-//! Tags that minijinja does not have, or has in another meaning, written as those that it has.
+//! Rewrites a template for tags and operators that minijinja lacks or treats differently.
 
-/// The end of a tag that began before `from`: behind its closing delimiter; strings in it are skipped.
+/// Position after the closing delimiter of a tag that begins before `from`. Strings in the tag are skipped.
 fn tag_end(bytes: &[u8], from: usize, close: &[u8]) -> usize {
     let mut i = from;
     let mut quote = None;
@@ -21,7 +21,7 @@ fn find(bytes: &[u8], from: usize, what: &[u8]) -> Option<usize> {
     bytes.get(from..)?.windows(what.len()).position(|window| window == what).map(|at| from + at)
 }
 
-/// The word that a tag's inside begins with, as a range of `bytes`.
+/// The first word of a tag, as a range of `bytes`. `from`: position after the opening delimiter.
 fn first_word(bytes: &[u8], from: usize) -> (usize, usize) {
     let mut begin = from;
     if begin < bytes.len() && (bytes[begin] == b'-' || bytes[begin] == b'+') {
@@ -37,7 +37,7 @@ fn first_word(bytes: &[u8], from: usize) -> (usize, usize) {
     (begin, end)
 }
 
-/// Where the block of a raw tag, which ends at `from`, ends.
+/// End of the raw block whose opening tag ends at `from`.
 fn raw_end(bytes: &[u8], mut from: usize) -> usize {
     while let Some(open) = find(bytes, from, b"{%") {
         let (begin, end) = first_word(bytes, open + 2);
@@ -53,7 +53,7 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// Where a string that begins at `at` ends: its closing quote, or behind `end` if it has none there.
+/// Position of the closing quote of the string that begins at `at`. At least `end` if there is none before `end`.
 fn closing_quote(bytes: &[u8], at: usize, end: usize) -> usize {
     let mut i = at + 1;
     while i < end && bytes[i] != bytes[at] {
@@ -62,7 +62,7 @@ fn closing_quote(bytes: &[u8], at: usize, end: usize) -> usize {
     i
 }
 
-/// Where in a tag's inside one of the words stands outside of strings and brackets.
+/// Range of the first of `words` in a part of a tag, outside strings and brackets.
 fn find_word(bytes: &[u8], from: usize, to: usize, words: &[&[u8]]) -> Option<(usize, usize)> {
     let mut depth = 0;
     let mut i = from;
@@ -86,7 +86,7 @@ fn find_word(bytes: &[u8], from: usize, to: usize, words: &[&[u8]]) -> Option<(u
     None
 }
 
-/// What a `for` tag, whose inside stands behind `from`, goes through: a range of `bytes`.
+/// The operand of a `for` tag, as a range of `bytes`. `from`: position after the word "for". `close`: end of the tag.
 fn iterated(bytes: &[u8], from: usize, close: usize) -> Option<(usize, usize)> {
     let inside = close.checked_sub(2).filter(|&end| end > from)?;
     let end = if matches!(bytes[inside - 1], b'-' | b'+') { inside - 1 } else { inside };
@@ -95,8 +95,9 @@ fn iterated(bytes: &[u8], from: usize, close: usize) -> Option<(usize, usize)> {
     Some((begin, end))
 }
 
-/// Goes through the tags of a template, but for comments and raw text, and copies what `change` does not write itself:
-/// it is given the first word of a tag, as a range, where its inside ends, and how far the source is copied.
+/// Calls `change` for every tag of a template, except in comments and raw text, and copies the parts of the source that
+/// `change` has not written itself. Its arguments are the output, the range of the first word of the tag, the end of
+/// the tag, and the position up to which the source has been copied.
 fn through_tags(source: &str, mut change: impl FnMut(&mut String, (usize, usize), usize, &mut usize)) -> String {
     let bytes = source.as_bytes();
     let mut out = String::with_capacity(source.len());
@@ -123,7 +124,7 @@ fn through_tags(source: &str, mut change: impl FnMut(&mut String, (usize, usize)
     out
 }
 
-/// The places before which a list is added to another one: `+` between two operands, outside of strings.
+/// Ends of the left operands of all additions in a tag: `+` between two operands, outside strings.
 fn additions(bytes: &[u8], from: usize, close: usize) -> Vec<usize> {
     let end = close.saturating_sub(2).max(from);
     let mut places = Vec::new();
@@ -148,8 +149,8 @@ fn additions(bytes: &[u8], from: usize, close: usize) -> Vec<usize> {
     places
 }
 
-/// Lists that are added to one another are not copied, and may be of any length before anybody pays for it: the filter
-/// bounded() stands behind what is added to.
+/// Applies the filter bounded() to the left operand of every addition. minijinja adds lists without copying them, so a
+/// template could otherwise build a list of any length without using fuel.
 pub fn bounded(source: &str) -> String {
     through_tags(source, |out, word, close, copied| {
         for place in additions(source.as_bytes(), word.1, close) {
@@ -160,10 +161,11 @@ pub fn bounded(source: &str) -> String {
     })
 }
 
-/// - `{% generation %}` marks the answers for training and prints what is in it; it is a scope, as `with` is.
-/// - `{% for x in y %}` fails in Python where `y` is None: the filter iterated() sees to it.
+/// Rewrites two tags:
+/// - `{% generation %}` marks the answers for training and prints its body. It opens a scope, so it becomes `with`.
+/// - `{% for x in y %}` fails in Python if `y` is None. The filter iterated(), applied to `y`, does the same.
 ///
-/// Lines stay where they are.
+/// Line numbers do not change.
 pub fn adapted(source: &str) -> String {
     let bytes = source.as_bytes();
     through_tags(source, |out, (begin, end), close, copied| match &bytes[begin..end] {

@@ -14,34 +14,35 @@ struct ChatText;
 
 struct ConversationOptions {
     SequenceOptions sequence{};
-    std::string system{};                // a message before the first, where it is not empty
-    std::string chat_template{};         // one of libllama's by name; empty: the model's own
-    std::string chat_template_source{};  // a template as a text (Jinja), instead of the model's
-    std::string chat_template_kwargs{};  // a JSON object of further variables of the template
+    std::string system{};                // system message; empty: none
+    std::string chat_template{};         // name of a template in libllama; empty: the model's own
+    std::string chat_template_source{};  // source of a template (Jinja), instead of the model's
+    std::string chat_template_kwargs{};  // a JSON object of template variables
 };
 
-/// Many turns in one budget: each message is put into the model's chat template, read over what was kept of the turns
-/// before it, and answered.
+/// A conversation of many turns within one budget. Each message is rendered with the model's chat template, prefilled
+/// over the tokens kept from earlier turns, and answered.
 class CAKE_API Conversation {
   public:
-    /// Fails where there is no template.
+    /// Fails if there is no chat template.
     static Result<Conversation> start(const Engine& engine, const ConversationOptions& options = {});
-    /// Goes on from a file of save(), or of Sequence::save(), whose text is then what was said before. Of the options
-    /// only the template counts.
+    /// Continues from a file written by save(), or by Sequence::save(), whose text then precedes the conversation. Only
+    /// the template options are used.
     static Result<Conversation> load(const Engine& engine, const std::string& path,
                                      const ConversationOptions& options = {});
     Result<void> save(const std::string& path);
 
-    /// Reads a message of the user. Where it fails, for the want of room, nothing has been said.
+    /// Prefills a message of the user. If this fails, for example because the context is full, the message is not added
+    /// to the conversation.
     Result<void> ask(const std::string& message, const AppendOptions& options = {});
 
-    /// The answer, piece by piece. The conversation outlives the stream and is not moved. sequence().finish_reason()
-    /// tells how it ended.
+    /// Generates the answer, piece by piece. The conversation must outlive the stream and must not be moved meanwhile.
+    /// sequence().finish_reason() says why the answer ended.
     Stream<std::string> answer(GenerateOptions options);
 
     const std::vector<ChatMessage>& messages() const { return messages_; }
-    /// Tokens of the message that ask() read last, the template's around it included; the newest that sequence() has
-    /// read until an answer begins.
+    /// Tokens that the last ask() prefilled, including those of the template. Until the answer begins, they are the
+    /// last tokens of sequence().
     std::span<const Token> last_prompt() const { return last_prompt_; }
     const Sequence& sequence() const { return sequence_; }
 

@@ -5,7 +5,7 @@
 
 namespace cake {
 
-/// Something that a user can cause, as one sentence: what is wrong, where, and what would work.
+/// An error that a user can cause. The message says what is wrong, where, and what would work.
 struct Error {
     std::string message;
 };

@@ -1,4 +1,4 @@
 #pragma once
 
-/// What of libcake its users can link to; everything else in it is hidden.
+/// Marks the symbols that libcake exports; all others are hidden.
 #define CAKE_API __attribute__((visibility("default")))

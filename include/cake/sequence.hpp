@@ -18,83 +18,94 @@ namespace cake {
 
 using Token = int32_t;
 
-/// How a sequence decides what it keeps. `scorer` and `allocator`, where set, replace those of `policy`.
+/// Options of a sequence: how it decides which tokens to keep, and in which form. `scorer` and `allocator`, if set,
+/// replace those of `policy`.
 struct SequenceOptions {
-    std::string policy = "cake";     // or "SCORER:ALLOCATOR"
-    std::optional<Budget> budget{};  // not set: 1,024 tokens a layer; `full`, which keeps everything, takes none
+    std::string policy = "cake";  // name of a policy, or "SCORER:ALLOCATOR"
+    /// Not set: 1,024 tokens per layer. Must not be set for `full`, which keeps everything.
+    std::optional<Budget> budget{};
     std::string scorer{};
     std::string allocator{};
-    int32_t window = 32;  // 1 to 1,024: the last W tokens, whose queries judge the others, always stay
-    float gamma = 200;    // weight of the variance in the `cake` scorer
-    int32_t pool_kernel =
-        0;            // neighbouring tokens that share scores, odd; 0: as published, 5 for cake and 7 for snapkv
-    double tau1 = 1;  // exponents 1/tau1 of dispersion and 1/tau2 of shift in the preference
+    /// Size W of the observation window, 1 to 1,024. The last W tokens always stay; their queries score the others.
+    int32_t window = 32;
+    float gamma = 200;        // weight of the variance in the `cake` scorer
+    int32_t pool_kernel = 0;  // size of the score pooling, odd; 0: as published (cake 5, snapkv 7)
+    double tau1 = 1;          // exponents in the preference: 1/tau1 of the dispersion, 1/tau2 of the shift
     double tau2 = 1;
-    int32_t evict_interval = 0;  // tokens decoded between evictions; 0: a sixteenth of the budget, at most 32
+    /// Tokens decoded between evictions; 0: 1/16 of the budget outside the window, at most 32.
+    int32_t evict_interval = 0;
     std::string cache_type_k = "f16";
     std::string cache_type_v = "f16";
-    int64_t max_tokens = 0;  // of text and answer together; 0: no limit, but `full` needs one
-    uint64_t seed = 0;       // of the `random` scorer
-    bool analyse = false;  // report every layer's dispersion, shift and preference, whether or not anything reads them
-    bool keep_queries = false;  // keep the window's queries for attention_by_position(), even if the policy reads none
+    int64_t max_tokens = 0;  // max tokens of text and answers; 0: no limit (`full`: the model's context length)
+    uint64_t seed = 0;       // seed of the `random` scorer
+    /// Report dispersion, shift and preference of every layer even if the policy does not need them.
+    bool analyse = false;
+    /// Keep the window's queries for attention_by_position() even if the policy does not need them.
+    bool keep_queries = false;
 
     bool operator==(const SequenceOptions&) const = default;
 };
 
-/// Told while a text is read; false stops. Counts tokens' worth of work, since layers are read one after another.
+/// Progress callback during prefill; return false to cancel. Layers are computed one after another, so `done_tokens` is
+/// the share of work done, times `total_tokens`.
 using ProgressFunction = std::function<bool(int64_t done_tokens, int64_t total_tokens)>;
 
 struct AppendOptions {
     ProgressFunction progress{};
-    bool all_logits = false;  // for every appended token instead of the last alone; in one segment
-    int64_t segment = 0;      // tokens read at a time, each segment over what the one before left; 0: all at once.
-                              // A KvRatio is of the whole text all the same
+    /// Compute the logits of every appended token, not only of the last. The text must be one segment.
+    bool all_logits = false;
+    /// Tokens to prefill at a time, each segment over the tokens kept before it; 0: all at once. A KvRatio refers to
+    /// the whole text in either case.
+    int64_t segment = 0;
 };
 
 enum class FinishReason { length, end_of_generation, cancelled, failed };
 
 struct GenerateOptions {
-    int64_t max_tokens = -1;  // -1: until the model ends
-    bool ignore_eos = false;  // no token that ends the text is drawn
+    int64_t max_tokens = -1;  // -1: no limit
+    bool ignore_eos = false;  // never draw a token that ends the text
     SamplingOptions sampling;
-    std::vector<std::string> stop{};    // ends with the token that completes one of these texts
-    std::function<bool()> cancelled{};  // asked before each token
+    std::vector<std::string> stop{};    // generation ends with the token that completes one of these strings
+    std::function<bool()> cancelled{};  // checked before each token; return true to end
 };
 
-/// Where the cake goes, for one layer. Dispersion, shift and preference are missing where nothing had to be evicted.
+/// Cache use of one layer. Dispersion, shift and preference are not set if nothing had to be evicted or if the policy
+/// does not need them.
 struct LayerReport {
     std::optional<double> dispersion;
     std::optional<double> shift;
     std::optional<double> preference;
-    int64_t budget = 0;  // tokens that it may hold after an eviction, window included
-    int64_t window = 0;  // tokens that it attends to where that is a sliding window, which it keeps; else 0
-    int64_t kept = 0;    // tokens that it holds
+    int64_t budget = 0;  // max tokens after an eviction, including the window
+    int64_t window = 0;  // size of its sliding window in tokens; 0: it attends to the whole text
+    int64_t kept = 0;    // tokens that it holds: the mean over KV heads, rounded up
 };
 
-/// What was held, in bytes. Peaks count what was allocated: the budget is allocated at once.
+/// Memory use in bytes. Peaks count allocated memory; the budget is allocated at once. The staging layer is the one
+/// layer whose K/V a prefill holds in full.
 struct MemoryReport {
-    int64_t budget_tokens_per_layer = 0;  // of the layers that attend to the whole text
+    int64_t budget_tokens_per_layer = 0;  // mean over the layers that attend to the whole text
     uint64_t kv_bytes_budget = 0;
-    uint64_t kv_bytes_peak = 0;        // the budget and the one full-length layer of a prefill
-    uint64_t kv_bytes_now = 0;         // of the slots that hold a token
-    uint64_t kv_bytes_allocated = 0;   // now: the budget and, while a text is read, the full-length layer
-    uint64_t kv_bytes_full_cache = 0;  // what a full cache would hold now, no more than the window where one slides
-    uint64_t layer_bytes = 0;          // the one full-length layer of the longest prefill
+    uint64_t kv_bytes_peak = 0;        // the budget plus the largest staging layer
+    uint64_t kv_bytes_now = 0;         // slots that hold a token
+    uint64_t kv_bytes_allocated = 0;   // allocated now: the budget, plus the staging layer during a prefill
+    uint64_t kv_bytes_full_cache = 0;  // a full cache of the same text; layers with a sliding window hold only that
+    uint64_t layer_bytes = 0;          // the largest staging layer so far
     uint64_t hidden_bytes_peak = 0;
     uint64_t compute_bytes_peak = 0;
 };
 
-/// Everything about the options that can be wrong whatever the model is: names, numbers, what excludes each other.
+/// Checks everything in the options that does not depend on the model: names, ranges, and options that exclude each
+/// other.
 CAKE_API Result<void> validate(const SequenceOptions& options);
 
-/// Which of `window`, `evict_interval` and the options that a scorer or an allocator may read have an effect under the
-/// policy of `options`, by their names as members. Nothing where validate() fails, and of `full`.
+/// Names of the members of SequenceOptions that have an effect under the policy of `options`: `window`,
+/// `evict_interval`, and the options of its scorer and allocator. Empty if the policy is not valid or evicts nothing.
 CAKE_API std::vector<std::string> options_read(const SequenceOptions& options);
 
 class Engine;
 struct SequenceParts;
 
-/// One text and its compressed cache. One thread at a time may use it.
+/// One text and its compressed cache. Not thread-safe: only one thread at a time may use it.
 class CAKE_API Sequence {
   public:
     explicit Sequence(std::unique_ptr<SequenceParts> state);
@@ -102,52 +113,51 @@ class CAKE_API Sequence {
     Sequence& operator=(Sequence&&) noexcept;
     ~Sequence();
 
-    /// Reads a text: layer by layer, evicting after each, in segments where `segment` says so, which bounds what is
-    /// held while reading (one layer's K/V and the hidden states of a segment). After an error the sequence can only be
-    /// dropped.
+    /// Prefills a text layer by layer and evicts after each layer. With `segment`, it does so for one segment at a
+    /// time, which bounds the memory of the prefill (K/V of one layer and the hidden states of a segment). A text that
+    /// is refused leaves the sequence unchanged; after an error during the prefill, the sequence can only be destroyed.
     Result<void> append(std::span<const Token> tokens, const AppendOptions& options = {});
 
-    /// Adds one token, as generate() does.
+    /// Appends one token, as generate() does.
     Result<void> decode(Token token);
 
-    /// Fills an empty sequence as if a text of so many tokens had been read, with keys and values that are made up: for
-    /// measuring speed at a depth that takes long to reach. What is generated from it means nothing.
+    /// Fills an empty sequence with random keys and values, as if a text of `n_tokens` tokens had been prefilled. This
+    /// is for measuring speed at a depth that would take long to reach; text generated from it is meaningless.
     Result<void> make_up(int64_t n_tokens);
 
-    /// Draws tokens one by one; ends at the limit, at the model's end of text, at a stop string, when cancelled, or on
-    /// an error. The sequence outlives the stream.
+    /// Generates tokens one by one. Ends at the limit, at the model's end of text, at a stop string, when cancelled, or
+    /// on an error. The sequence must outlive the stream.
     Stream<Token> generate(GenerateOptions options);
     FinishReason finish_reason() const;
     const Error& error() const;
 
-    /// Writes all that is held to a file, from which load() goes on as if nothing had come between. An earlier file of
-    /// that name is replaced when the new one is whole.
+    /// Saves the whole state to a file, so that load() continues as if there had been no interruption. An earlier file
+    /// of that name is replaced only after the new one has been written completely.
     Result<void> save(const std::string& path) const;
-    /// Opens a saved sequence for the model that it was made with. A file that is damaged, of another model or no
-    /// session is refused.
+    /// Loads a saved sequence. Fails if the file is damaged, is not a session, or was made with another model.
     static Result<Sequence> load(const Engine& engine, const std::string& path);
-    /// A text of the program's own that is saved with the sequence, 8 MiB at most.
+    /// Text of the application that is saved with the sequence, at most 8 MiB.
     const std::string& note() const;
     void set_note(std::string note);
 
-    /// What it was made with; the budget of a loaded one is in tokens a layer.
+    /// Options that the sequence was created with. After load(), the budget is in tokens per layer.
     const SequenceOptions& options() const;
 
-    /// Logits after the last token, or after every appended one: [n_vocab, n].
+    /// Logits after the last token, or after every appended token: [n_vocab, n].
     std::span<const float> logits() const;
     int64_t n_tokens() const;
     std::vector<LayerReport> layers() const;
-    /// Positions in the text of the tokens that a layer holds for one KV head, rising.
+    /// Positions in the text of the tokens that a layer holds for one KV head, ascending.
     std::vector<int32_t> positions(int32_t layer, int32_t head) const;
-    /// Attention from the last `n_queries` tokens, at most the window, to each token of the text: the mean over these
-    /// queries in the head where it is largest, of the upper half of the layers that attend to the whole text.
-    /// [n_tokens], 0 for a token that none of them holds. Fails if the window's queries are not kept
+    /// Attention from the last `n_queries` tokens, at most the window, to each token of the text: mean over these
+    /// queries, maximum over the heads of the upper half of the layers that attend to the whole text. [n_tokens], 0 for
+    /// a token that none of these layers holds. Fails if the window's queries are not kept
     /// (SequenceOptions::keep_queries).
     Result<std::vector<float>> attention_by_position(int64_t n_queries) const;
-    /// The cascade of the last segment: what layers 0 to m may keep, window included, after layer m was read; of those
-    /// that attend to the whole text. Empty where all of it fitted.
+    /// The cascade of the last segment, for layers that attend to the whole text: after each layer m, the budgets of
+    /// layers 0 to m, including the window. Empty if the whole segment fitted.
     std::vector<std::vector<int32_t>> stages() const;
-    /// May also be asked by the function that is told of progress.
+    /// May also be called from the progress callback.
     MemoryReport memory() const;
 
   private:
@@ -160,25 +170,27 @@ class CAKE_API Sequence {
     std::unique_ptr<SequenceParts> state_;
 };
 
-/// Reads one text into several empty sequences, for comparing what they keep: each ends as if it had read the text
-/// alone, and the layers are computed once. All need the same engine, window and cache types. The layer in flight and
-/// the hidden states are counted in the memory of the first.
+/// Prefills one text into several empty sequences, to compare what they keep. Each one ends as if it had prefilled the
+/// text alone, but the layers are computed only once (with `segment`, only those of the first segment). All sequences
+/// need the same engine, window and cache types. The staging layer and the hidden states are counted in the memory of
+/// the first.
 CAKE_API Result<void> append_to_all(std::span<Sequence> sequences, std::span<const Token> tokens,
                                     const AppendOptions& options = {});
 
-/// An empty sequence that can hold a text of `n_tokens` in full, made to be the base of branch_to_all() for these.
+/// Creates an empty sequence that can hold a text of `n_tokens` tokens in full, as the base of branch_to_all() for
+/// `sequences`.
 CAKE_API Result<Sequence> branch_base(const Engine& engine, std::span<const Sequence> sequences, int64_t n_tokens);
 
-/// Reads `tokens` into several empty sequences as if each had read before them the text of `base`, which holds all of
-/// it: a text that is asked many questions is computed once. All need the same engine, window and cache types; `tokens`
-/// are at least as many as the window; sequences whose scorer reads the attention of all queries (h2o) need a base
-/// whose scorer does.
+/// Prefills `tokens` into several empty sequences as if each had already prefilled the text of `base`, which must hold
+/// that text in full. The text is thus computed once, however many questions are asked about it. All sequences need the
+/// same engine, window and cache types. There must be at least as many `tokens` as the window has. Sequences
+/// whose scorer reads the attention of all queries (h2o) need a base whose scorer does so, too.
 CAKE_API Result<void> branch_to_all(const Sequence& base, std::span<Sequence> sequences, std::span<const Token> tokens,
                                     const ProgressFunction& progress = {});
 
-/// Adds `tokens[i]` to `sequences[i]` for all i with one pass over the weights: the logits are those that
-/// Sequence::decode() gives, at a fraction of its cost. All sequences hold a text already and share an engine. After an
-/// error they can only be dropped.
+/// Decodes `tokens[i]` in `sequences[i]` for all i with one pass over the weights. The logits are the same as those of
+/// Sequence::decode(), at a fraction of the cost. The sequences must share an engine and hold a text already. After an
+/// error during decoding they can only be destroyed.
 CAKE_API Result<void> decode_each(std::span<Sequence* const> sequences, std::span<const Token> tokens);
 
 }  // namespace cake

@@ -8,14 +8,14 @@
 
 namespace cake {
 
-/// Values that are made one by one as they are asked for: `for (const auto& value : stream)`, once.
+/// Values that are produced on demand, one at a time: `for (const auto& value : stream)`. Can be iterated only once.
 template <typename T>
 class Stream {
   public:
-    /// `next` makes the next value; none at the end, and from then on.
+    /// `next` returns the next value, or nothing at the end and in every later call.
     explicit Stream(std::function<std::optional<T>()> next) : next_(std::move(next)) {}
 
-    /// The next value; none at the end.
+    /// Returns the next value, or nothing at the end.
     std::optional<T> next() { return next_(); }
 
     class Iterator {
@@ -44,7 +44,7 @@ class Stream {
 
   private:
     std::function<std::optional<T>()> next_;
-    std::optional<T> value_;  // at which the iterator is
+    std::optional<T> value_;  // current value of the iterator
 };
 
 }  // namespace cake

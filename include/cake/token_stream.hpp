@@ -10,19 +10,19 @@
 
 namespace cake {
 
-/// Makes tokens of a text that comes in pieces: those of the whole, as Engine::tokenize() would give them. (A text of
-/// more than 256 KiB without a space between two words is cut between two characters.)
+/// Tokenizes a text that arrives in pieces. The tokens are those that Engine::tokenize() returns for the whole text. (A
+/// text of more than 256 KiB without a single space between two words is split between two characters.)
 class CAKE_API TokenStream {
   public:
-    /// `continues`: the text goes on after another, so no first token is put before it.
+    /// `continues`: the text follows another one, so the first token is not added.
     explicit TokenStream(const Engine& engine, bool continues = false);
 
-    /// The tokens that are certain so far; a piece may end anywhere.
+    /// Adds a piece of the text, which may end anywhere, and returns the tokens that are final so far.
     Result<std::vector<Token>> feed(std::string_view bytes);
-    /// The tokens that are left.
+    /// Returns the remaining tokens.
     Result<std::vector<Token>> finish();
 
-    /// Those of a text that is at hand.
+    /// Tokens of a complete text.
     static Result<std::vector<Token>> whole(const Engine& engine, std::string_view text, bool continues);
 
   private:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes a GGUF file of a checkpoint: F16 matrices, and the tokenizer as libllama reads it.
+"""Converts a checkpoint to a GGUF file with F16 matrices and the tokenizer in libllama's format.
 
 usage: ./dev train export [--checkpoint FILE] [--out FILE]
 """
@@ -18,7 +18,7 @@ import tokenizer
 from model import Model, Shape
 
 NAME = "cake-mini"
-# One of the templates that libllama knows, so that chats are put as the training put questions.
+# Formats chats as the training formats questions. libllama recognises this template.
 CHAT_TEMPLATE = ("{% for m in messages %}{% if m['role'] == 'user' %}USER: {{ m['content'] }}\n"
                  "{% elif m['role'] == 'assistant' %}ASSISTANT: {{ m['content'] }}</s>\n"
                  "{% else %}{{ m['content'] }}\n\n{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}")
@@ -60,7 +60,7 @@ def write_tensors(writer, model):
     def add(name, tensor):
         writer.add_tensor(name, tensor.detach().numpy().astype(np.float16 if tensor.dim() > 1 else np.float32))
 
-    add("token_embd.weight", model.token_embd.weight)  # the output matrix too, where there is none
+    add("token_embd.weight", model.token_embd.weight)  # also the output matrix, since there is no separate one
     add("output_norm.weight", model.output_norm.weight)
     for i, layer in enumerate(model.layers):
         parts = dict(zip("qkv", layer.attn_qkv.weight.split((q, kv, kv))))
@@ -74,7 +74,7 @@ def write_tensors(writer, model):
 
 
 def trained_length(log):
-    """The longest documents that it saw for a tenth of the training."""
+    """Returns the largest document length, in tokens, that made up at least a tenth of the training."""
     tokens = {}
     for before, entry in zip([{"tokens": 0}, *log], log):
         tokens[entry["n"]] = tokens.get(entry["n"], 0) + entry["tokens"] - before["tokens"]

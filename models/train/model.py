@@ -1,4 +1,4 @@
-"""The bundled model's architecture: Llama's, small. Tensors and hyper-parameters have GGUF's names."""
+"""The architecture of the bundled model: a small Llama. Tensors and hyperparameters have the names used in GGUF."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ class Shape:
 
 
 def rotate(x, cos, sin):
-    """Rotates adjacent pairs of values, as GGUF's llama expects. x: [batch, head, token, head_dim]."""
+    """Rotates adjacent pairs of values, as GGUF's llama architecture expects. x: [batch, head, token, head_dim]."""
     even, odd = x[..., 0::2], x[..., 1::2]
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
 
@@ -69,7 +69,7 @@ class Model(nn.Module):
             nn.init.normal_(p, std=std)
 
     def hidden(self, tokens):
-        """[batch, n] token ids to [batch, n, n_embd], normed."""
+        """Maps token ids [batch, n] to normalised hidden states [batch, n, n_embd]."""
         s = self.shape
         inverse = s.rope_base ** (-torch.arange(0, s.head_dim, 2, dtype=torch.float32) / s.head_dim)
         angles = torch.arange(tokens.shape[1], dtype=torch.float32)[:, None] * inverse
@@ -80,7 +80,7 @@ class Model(nn.Module):
         return self.output_norm(x)
 
     def loss(self, tokens, weights):
-        """Weighted mean cross-entropy of each next token; weights: [batch, n - 1], 0 where nothing is to be learned."""
+        """Weighted mean cross-entropy of the next tokens. weights: [batch, n - 1], 0 for tokens not to be learned."""
         hidden = self.hidden(tokens[:, :-1])
         chosen = weights > 0
         logits = hidden[chosen] @ self.token_embd.weight.T

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Draws how the training went: losses and accuracy by tokens seen, and the retrieval by length and depth that
-`cake eval niah -o csv` measured on the exported model.
+"""Draws a report on the training: losses and accuracy by tokens seen, and the retrieval of the exported model by length
+and depth, as measured by `cake eval niah -o csv`.
 
 usage: ./dev train report --niah FILE.csv [--log FILE] [--out FILE.svg]
 """

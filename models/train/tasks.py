@@ -1,8 +1,8 @@
-"""Documents with facts in them, questions about the facts, and answers. The wording is that of src/eval/puzzle.cpp.
+"""Makes training documents with facts, questions about them, and answers. The wording is that of src/eval/puzzle.cpp.
 
-A document is a list of pieces, (text, kind), that start where the tokenizer starts a new word; kinds say what is to be
-learned of a piece: nothing much of a FACT or a QUESTION, whose words are drawn at random; PROSE is English; an ANSWER can
-be known from what stands before.
+A document is a list of pieces (text, kind), each of which begins where the tokenizer begins a new word. The kind says
+what the model can learn from a piece: nothing from a FACT, whose words are random (questions are FACTs, too); English
+from PROSE; and retrieval from an ANSWER, which follows from the text before it.
 """
 
 import random
@@ -14,23 +14,23 @@ ATTRIBUTES = ["code", "number", "key", "price", "weight", "age", "name", "sign",
 
 
 def is_held_out(number):
-    """Multiples of 11 are values in the evaluation and never in training."""
+    """Multiples of 11 are reserved for the values of the evaluation and never used in training."""
     return number % 11 == 0
 
 
 class Level:
-    """How hard the documents of a stage of the training are."""
+    """Difficulty of the documents in a stage of the training."""
 
     def __init__(self, longest_key=2, longest_value=4, letters=8, words=0.25, facts=(8, 60), bare=0.0, kinds=None,
                  filler=1.0):
-        self.longest_key = longest_key      # words
-        self.longest_value = longest_value  # digits
-        self.letters = letters              # of a word
-        self.words = words                  # share of the values that are words
-        self.facts = facts                  # in a document of 1,024 tokens
-        self.bare = bare                    # share of the documents whose facts are only "key: value"
+        self.longest_key = longest_key      # max words
+        self.longest_value = longest_value  # max digits
+        self.letters = letters              # max letters of a word
+        self.words = words                  # share of values that are words
+        self.facts = facts                  # range of the number of facts per 3,000 characters, about 1,024 tokens
+        self.bare = bare                    # share of documents whose facts are only "key: value"
         self.kinds = kinds or {"fact": 1.0}
-        self.filler = filler                # share of the documents with filler
+        self.filler = filler                # share of documents with filler
 
 
 def choose(rng, weights):
@@ -38,7 +38,7 @@ def choose(rng, weights):
 
 
 class Writer:
-    """Draws words, names and values; no name twice in a document."""
+    """Draws random words, names and values. No name occurs twice in a document."""
 
     def __init__(self, rng, level):
         self.rng, self.level = rng, level
@@ -70,10 +70,10 @@ class Writer:
 WORDS_BY_LENGTH = {n: [w for w in text.words() if len(w) <= n] for n in (4, 5, 6, 8)}
 
 
-# Each kind makes facts, in the order in which they have to stand, and questions: (facts, [(question, answer)]).
+# Each kind returns (facts, [(question, answer)]). The text must state the facts in this order.
 
 def plain(w):
-    """What is said of one thing."""
+    """One fact about one thing."""
     attribute, name, value = w.rng.choice(ATTRIBUTES), w.name(), w.value()
     sentence = w.rng.choice(("The {a} of the {n} is {v}.", "The {a} of the {n} is {v}.", "Remember: the {a} of the {n} is {v}.",
                              "The {n} has the {a} {v}."))
@@ -81,7 +81,7 @@ def plain(w):
 
 
 def many_values(w):
-    """Several values of one thing, to be listed in their order."""
+    """Several values of one thing, which the answer lists in order."""
     attribute, name = w.rng.choice(ATTRIBUTES), w.name()
     values = [w.number() for _ in range(w.rng.randint(2, 4))]
     facts = [f"One {attribute} of the {name} is {v}." for v in values]
@@ -89,7 +89,7 @@ def many_values(w):
 
 
 def chain(w):
-    """A value that goes from name to name."""
+    """A value passed along a chain of names."""
     names = [w.name() for _ in range(w.rng.randint(2, 4))]
     value = w.number()
     facts = [f"The value of {names[0]} is {value}."]
@@ -98,7 +98,7 @@ def chain(w):
 
 
 def friend(w):
-    """Two facts that have to be put together."""
+    """Two facts that must be combined."""
     attribute, a, b, value = w.rng.choice(ATTRIBUTES), w.name(), w.name(), w.value()
     facts = [f"The friend of the {a} is the {b}.", f"The {attribute} of the {b} is {value}."]
     if w.rng.random() < 0.5:
@@ -107,7 +107,7 @@ def friend(w):
 
 
 def frequent(w):
-    """The word that a list holds most often."""
+    """The most frequent word of a list."""
     listed = [w.word() for _ in range(w.rng.randint(3, 8))]
     most = listed[0]
     words = listed[1:] * w.rng.randint(1, 2) + [most] * w.rng.randint(4, 8)
@@ -120,7 +120,7 @@ KINDS = {"fact": plain, "values": many_values, "chain": chain, "friend": friend,
 
 
 def filler_source(rng):
-    """A function that gives the next sentence of filler."""
+    """Returns a function that returns the next sentence of filler."""
     verses = text.verses()[0]
     words = WORDS_BY_LENGTH[8]
     kind = rng.random()
@@ -131,7 +131,7 @@ def filler_source(rng):
             state[0] = (state[0] + 1) % len(verses)
             return verses[state[0]]
         return sentence
-    if kind < 0.8:  # a few sentences, over and over
+    if kind < 0.8:  # a few sentences, repeated
         few = [rng.choice(verses).split(".")[0][:120] + "." if rng.random() < 0.5
                else f"The {rng.choice(words)} is {rng.choice(words)}." for _ in range(rng.randint(1, 6))]
         state = [0]
@@ -141,17 +141,17 @@ def filler_source(rng):
             return few[state[0] % len(few)]
         return sentence
 
-    def sentence():  # words without sense, in sentences
+    def sentence():  # nonsense sentences of random words
         middle = " ".join(rng.choice(words) for _ in range(rng.randint(1, 5)))
         return f"{rng.choice(('The', 'A', 'One', 'Every'))} {middle} {rng.choice(words)}."
     return sentence
 
 
 def document(rng, level, n_characters):
-    """Pieces of a document of about so many characters, with questions all over it."""
+    """Returns the pieces of a document of about `n_characters` characters, with questions anywhere in it."""
     writer = Writer(rng, level)
     bare = rng.random() < level.bare
-    between = rng.choice(("", ":", " is", " ="))  # a bare name and its value
+    between = rng.choice(("", ":", " is", " ="))  # separator between a bare name and its value
     n_facts = max(1, round(rng.uniform(*level.facts) * n_characters / 3000))
     if rng.random() < 0.25:
         n_facts = rng.randint(1, 2)
@@ -165,7 +165,7 @@ def document(rng, level, n_characters):
         groups.append((facts, questions))
         total += len(facts)
 
-    # Where everything stands: facts in their order, their questions anywhere behind the last of them.
+    # Places of all sentences: the facts of a group in order, their questions anywhere after the last of them.
     events = []  # (place, sentence, kind, answer)
     for facts, questions in groups:
         places = sorted(rng.random() * 0.95 for _ in facts)
@@ -208,7 +208,7 @@ def end_line(pieces):
 
 
 def prose(rng, n_characters):
-    """Nothing but English."""
+    """Returns the pieces of a document that is only prose."""
     verses = text.verses()[0]
     at, pieces, n = rng.randrange(len(verses)), [], 0
     while n < n_characters:
@@ -219,6 +219,6 @@ def prose(rng, n_characters):
 
 
 def sample_text(rng):
-    """For the tokenizer."""
+    """Returns a document for the training of the tokenizer."""
     level = Level(kinds={kind: 1.0 for kind in KINDS})
     return "".join(piece for piece, _ in document(rng, level, 2000))

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Where the words and the prose of the training come from: Debian's packages wamerican-small and bible-kjv (King James,
-public domain). Nothing is fetched.
+"""Words and prose for the training, from the Debian packages wamerican-small and bible-kjv (King James, public domain).
+Nothing is downloaded.
 
 usage: ./dev train text > held-out.txt    the prose that is not trained on, to measure fidelity on
 """
@@ -12,26 +12,26 @@ import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# Not trained on.
+# Books that are not used in training.
 HELD_OUT_BOOKS = ("Ruth", "Est", "Jonah", "Mark")
 
 
 @functools.cache
 def evaluation_words():
-    """The words that `cake eval` makes its keys of."""
+    """Returns the words from which `cake eval` builds its keys."""
     return frozenset(re.findall(r'"([a-z]+)"', (ROOT / "src/eval/words.cpp").read_text()))
 
 
 @functools.cache
 def words():
-    """English words of 3 to 8 letters, without those of the evaluation."""
+    """Returns English words of 3 to 8 letters, without those of the evaluation."""
     lines = pathlib.Path("/usr/share/dict/words").read_text().split()
     return sorted(w for w in lines if re.fullmatch("[a-z]{3,8}", w) and w not in evaluation_words())
 
 
 @functools.cache
 def verses():
-    """(training, held out): lists of verses, in the order of the book."""
+    """Returns (training, held out), two lists of verses in the order of the book."""
     out = subprocess.run(["bible", "-f", "-l", "100000"], input="Gen1:1-Rev22:21\n", capture_output=True, text=True,
                          check=True).stdout
     training, held_out = [], []

@@ -1,4 +1,4 @@
-"""The bundled model's tokenizer: a byte-level BPE with Qwen 2's pre-tokenizer, whose digits stand alone."""
+"""The bundled model's tokenizer: a byte-level BPE with Qwen 2's pre-tokenizer, which makes every digit a token."""
 
 import random
 
@@ -6,7 +6,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 
 import text
 
-# What libllama does for tokenizer.ggml.pre = "qwen2".
+# The pre-tokenizer that libllama uses for tokenizer.ggml.pre = "qwen2".
 PRE = "qwen2"
 PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
            r"|\s+(?!\S)|\s+")
@@ -26,7 +26,7 @@ def train(documents, n_vocab):
 
 
 def train_on_corpus(make_document, n_vocab, seed):
-    """Learns the merges from prose, from lists of words, and from documents of the tasks."""
+    """Trains the tokenizer on prose, lists of words, and documents of the tasks."""
     rng = random.Random(seed)
     verses = text.verses()[0]
     documents = [" ".join(verses[i:i + 20]) for i in range(0, len(verses), 20)]

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Trains the bundled model, from nothing to a checkpoint that export.py makes a GGUF file of.
+"""Trains the bundled model from scratch and saves a checkpoint, which export.py converts to a GGUF file.
 
-One process a core, each with one thread: data parallel over gloo, which on a small machine is several times faster than
-the threads of one process. A broken-off training goes on from its last checkpoint.
+Training is data-parallel over gloo, with one single-threaded process per core. On a small machine this is several times
+faster than one process with several threads. An interrupted training continues from its last checkpoint.
 
 usage: ./dev train [--minutes M] [--processes N] [--out FOLDER]
 """
@@ -32,15 +32,14 @@ ALL_KINDS = {"fact": 0.5, "values": 0.15, "chain": 0.12, "friend": 0.13, "freque
 
 @dataclasses.dataclass
 class Stage:
-    """A part of the training. Each follows on the one before it as soon as that answers as `until` says, or at the end
-    of its share of the time."""
+    """A part of the training. It ends when the accuracy reaches `until`, or when its share of the time is used up."""
     name: str
-    n: int                 # tokens of a document
-    batch: int             # tokens of a step and process
-    share: float           # of the whole time, at most
+    n: int                 # tokens per document
+    batch: int             # tokens per step and process
+    share: float           # max share of the whole time
     until: float           # accuracy of the answers at which the next stage begins
-    level: tasks.Level | None = None   # None: random tokens that repeat
-    prose_share: float = 0.1           # documents that are only prose
+    level: tasks.Level | None = None   # None: repeated random tokens
+    prose_share: float = 0.1           # share of documents that are only prose
     prose_weight: float = 0.1
 
 
@@ -63,8 +62,9 @@ STAGES = [
 
 
 def repeat_document(rng, n, n_vocab):
-    """Random tokens of which spans come again: what follows a repeated token can be known. Short documents are one
-    block with a random period; long ones have spans from anywhere before, since a few distances could be learned."""
+    """Random tokens with repeated spans, in which the tokens after the first of a repetition can be predicted. Short
+    documents repeat one block. Long ones repeat spans from anywhere before, since a few fixed distances could be
+    learned by heart. Returns tokens and marks as task_document() does."""
     if n <= 64:
         period = rng.randint(4, n // 2)
         block = [rng.randrange(2, n_vocab) for _ in range(period)]
@@ -84,7 +84,7 @@ def repeat_document(rng, n, n_vocab):
 
 
 def task_document(rng, stage, tokenizer):
-    """Tokens and, for each, the number of its answer, -1 for nothing to learn, -2 for prose."""
+    """Returns tokens and a mark for each: the number of its answer, -1 if there is nothing to learn, -2 for prose."""
     if rng.random() < stage.prose_share:
         pieces = tasks.prose(rng, int(stage.n * 3.2))
     else:
@@ -114,7 +114,8 @@ def make_batch(stage, tokenizer, n_vocab, rng):
 
 
 def losses(model, tokens, marks, prose_weight):
-    """Loss, that of the answers and that of the prose, and how many of the answers were right in full."""
+    """Returns the total loss, the losses of answers and of prose, the number of completely right answers, and that of
+    all answers."""
     hidden = model.hidden(tokens[:, :-1])
     targets = tokens[:, 1:]
 
@@ -184,14 +185,14 @@ class Training:
         (self.options.out / "log.json").write_text(json.dumps(self.log))
 
     def average(self, values):
-        """Over the processes."""
+        """Averages values over the processes."""
         if self.options.processes > 1:
             dist.all_reduce(values)
             values /= self.options.processes
         return values
 
     def set_rate(self):
-        """Warm-up, then constant, then linearly to a twentieth over the last 30 % of the time."""
+        """Learning rate: warm-up, then constant, then a linear decay to a twentieth over the last 30 % of the time."""
         done = self.seconds / (self.options.minutes * 60)
         scale = min(1.0, (self.step + 1) / 100) * min(1.0, 0.05 + max(0.0, 1 - done) / 0.3)
         for group in self.optimizer.param_groups:

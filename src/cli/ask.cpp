@@ -10,7 +10,7 @@ namespace cake::cli {
 
 namespace {
 
-constexpr int64_t kSources = 3;  // of --sources without a number
+constexpr int64_t kSources = 3;  // default of --sources
 constexpr int64_t kMaxSources = 20;
 
 /// Moves "-" from the questions to the documents.
@@ -19,7 +19,7 @@ void take_standard_input(AskFlags& flags) {
     flags.files.insert(flags.files.end(), n, "-");
 }
 
-/// The value of --sources, which may have been taken from the questions: then it is put back where it stood.
+/// Reads the value of --sources. If it is not a number, it is a question and is put back at its place among them.
 void take_sources(AskFlags& flags, const std::string& value, const CLI::App& ask) {
     flags.n_sources = kSources;
     if (value.empty()) return;
@@ -51,7 +51,7 @@ void check_questions(const AskFlags& flags) {
     if (std::ranges::any_of(questions,
                             [](const auto& q) { return q.find_first_not_of(" \t\r\n") == std::string::npos; }))
         throw CLI::ValidationError("a question is empty");
-    // One question that was not put in quotes.
+    // Probably one question without quotes.
     if (questions.size() > 1 && std::ranges::all_of(questions, is_one_word) && !questions.front().ends_with('?')) {
         std::string question;
         for (const auto& word : questions) question += (question.empty() ? "" : " ") + word;
@@ -59,7 +59,7 @@ void check_questions(const AskFlags& flags) {
     }
 }
 
-/// What is wrong with flags that stand together.
+/// Checks combinations of flags.
 void check_flags(const AskFlags& flags) {
     if (flags.files.empty()) throw CLI::RequiredError("a document (-f FILE, or - for standard input)");
     const auto n_standard_input = std::ranges::count(flags.files, "-");

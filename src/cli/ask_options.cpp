@@ -10,7 +10,7 @@ namespace cake::cli {
 namespace {
 
 constexpr int64_t kMaxWindow = 1024;
-constexpr int64_t kTemplateTokens = 16;  // allowance for what a chat template puts after a question
+constexpr int64_t kTemplateTokens = 16;  // allowance for the tokens of a chat template after a question
 
 Result<int64_t> count_tokens(const Engine& engine, const std::string& text) {
     return engine.tokenize(text, false).transform([](const auto& tokens) {
@@ -18,7 +18,7 @@ Result<int64_t> count_tokens(const Engine& engine, const std::string& text) {
     });
 }
 
-/// What the budget comes to in tokens of a layer, about.
+/// The budget in tokens per layer, approximately.
 Result<int64_t> budget_tokens(const Engine& engine, const SequenceOptions& options, const std::string& documents) {
     const Budget budget = options.budget.value_or(TokensPerLayer{});
     if (const auto* tokens = std::get_if<TokensPerLayer>(&budget)) return tokens->tokens;
@@ -34,7 +34,7 @@ Result<int64_t> budget_tokens(const Engine& engine, const SequenceOptions& optio
         });
 }
 
-/// The window covers the questions, and leaves at least half of the budget to the documents.
+/// Widens the window so that it covers the questions, but not beyond half of the budget.
 Result<void> widen_window(const Engine& engine, const DocumentText& documents,
                           const std::vector<std::string>& questions, SequenceOptions& options) {
     const auto n_tokens =
@@ -48,10 +48,10 @@ Result<void> widen_window(const Engine& engine, const DocumentText& documents,
     return {};
 }
 
-/// A policy that keeps everything allocates its cache at once.
+/// Cache capacity for a policy that evicts nothing, in tokens. The cache is allocated at once.
 Result<int64_t> full_cache_tokens(const Engine& engine, const AskPlan& plan, const DocumentText& documents,
                                   const std::vector<std::string>& questions) {
-    constexpr int64_t kMargin = 1024;  // chat template, system message
+    constexpr int64_t kMargin = 1024;  // allowance for the chat template and the system message
     const int64_t trained = engine.info().n_ctx_train;
     auto n_tokens = count_tokens(engine, documents.text);
     if (!n_tokens) return n_tokens;

@@ -9,17 +9,17 @@
 
 namespace cake::cli {
 
-/// What is to be asked, as far as it decides what the sequence is made with.
+/// Flags of `cake ask` that determine the options of its sequence.
 struct AskPlan {
-    SequenceOptions sequence;   // from the flags
-    bool window_given = false;  // by a flag: it is not widened
-    int64_t answer_tokens = 0;  // most of one answer; -1: no limit
-    bool open_end = false;      // further questions may follow
+    SequenceOptions sequence;   // options set by flags
+    bool window_given = false;  // true if a flag sets the window: it is not widened then
+    int64_t answer_tokens = 0;  // maximum length of one answer; -1: no limit
+    bool open_end = false;      // true if further questions may follow
 };
 
-/// Options of the sequence that reads `documents` and these questions. The window, whose queries judge the documents,
-/// is widened over all questions, and the full cache of a policy that keeps everything is made as large as it needs to
-/// be.
+/// Options of the sequence for `documents` and `questions`. The window, whose queries score the tokens of the
+/// documents, is widened to cover all questions. For a policy that evicts nothing, the cache is made as large as
+/// necessary.
 Result<SequenceOptions> sequence_options(const Engine& engine, const AskPlan& plan, const DocumentText& documents,
                                          const std::vector<std::string>& questions);
 

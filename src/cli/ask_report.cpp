@@ -33,7 +33,7 @@ Json to_json(const Answer& answer) {
             {"sources", std::move(sources)}};
 }
 
-/// 200 seconds as "3 min 20 s".
+/// Formats 200 seconds as "3 min 20 s".
 std::string format_duration(double seconds) {
     const auto whole = static_cast<int64_t>(std::lround(seconds));
     if (seconds < 10) return std::format("{:.1f} s", seconds);
@@ -42,7 +42,7 @@ std::string format_duration(double seconds) {
     return std::format("{} h {} min", whole / 3600, whole / 60 % 60);
 }
 
-/// At most `columns` characters of UTF-8, cut at a word.
+/// Shortens a text to at most `columns` UTF-8 characters, at the end of a word.
 std::string shortened(const std::string& text, size_t columns) {
     const auto is_start = [](char byte) { return (static_cast<unsigned char>(byte) & 0xC0U) != 0x80; };
     if (static_cast<size_t>(std::ranges::count_if(text, is_start)) <= columns) return text;

@@ -15,14 +15,14 @@ struct Answer {
     std::string text;
     FinishReason finish_reason = FinishReason::length;
     int64_t n_tokens = 0;
-    double seconds = 0;  // from its first token to its last
+    double seconds = 0;  // time from the first token to the last
     std::vector<Source> sources;
 };
 
-/// What `cake ask` did.
+/// The results of `cake ask`.
 struct AskReport {
     std::string policy;
-    std::vector<std::string> documents;  // names
+    std::vector<std::string> documents;  // names of the documents
     int64_t prompt_tokens = 0;
     double prefill_seconds = 0;
     std::vector<Answer> answers;
@@ -31,10 +31,10 @@ struct AskReport {
 /// The object of --json (docs/cli.md).
 std::string to_json(const AskReport& report, const Engine& engine, const Sequence& sequence);
 
-/// The documents' part of it for a person, in one line.
+/// Memory and prefill of the documents as one line of text.
 std::string summary(const AskReport& report, const Sequence& sequence);
 
-/// The sources of an answer for a person, a line or two each; `columns`: how wide a line may be.
+/// The sources of an answer as text, two lines each. `columns`: maximum width of a line.
 std::string shown(const std::vector<Source>& sources, size_t columns);
 
 }  // namespace cake::cli

@@ -27,14 +27,14 @@ double seconds_since(Clock::time_point begin) {
     return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-/// How wide a line of the answer may be.
+/// Maximum width of a line of output.
 size_t columns_of_output() {
     constexpr size_t kNoTerminal = 120;
     winsize size{};
     return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : kNoTerminal;
 }
 
-/// An answer without the white space before it.
+/// Returns `piece` without the white space at the beginning of an answer. `text`: the answer before `piece`.
 std::string_view begun(std::string_view piece, const std::string& text) {
     if (!text.empty()) return piece;
     return piece.substr(std::min(piece.find_first_not_of(" \t\r\n"), piece.size()));
@@ -76,7 +76,7 @@ Result<void> Asking::run() {
         if (auto answered = answer(questions[i], questions.size() > 1 ? i + 1 : 0); !answered) return answered;
     }
     if (flags_.json) return write_output(to_json(report_, *engine_, dialog_->sequence()) + "\n");
-    const bool apart = ::isatty(STDERR_FILENO) == 1;  // from the answer, which stands above it there
+    const bool apart = ::isatty(STDERR_FILENO) == 1;  // on a terminal, an empty line comes before the summary
     std::fputs(((apart ? "\n" : "") + summary(report_, dialog_->sequence())).c_str(), stderr);
     return flags_.interactive ? follow_up() : Result<void>();
 }
@@ -125,7 +125,7 @@ Result<void> Asking::read(const std::string& before, const std::string& question
     return dialog_->ask(before, question, {.progress = progress, .segment = flags_.segment});
 }
 
-/// `number`: of several questions, which are repeated before their answers; else 0.
+/// `number`: number of the question, from 1, to print the question before its answer; 0: do not print it.
 Result<void> Asking::answer(const std::string& question, size_t number) {
     Answer answer{.question = question};
     if (number > 0 && !flags_.json) {
@@ -141,7 +141,7 @@ Result<void> Asking::answer(const std::string& question, size_t number) {
 Result<void> Asking::stream(Answer& answer) {
     const auto& sequence = dialog_->sequence();
     if (sources_) sources_->begin_answer();
-    // The last token of the question draws the first of the answer.
+    // Include the last token of the question, which determines the first token of the answer.
     int64_t n_seen = sequence.n_tokens() - 1;
     auto first = Clock::now();
     for (const auto& piece : dialog_->answer({.max_tokens = n_predict(),
@@ -163,7 +163,7 @@ Result<void> Asking::stream(Answer& answer) {
     return flags_.json ? Result<void>() : write_output("\n");
 }
 
-/// -n, and no more than the context has room for.
+/// The value of -n, limited to the room in the context.
 int64_t Asking::n_predict() const {
     const auto& sequence = dialog_->sequence();
     const int64_t wanted = flags_.answer.n_predict;
@@ -172,7 +172,7 @@ int64_t Asking::n_predict() const {
     return wanted < 0 ? room : std::min(wanted, room);
 }
 
-/// Adds the attention of the tokens after the first `n_seen`.
+/// Adds the attention of all tokens after the first `n_seen` to the sources, and updates `n_seen`.
 Result<void> Asking::observe(int64_t& n_seen) {
     const int64_t n = dialog_->sequence().n_tokens() - n_seen;
     if (!sources_ || n == 0) return {};
@@ -196,7 +196,7 @@ Result<void> Asking::follow_up() {
     return {};
 }
 
-/// The next line that is not empty; none at the end.
+/// Reads the next message that is not empty. Returns nothing at the end of the input or after /quit.
 std::optional<std::string> Asking::next_question() {
     let_interrupts_end_us();
     auto line = editor_.read_message("> ");

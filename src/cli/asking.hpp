@@ -29,11 +29,11 @@ struct AskFlags {
     bool json = false;
 };
 
-/// One run of `cake ask`: reads the documents with the questions behind them and answers one after another.
+/// One run of `cake ask`: prefills the documents, followed by the questions, and answers one question after another.
 class Asking {
   public:
     explicit Asking(const AskFlags& flags) : flags_(flags) {}
-    /// The exit code.
+    /// Returns the exit code.
     int execute();
 
   private:
@@ -53,7 +53,7 @@ class Asking {
     std::vector<Document> documents_;
     std::unique_ptr<Engine> engine_;
     std::unique_ptr<Dialog> dialog_;
-    std::unique_ptr<SourceFinder> sources_;  // null: nobody asked for them
+    std::unique_ptr<SourceFinder> sources_;  // null without --sources
     AskReport report_;
 };
 

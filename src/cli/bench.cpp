@@ -25,7 +25,7 @@ struct BenchFlags {
     ModelFlags model;
     KvFlags kv;
     std::vector<std::string> policies = {"cake"};
-    std::vector<SequenceOptions> options;  // of each
+    std::vector<SequenceOptions> options;  // one for each policy
     std::vector<int64_t> n_prompt = {512};
     std::vector<int64_t> n_gen = {128};
     std::vector<int64_t> n_depth = {0};
@@ -34,7 +34,7 @@ struct BenchFlags {
     std::string format = "md";
 };
 
-/// One row: so many tokens read or generated behind a text of `depth` tokens.
+/// One row of the results: `n_prompt` tokens prefilled or `n_gen` tokens generated after a text of `depth` tokens.
 struct Case {
     const SequenceOptions& options;
     int64_t n_prompt = 0;
@@ -49,10 +49,10 @@ struct Case {
 };
 
 struct Measured {
-    std::vector<double> seconds;  // by repetition
-    MemoryReport memory;          // of the last
+    std::vector<double> seconds;  // [repetitions]
+    MemoryReport memory;          // memory of the last repetition
 
-    /// Tokens per second of every repetition.
+    /// Tokens per second of each repetition, if a test has `n` tokens.
     std::vector<double> rates(int64_t n) const {
         std::vector<double> result;
         for (const double s : seconds) result.push_back(static_cast<double>(n) / std::max(s, 1e-9));
@@ -116,17 +116,17 @@ class Bench {
         return write(of, measured);
     }
 
-    /// A first run that does not count, as llama-bench has one: memory that is touched for the first time is slower.
+    /// A first run that is not measured, as in llama-bench, because the first access to memory is slower.
     Result<void> warm_up(const Case& of) const {
         Measured ignored;
-        const SequenceOptions everything{.policy = "full"};  // a budget may be too small for so short a text
+        const SequenceOptions everything{.policy = "full"};  // the budget may be too small for such a short text
         return repeat({.options = everything,
                        .n_prompt = std::min<int64_t>(of.n_prompt, flags_.model.options.n_batch),
                        .n_gen = std::min<int64_t>(of.n_gen, 1)},
                       ignored);
     }
 
-    /// From an empty sequence: to the depth, then on against the clock.
+    /// One repetition: fills an empty sequence to the depth, then measures the test.
     Result<void> repeat(const Case& of, Measured& measured) const {
         auto options = of.options;
         options.max_tokens = std::max<int64_t>(of.depth + of.n_prompt + of.n_gen, 1);
@@ -216,7 +216,7 @@ class Bench {
     const BenchFlags& flags_;
     std::unique_ptr<Engine> engine_;
     Json rows_ = Json::array();
-    bool begun_ = false;  // with a first result, so that what fails writes nothing
+    bool begun_ = false;  // true after the header, written before the first result so that a failure writes nothing
 };
 
 void add_list(CLI::App& app, const char* flags, std::vector<int64_t>& values, const char* help) {

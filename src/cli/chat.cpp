@@ -75,7 +75,7 @@ class Chat {
         while (const auto line = next_line()) {
             if (*line == "/quit" || *line == "/exit") break;
             if (line->empty()) continue;
-            // Whatever goes wrong in a turn, the conversation is not over.
+            // An error in a turn does not end the conversation, unless the output cannot be written.
             if (auto done = take(*line); !done) {
                 if (!output_) return done;
                 complain(done.error().message);
@@ -113,7 +113,7 @@ class Chat {
         auto read = ask(document_.empty() ? message : document_ + "\n\n" + message);
         if (!read) {
             const bool had_document = !document_.empty();
-            document_.clear();  // or every further message would be refused with it
+            document_.clear();  // or else it would make every further message fail
             if (!interrupted())
                 return had_document ? fail(read.error().message + "; the file that was to be read is put aside") : read;
             return fail("stopped while reading; what was half-read cannot be used: /clear or /load to go on");
@@ -163,7 +163,7 @@ class Chat {
     }
 
     Result<void> clear() {
-        conversation_.reset();  // before another takes its memory
+        conversation_.reset();  // free its memory before the new one is allocated
         document_.clear();
         auto begun = Conversation::start(*engine_, options_);
         if (!begun) return std::unexpected(begun.error());
@@ -186,7 +186,7 @@ class Chat {
         return text;
     }
 
-    /// What only somebody at a terminal wants to know.
+    /// Prints a message if the user is at a terminal.
     Result<void> tell(const std::string& text) {
         if (editor_.is_terminal()) std::fputs((text + "\n").c_str(), stderr);
         return {};
@@ -203,8 +203,8 @@ class Chat {
     ConversationOptions options_;
     std::unique_ptr<Engine> engine_;
     std::unique_ptr<Conversation> conversation_;
-    std::string document_;  // read before the next message
-    bool output_ = true;    // can be written
+    std::string document_;  // text to put before the next message
+    bool output_ = true;    // false after output could not be written
 };
 
 }  // namespace

@@ -5,8 +5,8 @@
 
 namespace cake::cli {
 
-/// Each adds one command to the program. The function that the callback of a chosen command leaves in `action` does the
-/// work and returns the exit code.
+/// Each of these functions adds one command to the program. The callback of the selected command sets `action` to a
+/// function that executes it and returns the exit code.
 void add_ask(CLI::App& app, std::function<int()>& action);
 void add_run(CLI::App& app, std::function<int()>& action);
 void add_chat(CLI::App& app, std::function<int()>& action);

@@ -11,10 +11,10 @@ namespace cake::cli {
 namespace {
 
 constexpr std::string_view kQuestion = "Question:";
-/// How a model goes on that asks questions of its own.
+/// Text with which a model begins a question of its own.
 constexpr std::string_view kStop = "\nQuestion:";
 
-/// How many bytes at the end of `text` may yet become the stop.
+/// Number of bytes at the end of `text` that may be the beginning of kStop.
 size_t begun(std::string_view text) {
     size_t n = std::min(text.size(), kStop.size() - 1);
     while (n > 0 && !text.ends_with(kStop.substr(0, n))) n--;
@@ -68,7 +68,7 @@ FinishReason Dialog::finish_reason() const {
     return stopped_ ? FinishReason::end_of_generation : sequence().finish_reason();
 }
 
-/// Names of special tokens in a document or question are text.
+/// Tokens of a question in plain text. Names of special tokens in documents and questions are treated as text.
 Result<std::vector<Token>> Dialog::plain_tokens(const std::string& before, const std::string& question) const {
     const bool begins = sequence().n_tokens() == 0;
     const auto text = stopped_ ? before + " " + question : (begins ? "" : "\n\n") + with_question(before, question);

@@ -9,25 +9,25 @@
 
 namespace cake::cli {
 
-/// Questions and answers in one session: in the model's chat template or, if it has none, one after another in a plain
-/// text, "Answer:" after each question.
+/// Questions and answers in one session, in the model's chat template. For a model without one, they are plain text:
+/// "Question: …", then "Answer:" and the answer.
 class Dialog {
   public:
     static Result<Dialog> start(const Engine& engine, const ConversationOptions& options);
 
-    /// Reads a question, and `before` it the documents that it is about.
+    /// Prefills a question. `before`: text to put before it, such as the documents.
     Result<void> ask(const std::string& before, const std::string& question, const AppendOptions& options);
-    /// The answer, piece by piece. In a plain text it ends where the model goes on to a question of its own.
+    /// Generates the answer, piece by piece. In plain text, it ends if the model begins a question of its own.
     Stream<std::string> answer(GenerateOptions options);
 
-    /// Tokens of the message that was read last, with those around it.
+    /// Tokens of the last prompt, including those of the template.
     std::span<const Token> last_prompt() const;
     const Sequence& sequence() const;
     FinishReason finish_reason() const;
-    int64_t n_drawn() const { return n_drawn_; }  // tokens of the last answer
+    int64_t n_drawn() const { return n_drawn_; }  // number of tokens of the last answer
 
   private:
-    /// A model without a template has a sequence alone.
+    /// A Sequence if the model has no chat template.
     using Session = std::variant<Conversation, Sequence>;
 
     Dialog(const Engine& engine, Session session) : engine_(engine), session_(std::move(session)) {}
@@ -39,7 +39,7 @@ class Dialog {
     Session session_;
     std::vector<Token> plain_prompt_;
     int64_t n_drawn_ = 0;
-    bool stopped_ = false;  // the last answer ended at kQuestion, which the sequence has read
+    bool stopped_ = false;  // true if the last answer ended at kStop: the sequence then ends with "Question:" already
 };
 
 }  // namespace cake::cli

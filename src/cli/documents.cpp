@@ -23,7 +23,7 @@ Result<Document> read_document(const std::string& path) {
     return document;
 }
 
-/// The name that a model is told: the folders before it mean nothing to it.
+/// The name of a document in the prompt: without folders, which mean nothing to a model.
 std::string shown_name(const Document& document) {
     return std::filesystem::path(document.name).filename().string();
 }

@@ -12,21 +12,21 @@ struct Document {
     std::string text;
 };
 
-/// Reads each file, "-" for standard input. What is no text or has nothing in it is refused.
+/// Reads each file; "-" is standard input. Fails if a file is not a text or is empty.
 Result<std::vector<Document>> read_documents(const std::vector<std::string>& paths);
 
-/// Where a document lies in a text, in bytes.
+/// Byte range of a document in DocumentText::text.
 struct DocumentPlace {
     size_t begin = 0;
     size_t end = 0;
 };
 
-/// What comes before the first question: the documents, each after its name, and if there are several questions, a list
-/// of them, so that what is kept of the documents is judged by all.
+/// The text before the first question: the documents, each after its name. If there are several questions, a list of
+/// them follows, so that all of them influence which tokens of the documents are kept.
 struct DocumentText {
     std::string text;
     std::vector<DocumentPlace> places;  // [n_documents]
-    size_t list_begin = 0;              // of the questions
+    size_t list_begin = 0;              // byte offset of the list of questions
 
     DocumentText(const std::vector<Document>& documents, const std::vector<std::string>& questions);
 };

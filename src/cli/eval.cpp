@@ -25,7 +25,7 @@ namespace cake::cli {
 namespace {
 
 constexpr const char* kFidelity = "fidelity";
-constexpr std::string_view kBundledModel = "cake-mini";  // what its general.name begins with
+constexpr std::string_view kBundledModel = "cake-mini";  // prefix of its general.name
 
 struct EvalFlags {
     std::string task;
@@ -50,7 +50,7 @@ struct EvalFlags {
     std::string plot_kind = "auto";
     std::string answers;
 
-    std::vector<eval::Setting> settings;  // what policies and budgets make
+    std::vector<eval::Setting> settings;  // combinations of policies and budgets
 };
 
 std::string task_names() {
@@ -75,7 +75,7 @@ void drop_repeated(std::vector<T>& values) {
     values = std::move(seen);
 }
 
-/// A policy without a budget is another line of the table; the first reason that one cannot work is wrong usage.
+/// All combinations of policies and budgets. Throws a usage error if one of them is not possible.
 std::vector<eval::Setting> checked_settings(const EvalFlags& flags) {
     auto settings = eval::all_settings(flags.policies, flags.budgets, flags.kv.options);
     for (const auto& setting : settings) {
@@ -232,7 +232,7 @@ class Eval {
         double score;
     };
 
-    /// One line, written at once: what was answered until a long evaluation was stopped is not lost.
+    /// Writes one line and flushes it, so that no answer is lost if a long evaluation is stopped.
     static void write_answer(std::ofstream& out, const Answer& answer) {
         const auto& [sample, number, setting, text, score] = answer;
         nlohmann::ordered_json line = {
@@ -280,7 +280,7 @@ class Eval {
     size_t n_cut_ = 0;
 };
 
-/// A flag that would say nothing to the task is refused rather than passed over.
+/// Refuses flags that have no effect on the task.
 void check_task(const EvalFlags& flags, const CLI::App& command) {
     const auto* task = eval::find_task(flags.task);
     if (task == nullptr && flags.task != kFidelity)

@@ -28,7 +28,7 @@ std::string list(const std::vector<Named>& entries) {
     return list(names);
 }
 
-/// Members of SequenceOptions that some policy reads and others do not.
+/// Names of the members of SequenceOptions that at least one policy reads.
 std::vector<std::string> options_of_all_methods() {
     std::vector<std::string> all;
     for (const auto& scorer : scorer_names())

@@ -10,7 +10,7 @@
 
 namespace cake::cli {
 
-/// Flags that say which model, and how it is computed.
+/// Flags that select the model and how it is computed.
 struct ModelFlags {
     std::string path;
     EngineOptions options;
@@ -18,11 +18,11 @@ struct ModelFlags {
 
     void add_to(CLI::App& app);
     EngineOptions engine_options() const;
-    /// The model of that path or name.
+    /// Loads the model with this path or name.
     Result<Engine> load() const;
 };
 
-/// Flags that say what is kept.
+/// Flags for the K/V cache and eviction.
 struct KvFlags {
     SequenceOptions options;
     int64_t tokens_per_layer = 0;
@@ -30,26 +30,26 @@ struct KvFlags {
     double ratio = 0;
 
     void add_to(CLI::App& app);
-    /// The budget alone, and all but policy and budget.
+    /// Add only the flags of the budget, or all flags except those of policy and budget.
     void add_budget_to(CLI::App& app);
     void add_method_to(CLI::App& app);
-    /// Names, numbers and the stated budget, checked; what is wrong with them is wrong usage.
+    /// The options that these flags set. Throws a usage error if they are invalid.
     SequenceOptions sequence_options() const;
-    /// The same for each of several policies; a budget is that of those that take one.
+    /// The same for each of several policies. `full`, which takes no budget, gets none if another policy takes it.
     std::vector<SequenceOptions> options_of(const std::vector<std::string>& policies) const;
 };
 
-/// Warns in one line of the method's flags that were given and that none of the policies reads.
+/// Prints a warning if flags of KvFlags are set that none of the policies reads.
 void warn_of_unread_flags(const CLI::App& app, std::span<const SequenceOptions> policies);
 
-/// Whether a budget means something: `full` keeps everything.
+/// True if the policy evicts tokens, so that a budget has an effect.
 bool evicts(const SequenceOptions& options);
 
-/// Refuses, beside a saved session, the flags of -c and of what is kept, which it has decided; `otherwise` says what
-/// would work.
+/// Refuses -c and the flags of KvFlags, because a saved session is loaded, which determines them. `otherwise`: the
+/// alternative that the error message suggests.
 void refuse_kept_flags(const CLI::App& app, std::string_view otherwise);
 
-/// Flags that say how long an answer is and how its tokens are drawn.
+/// Flags for the length of an answer and for sampling.
 struct AnswerFlags {
     int64_t n_predict = -1;
     SamplingOptions sampling;
@@ -58,25 +58,25 @@ struct AnswerFlags {
     void add_to(CLI::App& app);
 };
 
-/// Flags that say in which template a conversation is put.
+/// Flags for the chat template.
 struct TemplateFlags {
     std::string name;
     std::string file;
     std::string kwargs;
 
     void add_to(CLI::App& app);
-    /// With the file's text; an error if it cannot be read.
+    /// Reads the template file, if one is set. Fails if this is not possible.
     Result<ChatOptions> chat_options() const;
     Result<void> apply_to(ConversationOptions& options) const;
 };
 
-/// --temp and its like.
+/// --temp and the other flags for sampling.
 void add_sampling(CLI::App& app, SamplingOptions& sampling);
 
 /// --segment: tokens of a segment; 0 for the whole text.
 void add_segment(CLI::App& app, int64_t& segment);
 
-/// -c: maximum tokens in all; 0 for no limit.
+/// -c: maximum tokens of prompt and answer; 0 for no limit.
 void add_context(CLI::App& app, int64_t& n_ctx);
 
 }  // namespace cake::cli

@@ -15,7 +15,7 @@
 namespace cake::cli {
 
 Result<Input> Input::open(const std::string& path) {
-    // Without waiting for somebody to open the other end of a pipe: read_some() waits, and can be stopped.
+    // Do not wait here until the other end of a pipe is opened: read_some() waits, and can be interrupted.
     const int fd = path == "-" ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return fail(std::format("{}: {}", path, std::strerror(errno)));
     Input input(path, fd);
@@ -53,7 +53,7 @@ Result<std::string> Input::read_some() {
     }
     auto bytes = read_bytes();
     if (!bytes || std::exchange(begun_, true)) return bytes;
-    // The mark may come in pieces.
+    // The byte order mark may arrive in pieces.
     while (bytes->size() < kByteOrderMark.size() && kByteOrderMark.starts_with(*bytes)) {
         const auto more = read_bytes();
         if (!more) return more;
@@ -68,7 +68,7 @@ Result<std::string> Input::read_some() {
 Result<std::string> Input::read_bytes() {
     std::string buffer(size_t{1} << 16U, '\0');
     for (;;) {
-        // Waiting ends at a signal, which reading would go on after.
+        // A signal ends poll(), but not read().
         pollfd waiting{.fd = fd_, .events = POLLIN, .revents = 0};
         if (!interrupted()) ::poll(&waiting, 1, -1);
         const ssize_t n = interrupted() ? 0 : ::read(fd_, buffer.data(), buffer.size());

@@ -9,11 +9,11 @@
 
 namespace cake::cli {
 
-/// The UTF-8 byte order mark, with which some editors begin a file.
+/// The UTF-8 byte order mark, which some editors put at the beginning of a file.
 inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
-/// A text that is read as it comes: a file, standard input, or one that is at hand. A UTF-8 byte order mark at the
-/// beginning of a file or of standard input is not part of the text.
+/// A text that can be read in pieces: a file, standard input, or a string. Skips a UTF-8 byte order mark at the
+/// beginning of a file or of standard input.
 class Input {
   public:
     /// `path` "-" is standard input.
@@ -23,11 +23,11 @@ class Input {
     Input& operator=(Input&&) = delete;
     ~Input();
 
-    /// Waits for some bytes; empty at the end, and after Ctrl-C.
+    /// Waits for the next bytes. Returns an empty string at the end and after Ctrl-C.
     Result<std::string> read_some();
-    /// All that is left; 2 GiB at most. Ctrl-C is an error.
+    /// Reads the rest, at most 2 GiB. Ctrl-C is an error.
     Result<std::string> read_all();
-    /// What share of it has been read, where its length is known.
+    /// The share that has been read so far, if the size is known.
     std::optional<double> share_read() const;
 
   private:
@@ -35,14 +35,14 @@ class Input {
     Result<std::string> read_bytes();
 
     std::string path_;
-    int fd_ = -1;         // -1: the text is `text_`
-    std::string text_;    // not given out yet
-    bool begun_ = false;  // bytes were read
+    int fd_ = -1;         // -1: the input is `text_`
+    std::string text_;    // part of the string that has not been returned yet
+    bool begun_ = false;  // true after the first bytes have been read
     uint64_t n_read_ = 0;
     std::optional<uint64_t> n_bytes_;
 };
 
-/// The text of a file, or of standard input where `path` is "-".
+/// The text of a file, or of standard input if `path` is "-".
 Result<std::string> read_file(const std::string& path);
 
 }  // namespace cake::cli

@@ -21,7 +21,7 @@ struct InspectFlags {
     ModelFlags model;
     KvFlags kv;
     std::vector<std::string> policies = {"cake"};
-    std::vector<SequenceOptions> options;  // of each
+    std::vector<SequenceOptions> options;  // one for each policy
     std::optional<std::string> prompt;
     std::string file;
     std::string out;
@@ -113,7 +113,7 @@ void add_inspect(CLI::App& app, std::function<int()>& action) {
         if (!flags->prompt && flags->file.empty()) throw CLI::RequiredError("a text (-p TEXT or -f FILE)");
         if (flags->policies.empty() || flags->policies.size() > 2)
             throw CLI::ValidationError("--policy", "one policy or two are shown, as in --policy cake,snapkv");
-        flags->kv.options.analyse = true;  // the report shows the preference under every policy
+        flags->kv.options.analyse = true;  // the page shows the preference for every policy
         flags->options = flags->kv.options_of(flags->policies);
         warn_of_unread_flags(*command, flags->options);
         action = [flags] { return Inspect(*flags).execute(); };

@@ -5,14 +5,14 @@
 
 namespace cake::cli {
 
-/// Reads lines: from a terminal with editing and a history of this run, otherwise as they come.
+/// Reads lines from standard input. On a terminal, lines can be edited and there is a history of this run.
 class LineEditor {
   public:
     LineEditor();
 
-    /// Nothing at the end of the input. The first line is without a byte order mark.
+    /// Reads one line; nothing at the end of the input. Skips a byte order mark.
     std::optional<std::string> read(const std::string& prompt);
-    /// A message, which a line that ends in \ goes on with the next.
+    /// Reads a message of one line, or of several if the lines before the last end with a backslash.
     std::optional<std::string> read_message(const std::string& prompt);
     bool is_terminal() const { return terminal_; }
 

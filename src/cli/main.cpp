@@ -14,14 +14,14 @@ namespace {
 
 using namespace cake::cli;
 
-/// llama.cpp's short names of more than one letter.
+/// Replaces short flags of llama.cpp that have more than one letter.
 std::vector<std::string> arguments(int argc, char** argv) {
     std::vector<std::string> result;
     for (int i = argc - 1; i > 0; i--) {
         const std::string_view argument = argv[i];
         result.emplace_back(argument == "-ctk" ? "--cache-type-k" : argument == "-ctv" ? "--cache-type-v" : argument);
     }
-    return result;  // last first, as the parser takes them
+    return result;  // in reverse order, as CLI11 expects
 }
 
 std::string command_names(const CLI::App& app) {
@@ -30,7 +30,7 @@ std::string command_names(const CLI::App& app) {
     return names;
 }
 
-/// What --help or --version asked for.
+/// Writes the text that --help or --version requests.
 int write_help(const CLI::App& app, const CLI::Success& request) {
     std::ostringstream text;
     app.exit(request, text, text);
@@ -42,7 +42,7 @@ int execute(int argc, char** argv) {
     CLI::App app{"cake runs large language models on long inputs in a fixed amount of memory.", "cake"};
     app.set_version_flag("--version", "cake 0.1.0");
     app.require_subcommand(1);
-    app.option_defaults()->take_last();  // as llama.cpp does
+    app.option_defaults()->take_last();  // the last value of a repeated flag counts, as in llama.cpp
     std::function<int()> action;
     add_ask(app, action);
     add_run(app, action);
@@ -73,7 +73,7 @@ int execute(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (!open_standard_files()) return kFailed;  // before anything else is opened
+    if (!open_standard_files()) return kFailed;  // before any other file is opened
     try {
         return execute(argc, argv);
     } catch (const std::bad_alloc&) {

@@ -25,7 +25,7 @@ std::string list(const std::vector<std::string>& names) {
     return text;
 }
 
-/// How to get the model, or which models there are instead.
+/// Part of an error message: how to get the model, or which models exist.
 std::string what_would_work(const std::string& name) {
     const auto known = known_model_names();
     const bool can_be_fetched = std::ranges::contains(known, name);
@@ -49,7 +49,7 @@ fs::path models_folder() {
 
 std::vector<std::string> model_names() {
     std::vector<std::string> names;
-    std::error_code error;  // a folder that cannot be read has no models
+    std::error_code error;  // ignored: if the folder cannot be read, there are no models
     fs::directory_iterator entry(models_folder(), error);
     for (; !error && entry != fs::directory_iterator(); entry.increment(error))
         if (entry->path().extension() == kSuffix) names.push_back(entry->path().stem().string());
@@ -67,7 +67,7 @@ Result<std::string> find_model(const std::string& model) {
     if (!can_be_name || (fs::exists(model, error) && !fs::is_directory(model, error))) return model;
     if (const auto folder = models_folder(); !folder.empty())
         if (auto path = folder / (model + std::string(kSuffix)); fs::exists(path, error)) return path.string();
-    if (fs::exists(model, error)) return model;  // a folder: the loader says what is wrong with it
+    if (fs::exists(model, error)) return model;  // a folder: the loader reports the error
     return fail(std::format("there is no file or model \"{}\"{}", model, what_would_work(model)));
 }
 

@@ -14,10 +14,10 @@
 namespace cake::cli {
 
 bool open_standard_files() {
-    constexpr int kModes[] = {O_WRONLY, O_RDONLY, O_WRONLY};  // the first two cannot be used as they should
+    constexpr int kModes[] = {O_WRONLY, O_RDONLY, O_WRONLY};  // so that reading input or writing output fails
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
         if (::fcntl(fd, F_GETFD) >= 0) continue;
-        if (::open("/dev/null", kModes[fd]) != fd) return false;  // the lowest number that is free
+        if (::open("/dev/null", kModes[fd]) != fd) return false;  // open() returns the lowest free number
     }
     return true;
 }

@@ -7,23 +7,25 @@
 
 namespace cake::cli {
 
-/// Opens those of standard input, output and error that are closed, so that no file or socket takes their numbers:
-/// reading the first and writing the second stay errors, what is written to the third is lost. False where that fails.
+/// Opens standard input, output and error if they are closed, so that no other file or socket gets their descriptors.
+/// Reading such an input or writing such an output still fails; text for standard error is discarded. Returns false on
+/// failure.
 bool open_standard_files();
 
-/// Writes to standard output at once, and says what went wrong (a full disk, a closed pipe) instead of losing it.
+/// Writes to standard output without buffering. Returns an error if it fails, for example if a disk is full or a pipe
+/// is closed.
 Result<void> write_output(std::string_view text);
 
-/// Whether a file can be written there, before long work is done for it; nothing is said against "" and "-".
+/// Checks that a file can be written at `path`, to be called before long work. "" and "-" are always accepted.
 Result<void> check_place_of(const std::string& path);
 
-/// Writes a file beside its place and moves it there when it is whole.
+/// Writes a temporary file beside `path` and renames it when it is complete.
 Result<void> write_whole_file(const std::string& path, std::string_view text);
 
-/// Text that may come from a file, fit for a line of a terminal: control characters become question marks.
+/// Replaces control characters with question marks. For text from files that is printed on a terminal.
 std::string printable(std::string_view text);
 
-/// One line to standard error: "cake: …".
+/// Prints "cake: …" as one line to standard error.
 void complain(std::string_view message);
 
 }  // namespace cake::cli

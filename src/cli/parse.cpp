@@ -13,7 +13,7 @@ bool is_digit(char c) {
     return c >= '0' && c <= '9';
 }
 
-/// Takes the digits at the beginning of a text off it.
+/// Removes the digits at the beginning of `text` and returns them.
 std::string_view take_digits(std::string_view& text) {
     const auto end = std::ranges::find_if_not(text, is_digit);
     const auto digits = text.substr(0, static_cast<size_t>(end - text.begin()));
@@ -27,7 +27,7 @@ bool take_one_of(std::string_view& text, std::string_view characters) {
     return true;
 }
 
-/// "12", "-1", "0.5", ".5", "1e-3"; no leading zero, which would make it an octal number to some.
+/// True for "12", "-1", "0.5", ".5", "1e-3". A leading zero is refused, because some parsers read it as octal.
 bool is_plain_number(std::string_view text) {
     take_one_of(text, "+-");
     const auto whole = take_digits(text);
@@ -41,10 +41,10 @@ bool is_plain_number(std::string_view text) {
     return text.empty();
 }
 
-/// Whatever is not known to take text takes a number, so that a new option is checked until it says otherwise.
+/// True unless the type of the option is known to be text, so that new options are checked by default.
 bool takes_number(const CLI::Option& option) {
     constexpr std::string_view kTexts[] = {"ADDRESS", "FILE", "JSON", "KEY", "NAME", "SIZE", "TASK", "TEXT", "TYPE"};
-    if (option.get_items_expected_min() == 0) return false;  // a flag, or a value that may be left out
+    if (option.get_items_expected_min() == 0) return false;  // a flag, or an optional value
     const auto shown = option.get_type_name();               // "NAME|FILE", "TOKENS,…", "N:INT in [1 - 512]"
     const auto end = std::ranges::find_if_not(shown, [](char c) { return c >= 'A' && c <= 'Z'; });
     return !std::ranges::contains(kTexts, std::string_view(shown.begin(), end));
@@ -69,7 +69,7 @@ void require_plain_numbers(CLI::App& app) {
         },
         "");
     for (auto* option : app.get_options())
-        if (takes_number(*option)) option->transform(plain);  // unlike check(), before the option's own checks
+        if (takes_number(*option)) option->transform(plain);  // unlike check(), runs before the option's own checks
     for (auto* command : app.get_subcommands({})) require_plain_numbers(*command);
 }
 

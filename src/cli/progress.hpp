@@ -8,7 +8,8 @@
 
 namespace cake::cli {
 
-/// Progress on standard error: share done, speed, time left. A bar on a terminal; elsewhere a line a minute.
+/// Shows progress on standard error: share done, speed, time left. On a terminal it is a bar, elsewhere a line per
+/// minute.
 class ProgressBar {
   public:
     explicit ProgressBar(std::string what);
@@ -16,11 +17,11 @@ class ProgressBar {
     ProgressBar(const ProgressBar&) = delete;
     ProgressBar& operator=(const ProgressBar&) = delete;
 
-    /// Tokens, with their number a second.
+    /// Progress in tokens, with tokens per second.
     void update(int64_t done, int64_t total);
-    /// Tokens of a text of which a share is read; nothing where its length is not known.
+    /// The same for a text of which `share` has been read; not set if its length is unknown.
     void update_stream(int64_t done, std::optional<double> share);
-    /// Pieces of work, with their number.
+    /// Progress in items, with their number.
     void update_count(int64_t done, int64_t total);
     void clear();
 

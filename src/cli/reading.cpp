@@ -15,9 +15,10 @@ namespace cake::cli {
 
 namespace {
 
-constexpr size_t kHeadBytes = 256;  // longer than any token's name
+constexpr size_t kHeadBytes = 256;  // longer than the name of any token
 
-/// `head`: of a text that does not go on after another, the first kHeadBytes bytes or all.
+/// Warns if a text begins with the name of the token that is put before every text. `head`: the first kHeadBytes bytes
+/// of the text, or all of it.
 void warn_of_written_first_token(const Engine& engine, std::string_view head) {
     const auto first = engine.first_token();
     if (!first) return;
@@ -67,7 +68,7 @@ Result<int64_t> read_stream(const Engine& engine, Sequence& sequence, Input& inp
         const auto tokens = at_end ? stream.finish() : stream.feed(*some);
         if (!tokens) return std::unexpected(tokens.error());
         head += some->substr(0, kHeadBytes - head.size());
-        // The first tokens come when far more than the head has been read.
+        // `head` is complete: the stream returns its first tokens after far more bytes, or at the end.
         if (!tokens->empty() && !std::exchange(begun, true)) warn_of_written_first_token(engine, head);
         waiting.insert(waiting.end(), tokens->begin(), tokens->end());
         if (most > 0 && n_read + static_cast<int64_t>(waiting.size()) >= most) {

@@ -10,21 +10,21 @@
 
 namespace cake::cli {
 
-/// The tokens of a text, at most `most` of them (0: no limit); `continues`: it goes on after what a sequence has read.
-/// Warns where the text begins with the token that is put before every text.
+/// Returns the tokens of a text, at most `most` (0: no limit). `continues`: the text follows the text of a sequence.
+/// Warns if a text that does not continue another begins with the token that is put before every text.
 Result<std::vector<Token>> tokens_of(const Engine& engine, const std::string& text, bool continues, int64_t most);
 
-/// Shows progress on a bar that outlives it, and stops at Ctrl-C.
+/// Returns a progress callback that updates `bar`, which must outlive it, and cancels after Ctrl-C.
 ProgressFunction shown_on(ProgressBar& bar);
 
-/// Reads tokens into a sequence, with a bar; Ctrl-C ends it with the error "cancelled".
+/// Prefills tokens into a sequence and shows a progress bar. After Ctrl-C, the error is "cancelled".
 Result<void> read_tokens(Sequence& sequence, const std::vector<Token>& tokens);
 
-/// Reads a text as it comes into a sequence, in segments, until its end or for `most` tokens (0: no limit), and says
-/// how many it were.
+/// Prefills a text into a sequence while it is being read, in segments, until its end or for `most` tokens (0: no
+/// limit). Returns the number of tokens.
 Result<int64_t> read_stream(const Engine& engine, Sequence& sequence, Input& input, int64_t segment, int64_t most);
 
-/// Says once where a text is longer than those that the model was trained on.
+/// Warns if a text is longer than those that the model was trained on.
 void warn_beyond_training(const Engine& engine, int64_t n_tokens);
 
 }  // namespace cake::cli

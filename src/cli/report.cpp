@@ -12,7 +12,7 @@ nlohmann::ordered_json number(const std::optional<double>& value) {
     return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
 }
 
-/// The first generated token comes out of the prefill; decoding makes the others.
+/// Tokens per second of decoding. The first generated token does not count, because it results from the prefill.
 double decode_rate(const RunReport& report) {
     return report.tokens.size() > 1 ? rate(report.tokens.size() - 1, report.decode_seconds) : 0;
 }

@@ -8,29 +8,29 @@
 
 namespace cake::cli {
 
-/// What one run did.
+/// The results of one run.
 struct RunReport {
     std::string policy;
     int64_t prompt_tokens = 0;
     double prefill_seconds = 0;
     double decode_seconds = 0;
-    std::vector<Token> tokens;  // generated
-    std::string text;           // of these
+    std::vector<Token> tokens;  // generated tokens
+    std::string text;           // generated text
 };
 
 /// The object of --json (docs/cli.md).
 nlohmann::ordered_json to_json(const RunReport& report, const Engine& engine, const Sequence& sequence);
 
-/// The part of it that says what is held: memory, and every layer.
+/// The part of this object about memory and layers.
 nlohmann::ordered_json held_json(const Sequence& sequence);
 
-/// What a run did for a person, in two lines.
+/// The results of a run as two lines of text.
 std::string summary(const RunReport& report, const Sequence& sequence);
 
-/// The policy, with scorer and allocator where they replace its own.
+/// The name of the policy, with the scorer and allocator if they replace its own.
 std::string policy_name(const SequenceOptions& options);
 
-/// A number of things in a second; 0 if they took no time.
+/// `n` per second; 0 if `seconds` is 0.
 double rate(size_t n, double seconds);
 
 const char* to_string(FinishReason reason);

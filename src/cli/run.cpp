@@ -22,7 +22,7 @@ struct RunFlags {
     ModelFlags model;
     KvFlags kv;
     AnswerFlags answer;
-    SequenceOptions options;  // what kv says
+    SequenceOptions options;  // options that `kv` sets
     std::optional<std::string> prompt;
     std::optional<std::string> file;
     int64_t max_prompt = 0;
@@ -41,7 +41,7 @@ class Run {
         catch_interrupts();
         auto done = run();
         if (done) return kDone;
-        // The first reason counts: a text that was stopped by Ctrl-C has no other.
+        // Report Ctrl-C only if it caused the error, because another error may have come first.
         if (interrupted() && done.error().message == "cancelled") {
             complain("stopped before the prompt was read");
             return kInterrupted;
@@ -67,7 +67,7 @@ class Run {
         return finish(*engine, *sequence);
     }
 
-    /// Nothing where a loaded session is to go on without a further text.
+    /// Opens the prompt. Returns nothing if a loaded session continues without a prompt.
     Result<std::optional<Input>> open_input() const {
         if (flags_.prompt) return Input::of(*flags_.prompt);
         if (!flags_.file) return std::nullopt;
@@ -76,13 +76,14 @@ class Run {
         return std::move(*opened);
     }
 
-    /// A new sequence for a prompt of so many tokens (0: not known), or the saved one.
+    /// Creates a sequence for a prompt of `n_prompt` tokens (0: unknown), or loads the saved session.
     Result<Sequence> open_sequence(const Engine& engine, int64_t n_prompt) const {
         return flags_.load_session.empty() ? engine.sequence(options_for(engine, n_prompt))
                                            : Sequence::load(engine, flags_.load_session);
     }
 
-    /// -c bounds text and answer; without it the cache of `full` is made as large as this run needs.
+    /// Options of a new sequence. -c limits prompt and answer. Without -c, the cache of `full` is as large as this run
+    /// needs.
     SequenceOptions options_for(const Engine& engine, int64_t n_prompt) const {
         auto options = flags_.options;
         options.max_tokens = flags_.n_ctx;
@@ -145,7 +146,7 @@ class Run {
         return {};
     }
 
-    /// -n, and no more than the context has room for.
+    /// The value of -n, limited to the room in the context.
     int64_t n_predict(const Sequence& sequence) const {
         const int64_t wanted = flags_.answer.n_predict;
         if (sequence.options().max_tokens == 0) return wanted;
@@ -175,7 +176,7 @@ class Run {
     RunReport report_;
 };
 
-/// What is wrong with flags that stand together.
+/// Checks combinations of flags.
 void check_flags(const RunFlags& flags, const CLI::App& run) {
     const bool loads = !flags.load_session.empty();
     const int n_prompts = flags.prompt.has_value() + flags.file.has_value();
@@ -213,7 +214,7 @@ void add_run(CLI::App& app, std::function<int()>& action) {
     flags->kv.add_to(*run);
     flags->answer.add_to(*run);
 
-    run->allow_extras();  // "-" has no flag of its own
+    run->allow_extras();  // for "-" without a flag
     run->callback([flags, run, &action] {
         const auto extras = run->remaining();
         const bool standard_input = extras == std::vector<std::string>{"-"};

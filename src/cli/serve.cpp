@@ -30,8 +30,8 @@ struct ServeFlags {
     int32_t grace_seconds = 30;
 };
 
-/// What is freed goes back to the system, whichever of many threads had it: glibc otherwise keeps a heap for each of
-/// several, and blocks of many megabytes in them.
+/// Makes glibc return freed memory to the system. By default, it keeps freed blocks of many megabytes in several arenas
+/// for threads.
 void keep_memory_flat() {
 #ifdef M_ARENA_MAX
     constexpr int kLarge = 256 << 10;
@@ -40,7 +40,8 @@ void keep_memory_flat() {
 #endif
 }
 
-/// The signals that end the server are waited for, instead of interrupting whoever computes. Before any thread is made.
+/// Blocks the signals that end the server, so that the main thread can wait for them and they interrupt no thread. Call
+/// it before any thread is created.
 sigset_t hold_signals() {
     std::signal(SIGPIPE, SIG_IGN);
     sigset_t signals;
@@ -51,7 +52,7 @@ sigset_t hold_signals() {
     return signals;
 }
 
-/// Whether one comes within a moment.
+/// Waits for 20 ms. Returns true if one of the signals has arrived.
 bool signal_comes(const sigset_t& signals) {
     constexpr long kMoment = 20'000'000;
     const timespec moment{.tv_sec = 0, .tv_nsec = kMoment};
@@ -87,7 +88,7 @@ void introduce(const ServeFlags& flags, const Engine& engine, const server::ApiS
         tell("Whoever reaches this address can use the model: --api-key asks for a key.");
 }
 
-/// A signal that comes meanwhile ends the program: there is nothing to end well yet.
+/// Loads the model. A signal during this time ends the process at once, because there is nothing to shut down yet.
 Result<Engine> load_model(const ModelFlags& flags, const sigset_t& signals) {
     auto loading = std::async(std::launch::async, [&] { return flags.load(); });
     while (loading.wait_for(std::chrono::seconds(0)) != std::future_status::ready)
@@ -127,7 +128,7 @@ int serve(const ServeFlags& flags) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(flags.grace_seconds);
     while ((*server)->is_busy() && std::chrono::steady_clock::now() < end)
         if (signal_comes(signals)) break;
-    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // one more ends the program as it is
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // another signal ends the process at once
     return kDone;
 }
 
@@ -136,7 +137,7 @@ int serve(const ServeFlags& flags) {
 void add_serve(CLI::App& app, std::function<int()>& action) {
     auto flags = std::make_shared<ServeFlags>();
     auto* serve_app = app.add_subcommand("serve", "an OpenAI-compatible server, and a page to chat");
-    // Shorter chunks than a lone prompt is read in, since others wait for their next token meanwhile.
+    // Chunks are shorter than for a single prompt, because other requests wait for their next token meanwhile.
     flags->model.options.n_batch = 128;
     flags->model.add_to(*serve_app);
     auto& server = flags->server;

@@ -11,12 +11,13 @@ namespace cake::cli {
 
 namespace {
 
-/// Attention to a token without a letter or digit says nothing of a passage: models rest it on stops and line breaks.
+/// True if a token contains a letter or digit. Attention to other tokens says nothing about a passage, because models
+/// attend to full stops and line breaks regardless of the content.
 bool has_word(std::string_view bytes) {
     return std::ranges::any_of(bytes, [](unsigned char byte) { return byte >= 0x80 || std::isalnum(byte) != 0; });
 }
 
-/// Where a sentence or a paragraph ends.
+/// True if a sentence or a paragraph ends with byte `at`.
 bool ends_sentence(std::string_view text, size_t at) {
     const bool before_space = at + 1 >= text.size() || text[at + 1] == ' ' || text[at + 1] == '\n';
     if (text[at] == '\n') return at + 1 >= text.size() || text[at + 1] == '\n';
@@ -31,14 +32,14 @@ size_t sentence_begin(std::string_view text, size_t at, size_t max_bytes) {
     const size_t least = at - std::min(at, max_bytes);
     size_t begin = at;
     while (begin > least && !ends_sentence(text, begin - 1)) begin--;
-    // A long one is cut between two words.
+    // Cut a longer sentence between two words.
     if (begin == least && begin > 0 && !ends_sentence(text, begin - 1))
         while (begin < at && !is_space(text[begin])) begin++;
     while (begin < at && is_space(text[begin])) begin++;
     return begin;
 }
 
-/// Behind the end.
+/// The offset after the last byte of the sentence.
 size_t sentence_end(std::string_view text, size_t at, size_t max_bytes) {
     const size_t most = std::min(text.size(), at + max_bytes);
     size_t end = at + 1;
@@ -55,7 +56,7 @@ bool ends_paragraph(std::string_view text, size_t at) {
            rest.substr(0, rest.find_first_not_of(" \t\r\n")).contains("\n\n");
 }
 
-/// The sentence around a byte, with the next one of its paragraph if it is short.
+/// The byte range of the sentence around byte `at`. If it is short, the next sentences of its paragraph are included.
 std::pair<size_t, size_t> passage_around(std::string_view text, size_t at) {
     constexpr size_t kMaxBytes = 240;
     constexpr size_t kMinBytes = 80;
@@ -86,7 +87,7 @@ int64_t line_of(std::string_view text, size_t at) {
 Result<SourceFinder> SourceFinder::create(const Engine& engine, std::span<const Token> prompt, int64_t position,
                                           const DocumentText& text, const std::vector<Document>& documents) {
     std::string spelt;
-    std::vector<size_t> begins;  // [n_tokens] bytes in `spelt`
+    std::vector<size_t> begins;  // [n_tokens + 1] byte offset of each token in `spelt`, and of the end
     for (const Token token : prompt) {
         begins.push_back(spelt.size());
         spelt += engine.piece(token);
@@ -123,7 +124,7 @@ void SourceFinder::add(std::span<const float> by_position, int64_t n_queries) {
         weights_[i] += static_cast<double>(by_position[tokens_[i].position]) * static_cast<double>(n_queries);
 }
 
-/// Each token's weight with those of its neighbours, which make a passage together.
+/// For each token, the sum of its weight and those of its neighbours, because a passage consists of several tokens.
 std::vector<double> SourceFinder::smoothed() const {
     constexpr size_t kRadius = 4;
     std::vector<double> result(tokens_.size());

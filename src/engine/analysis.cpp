@@ -91,7 +91,7 @@ Result<AttentionStats> analyse_window(GraphRunner& runner, const SequenceParts& 
 
 Result<void> add_attention(GraphRunner& runner, const EngineState& engine, const AttentionInput& input,
                            std::span<const std::span<float>> sums) {
-    // So many queries at a time that their weights stay small, where they are formed.
+    // Queries are processed in batches, because ggml's path stores all their attention weights.
     constexpr int64_t kMostWeights = int64_t{1} << 22;
     const int64_t longest = std::ranges::max(input.heads, {}, &HeadSlots::length).length;
     const auto step = static_cast<size_t>(std::max<int64_t>(1, kMostWeights / longest));

@@ -12,7 +12,7 @@
 
 namespace cake {
 
-/// One layer's keys and queries that attend to them, tensors that no graph computes.
+/// The keys of one layer and the queries that attend to them, in tensors that already hold their values.
 struct AttentionInput {
     ggml_tensor* queries = nullptr;  // f32 [head_dim_k * n_head, rows]
     std::vector<WindowQuery> window;
@@ -21,26 +21,30 @@ struct AttentionInput {
     ggml_tensor* sinks = nullptr;  // f32 [n_head] or null
 };
 
-/// The Attention Analyzer: what the window says of the keys outside it, of which the KV heads have `n_keys`; the query
-/// that sees all is the newest.
+/// The Attention Analyzer: computes statistics of the attention from the window's queries to the keys outside the
+/// window. The query with the fewest unseen slots counts as the newest.
+/// `n_keys`: [n_head_kv] number of keys outside the window.
 Result<AttentionStats> attention_stats(GraphRunner& runner, const EngineState& engine, const AttentionInput& input,
                                        std::vector<int64_t> n_keys);
 
-/// The newest `n` queries in the ring, or all if there are fewer.
+/// Returns the newest `n` queries of the ring, or all of them if it holds fewer.
 std::vector<WindowQuery> newest_queries(const QueryRing& ring, int64_t n);
 
-/// The same of a layer's keys and the queries in the ring.
+/// Attention statistics of a layer. Takes the window's queries from the ring.
 Result<AttentionStats> analyse_window(GraphRunner& runner, const SequenceParts& state, int32_t layer,
                                       const LayerKeys& keys);
 
-/// Adds to `sums`, by KV head, what its keys get from the queries: the mean over the query heads that share it.
+/// Adds the attention that each key receives to `sums`: the sum over the queries, averaged over the query heads that
+/// share a KV head.
+/// `sums`: [n_head_kv], each [length of the head's slots].
 Result<void> add_attention(GraphRunner& runner, const EngineState& engine, const AttentionInput& input,
                            std::span<const std::span<float>> sums);
 
-/// Takes the softmax attention of a query head: [n_keys of its KV head, n_queries].
+/// Receives the softmax attention of one query head, [n_keys of its KV head, n_queries].
 using AttentionVisitor = std::function<void(int32_t head, std::span<const float> attention)>;
 
-/// Computes all weights, as ggml does on any device, one query head at a time, and shows them to `visit` on the host.
+/// Computes the complete attention weights with ggml, on any device, and passes them to `visit` one query head at a
+/// time, in host memory.
 Result<void> for_each_attention(GraphRunner& runner, const Hparams& hparams, const AttentionInput& input,
                                 const AttentionVisitor& visit);
 

@@ -15,7 +15,7 @@ ggml_tensor* view_heads(const Graph& graph, ggml_tensor* rows, int64_t begin, in
                         static_cast<size_t>(stride) * rows->nb[1], static_cast<size_t>(begin) * rows->nb[1]);
 }
 
-/// All but the newest `n` slots of a head.
+/// Restricts each head to its newest `n` slots.
 void leave_out_unseen(std::span<HeadSlots> heads, int64_t n) {
     for (HeadSlots& head : heads) {
         const int64_t unseen = std::max<int64_t>(head.length - n, 0);
@@ -24,13 +24,13 @@ void leave_out_unseen(std::span<HeadSlots> heads, int64_t n) {
     }
 }
 
-/// The same of one sequence, as ggml computes it on any device: all KV heads at once where they are even. Adds the
-/// masks that are to be set.
+/// Attention of one sequence, computed by ggml on any device: all KV heads at once if is_even(), else one by one.
+/// Appends to `masks` the inputs that set_masks() has to fill.
 ggml_tensor* attend_by_ggml(Graph& graph, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
                             const AttendedSlots& slots, std::vector<ggml_tensor*>& masks) {
     const auto& [buffer, heads] = slots;
     const auto mask = [&](int64_t length) -> ggml_tensor* {
-        if (query->ne[2] == 1) return nullptr;  // it sees all
+        if (query->ne[2] == 1) return nullptr;  // a single query sees all slots
         return masks.emplace_back(graph.input(GGML_TYPE_F16, length, query->ne[2]));
     };
     const auto n_head_kv = static_cast<int64_t>(heads.size());

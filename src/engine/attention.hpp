@@ -12,36 +12,37 @@
 
 namespace cake {
 
-/// How attention is computed: by our kernels, which need the host's memory, or as ggml does on any device.
+/// How attention is computed: by our kernels, which need K and V in host memory, or by ggml, on any device.
 struct AttentionMethod {
     bool kernels = false;
     int32_t n_threads = 1;
 };
 
-/// Those of a layer in the store.
+/// Returns the slots of a layer in the store, [n_head_kv].
 std::vector<HeadSlots> held_slots(const KvStore& store, int32_t layer);
 
-/// An attention node, [head_dim_v * n_head, n], and what to set when its graph is allocated.
+/// An attention node, [head_dim_v * n_head, n], and its masks, to be set with set_masks() after its graph has been
+/// allocated.
 struct Attended {
     ggml_tensor* node = nullptr;
     std::vector<ggml_tensor*> masks{};
-    int64_t window = 0;
+    int64_t window = 0;  // sliding window of the layer in tokens; 0: none
 };
 
-/// The slots that a sequence's queries attend to; they may differ in number from one KV head to the next.
+/// The slots that the queries of a sequence attend to; KV heads may have different numbers of them.
 struct AttendedSlots {
     const KvBuffer* buffer;
     std::vector<HeadSlots> heads;
 };
 
-/// Attention of `query`, [head_dim_k, n_head, n], in a layer of the model. The tokens are of several sequences, of each
-/// equally many, one sequence after another: its last query sees all of its slots, or the layer's window, each one
-/// before it one less.
+/// Attention of `query`, [head_dim_k, n_head, n], in a layer of the model. The n tokens belong to `sequences`, one
+/// sequence after another, with the same number of tokens each. The last query of a sequence sees all of its slots and
+/// each query before it one slot fewer; the layer's sliding window, if it has one, limits this to the newest ones.
 Attended attend(Graph& graph, const AttentionMethod& method, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
                 std::vector<AttendedSlots> sequences);
 void set_masks(const Attended& attended);
 
-/// Whether every KV head has equally many slots, as far apart as the next.
+/// True if all KV heads have the same number of slots and begin at equal distances.
 bool is_even(std::span<const HeadSlots> heads);
 
 }  // namespace cake

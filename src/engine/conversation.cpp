@@ -16,7 +16,7 @@ constexpr const char* kAssistant = "assistant";
 constexpr const char* kUser = "user";
 constexpr const char* kSpace = " \t\r\n";
 
-/// What a saved conversation says beside its cache; empty where it was saved as a plain text.
+/// The messages of a saved conversation; empty if the session was not saved by a Conversation.
 std::vector<ChatMessage> read_messages(const std::string& note) {
     std::vector<ChatMessage> messages;
     const Json saved = parse_json(note);
@@ -31,7 +31,8 @@ std::vector<ChatMessage> read_messages(const std::string& note) {
     return messages;
 }
 
-/// How much of a text belongs to an answer before it, of which the template may have left the white space at its end.
+/// Length of the prefix of `text` that still belongs to the answer before it: the answer's trailing white space, if the
+/// template kept it.
 size_t end_of_answer(std::string_view text, std::string_view answer) {
     const auto space = answer.substr(answer.find_last_not_of(kSpace) + 1);
     return static_cast<size_t>(std::ranges::mismatch(text, space).in1 - text.begin());
@@ -84,7 +85,7 @@ Result<ChatText> Conversation::render(size_t n_messages, bool answer) const {
     return render_chat(engine_.state()->vocabulary, std::span(messages_).first(n_messages), options);
 }
 
-/// What the template makes of the conversation, behind what has been read and answered of it.
+/// The part of the rendered conversation after the last answer, which has not been prefilled yet.
 Result<ChatText> Conversation::text_since_last_answer() const {
     auto whole = render(messages_.size(), true);
     if (!whole) return whole;
@@ -92,7 +93,7 @@ Result<ChatText> Conversation::text_since_last_answer() const {
     if (n_before == 0 || messages_[n_before - 1].role != kAssistant) return whole;
     const auto asked = render(n_before - 1, true);
     if (!asked) return asked;
-    // Templates add or drop white space around an answer.
+    // A template may add or drop white space around an answer.
     if (whole->text.starts_with(asked->text)) {
         const std::string& content = messages_[n_before - 1].content;
         const auto answer = trimmed(content);
@@ -103,14 +104,14 @@ Result<ChatText> Conversation::text_since_last_answer() const {
             return whole->from(asked->text.size() + end + end_of_answer(rest.substr(end), content));
         }
     }
-    // A template that changes answers: begin where it begins the new message.
+    // The template changes the text of answers, so begin at the new message.
     const auto before = render(n_before, false);
     return before && whole->text.starts_with(before->text) ? whole->from(before->text.size()) : whole;
 }
 
 Result<void> Conversation::ask(const std::string& message, const AppendOptions& options) {
     const size_t n_before = messages_.size();
-    // What was asked before and not answered has been read to where an answer begins: that was an empty one.
+    // If the last message has no answer, the cache already ends with the prompt for one: record an empty answer.
     if (n_before > 0 && messages_.back().role == kUser) messages_.push_back({.role = kAssistant, .content = {}});
     messages_.push_back({.role = kUser, .content = message});
     const auto read = [&]() -> Result<void> {
@@ -128,7 +129,7 @@ Result<void> Conversation::ask(const std::string& message, const AppendOptions& 
 
 Stream<std::string> Conversation::answer(GenerateOptions options) {
     const auto tokens = std::make_shared<Stream<Token>>(sequence_.generate(std::move(options)));
-    std::optional<size_t> place;  // of the answer among the messages
+    std::optional<size_t> place;  // index of the answer in messages_
     return Stream<std::string>([this, tokens, place]() mutable -> std::optional<std::string> {
         if (!place) {
             place = messages_.size();
@@ -137,7 +138,7 @@ Stream<std::string> Conversation::answer(GenerateOptions options) {
         const auto token = tokens->next();
         if (!token) return std::nullopt;
         std::string piece = engine_.piece(*token);
-        // A template's text ends at a zero byte.
+        // A zero byte would cut off the message in the chat template.
         for (const char byte : piece) messages_[*place].content += byte == '\0' ? '?' : byte;
         return piece;
     });

@@ -43,14 +43,15 @@ class Decode {
     }
 
   private:
-    /// Those that write its K, V and query; attention without our kernels may go head by head.
+    /// Number of nodes that a sequence adds to a layer: they write K, V and the query. ggml may also need nodes for
+    /// each KV head.
     size_t nodes_of_sequence() const {
         constexpr size_t kWritten = 16;
         constexpr size_t kNodesPerHead = 12;
         return kWritten + (engine_.attention.kernels ? 0 : kNodesPerHead * static_cast<size_t>(h_.n_head_kv));
     }
 
-    /// Takes the next slot of every layer and KV head, and the next row of the ring.
+    /// Assigns the next slot of every layer and KV head, and the next row of the query ring, to the token.
     void place(const NextToken& next) {
         auto& state = *next.state;
         const auto position = static_cast<int32_t>(state.progress.n_tokens);
@@ -87,7 +88,7 @@ class Decode {
         return forward_layer(graph_, engine_.attention, nodes_, layer, hidden, positions_.tensor, n_, sink).hidden;
     }
 
-    /// Writes K, V and query of token `i` to its sequence's cache. Returns the slots that it attends to.
+    /// Writes K, V and query of token `i` to the cache of its sequence. Returns the slots that it attends to.
     AttendedSlots store_token(int32_t layer, const Projections& projected, int64_t i) {
         const auto& cache = batch_[static_cast<size_t>(i)].state->cache;
         const auto& store = cache.of(layer);
@@ -106,7 +107,8 @@ class Decode {
         return ggml_view_1d(graph_.context(), rows, rows->ne[0], static_cast<size_t>(i) * rows->nb[1]);
     }
 
-    /// The vectors of token `i` go to rows `at`, as many in each row as fit.
+    /// Writes the vectors of token `i` to the rows `at` of `rows`: one head in each row for K and V, all heads in one
+    /// row for the query ring.
     void write_rows(ggml_tensor* rows, ggml_tensor* values, int64_t i, ggml_tensor* at) {
         auto* context = graph_.context();
         ggml_tensor* of_token = ggml_view_2d(context, values, values->ne[0] * values->ne[1] / at->ne[0], at->ne[0],
@@ -114,7 +116,7 @@ class Decode {
         graph_.add(ggml_set_rows(context, rows, of_token, at));
     }
 
-    /// Numbers that the graph reads: in host memory, and the inputs that they are set to.
+    /// An input of the graph and the numbers to set it to.
     template <typename T>
     struct Input {
         std::vector<T> numbers{};
@@ -148,7 +150,7 @@ bool is_any_full(const SequenceParts& state) {
 
 Result<void> make_room_for_token(SequenceParts& state) {
     if (auto room = check_room(state, 1); !room) return room;
-    std::optional<GraphRunner> analysis;  // most tokens need none
+    std::optional<GraphRunner> analysis;  // created on first use, because most tokens evict nothing
     const auto runner = [&]() -> GraphRunner& {
         if (!analysis) analysis.emplace(state.config.engine->compute, state.accountant);
         return *analysis;

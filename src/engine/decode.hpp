@@ -7,17 +7,17 @@
 
 namespace cake {
 
-/// A token that a sequence gets.
+/// The next token of a sequence.
 struct NextToken {
     SequenceParts* state;
     Token token;
 };
 
-/// Evicts in the layers that are full, so that each can take a token.
+/// Evicts tokens from full layers, so that every layer has room for one more token.
 Result<void> make_room_for_token(SequenceParts& state);
 
-/// Adds a token to each of several sequences of one engine, which have room for it, with one pass over the weights.
-/// Fills their logits, which are what they would be without the others.
+/// Appends one token to each of several sequences of the same engine, with one pass over the weights. The sequences
+/// must have room for it. Fills their logits, which do not depend on the other sequences.
 Result<void> decode(std::span<const NextToken> batch, GraphRunner& runner);
 
 }  // namespace cake

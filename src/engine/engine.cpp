@@ -57,11 +57,11 @@ ModelInfo describe(const GgufFile& file, const Hparams& h, const Weights& weight
 
 Result<Engine> Engine::load(const std::string& path, const EngineOptions& options) {
     silence_libraries();
-    constexpr int32_t kMostThreads = 512;  // ggml's own limit
+    constexpr int32_t kMostThreads = 512;  // ggml's limit
     if (options.threads < 0 || options.threads > kMostThreads) {
         return fail(std::format("{} threads are not possible: 1 to {} are", options.threads, kMostThreads));
     }
-    constexpr int32_t kMostBatch = 8192;  // a chunk's mask has as many rows of the text's length
+    constexpr int32_t kMostBatch = 8192;  // bounds a chunk's mask, [tokens of the text, n_batch]
     if (options.n_batch < 1 || options.n_batch > kMostBatch) {
         return fail(std::format("a batch of {} tokens is not possible: 1 to {} are", options.n_batch, kMostBatch));
     }

@@ -10,7 +10,7 @@
 
 namespace cake {
 
-/// What an Engine holds, shared with its sequences. The file outlives the weights that lie in it.
+/// The parts of an Engine, shared with its sequences. `file` must outlive `weights`, which may lie in the mapped file.
 struct EngineState {
     EngineOptions options;
     GgufFile file;

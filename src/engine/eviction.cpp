@@ -22,7 +22,8 @@ std::vector<int32_t> range(int32_t begin, int32_t end) {
     return numbers;
 }
 
-/// Drops all of a layer but what its scores in the store say.
+/// Shrinks a layer to the `n_keep` tokens with the highest scores in each KV head. If the allocator budgets heads
+/// separately, `n_keep` is the mean over the heads.
 void shrink(SequenceParts& state, int32_t layer, int32_t n_keep) {
     auto& store = state.cache.sliced;
     if (store.tokens_held(layer) <= n_keep) return;
@@ -35,8 +36,8 @@ void shrink(SequenceParts& state, int32_t layer, int32_t n_keep) {
     state.progress.n_evicted_slots -= store.n_held(layer);
 }
 
-/// The weight that the allocator slices by, of the layer that is number `index` of the sliced ones. Reports what the
-/// statistics say, which are null if nothing reads them.
+/// Returns the allocator's weight for `layer`, which has the index `index` among the sliced layers, and updates the
+/// layer's report. `stats` is null if nothing reads the statistics.
 double weigh(SequenceParts& state, int32_t layer, size_t index, const AttentionStats* stats) {
     double preferred = 0;
     auto& report = state.report.layers[static_cast<size_t>(layer)];
@@ -49,7 +50,8 @@ double weigh(SequenceParts& state, int32_t layer, size_t index, const AttentionS
                                                  preferred);
 }
 
-/// What is sliced when all layers are: all that the store holds, less the windows and the slack of decoding.
+/// Number of tokens to divide among all sliced layers: the capacity of the store without the windows and the slack of
+/// decoding.
 int64_t tokens_to_slice(const SequenceParts& state) {
     return state.cache.sliced.capacity_tokens() -
            int64_t{state.config.layout.sliced.n_layer} * (state.cache.plan.slack + state.config.options.window);
@@ -67,13 +69,13 @@ SegmentEviction::SegmentEviction(SequenceParts& state, int64_t n_new, int64_t n_
 int64_t SegmentEviction::total_tokens() const {
     const auto& store = state_.cache.sliced;
     const int64_t window = state_.config.options.window;
-    // What later layers still hold of earlier segments, the slack of decoding included, is in the store too.
+    // Later layers still hold their tokens of earlier segments, including those in the slack of decoding.
     int64_t room = store.capacity_tokens() - static_cast<int64_t>(n_joined_ + 1) * window;
     for (const int32_t later : store.layers().subspan(n_joined_ + 1)) room -= store.tokens_held(later);
     return std::max<int64_t>(std::min(room, tokens_to_slice(state_)), 0);
 }
 
-/// The budgets of the layers so far, beside their windows.
+/// Divides the budget among the layers up to `layer`. Returns their shares, not counting the windows.
 std::span<const int32_t> SegmentEviction::slice(int32_t layer, int64_t n_keys, const AttentionStats* stats) {
     const double weight = weigh(state_, layer, n_joined_, stats);
     const auto budgets = cascade_.join(weight, static_cast<int32_t>(n_keys), total_tokens());
@@ -141,8 +143,8 @@ void make_room_for_decoding(SequenceParts& state) {
     const int64_t n_runs = std::ssize(layers) * state.config.layout.sliced.n_head_kv;
     int64_t left = store.buffer().n_slots() - n_runs * state.cache.plan.slack;
     for (const int32_t layer : layers) left -= store.n_held(layer);
-    // What the prompt left free is shared equally; where it filled even the slack, that comes back at the first
-    // eviction.
+    // All runs get an equal share of the slots that the prompt left free. If the prompt filled part of the slack, the
+    // share is negative, and the first eviction frees the slack again.
     const int64_t share = left >= 0 ? left / n_runs : -((-left + n_runs - 1) / n_runs);
 
     std::vector<int32_t> capacities;
@@ -172,7 +174,7 @@ void keep_window(SequenceParts& state, int32_t layer, const LayerKeys& keys) {
 void slide_window(SequenceParts& state, int32_t layer) {
     for (int32_t head = 0; head < state.config.layout.sliced.n_head_kv; head++) {
         const Run run = state.cache.sliding.runs(layer)[static_cast<size_t>(head)];
-        if (run.length < run.capacity) return;  // so it is with all heads
+        if (run.length < run.capacity) return;  // the runs of all heads have the same length
         state.cache.sliding.keep(layer, head,
                                  range(std::max(run.length - state.config.hparams().n_swa + 1, 0), run.length));
     }
@@ -198,8 +200,8 @@ Result<void> add_decoded_attention(GraphRunner& runner, SequenceParts& state, in
 
 namespace {
 
-/// Scores what a layer holds with the queries in the ring; the last `window` tokens stay in any case. Returns the
-/// statistics, where anything reads them.
+/// Scores the tokens of a layer in the store with the queries in the ring. The last `window` tokens get a score of
+/// infinity, so they always stay. Returns the statistics if `reads_window`.
 Result<std::optional<AttentionStats>> score_decoded(GraphRunner& runner, SequenceParts& state, int32_t layer,
                                                     int32_t window, bool reads_window) {
     auto& store = state.cache.sliced;

@@ -10,18 +10,19 @@
 
 namespace cake {
 
-/// The eviction manager of one segment's prefill: takes each layer when it is done, shrinks those before it, and keeps
-/// the store within the budget at every stage.
+/// The Eviction Manager during the prefill of one segment. It moves each layer into the store after it has been
+/// computed, shrinks the layers before it, and keeps the store within the budget at every stage.
 class SegmentEviction {
   public:
-    /// `n_new`: tokens that each layer holds beside what it has in the store; `n_after`: tokens of the text when the
-    /// segment is read.
+    /// `n_new`: tokens that each layer adds to those that it has in the store. `n_after`: tokens of the text including
+    /// the segment.
     SegmentEviction(SequenceParts& state, int64_t n_new, int64_t n_after);
 
-    /// Whether join() has to be given the layer's statistics.
+    /// True if join() needs the layer's window statistics.
     bool reads_window() const { return !fits_ && state_.config.reads_window(); }
 
-    /// Moves `layer`, in the staging layer, into the store. Sliced layers join in ascending order.
+    /// Moves the tokens that `layer` keeps from the staging layer into the store, after shrinking the layers before it.
+    /// Call it for all sliced layers in ascending order.
     Result<void> join(int32_t layer, const LayerKeys& keys);
 
   private:
@@ -32,28 +33,31 @@ class SegmentEviction {
 
     SequenceParts& state_;
     int64_t n_after_;
-    bool fits_;            // everything does, so nothing is scored or dropped
-    size_t n_joined_ = 0;  // sliced layers
+    bool fits_;            // true if the store has room for all tokens, so that none are scored or dropped
+    size_t n_joined_ = 0;  // number of sliced layers in the store
     Cascade cascade_;
 };
 
-/// After the last layer was read or sliced: each gets the room that it decodes into.
+/// Distributes the free slots of the store equally over its runs, for decoding. Called after a prefill, or after
+/// slice_decoded() has shrunk all layers. Sets the budgets of the layers.
 void make_room_for_decoding(SequenceParts& state);
 
-/// A layer that attends to a sliding window, in the staging layer, leaves its window with the sequence.
+/// Copies the tokens in a layer's sliding window from the staging layer into the sequence's cache.
 void keep_window(SequenceParts& state, int32_t layer, const LayerKeys& keys);
-/// Makes room for the next token in a layer that keeps a window: what no later token sees goes.
+/// Makes room for the next token in a sliding layer by dropping the tokens that no later token attends to.
 void slide_window(SequenceParts& state, int32_t layer);
 
-/// Whether nothing of the text has been dropped, so that the budgets are still uniform.
+/// True if no token of the text has been dropped, so that the budgets are still uniform.
 bool holds_whole_text(const SequenceParts& state);
-/// Decoding fills the layers of a text that fitted: scores all of them with the queries in the ring and slices the
-/// budget over them, as after a prompt.
+/// Called during decoding when the layers of a text that fitted are full. Scores all layers with the queries in the
+/// ring and divides the budget among them as after a prompt.
 Result<void> slice_decoded(GraphRunner& runner, SequenceParts& state);
-/// Decoding: scores a layer again with the queries in the ring and drops all but what it may keep.
+/// Called during decoding when a layer is full. Scores it again with the queries in the ring and shrinks it to its
+/// budget.
 Result<void> evict_decoded(GraphRunner& runner, SequenceParts& state, int32_t layer);
 
-/// Counts the attention of those decoded queries in the ring that the sums of the layer do not hold yet.
+/// Adds the attention of those decoded queries in the ring to the layer's cumulative attention that it does not include
+/// yet.
 Result<void> add_decoded_attention(GraphRunner& runner, SequenceParts& state, int32_t layer);
 
 }  // namespace cake

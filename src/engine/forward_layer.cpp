@@ -4,7 +4,7 @@ namespace cake {
 
 namespace {
 
-/// The last `n` of a tensor's tokens, which are its dimension `dim`.
+/// A view of the last `n` tokens of `x`, whose dimension `dim` counts tokens.
 ggml_tensor* last_tokens(const Graph& graph, ggml_tensor* x, int dim, int64_t n) {
     const int64_t n_skipped = x->ne[dim] - n;
     if (n_skipped == 0) return x;

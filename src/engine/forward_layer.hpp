@@ -9,18 +9,19 @@
 
 namespace cake {
 
-/// Stores the K and V of new tokens, and their queries if a policy reads them; returns the slots that the queries of
-/// each sequence attend to.
+/// Stores K and V of new tokens, and their queries if a policy reads them. Returns the slots that the queries of each
+/// sequence attend to.
 using KvSink = std::function<std::vector<AttendedSlots>(const Projections& projected)>;
 
-/// What a layer makes of new tokens.
+/// The output of a layer for new tokens.
 struct LayerOutput {
     ggml_tensor* hidden = nullptr;  // [n_embd, n_outputs]; null if n_outputs is 0
-    Attended attended;              // set_masks() after the graph is allocated
+    Attended attended;              // call set_masks() on it after the graph has been allocated
 };
 
-/// A layer of the model for n new tokens, as nodes of `graph`: `hidden`, f32 [n_embd, n]; `positions`, i32 [n]. Only
-/// the last `n_outputs` tokens attend and go on; of the others K and V are all that is needed.
+/// Adds a layer of the model for n new tokens to `graph`. Only the last `n_outputs` tokens go through attention and
+/// feed-forward; for the others, only K and V are computed.
+/// `hidden`: f32 [n_embd, n]; `positions`: i32 [n].
 LayerOutput forward_layer(Graph& graph, const AttentionMethod& method, const LayerGraph& nodes, int32_t layer,
                           ggml_tensor* hidden, ggml_tensor* positions, int64_t n_outputs, const KvSink& sink);
 

@@ -13,35 +13,37 @@
 
 namespace cake {
 
-/// What bounds and shapes a generated text.
+/// Sampling and limits of one generated text.
 struct GeneratorOptions {
     SamplingOptions sampling{};
-    std::optional<CheckedGrammar> grammar{};  // that the text keeps to
+    std::optional<CheckedGrammar> grammar{};  // constrains the text
     std::vector<std::string> stop{};          // the text ends with the token that completes one of these
     int64_t max_tokens = -1;                  // -1: no limit
-    bool ignore_eos = false;  // no token that ends the text is drawn, unless the grammar allows no other
+    bool ignore_eos = false;                  // draw no end-of-generation token, unless the grammar allows no other
 };
 
-/// Draws the tokens of one text, and knows when it ends. It computes no logits and touches no cache.
+/// Draws the tokens of one text and determines when it ends. It computes no logits and touches no cache.
 class Generator {
   public:
     struct Ending {
         FinishReason reason = FinishReason::length;
-        Error error{};            // if it failed
-        bool by_grammar = false;  // failed because the grammar allows nothing that could follow
+        Error error{};            // set if generation failed
+        bool by_grammar = false;  // true if it failed because the grammar allows no further token
     };
 
-    /// `engine` outlives it. The sampler is made with the first token: a grammar may be large, and a request wait long.
+    /// `engine` must outlive the generator. The sampler is created with the first token, because a compiled grammar may
+    /// be large and a request may wait long.
     Generator(const EngineState& engine, GeneratorOptions options);
 
-    /// The next token, by the logits after the one before, [n_vocab]; none if the text ended without one more. The last
-    /// token comes together with the ending.
+    /// Draws the next token. Returns nothing if the text ends without another token. has_ended() is true as soon as the
+    /// last token has been returned.
+    /// `logits`: [n_vocab] after the previous token.
     std::optional<Token> draw(std::span<const float> logits);
-    /// Ends the text from outside, unless it has ended.
+    /// Ends the text for a reason outside the generator. Does nothing if it has ended already.
     void end(FinishReason reason, Error error = {});
 
     bool has_ended() const { return ending_.has_value(); }
-    const Ending& ending() const { return *ending_; }  // only if it has
+    const Ending& ending() const { return *ending_; }  // requires has_ended()
     int64_t n_drawn() const { return n_drawn_; }
 
   private:
@@ -50,7 +52,7 @@ class Generator {
     const EngineState& engine_;
     GeneratorOptions options_;
     std::optional<Sampler> sampler_;
-    AnswerText text_;  // as far as it may end at a stop string
+    AnswerText text_;  // finds stop strings
     int64_t n_drawn_ = 0;
     std::optional<Ending> ending_;
 };

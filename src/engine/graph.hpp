@@ -12,7 +12,7 @@
 
 namespace cake {
 
-/// A graph being built: nodes that depend on inputs, computed once by a GraphRunner.
+/// A ggml graph under construction. A GraphRunner computes it once.
 class Graph {
   public:
     explicit Graph(size_t n_nodes);
@@ -23,10 +23,10 @@ class Graph {
     ggml_tensor* input(ggml_type type, int64_t ne0, int64_t ne1 = 1);
     /// Keeps a node's result until the next graph is allocated.
     ggml_tensor* output(ggml_tensor* node);
-    /// Makes a node, and what it depends on, part of the graph, after all that already is.
+    /// Appends a node and its dependencies to the graph.
     void add(ggml_tensor* node) { ggml_build_forward_expand(graph_, node); }
 
-    /// Makes something that a node needs when it is computed, and keeps it as long as the graph.
+    /// Creates an object that a node needs when it is computed. It lives as long as the graph.
     template <typename T, typename... Arguments>
     T& own(Arguments&&... arguments) {
         auto made = std::make_shared<T>(std::forward<Arguments>(arguments)...);
@@ -40,7 +40,8 @@ class Graph {
     std::vector<std::shared_ptr<void>> owned_;
 };
 
-/// Allocates and computes graphs one after another in one buffer, which grows to the largest and is accounted for.
+/// Allocates and computes graphs, one after another, in a single buffer. The buffer grows to the size of the largest
+/// graph and is counted by the accountant.
 class GraphRunner {
   public:
     GraphRunner(const Compute& compute, Accountant& accountant);
@@ -59,7 +60,7 @@ class GraphRunner {
     size_t n_bytes_ = 0;
 };
 
-/// Sets an input of an allocated graph; one that no node reads has no place, and is left.
+/// Sets an input of an allocated graph. Does nothing if no node reads the input, since it has no memory then.
 template <typename T>
 void set_input(ggml_tensor* tensor, std::span<const T> values) {
     if (tensor->data == nullptr) return;

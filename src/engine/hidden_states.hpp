@@ -9,11 +9,11 @@ namespace cake {
 class HiddenStates {
   public:
     HiddenStates() = default;
-    /// Kept as bf16, which has the range of f32, if they would take more than `max_f32_bytes` as f32.
+    /// Stores them as bf16, which has the range of f32, if they would take more than `max_f32_bytes` as f32.
     static Result<HiddenStates> allocate(Accountant& accountant, ggml_backend_buffer_type_t type, int64_t n_embd,
                                          int64_t n_tokens, size_t max_f32_bytes);
 
-    /// Those of the tokens [begin, end), f32 [n_embd, end - begin].
+    /// Hidden states of the tokens [begin, end), f32 [n_embd, end - begin].
     ggml_tensor* read(const Graph& graph, int64_t begin, int64_t end) const;
     void write(Graph& graph, ggml_tensor* values, int64_t begin, int64_t end) const;
 

@@ -13,14 +13,15 @@ namespace cake {
 
 using Json = nlohmann::json;
 
-/// JSON that comes from outside; discarded where it is none, or nests deeper than anything of ours, which takes memory.
+/// Parses untrusted JSON. Returns a discarded value if it is invalid, or if it is nested deeper than any JSON that cake
+/// writes, because deep nesting takes memory.
 inline Json parse_json(std::string_view text) {
     constexpr int kMaxDepth = 6;
     return parse_bounded<Json>(text, kMaxDepth).value_or(Json(Json::value_t::discarded));
 }
 
-/// Reads the fields of an object that comes from outside, each within bounds, and remembers the first that is missing
-/// or out of them.
+/// Reads the fields of an untrusted object, checks their types and bounds, and remembers the first one that is missing
+/// or invalid.
 class Fields {
   public:
     explicit Fields(const Json& object) : object_(object) {}
@@ -66,7 +67,7 @@ class Fields {
         if (!field->is_boolean()) return wrong(key);
         value = field->get<bool>();
     }
-    /// Null where it is missing or not an array of `n`.
+    /// Returns null if the field is missing or not an array of `n` elements.
     const Json* array(const char* key, size_t n) {
         const Json* field = find(key);
         if (field == nullptr) return nullptr;

@@ -14,7 +14,7 @@ Rows rows_of(const ggml_tensor* rows) {
     return {.data = rows->data, .row_bytes = rows->nb[1], .type = rows->type, .dim = static_cast<int32_t>(rows->ne[0])};
 }
 
-/// Products in bfloat16 where K and V are no more exact than that.
+/// bfloat16 if neither K nor V is more precise than bfloat16, else float32.
 Products products_of(const KvBuffer& buffer) {
     const auto exact = [](const ggml_tensor* rows) {
         return rows->type == GGML_TYPE_F32 || rows->type == GGML_TYPE_F16;
@@ -26,8 +26,8 @@ const float* floats_or_null(const ggml_tensor* tensor) {
     return tensor == nullptr ? nullptr : static_cast<const float*>(tensor->data);
 }
 
-/// The attention of several sequences, each cut into tasks as it is when it stands alone, so that its result is the
-/// same to the last bit; a thread that has nothing left to do in one goes on with the next.
+/// Attention of several sequences. Each is split into the same tasks as for a single sequence, so its result is
+/// bit-identical. A thread that finds no task left in one sequence continues with the next.
 struct BatchedAttention {
     struct Part {
         std::unique_ptr<Attention> attention;
@@ -35,7 +35,7 @@ struct BatchedAttention {
         Rows v;
     };
     std::vector<Part> parts;
-    int64_t n_queries = 0;  // of each
+    int64_t n_queries = 0;  // number of queries of each sequence
     int32_t dim_v = 0;
 
     size_t n_scratch() const {
@@ -45,7 +45,8 @@ struct BatchedAttention {
     }
 };
 
-/// The node holds its result, then the scratch of all threads, of which fewer than configured may come.
+/// The node's data is the result, followed by the scratch memory of all threads. ggml may run fewer threads than
+/// configured.
 void run_attention(ggml_tensor* node, int thread, int /*n_threads*/, void* work) {
     auto& batch = *static_cast<BatchedAttention*>(work);
     const ggml_tensor* query = node->src[0];
@@ -84,7 +85,7 @@ std::span<float> floats_of(const ggml_tensor* node) {
     return {static_cast<float*>(node->data), static_cast<size_t>(node->ne[0])};
 }
 
-/// The node holds the sums, then the scratch of all threads.
+/// The node's data is the softmax sums, followed by the scratch memory of all threads.
 void run_window_sums(ggml_tensor* node, int thread, int n_threads, void* work) {
     auto& stats = *static_cast<WindowStats*>(work);
     const auto all = floats_of(node);
@@ -92,7 +93,7 @@ void run_window_sums(ggml_tensor* node, int thread, int n_threads, void* work) {
                     all.subspan(stats.n_sums()), {.thread = thread, .n_threads = n_threads});
 }
 
-/// The node holds the result, then the scratch of all threads.
+/// The node's data is the result, followed by the scratch memory of all threads.
 void run_window_reduction(ggml_tensor* node, int thread, int n_threads, void* work) {
     auto& stats = *static_cast<WindowStats*>(work);
     const auto all = floats_of(node);

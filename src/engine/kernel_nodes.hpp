@@ -11,20 +11,20 @@
 
 namespace cake {
 
-/// Our kernels as nodes of a graph, which run on ggml's threads.
+// Our kernels as nodes of a graph, which run on ggml's threads.
 
-/// What attend() says. [head_dim_v * n_head, n]
+/// Attention as specified for attend(). [head_dim_v * n_head, n]
 ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
                             std::span<const AttendedSlots> sequences);
 
-/// Statistics of attention, [WindowStats::n_result()], and what tells where in them they are.
+/// A node with attention statistics, [WindowStats::n_result()], and the object that describes their layout.
 struct WindowStatsNode {
     ggml_tensor* result;
     const WindowStats& stats;
 };
 
-/// `queries`: f32 [head_dim_k * n_head, rows]; `k`: [head_dim_k, n_slots]; `sinks`: f32 [n_head] or null. An output of
-/// the graph.
+/// Adds the analysis of a layer's window attention to the graph; the result is an output of the graph.
+/// `queries`: f32 [head_dim_k * n_head, rows]; `k`: [head_dim_k, n_slots]; `sinks`: f32 [n_head] or null.
 WindowStatsNode window_stats_node(Graph& graph, int32_t n_threads, ggml_tensor* queries, ggml_tensor* k,
                                   ggml_tensor* sinks, WindowProblem problem);
 

@@ -9,7 +9,7 @@ namespace cake {
 
 namespace {
 
-constexpr int64_t kRows = 1024;  // that are drawn; those after them are the same again
+constexpr int64_t kRows = 1024;  // number of distinct random rows, which are repeated
 
 std::vector<float> draw(size_t n, std::mt19937& random) {
     std::normal_distribution<float> normal;
@@ -18,7 +18,7 @@ std::vector<float> draw(size_t n, std::mt19937& random) {
     return values;
 }
 
-/// The first `n` rows.
+/// Fills the first `n` rows with random values.
 void fill(ggml_tensor* rows, int64_t n, std::mt19937& random) {
     std::vector<std::byte> bytes(static_cast<size_t>(kRows) * rows->nb[1]);
     ggml_quantize_chunk(rows->type, draw(static_cast<size_t>(kRows * rows->ne[0]), random).data(), bytes.data(), 0,
@@ -29,7 +29,7 @@ void fill(ggml_tensor* rows, int64_t n, std::mt19937& random) {
     }
 }
 
-/// Gives every run `length` tokens, spread evenly over the last `n_spread` of `n_tokens`.
+/// Fills every run with `length` tokens, whose positions are spread evenly over the last `n_spread` of `n_tokens`.
 void fill(KvStore& store, int32_t length, int64_t n_spread, int64_t n_tokens, std::mt19937& random) {
     int64_t n_rows = 0;
     for (const int32_t layer : store.layers()) {

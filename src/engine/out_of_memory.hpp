@@ -11,7 +11,7 @@ inline std::unexpected<Error> out_of_memory() {
     return fail("memory ran out: a smaller budget, batch (-b) or text needs less");
 }
 
-/// Memory that runs out is an error like any other.
+/// Runs `work` and returns an error if memory runs out.
 template <typename Work>
 std::invoke_result_t<Work> within_memory(Work work) {
     try {

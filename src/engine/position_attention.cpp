@@ -10,7 +10,8 @@ namespace cake {
 
 namespace {
 
-/// Raises the positions that a layer holds to the attention of its heads.
+/// For each position that a layer holds, raises `by_position` to the maximum over the layer's heads of their mean
+/// attention to it.
 Result<void> take_layer(GraphRunner& runner, const SequenceParts& state, int32_t layer,
                         const std::vector<WindowQuery>& queries, std::vector<float>& by_position) {
     const AttentionInput input{.queries = state.cache.queries.layer(layer),
@@ -45,7 +46,8 @@ Result<std::vector<float>> attention_by_position(SequenceParts& state, int64_t n
     if (state.status.is_broken() || queries.empty()) return fail("no text has been read whose attention could be told");
     std::vector<float> by_position(static_cast<size_t>(state.progress.n_tokens));
     GraphRunner runner(state.config.engine->compute, state.accountant);
-    // Lower layers attend to what is near or alike; few heads look for content, and a mean over all would hide them.
+    // Use only the upper half of the layers, because lower layers attend to neighbouring or similar tokens. Use the
+    // maximum over heads, because few heads attend by content and a mean over all heads would hide them.
     const auto layers = state.cache.sliced.layers();
     for (const int32_t layer : layers.subspan(layers.size() / 2)) {
         if (auto taken = take_layer(runner, state, layer, queries, by_position); !taken)

@@ -7,7 +7,7 @@
 
 namespace cake {
 
-/// See Sequence::attention_by_position().
+/// Implements Sequence::attention_by_position().
 Result<std::vector<float>> attention_by_position(SequenceParts& state, int64_t n_queries);
 
 }  // namespace cake

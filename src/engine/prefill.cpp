@@ -27,12 +27,12 @@ void set_numbers(ggml_tensor* input, int64_t first) {
     set_input<T>(input, numbers);
 }
 
-/// What comes next.
+/// The step that comes next.
 struct Cursor {
     enum class Phase { begin, embed, layers, end_of_layer, logits, done };
     Phase phase = Phase::begin;
     int32_t layer = 0;
-    int64_t token = 0;  // of the segment
+    int64_t token = 0;  // index of the next token in the segment
 };
 
 }  // namespace
@@ -90,7 +90,7 @@ class Prefill::Work {
         return {};
     }
 
-    /// Tokens' worth of work that will be done.
+    /// Share of the work that is done after the next step, times the length of the segment in tokens.
     int64_t tokens_after_step() const {
         switch (cursor_.phase) {
             case Cursor::Phase::begin:
@@ -107,7 +107,8 @@ class Prefill::Work {
         return n_segment();
     }
 
-    /// If each token attends to many, a chunk has fewer of them: nobody who waits for its end has to wait long.
+    /// A chunk has fewer tokens if each of them attends to many tokens, so that a step takes about the same time at any
+    /// depth.
     int64_t end_of_chunk() const {
         constexpr int64_t kManyTokens = 8192;
         constexpr int64_t kMinTokens = 16;
@@ -182,7 +183,8 @@ class Prefill::Work {
         }
     }
 
-    /// A chunk of the segment through the layer. In the last layer only the outputs attend and go on.
+    /// Computes the layer for a chunk of the segment. In the last layer, only tokens whose logits are needed go through
+    /// attention and feed-forward.
     Result<void> run_chunk() {
         const int32_t layer = cursor_.layer;
         const int64_t begin = cursor_.token;
@@ -218,8 +220,8 @@ class Prefill::Work {
         return {};
     }
 
-    /// Copies the queries of those tokens of the chunk that belong to the window into the layer's rings. Returns the
-    /// input that says in which rows; null if there are none.
+    /// Adds nodes that copy queries into the layer's rings, for those tokens of the chunk that are in the window.
+    /// Returns the graph input for their row numbers, or null if there is nothing to copy.
     ggml_tensor* store_window_queries(Graph& graph, ggml_tensor* query, int64_t end) {
         const auto ring = [&](const SequenceParts* sequence) { return sequence->cache.queries.layer(cursor_.layer); };
         const int64_t from = std::max(cursor_.token, n_segment() - n_window());
@@ -232,7 +234,7 @@ class Prefill::Work {
         return at;
     }
 
-    /// The rows of the last queries before `end`, as many as the input holds.
+    /// Sets `at` to the ring rows of the tokens before `end`, one for each element.
     void set_ring_rows(ggml_tensor* at, int64_t end) const {
         std::vector<int64_t> numbers;
         const int64_t in_window = end - at->ne[0] - (n_segment() - n_window());
@@ -248,7 +250,7 @@ class Prefill::Work {
                                         rows->nb[1], 0)));
     }
 
-    /// Adds the attention of the queries [begin, end) to the sums.
+    /// Adds the attention of the queries [begin, end) to the cumulative attention of the layer.
     Result<void> sum_attention(int32_t layer, int64_t begin, int64_t end) {
         AttentionInput input{.queries = chunk_queries_.get(),
                              .window = {},
@@ -262,7 +264,7 @@ class Prefill::Work {
         return add_attention(analysis_, engine(), input, sums);
     }
 
-    /// The layer leaves the staging layer for the caches.
+    /// Moves the tokens that the layer keeps from the staging layer into the caches.
     Result<void> end_layer() {
         const int32_t layer = cursor_.layer;
         auto keys = staging_.keys(first().config.options.window);
@@ -284,7 +286,7 @@ class Prefill::Work {
         return {};
     }
 
-    /// The layer's window attention, if a policy reads it: once for all sequences.
+    /// Analyses the layer's window attention once for all sequences, if at least one of them reads it.
     Result<std::optional<AttentionStats>> analyse(int32_t layer, const LayerKeys& keys) {
         const SequenceParts* reader = nullptr;
         for (size_t i = 0; i < sequences_.size(); i++)
@@ -328,13 +330,13 @@ class Prefill::Work {
     const SequenceParts* base_;
     std::span<const Token> tokens_;
     int64_t first_output_;
-    int32_t first_row_ = 0;  // of the ring, where the window's first query goes
+    int32_t first_row_ = 0;  // ring row of the window's first query
     GraphRunner runner_;
     GraphRunner analysis_;
-    std::vector<SegmentEviction> evictions_;  // by sequence
+    std::vector<SegmentEviction> evictions_;  // one for each sequence
     StagingLayer staging_;
     HiddenStates hidden_;
-    AccountedTensor chunk_queries_;  // f32 [head_dim_k * n_head, n_batch]; only if a scorer reads all attention
+    AccountedTensor chunk_queries_;  // f32 [head_dim_k * n_head, n_batch]; only if a scorer reads cumulative attention
     Cursor cursor_;
 };
 

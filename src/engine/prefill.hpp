@@ -8,25 +8,26 @@
 
 namespace cake {
 
-/// Reads a segment layer by layer over what each layer kept, and evicts after each layer (docs/how-it-works.md,
-/// Eviction Manager). Fills the cache, report and logits of a sequence. Goes step by step, so that others can compute
-/// in between.
+/// Prefill of one segment, layer by layer over the tokens that each layer kept, with eviction after each layer
+/// (docs/how-it-works.md, Eviction Manager). Fills the cache, report and logits of a sequence. It runs in steps, so
+/// that the caller can do other work in between.
 ///
-/// Several sequences, all of them empty and of the same engine, window and cache types, have each layer computed once;
-/// its memory is counted in the first of them.
+/// Several sequences can share one prefill if they are empty and have the same engine, window and cache types. Each
+/// layer is then computed once, and its memory is counted in the first sequence.
 class Prefill {
   public:
-    /// `base`, if it is not null, holds in full the text that comes before, whose length is each sequence's n_tokens:
-    /// its layers are copied instead of taken from the sequences' own stores, which are empty. All that is passed has
-    /// to outlive the prefill.
+    /// `base`, if not null, holds the text before the segment in full. Its layers are copied, because the stores of the
+    /// sequences are empty; the n_tokens of each sequence must be set to the length of that text. All arguments must
+    /// outlive the prefill.
     Prefill(std::span<SequenceParts* const> sequences, std::span<const Token> tokens, bool all_logits,
             const SequenceParts* base = nullptr);
     Prefill(Prefill&&) noexcept;
     ~Prefill();
 
     bool is_done() const;
-    /// The next step, of a chunk of tokens through one layer or less. Returns how many tokens' worth of work is done;
-    /// an error ends it.
+    /// Runs the next step, which computes at most one chunk of tokens in one layer. Returns the work done so far in
+    /// tokens of the segment: the share of work done times the length of the segment. Do not call it again after an
+    /// error.
     Result<int64_t> step();
 
   private:

@@ -36,7 +36,7 @@ MemoryReport memory_report(const SequenceParts& state) {
 std::vector<int32_t> layers_holding(const SequenceParts& state, int64_t n_tokens) {
     std::vector<int32_t> counts(static_cast<size_t>(n_tokens));
     if (!state.cache.is_open()) return counts;
-    std::vector<int32_t> last_seen(counts.size(), -1);  // layer that a token was counted for
+    std::vector<int32_t> last_seen(counts.size(), -1);  // last layer in which the token was counted
     for (int32_t layer = 0; layer < state.config.hparams().n_layer; layer++) {
         const auto& store = state.cache.of(layer);
         for (int32_t head = 0; head < store.shape().n_head_kv; head++) {

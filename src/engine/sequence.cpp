@@ -19,7 +19,7 @@ namespace cake {
 
 namespace {
 
-/// Computes one token of each. What it changes before it fails cannot be taken back.
+/// Decodes one token in each sequence. If this fails after a sequence has begun to change, the sequence is broken.
 Result<void> decode_states(std::span<const NextToken> batch) {
     for (const auto& next : batch)
         if (auto room = check_room(*next.state, 1); !room) return room;
@@ -43,7 +43,7 @@ Result<void> decode_state(SequenceParts& state, Token token) {
     return decode_states({&next, 1});
 }
 
-/// The token that generate() gave last has not been read yet: nothing had asked for its successor.
+/// Decodes the last generated token if it has not been passed through the model yet.
 Result<void> read_pending(SequenceParts& state) {
     if (!state.progress.pending) return {};
     const Token token = *state.progress.pending;
@@ -53,7 +53,8 @@ Result<void> read_pending(SequenceParts& state) {
     return {};
 }
 
-/// Draws the token that follows what the sequence holds; it is read when its own successor is asked for.
+/// Draws the next token of the sequence. It becomes the pending token, which is decoded when the token after it is
+/// requested.
 std::optional<Token> draw_next(SequenceParts& state, Generator& generator) {
     const auto ready = [&]() -> Result<void> {
         if (auto checked = state.status.check(); !checked) return checked;
@@ -83,7 +84,7 @@ Result<void> append_states(std::span<SequenceParts* const> states, std::span<con
     return {};
 }
 
-/// What sequences that share the computation of a text have to have in common.
+/// Checks that `states` can share a prefill.
 Result<void> check_alike(const SequenceParts& first, std::span<SequenceParts* const> states) {
     for (const SequenceParts* s : states) {
         if (s->progress.n_tokens > 0)

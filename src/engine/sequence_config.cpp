@@ -81,7 +81,7 @@ std::vector<std::string> options_read(const SequenceOptions& options) {
     if (!policy || !policy->evicts()) return {};
     std::vector<std::string> names = {"window", "evict_interval"};
     names.append_range(policy->scorer->options);
-    // The preference is computed to be reported, too.
+    // With `analyse`, the preference is computed for the reports, and its options have an effect.
     const auto* reporter = options.analyse ? find_allocator("preference") : policy->allocator;
     for (const auto& name : reporter->options)
         if (!name.empty()) names.emplace_back(name);

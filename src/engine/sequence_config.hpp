@@ -9,29 +9,30 @@
 
 namespace cake {
 
-/// What a sequence was made with: checked once, by make(), and constant from then on.
+/// The configuration of a sequence. make() checks it; after that it is constant.
 struct SequenceConfig {
     std::shared_ptr<const EngineState> engine;
     SequenceOptions options;
     Policy policy;
     CacheLayout layout;
 
-    /// Checks every option. A budget that cannot work is refused here, before a long text is read.
+    /// Checks every option. An impossible budget is refused here, before a long prefill.
     static Result<SequenceConfig> make(std::shared_ptr<const EngineState> engine, const SequenceOptions& options);
 
     const Hparams& hparams() const { return engine->hparams; }
-    const Scorer& scorer() const { return *policy.scorer; }           // only if it evicts
-    const Allocator& allocator() const { return *policy.allocator; }  // only if it evicts
+    const Scorer& scorer() const { return *policy.scorer; }           // requires evicts()
+    const Allocator& allocator() const { return *policy.allocator; }  // requires evicts()
     bool evicts() const { return policy.evicts(); }
-    bool reads_window() const;   // it needs statistics of the window's attention
-    bool reads_queries() const;  // it needs the window's queries
+    bool reads_window() const;   // true if statistics of the window's attention are needed
+    bool reads_queries() const;  // true if the window's queries are kept in a ring
     bool sums_attention() const { return evicts() && scorer().reads.all_queries; }
 
-    /// The layer's attention sinks, logits that take weight and give nothing, f32 [n_head]; null if it has none.
+    /// The layer's attention sinks, f32 [n_head]: logits that take part in the softmax but have no value. Null if it
+    /// has none.
     ggml_tensor* sinks(int32_t layer) const { return engine->weights.layers[static_cast<size_t>(layer)].attn_sinks; }
 
     CacheDemand demand() const;
-    /// What the budget comes to for a first prompt of `n_prompt` tokens.
+    /// Computes the sizes of the cache from the budget, for a first prompt of `n_prompt` tokens.
     Result<CachePlan> plan(int64_t n_prompt) const { return plan_cache(layout, demand(), n_prompt); }
 };
 

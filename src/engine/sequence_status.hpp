@@ -6,7 +6,7 @@
 
 namespace cake {
 
-/// Whether a sequence can go on: a step that ended halfway leaves it broken, and nothing else does.
+/// Whether a sequence can continue. It is broken if a step that changes it was not completed.
 class SequenceStatus {
   public:
     bool is_broken() const { return is_broken_; }
@@ -15,7 +15,7 @@ class SequenceStatus {
         return {};
     }
 
-    /// A step that changes the sequence. Unless it is completed, the sequence stays broken.
+    /// A step that changes the sequence. The sequence is broken until complete() is called.
     class Step {
       public:
         explicit Step(SequenceStatus& status) : status_(&status) { status.is_broken_ = true; }

@@ -24,7 +24,7 @@ Json optional_number(const std::optional<double>& value) {
     return value ? Json(*value) : Json(nullptr);
 }
 
-/// The note as it will be read again: what is not UTF-8 in it is replaced, which makes it longer.
+/// The note as it will be loaded: bytes that are not valid UTF-8 are replaced, which makes it longer.
 std::string readable(const std::string& note) {
     return Json::parse(Json(note).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
 }
@@ -96,7 +96,7 @@ SequenceOptions read_options(Fields& fields) {
     return o;
 }
 
-/// One run's length and capacity, in a file.
+/// Length and capacity of one run, as stored in the file.
 struct SavedRun {
     int32_t length = 0;
     int32_t capacity = 0;
@@ -112,7 +112,7 @@ class Loader {
         if (!header.is_object()) return damaged("its header is not JSON");
         if (auto made = make_state(header); !made) return std::unexpected(made.error());
         if (auto said = read_header(header); !said) return std::unexpected(said.error());
-        // Only what the file bears out takes memory.
+        // Allocate only if the size of the file agrees with its header.
         if (n_content_bytes() != reader_.bytes_left()) return damaged("its size is not what its header says");
         if (auto opened = state_->open_cache(plan_); !opened) return with_path(opened.error());
         std::vector<int32_t> capacities;
@@ -190,7 +190,7 @@ class Loader {
         int64_t n_slots = 0;
         for (const auto& run : runs_) {
             n_slots += run.capacity;
-            // Whatever was read or decoded went into every one of them.
+            // A prefill leaves the same number of free slots in every run, and a decoded token takes one from each.
             if (run.capacity - run.length != runs_.front().capacity - runs_.front().length)
                 return damaged("its layers do not have equally much room left");
         }
@@ -240,9 +240,9 @@ class Loader {
         return is_consistent(std::span(runs_).last(runs->size()), report.budget);
     }
 
-    /// Whether a layer is as the engine leaves it. Where nothing is evicted, every KV head has the whole text; else
-    /// they have the room of the layer's budget and slack together, the window fits into it, and only where the
-    /// allocator tells heads apart do they hold unequally much.
+    /// True if the engine could have left a layer in this state. If nothing is evicted, every KV head has the whole
+    /// text. Otherwise the capacities of all KV heads add up to the layer's budget and slack, each of them holds the
+    /// window, and their lengths differ only if the allocator budgets heads separately.
     bool is_consistent(std::span<const SavedRun> runs, int64_t budget) const {
         if (!state_->config.evicts()) {
             return budget == plan_.tokens_per_layer && std::ranges::all_of(runs, [&](const SavedRun& run) {
@@ -290,10 +290,10 @@ class Loader {
     SessionReader reader_;
     std::unique_ptr<SequenceParts> state_;
     CachePlan plan_;
-    int32_t n_queries_ = 0;       // filled rows of the ring
-    int32_t next_query_ = 0;      // row of the ring
+    int32_t n_queries_ = 0;       // number of filled rows of the query ring
+    int32_t next_query_ = 0;      // ring row of the next query
     std::vector<SavedRun> runs_;  // [n_head_kv, n_layer]
-    int32_t window_length_ = 0;   // tokens of every layer that keeps a window
+    int32_t window_length_ = 0;   // number of tokens that each sliding layer holds
 };
 
 }  // namespace

@@ -50,7 +50,7 @@ TextPrefill::TextPrefill(std::span<SequenceParts* const> sequences, std::span<co
                          bool all_logits)
     : sequences_(sequences), tokens_(tokens), segment_(segment), all_logits_(all_logits) {}
 
-/// If something is refused, the sequences are as they were.
+/// Makes all checks and opens the caches. On error, the sequences are unchanged.
 Result<void> TextPrefill::prepare() {
     const int64_t n_tokens = std::ssize(tokens_);
     if (segment_ < 0) return fail("a segment must hold at least 1 token (or 0 for the whole text)");
@@ -86,8 +86,8 @@ Result<int64_t> TextPrefill::step() {
     return done;
 }
 
-/// Later segments are read over what the earlier left, which differs from sequence to sequence, so several take turns
-/// from the second segment on.
+/// Later segments attend to the tokens kept from earlier ones, which differ between sequences. From the second segment
+/// on, the sequences are therefore prefilled one after another.
 Result<int64_t> TextPrefill::take_step() {
     if (is_done_) return std::ssize(tokens_);
     if (steps_.empty()) {
@@ -102,7 +102,7 @@ Result<int64_t> TextPrefill::take_step() {
     if (n_after < std::ssize(tokens_)) {
         begin_ = n_after;
     } else {
-        // The next sequence goes on after the first segment, which all have read.
+        // The next sequence continues after the first segment, which all sequences share.
         sequence_ = begin_ == 0 ? sequences_.size() : sequence_ + 1;
         begin_ = segment_;
     }

@@ -10,26 +10,26 @@
 
 namespace cake {
 
-/// Checks a text against a sequence before any work is done for it.
+/// Checks that a text can be appended to a sequence: its status, the tokens, and the length of the context.
 Result<void> check_text(const SequenceParts& sequence, std::span<const Token> tokens);
 
-/// Whether the sequence can hold `n_more` more tokens; the error says what would make room.
+/// Checks that the sequence has room for `n_more` more tokens. The error suggests what would make room.
 Result<void> check_room(const SequenceParts& sequence, int64_t n_more);
 
-/// Opens the cache of a sequence that has none yet, and makes sure that a text of `n_tokens` fits into it.
+/// Opens the cache of a sequence if it has none yet, and checks that `n_tokens` more tokens fit into it.
 Result<void> make_room(SequenceParts& sequence, int64_t n_tokens);
 
-/// Reads a text in segments of `segment` tokens (0: all at once) into one sequence, or into several empty ones that
-/// read the first segment together. The first step refuses what can be refused, and leaves the sequences as they were
-/// then; from then on they are broken until the last step.
+/// Prefill of a text, in segments of `segment` tokens (0: all at once), into one sequence, or into several empty
+/// sequences that share the prefill of the first segment. The first step makes all checks; if one of them fails, the
+/// sequences are unchanged. After the first step, the sequences are broken until the last one is done.
 class TextPrefill {
   public:
-    /// What is passed has to outlive the prefill.
+    /// All arguments must outlive the prefill.
     TextPrefill(std::span<SequenceParts* const> sequences, std::span<const Token> tokens, int64_t segment,
                 bool all_logits);
 
     bool is_done() const { return is_done_; }
-    /// The next step. Returns how many tokens' worth of work is done; an error ends it.
+    /// Runs the next step. Returns the work done so far in tokens of the text. An error ends the prefill.
     Result<int64_t> step();
 
   private:
@@ -39,16 +39,16 @@ class TextPrefill {
 
     std::span<SequenceParts* const> sequences_;
     std::span<const Token> tokens_;
-    int64_t segment_;  // as asked for
+    int64_t segment_;  // max tokens of a segment; 0: all at once
     bool all_logits_;
-    std::vector<SequenceStatus::Step> steps_;  // by sequence, from when it is prepared
-    size_t sequence_ = 0;                      // that reads: all read the first segment, then each by itself the others
-    int64_t begin_ = 0;                        // of the segment that is read
+    std::vector<SequenceStatus::Step> steps_;  // one for each sequence, after prepare()
+    size_t sequence_ = 0;                      // index of the current sequence, from the second segment on
+    int64_t begin_ = 0;                        // first token of the current segment
     std::optional<Prefill> prefill_;
     bool is_done_ = false;
 };
 
-/// Reads a text, all at once, into empty sequences as if each had read before it what `base` holds in full.
+/// Prefills a text in one segment into empty sequences, as if each already held the text that `base` holds in full.
 Result<void> read_branches(const SequenceParts& base, std::span<SequenceParts* const> sequences,
                            std::span<const Token> tokens, const ProgressFunction& progress);
 

@@ -10,8 +10,8 @@ bool is_space(char c) {
     return c == ' ' || c == '\n' || c == '\r' || c == '\t';
 }
 
-/// The last place in `text` where its tokens part, or 0: before a single space between two words, which no tokenizer
-/// joins to what stands before it.
+/// The last index at which `text` can be split without changing its tokens: that of a single space between two words,
+/// which no tokenizer joins to the word before it. 0 if there is none.
 size_t last_word_end(std::string_view text) {
     for (size_t i = text.size(); i-- > 2;) {
         if (text[i - 1] == ' ' && !is_space(text[i]) && !is_space(text[i - 2])) return i - 1;
@@ -19,7 +19,7 @@ size_t last_word_end(std::string_view text) {
     return 0;
 }
 
-/// The last place where no character is cut, for a text without words.
+/// The last index that does not split a UTF-8 character, for a text that cannot be split between words.
 size_t last_character_end(std::string_view text) {
     constexpr size_t kLongestCharacter = 4;
     for (size_t i = text.size(); i > 0 && text.size() - i < kLongestCharacter; i--) {
@@ -35,7 +35,8 @@ size_t last_character_end(std::string_view text) {
 TokenStream::TokenStream(const Engine& engine, bool continues) : state_(engine.state()), begun_(continues) {}
 
 Result<std::vector<Token>> TokenStream::feed(std::string_view bytes) {
-    // Tokenizing has a cost for each call; a text without a space in so many bytes has to be cut somewhere.
+    // A call to the tokenizer has a fixed cost, so shorter texts wait for more. A text of kMost bytes without a place
+    // to split is split between two characters.
     constexpr size_t kLeast = size_t{1} << 14U;
     constexpr size_t kMost = size_t{1} << 18U;
     rest_ += bytes;

@@ -21,7 +21,7 @@ std::vector<double> log_softmax(std::span<const float> logits) {
     return result;
 }
 
-/// One setting on one passage, summed over its tokens.
+/// Sums over the tokens of one passage under one setting.
 struct Sums {
     double kl = 0;
     double agreement = 0;
@@ -35,12 +35,12 @@ struct Sums {
     }
 };
 
-/// By passage, for one setting and text.
+/// Per-passage values of one text under one setting.
 struct Series {
-    std::vector<double> kl, agreement, surprise;  // surprise: by how many nats a token the truth is less likely
+    std::vector<double> kl, agreement, surprise;  // surprise: log-likelihood lost to the full cache, nats per token
 
     void add(const Sums& sums, const Sums& full, double n) {
-        kl.push_back(std::max(sums.kl / n, 0.0));  // rounding can make nothing a little less
+        kl.push_back(std::max(sums.kl / n, 0.0));  // rounding can make a KL of 0 slightly negative
         agreement.push_back(sums.agreement / n);
         surprise.push_back((full.log_likelihood - sums.log_likelihood) / n);
     }
@@ -93,7 +93,7 @@ class Comparison {
         const auto tokens = engine_.tokenize(input.text, false);
         if (!tokens) return fail(input.name + ": " + tokens.error().message);
         const auto first = engine_.first_token();
-        const int64_t n_read = input.n_prompt - (first ? 1 : 0);  // of the text
+        const int64_t n_read = input.n_prompt - (first ? 1 : 0);  // prompt tokens taken from the text
         const int64_t n_needed = n_read + input.n_continuation + 1;
         const auto n_tokens = static_cast<int64_t>(tokens->size());
         if (n_read < 1 || n_tokens < n_needed) {
@@ -133,7 +133,8 @@ class Comparison {
         return result;
     }
 
-    /// Reads the prompt under every setting, then the continuation token by token.
+    /// Prefills the prompt under every setting, then decodes the continuation token by token. Returns one element per
+    /// setting.
     Result<std::vector<Sums>> follow(std::span<const Token> prompt, std::span<const Token> continuation) {
         const auto read = [&](std::span<const Setting> some) {
             return read_for_all(engine_, some, prompt, static_cast<int64_t>(continuation.size()), n_done_,
@@ -161,8 +162,8 @@ class Comparison {
     }
 
     const Engine& engine_;
-    std::vector<Setting> settings_;  // the first is the full cache
-    bool alike_ = true;              // all have its cache types, so a passage is read once for all
+    std::vector<Setting> settings_;  // the full cache first, then the settings to compare
+    bool alike_ = true;  // true if all settings have the same cache types, so that one prefill serves them all
     const CountProgress& progress_;
     size_t n_done_ = 0;
     size_t n_all_ = 0;

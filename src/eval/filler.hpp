@@ -12,21 +12,21 @@ namespace cake::eval {
 
 using Random = std::mt19937_64;
 
-/// A number from 0 to n - 1.
+/// Random number from 0 to n - 1.
 size_t draw(Random& random, size_t n);
 
-/// Gives the next sentence of the text that needles are hidden in.
+/// Returns the next sentence of the filler text in which needles are hidden.
 using Filler = std::function<std::string()>;
 
-/// Five short sentences over and over, RULER's.
+/// RULER's five short sentences, repeated.
 Filler repeated_filler();
-/// Sentences about a village, put together at random: hardly one comes twice.
+/// Random sentences about a village. Repetitions are rare.
 Filler generated_filler(Random& random);
-/// The sentences of a text, from a random one on, and around again.
+/// The given sentences in order, starting at a random one and wrapping around. `sentences` must outlive the filler.
 Filler text_filler(const std::vector<std::string>& sentences, Random& random);
 
-/// Cuts a text at the ends of its sentences, and one of more than 300 bytes where it can be; white space becomes one
-/// space.
+/// Splits a text into sentences and collapses white space to single spaces. A long sentence is split at the first white
+/// space after 300 bytes, or between two characters if there is none within 600 bytes.
 std::vector<std::string> split_sentences(std::string_view text);
 
 }  // namespace cake::eval

@@ -10,7 +10,7 @@ namespace cake::eval {
 namespace {
 
 struct Placed {
-    double place;  // 0 to 1
+    double place;  // relative position in the text, 0 to 1
     std::string sentence;
 };
 
@@ -21,7 +21,7 @@ double uniform(Random& random) {
 std::vector<Placed> place_needles(const Puzzle& puzzle, double depth, Random& random) {
     std::vector<double> places;
     for (size_t i = 0; i < puzzle.needles.size(); i++) places.push_back(uniform(random));
-    // The needles that are asked for keep their order, and so do the others.
+    // Keep the order of the needles asked for, and that of the distractors.
     const auto asked_end = places.begin() + static_cast<ptrdiff_t>(puzzle.n_asked);
     std::ranges::sort(places.begin(), asked_end);
     std::ranges::sort(asked_end, places.end());
@@ -61,7 +61,8 @@ Result<Sample> bury(const Puzzle& puzzle, const Filler& filler, int64_t n_tokens
         return fail(
             std::format("{} tokens are too few for what has to be hidden and asked: take a larger length", n_tokens));
     }
-    // Sentences are estimated alone and the whole is measured, until not one more would fit.
+    // Add sentences until the sum of their token counts fills the room. Then count the tokens of the whole prompt and
+    // remove the sentences that do not fit. Repeat until no further sentence fits.
     for (int64_t left = room - counter.count(prompt); left > 0;) {
         const size_t before = hay.size();
         for (int64_t used = 0; used < left;) {

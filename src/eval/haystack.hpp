@@ -11,16 +11,16 @@
 
 namespace cake::eval {
 
-/// How long texts are for a model.
+/// Counts tokens as a model's tokenizer and chat template produce them.
 struct TokenCounter {
-    std::function<int64_t(std::string_view)> count;  // of a text alone
-    int64_t n_first = 0;                             // that stand before every text
-    int64_t n_template = 0;                          // that a chat template puts around a prompt
+    std::function<int64_t(std::string_view)> count;  // number of tokens of a text, without special tokens
+    int64_t n_first = 0;     // number of tokens that the model expects before every text: 0 or 1
+    int64_t n_template = 0;  // number of tokens that the chat template adds to a prompt
 };
 
-/// Hides a puzzle's needles in filler, so that prompt and answer take `n_tokens` or a sentence less. `depth`, 0 to 1,
-/// is where the only needle that is asked for stands; negative: all stand at random. Fails where there is no room for
-/// the needles.
+/// Hides a puzzle's needles in filler text. Prompt and answer together take `n_tokens` tokens, or up to one sentence
+/// less. `depth` (0 to 1) is the relative position of the needle asked for, if there is only one; all other needles are
+/// placed at random. If `depth` is negative, all needles are. Fails if the needles do not fit.
 Result<Sample> bury(const Puzzle& puzzle, const Filler& filler, int64_t n_tokens, double depth, Random& random,
                     const TokenCounter& counter);
 

@@ -6,12 +6,12 @@ namespace cake::eval {
 
 namespace {
 
-/// Enough for a curve; a long text asks far more often.
+/// Max number of points of the memory curve. The prefill of a long text reports progress far more often.
 constexpr size_t kMostMoments = 1500;
 
 void thin_out(std::vector<MemoryMoment>& moments) {
     if (moments.size() < 2 * kMostMoments) return;
-    // Of two neighbours the one that holds more stays, so that no peak is lost.
+    // Of each pair of neighbours, keep the one with more memory, so that no peak is lost.
     std::vector<MemoryMoment> half;
     for (size_t i = 0; i + 1 < moments.size(); i += 2)
         half.push_back(moments[i].held_bytes >= moments[i + 1].held_bytes ? moments[i] : moments[i + 1]);

@@ -10,21 +10,21 @@
 
 namespace cake::eval {
 
-/// K/V memory at one moment of reading and answering.
+/// K/V memory at one moment of prefill or generation.
 struct MemoryMoment {
-    double tokens = 0;        // read so far, as a share of the work, then generated
-    uint64_t held_bytes = 0;  // what layers kept, and the full-length layer while reading
-    uint64_t full_bytes = 0;  // what a full cache would hold
+    double tokens = 0;  // prefill: prompt tokens, in proportion to the work done; later: tokens of prompt and answer
+    uint64_t held_bytes = 0;  // K/V in the store, plus the staging layer during prefill
+    uint64_t full_bytes = 0;  // size of a full cache at this moment
 };
 
-/// Where the cake went under one policy.
+/// How one policy divided the budget while processing a text.
 struct Inspection {
     std::string policy;
     SequenceOptions options;
     MemoryReport memory;
     std::vector<LayerReport> layers;
     std::vector<std::vector<int32_t>> stages;  // Sequence::stages()
-    std::vector<std::vector<uint8_t>> kept;    // [n_layer][n_tokens] how many KV heads hold the token behind the text
+    std::vector<std::vector<uint8_t>> kept;  // [n_layer][n_tokens] number of KV heads that hold the token after prefill
     std::vector<MemoryMoment> moments;
     std::string answer;
 };
@@ -33,14 +33,14 @@ struct InspectionOptions {
     int64_t segment = 0;
     int64_t n_predict = 64;
     ProgressFunction progress;
-    std::function<bool()> cancelled{};  // asked before each token of the answer
+    std::function<bool()> cancelled{};  // polled before each token of the answer
 };
 
-/// Reads a text under one policy and answers it with the likeliest tokens, taking notes.
+/// Prefills a text under one policy, generates an answer greedily, and records what the layers hold.
 Result<Inspection> inspect(const Engine& engine, const SequenceOptions& sequence_options, std::span<const Token> tokens,
                            const InspectionOptions& options);
 
-/// A page that shows one inspection, or several side by side, of the same text: whole in itself, it loads nothing.
+/// Self-contained HTML page that shows one inspection of a text, or several side by side. It loads no other files.
 std::string inspection_page(const Engine& engine, const std::string& text_name, std::span<const Token> tokens,
                             std::span<const Inspection> inspections);
 

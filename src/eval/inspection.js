@@ -20,7 +20,7 @@
   byId("what").textContent = `${data.model}, reading ${data.text}: ${count(data.tokens.length)} tokens`;
   byId("foot").textContent = `Drawn with Chart.js ${Chart.version}. This page loads nothing.`;
 
-  // What each policy comes to.
+  // Summary of each policy.
   data.policies.forEach((policy, i) => {
     const list = make("dl");
     const say = (term, text) => list.append(make("dt", { textContent: term }), make("dd", { textContent: text }));
@@ -32,7 +32,7 @@
       make("h3", { className: `name policy-${i}`, textContent: policy.policy }), list));
   });
 
-  // Charts follow the scheme of the page.
+  // Charts follow the colour scheme of the page.
   const charts = [];
   const paint = () => {
     Chart.defaults.color = color("--soft");
@@ -52,7 +52,7 @@
     })).filter((set) => set.data.some((x) => x !== null));
     const card = byId(`${id}-chart`).closest(".card");
     if (datasets.length === 0) {
-      card.hidden = true;  // nothing had to be dropped, so nothing was measured
+      card.hidden = true;  // nothing was evicted, so nothing was measured
       return;
     }
     charts.push(new Chart(byId(`${id}-chart`), {
@@ -89,7 +89,7 @@
     }));
   };
 
-  // The cascade: a row for each stage, a column for each layer.
+  // The cascade: one row per stage, one column per layer.
   const shade = (share, i) => `color-mix(in srgb, var(${hues[i]}) ${(100 * Math.min(share, 1)).toFixed(1)}%, transparent)`;
   const hint = byId("hint");
   const showHint = (event, text) => {
@@ -117,7 +117,7 @@
     }
     const cells = make("div", { className: "cells", role: "img" });
     cells.setAttribute("aria-label", `Budgets of ${policy.policy} at every stage`);
-    // Layers with a sliding window keep just that, and take no part.
+    // Layers with a sliding window keep only that window and take no part in the division of the budget.
     const sliced = policy.layers.flatMap((layer, number) => layer.window > 0 ? [] : [number]);
     cells.style.gridTemplateColumns = `repeat(${sliced.length}, minmax(3px, 1fr))`;
     policy.stages.forEach((stage, m) => {
@@ -136,7 +136,7 @@
       make("span", { textContent: `layer ${sliced.at(-1)}` })));
   });
 
-  // The text. Long ones are built a part at a time, when they come into sight.
+  // The text. Its parts are built when they scroll into view, since a text may be long.
   byId("ramp").style.background = `linear-gradient(to right, transparent, var(${hues[0]}))`;
   const PART = 400;
   data.policies.forEach((policy, i) => {
@@ -178,7 +178,7 @@
       make("h3", { className: `name policy-${i}`, textContent: policy.policy }), text));
   });
 
-  // The same figures for those who cannot see the charts.
+  // The same figures as a table, for readers who cannot see the charts.
   const table = make("table");
   table.append(make("tr", {}, ...["layer", ...data.policies.flatMap((p) => ["kept", "dispersion", "shift", "preference"]
     .map((figure) => data.policies.length > 1 ? `${p.policy}: ${figure}` : figure))].map((t) => make("th", { textContent: t }))));

@@ -14,7 +14,7 @@ Json number(const std::optional<double>& value) {
     return value ? Json(*value) : Json(nullptr);
 }
 
-/// How many bytes of a character `text` ends in the middle of.
+/// Number of bytes of an incomplete UTF-8 character at the end of `text`.
 size_t unfinished_bytes(const std::string& text) {
     for (size_t n = 1; n <= std::min<size_t>(3, text.size()); n++) {
         const auto byte = static_cast<unsigned char>(text[text.size() - n]);
@@ -26,7 +26,7 @@ size_t unfinished_bytes(const std::string& text) {
     return 0;
 }
 
-/// The texts of the tokens; a character that is spread over several goes to the last of them.
+/// Text of each token. A character that is split over several tokens becomes part of the last one's text.
 Json token_texts(const Engine& engine, std::span<const Token> tokens) {
     Json texts = Json::array();
     std::string begun;
@@ -50,7 +50,7 @@ Json of_inspection(const Inspection& inspection) {
                           {"window", layer.window},
                           {"kept", layer.kept}});
     }
-    // A string for each layer, a character for each token: the number of KV heads from '0' on.
+    // One string per layer with one character per token: '0' plus the number of KV heads that hold it.
     Json kept = Json::array();
     for (const auto& counts : inspection.kept) {
         std::string line;
@@ -74,7 +74,7 @@ Json of_inspection(const Inspection& inspection) {
             {"answer", inspection.answer}};
 }
 
-/// Data that stand in a script element: nothing in them may end it.
+/// JSON for a <script> element. '<' is escaped so that nothing in the data can close the element.
 std::string in_script(const Json& data) {
     std::string text = data.dump(-1, ' ', false, Json::error_handler_t::replace);
     for (size_t i = 0; (i = text.find('<', i)) != std::string::npos; i += 6) text.replace(i, 1, "\\u003c");
@@ -96,7 +96,7 @@ std::string inspection_page(const Engine& engine, const std::string& text_name, 
               {"policies", Json::array()}};
     for (const auto& inspection : inspections) data["policies"].push_back(of_inspection(inspection));
     std::string page(kInspectionPage);
-    // The data last: a text may hold anything.
+    // Insert the data last, because a text may contain the other placeholders.
     put(page, "/*chart.js*/", kChartJs);
     put(page, "/*inspection.js*/", kInspectionJs);
     put(page, "{{data}}", in_script(data));

@@ -13,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The files, and those of the folders that end in .jsonl, in the order of their names.
+/// Replaces each folder with its .jsonl files, sorted by name.
 Result<std::vector<std::string>> files_of(const std::vector<std::string>& paths) {
     std::vector<std::string> files;
     for (const auto& path : paths) {

@@ -9,13 +9,13 @@
 
 namespace cake::eval {
 
-/// Reads the files of the input, one JSON object a line, and makes a sample of each with `make`, at most
-/// `input.n_samples` of each file. A line that is no such object is an error that names file and line; with
-/// `input.keep_going` it is reported and passed over.
+/// Reads the input files, which have one JSON object per line, and converts each object with `make`: at most
+/// `input.n_samples` per file, after skipping the first `input.n_skip`. A line that cannot be converted is an error
+/// that names file and line; with `input.keep_going`, it is reported through `input.warn` and skipped.
 Result<std::vector<Sample>> read_samples(
     const TaskInput& input, const std::function<Result<Sample>(const nlohmann::json&, const std::string& file)>& make);
 
-/// Fields of an object; what is missing or of another type is an error that names the field.
+/// Return a field of an object. If it is missing or has another type, the error names the field.
 Result<std::string> string_field(const nlohmann::json& object, const char* name);
 Result<std::vector<std::string>> strings_field(const nlohmann::json& object, const char* name);
 

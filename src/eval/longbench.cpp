@@ -1,5 +1,5 @@
-// LongBench (arXiv 2308.14508) and LongBench v2 (arXiv 2412.15204). Prompts and lengths of answers are the benchmarks'
-// own.
+// LongBench (arXiv 2308.14508) and LongBench v2 (arXiv 2412.15204). Prompts and answer lengths are those of the
+// benchmarks.
 
 #include <algorithm>
 #include <array>
@@ -14,7 +14,7 @@ namespace cake::eval {
 
 namespace {
 
-/// One dataset of LongBench. The prompt stands in three parts: `before` {context} `between` {input} `after`.
+/// One dataset of LongBench. Its prompt is `before` {context} `between` {input} `after`.
 struct Dataset {
     std::string_view name;
     std::string_view before, between, after;
@@ -105,7 +105,7 @@ constexpr Dataset kDatasets[] = {
     {"repobench-p", "Please complete the code given below. \n", "", "Next line of code:\n", code_similarity, 64},
 };
 
-/// Datasets whose prompt has no place for "input": what stands in it is not to be seen.
+/// Whether the dataset's prompt uses the field "input".
 bool takes_input(const Dataset& dataset) {
     constexpr std::string_view kWithout[] = {"gov_report", "multi_news", "passage_count", "lcc"};
     return !std::ranges::contains(kWithout, dataset.name);
@@ -120,7 +120,7 @@ std::string dataset_names() {
 Result<Sample> longbench_sample(const nlohmann::json& object) {
     const auto name = string_field(object, "dataset");
     if (!name) return std::unexpected(name.error());
-    // LongBench-E's files say "hotpotqa_e".
+    // LongBench-E appends "_e" to the names, as in "hotpotqa_e".
     const std::string_view plain = name->ends_with("_e") ? std::string_view(*name).substr(0, name->size() - 2) : *name;
     const auto* dataset = std::ranges::find(kDatasets, plain, &Dataset::name);
     if (dataset == std::end(kDatasets))
@@ -131,7 +131,7 @@ Result<Sample> longbench_sample(const nlohmann::json& object) {
     if (!input) return std::unexpected(input.error());
     auto answers = strings_field(object, "answers");
     if (!answers) return std::unexpected(answers.error());
-    // As LongBench does: few-shot examples and code are continued, everything else is a message.
+    // As in LongBench, few-shot and code prompts are not put into the chat template; all others are.
     constexpr std::string_view kContinued[] = {"trec", "triviaqa", "samsum", "lcc", "repobench-p"};
     Sample sample{.subtasks = {std::string(dataset->name)},
                   .chat = !std::ranges::contains(kContinued, dataset->name),

@@ -14,7 +14,7 @@ namespace cake::eval {
 
 namespace {
 
-constexpr double kZ = 1.959964;  // 97.5 % of the normal distribution lie below
+constexpr double kZ = 1.959964;  // 97.5 % quantile of the normal distribution
 
 bool is_ascii(char c) {
     return static_cast<unsigned char>(c) < 0x80;
@@ -58,7 +58,7 @@ std::vector<std::string> answer_words(std::string_view text) {
     return words;
 }
 
-/// UTF-8 characters; a byte that begins none stands for itself.
+/// UTF-8 characters of a text.
 std::vector<std::string> characters(std::string_view text) {
     std::vector<std::string> result;
     for (const char c : text) {
@@ -105,7 +105,7 @@ double f1(size_t n_common, size_t n_predicted, size_t n_true) {
     return 2 * precision * recall / (precision + recall);
 }
 
-/// F1 of two bags.
+/// F1 of two multisets of words or characters.
 double bag_f1(const std::vector<std::string>& predicted, const std::vector<std::string>& truth) {
     std::map<std::string, int> left;
     for (const auto& part : truth) left[part]++;
@@ -135,8 +135,8 @@ std::vector<std::string> numbers_in(std::string_view text) {
     return numbers;
 }
 
-/// 97.5 % of Student's distribution lie below: exact for 1 and 2 degrees of freedom, beyond by Cornish and Fisher's
-/// expansion (Abramowitz and Stegun 26.7.5), within 1 %.
+/// 97.5 % quantile of Student's t-distribution: exact for 1 and 2 degrees of freedom, otherwise the Cornish-Fisher
+/// expansion (Abramowitz and Stegun 26.7.5) with an error below 1 %.
 double student_quantile(double degrees) {
     if (degrees < 1.5) return 12.7062;
     if (degrees < 2.5) return 4.30265;
@@ -186,7 +186,7 @@ double rouge_l(std::string_view prediction, const Sample& sample) {
 
 double classification(std::string_view prediction, const Sample& sample) {
     return best(sample, [&](const std::string& answer) {
-        // A class whose name is a part of the right one's is found wherever that one is.
+        // Do not count a class whose name is part of the right answer: it occurs wherever the answer does.
         const auto n = std::ranges::count_if(sample.classes, [&](const auto& c) {
             return prediction.contains(c) && (c == answer || !answer.contains(c));
         });

@@ -4,7 +4,7 @@
 
 namespace cake::eval {
 
-/// Files that the build puts into the program (cmake/embed.cmake): our page and its script, and Chart.js.
+/// Files that the build embeds into the program (cmake/embed.cmake): our page, its script, and Chart.js.
 extern const std::string_view kInspectionPage;
 extern const std::string_view kInspectionJs;
 extern const std::string_view kChartJs;

@@ -16,7 +16,7 @@ namespace cake::eval {
 
 namespace {
 
-// Okabe and Ito's colours, which people tell apart whatever their eyes are.
+// Palette of Okabe and Ito: colour-blind readers can tell the colours apart.
 constexpr const char* kColours[] = {"#0072B2", "#D55E00", "#009E73", "#CC79A7",
                                     "#E69F00", "#56B4E9", "#000000", "#7F7F7F"};
 constexpr double kLeastKl = 1e-6;
@@ -41,7 +41,7 @@ std::vector<T> distinct(std::span<const Row> rows, Key key) {
     return result;
 }
 
-/// The page, with its panels in a grid.
+/// gnuplot commands that start a page with a grid of panels.
 std::string begin_page(size_t n_panels, const std::string& title) {
     const auto columns = std::min<size_t>(n_panels, 3);
     const auto rows = (n_panels + columns - 1) / columns;
@@ -63,7 +63,7 @@ std::string axis_name(const std::string& figure) {
     return figure == "score" ? "score (1 is all right)" : figure;
 }
 
-/// One panel: a line for each policy.
+/// One panel with a line for each policy.
 std::string panel(std::span<const Row> rows, const std::string& name, std::span<const std::string> policies,
                   std::pair<int64_t, int64_t> budgets) {
     std::string data;
@@ -79,7 +79,7 @@ std::string panel(std::span<const Row> rows, const std::string& name, std::span<
             const Interval interval = f.interval.value_or(Interval{f.value, f.value});
             figure = f.name;
             any = true;
-            // A logarithmic axis has no 0.
+            // A logarithmic axis cannot show 0.
             const double floor = f.name == "kl" ? kLeastKl : -1e300;
             const auto point = [&](int64_t x) {
                 block += std::format("{} {} {} {}\n", x, std::max(f.value, floor), std::max(interval.low, floor),
@@ -111,7 +111,7 @@ std::string panel(std::span<const Row> rows, const std::string& name, std::span<
     return setup + "plot " + plots + "\n";
 }
 
-/// An empty panel that holds the names of all lines.
+/// A panel without data that holds the legend of all lines.
 std::string legend(std::span<const Row> rows, std::span<const std::string> policies) {
     std::string plots;
     for (size_t p = 0; p < policies.size(); p++) {
@@ -132,7 +132,8 @@ struct CloseFile {
 };
 using File = std::unique_ptr<std::FILE, CloseFile>;
 
-/// Runs gnuplot on the commands; what it draws goes to `svg`, where one is. The path of the picture never reaches it.
+/// Runs gnuplot on the commands and writes its output to `svg`, if not null. The path of the picture is not part of the
+/// commands, so it needs no quoting.
 Result<void> run_gnuplot(const std::string& commands, std::FILE* svg) {
     const File script(std::tmpfile());
     const File complaints(std::tmpfile());

@@ -8,17 +8,18 @@
 
 namespace cake::eval {
 
-/// gnuplot's commands for a picture of the rows: a panel for each subtask, length and first figure, with the budget on
-/// the x axis and a line for each policy; policies without a budget are level lines.
+/// gnuplot commands that draw the first figure of the rows: a panel for each subtask and length, with the budget on the
+/// x axis and a line for each policy. Policies without a budget are horizontal lines.
 std::string line_plot(std::span<const Row> rows, const std::string& title);
 
-/// The same by depth and length: a panel for each policy and budget, its figure as colour and number.
+/// gnuplot commands that draw the first figure by depth and length, as colour and number: a panel for each policy and
+/// budget.
 std::string heat_map(std::span<const Row> rows, const std::string& title);
 
-/// Whether gnuplot is there to draw; the error says how to get it.
+/// Checks that gnuplot is installed; the error says how to install it.
 Result<void> check_plotter();
 
-/// Draws as SVG; the file is there in whole or not at all.
+/// Runs gnuplot commands and writes the SVG to `path`. The file is written completely or not at all.
 Result<void> draw_svg(const std::string& commands, const std::string& path);
 
 }  // namespace cake::eval

@@ -9,7 +9,7 @@ namespace cake::eval {
 
 namespace {
 
-/// Draws names and values; none twice in a puzzle.
+/// Draws random names and values without repeating any in a puzzle.
 class Draw {
   public:
     Draw(Wording wording, Random& random) : wording_(wording), random_(random) {}
@@ -18,7 +18,7 @@ class Draw {
         return unique([this] { return std::string(nouns()[draw(random_, nouns().size())]); });
     }
 
-    /// "silver falcon", or "silver-falcon" as RULER has it.
+    /// "silver falcon", or "silver-falcon" as in RULER.
     std::string key() {
         return unique([this] {
             return std::format("{}{}{}", adjectives()[draw(random_, adjectives().size())],
@@ -26,7 +26,7 @@ class Draw {
         });
     }
 
-    /// Of four digits and a multiple of 11, which the bundled model's training leaves out; of seven for RULER.
+    /// A four-digit multiple of 11, which the bundled model's training leaves out, or seven digits as in RULER.
     std::string value() {
         return unique([this] {
             return std::to_string(wording_ == Wording::bundled ? 11 * (91 + draw(random_, 818))
@@ -48,7 +48,7 @@ class Draw {
     std::vector<std::string> drawn_;
 };
 
-/// In the bundled model's words, which are those of its chat template.
+/// Formats the question as the bundled model's chat template does.
 void ask_bundled(Puzzle& puzzle, const std::string& question, int32_t max_tokens = 16) {
     puzzle.question = std::format("\nUSER: {}\n", question);
     puzzle.answer_begin = "ASSISTANT:";
@@ -74,7 +74,7 @@ std::string fact(Wording wording, const std::string& key, const std::string& val
                                        : std::format("One of the special magic numbers for {} is: {}.", key, value);
 }
 
-/// One fact and others of the same form.
+/// A question about one of `n_keys` facts of the same form.
 Puzzle look_up(Wording wording, Random& random, size_t n_keys) {
     Draw draw(wording, random);
     Puzzle puzzle;
@@ -145,7 +145,7 @@ Puzzle tracking(Wording wording, Random& random, int64_t /*n_tokens*/) {
     constexpr size_t kNames = 3;
     Draw draw(wording, random);
     Puzzle puzzle{.n_asked = kNames};
-    // The second chain distracts.
+    // The second chain is a distractor.
     for (int chain = 0; chain < 2; chain++) {
         const bool bundled = wording == Wording::bundled;
         const std::string value = bundled ? draw.value() : draw.value().substr(0, 5);

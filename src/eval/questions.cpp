@@ -13,7 +13,7 @@ void replace_all(std::string& text, size_t begin, const std::string& from, const
         text.replace(at, from.size(), to);
 }
 
-/// Where the facts of a prompt end and its question begins.
+/// Byte offset at which the facts of a prompt end, so that the rest contains its question.
 size_t question_begin(const Sample& sample) {
     size_t end = 0;
     for (const auto& fact : sample.facts) {

@@ -18,13 +18,13 @@ std::string shown(const Figure& figure) {
                : std::format("{:.3f}", figure.value);
 }
 
-/// Characters, for alignment.
+/// Number of characters, for alignment.
 size_t width(const std::string& text) {
     return static_cast<size_t>(
         std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
 }
 
-/// A field of a CSV line: quoted where it has to be.
+/// A field of a CSV line, quoted if necessary.
 std::string csv_field(const std::string& text) {
     if (text.find_first_of(",\"\n") == std::string::npos) return text;
     std::string quoted = "\"";

@@ -13,22 +13,22 @@ namespace cake::eval {
 struct Figure {
     std::string name;  // "accuracy", "kl", …
     double value = 0;
-    std::optional<Interval> interval;  // none where it cannot be known
+    std::optional<Interval> interval;  // empty if it cannot be computed
 };
 
-/// What one policy and budget reached on one kind of sample.
+/// Result of one policy and budget on one kind of sample.
 struct Row {
     std::string policy;
-    int64_t budget = 0;  // tokens a layer; 0: all of them
+    int64_t budget = 0;  // tokens per layer; 0: no bound
     std::string subtask;
-    int64_t length_tokens = 0;  // 0: as the samples came
-    double depth = -1;          // -1: all of them, or none in particular
+    int64_t length_tokens = 0;  // 0: samples of any length
+    double depth = -1;          // 0 to 1; -1: average over all depths, or not set
     size_t n_samples = 0;
-    std::vector<Figure> figures;  // the same for all rows; the first is the one that is plotted
+    std::vector<Figure> figures;  // same names in all rows; the first one is plotted
 };
 
-/// For reading: a row for each policy, budget, subtask and length, with the first figure of every depth beside it, and
-/// without columns that say nothing.
+/// Markdown table with one row per policy, budget, subtask and length, and one column per depth for the first figure.
+/// Columns without content are omitted.
 std::string to_table(const std::vector<Row>& rows);
 std::string to_csv(const std::vector<Row>& rows);
 std::string to_json(const std::vector<Row>& rows, const std::string& task, const std::string& model);

@@ -1,4 +1,4 @@
-// Tasks of one kind of file each: kv-retrieval (lost-in-the-middle, arXiv 2307.03172) and longeval (LongChat).
+// Tasks that read one kind of file each: kv-retrieval (lost-in-the-middle, arXiv 2307.03172) and longeval (LongChat).
 
 #include <filesystem>
 #include <format>
@@ -65,7 +65,7 @@ Result<Sample> lines_sample(const nlohmann::json& object) {
     return sample;
 }
 
-/// Files differ in how much has to be searched, so each has a row.
+/// Gives each file a row of its own, because files differ in how much text must be searched.
 Result<Sample> in_row_of(const std::string& file, Result<Sample> sample) {
     if (sample) sample->subtasks = {std::filesystem::path(file).stem().string()};
     return sample;

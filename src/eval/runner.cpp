@@ -13,11 +13,11 @@ namespace cake::eval {
 
 namespace {
 
-/// What a row is about: subtask, length, and depth, which is kAllDepths in a row that takes them together.
+/// Subtask, length and depth of a row; kAllDepths in a row that averages over them.
 using Cell = std::tuple<std::string, int64_t, double>;
 constexpr double kAllDepths = -1;
 
-/// The cells that a sample counts in.
+/// Cells that a sample counts toward.
 std::vector<Cell> cells_of(const Sample& sample) {
     std::vector<Cell> cells;
     const std::vector<std::string> one(1);
@@ -28,7 +28,8 @@ std::vector<Cell> cells_of(const Sample& sample) {
     return cells;
 }
 
-/// Shortens a prompt to `most` tokens: instructions and question stand at its ends.
+/// Cuts a prompt to `most` tokens by removing its middle, because instructions and question are at its beginning and
+/// end. Returns whether it was too long.
 bool cut_middle(std::vector<Token>& tokens, int64_t most) {
     const auto n = static_cast<int64_t>(tokens.size());
     if (n <= most) return false;
@@ -37,7 +38,7 @@ bool cut_middle(std::vector<Token>& tokens, int64_t most) {
     return true;
 }
 
-/// Whether most of the prompts is the same, so that reading it once is worth it.
+/// Whether two prompts have more than half of their text in common, so that it is worth prefilling it only once.
 bool share_text(const Sample& a, const Sample& b) {
     const auto same = static_cast<size_t>(std::ranges::mismatch(a.prompt, b.prompt).in1 - a.prompt.begin());
     return same > std::max(a.prompt.size(), b.prompt.size()) / 2;
@@ -69,7 +70,7 @@ class Runner {
         return !stopped_;
     }
 
-    /// In the model's chat template where the sample asks for it and the model has one.
+    /// Applies the model's chat template if the sample asks for it and the model has one.
     Result<std::vector<Token>> text_tokens(const Sample& sample) const {
         if (sample.chat) {
             const ChatMessage message{.role = "user", .content = sample.prompt};
@@ -91,7 +92,8 @@ class Runner {
         return tokens;
     }
 
-    /// Asks the next sample and those after it that share most of its prompt, which is read once.
+    /// Runs the next sample together with the following ones that share most of its prompt. The common part is
+    /// prefilled once.
     Result<void> ask_group() {
         std::vector<std::vector<Token>> prompts;
         size_t n_common = 0;
@@ -108,7 +110,8 @@ class Runner {
         return ask_branches(prompts, n_common);
     }
 
-    /// Tokens that two prompts begin with, less those that a branch needs for its window.
+    /// Length of the common prefix of two prompts, without the last window of the shorter one: a branch must compute
+    /// the queries of its window itself.
     size_t n_shared(std::span<const Token> a, std::span<const Token> b) const {
         const auto window = static_cast<size_t>(settings_.front().options.window);
         const auto same = static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
@@ -144,7 +147,7 @@ class Runner {
         return {};
     }
 
-    /// Answers the sample that is next, and counts it.
+    /// Generates the answers to the next sample and records their scores.
     Result<void> finish(std::vector<Sequence>& sequences) {
         const auto scores = ask(sequences, samples_[n_done_]);
         if (!scores) return std::unexpected(scores.error());
@@ -152,7 +155,7 @@ class Runner {
         return {};
     }
 
-    /// One score for each setting.
+    /// Returns one score per setting.
     Result<std::vector<double>> ask(std::vector<Sequence>& sequences, const Sample& sample) {
         const auto predictions = answer(sequences, sample);
         if (!predictions) return std::unexpected(predictions.error());
@@ -165,8 +168,8 @@ class Runner {
         return scores;
     }
 
-    /// The likeliest tokens of all sequences, decoded together: each up to the limit, the end of generation, or what
-    /// the sample says.
+    /// Decodes all sequences greedily in one batch. Each ends at the sample's token limit, at the end of generation, or
+    /// when is_complete() holds.
     Result<std::vector<std::string>> answer(std::span<Sequence> sequences, const Sample& sample) {
         std::vector<std::string> texts(sequences.size());
         std::vector<size_t> open(sequences.size());
@@ -221,7 +224,7 @@ class Runner {
     }
 
     void add_rows(size_t setting, std::vector<Row>& rows) {
-        std::map<int64_t, std::vector<Row>> pooled;  // by length, of all subtasks
+        std::map<int64_t, std::vector<Row>> pooled;  // rows over all depths, by length
         for (const auto& cell : cells_) {
             const auto& values = scores_[{cell, setting}];
             rows.push_back({.policy = settings_[setting].policy,
@@ -239,7 +242,7 @@ class Runner {
         }
     }
 
-    /// The mean over subtasks, each of the same weight; its interval is that of independent parts.
+    /// Mean over the subtasks with equal weights. The interval assumes that the subtasks are independent.
     static Row average(const std::vector<Row>& parts) {
         Row row = parts.front();
         row.subtask = "average";
@@ -267,7 +270,7 @@ class Runner {
     const RunnerOptions& options_;
     size_t n_done_ = 0;
     bool stopped_ = false;
-    std::vector<Cell> cells_;  // in the order of the samples
+    std::vector<Cell> cells_;  // cells in order of first occurrence
     std::map<std::pair<Cell, size_t>, std::vector<double>> scores_;
 };
 

@@ -13,47 +13,46 @@
 
 namespace cake::eval {
 
-/// A policy and a budget to be compared with others.
+/// A policy with a budget, to be compared with other settings.
 struct Setting {
     std::string policy;
-    int64_t budget = 0;  // tokens a layer; 0: no bound
+    int64_t budget = 0;  // tokens per layer; 0: no bound
     SequenceOptions options;
 };
 
-/// Every policy with every budget, and once each of those that take none.
+/// Every policy with every budget; a policy that takes no budget appears once.
 std::vector<Setting> all_settings(std::span<const std::string> policies, std::span<const int64_t> budgets,
                                   const SequenceOptions& common);
 
-/// An empty sequence for each setting, for a text of `n_tokens` with at most `max_more_tokens` after it. `number` is
-/// that of the text: a random scorer draws anew for each.
+/// Creates an empty sequence for each setting, for a text of `n_tokens` tokens and at most `max_more_tokens` after it.
+/// `number` is the index of the text; it varies the seed of random scorers.
 Result<std::vector<Sequence>> open_all(const Engine& engine, std::span<const Setting> settings, int64_t n_tokens,
                                        int64_t max_more_tokens, size_t number);
 
-/// Starts a sequence for each setting and reads the same text into all of them. `number` is that of the text: a random
-/// scorer draws anew for each.
+/// Creates a sequence for each setting as open_all() does, and prefills the same text into all of them.
 Result<std::vector<Sequence>> read_for_all(const Engine& engine, std::span<const Setting> settings,
                                            std::span<const Token> tokens, int64_t max_more_tokens, size_t number,
                                            const ProgressFunction& progress);
 
-/// Told how many of how many are done, many times for each; false stops.
+/// Progress callback: `n_done` of `n_all` samples are finished. Called many times per sample; return false to stop.
 using CountProgress = std::function<bool(size_t n_done, size_t n_all)>;
 
-/// What was measured until it was done, stopped, or failed.
+/// Results up to the point where a run was finished, was stopped, or failed.
 struct Outcome {
     std::vector<Row> rows;
     std::optional<Error> error;
 };
 
 struct RunnerOptions {
-    int64_t max_context = 0;  // tokens of prompt and answer; a prompt that is longer loses its middle. 0: no limit
-    bool average = false;     // a row of the mean over the subtasks, too
+    int64_t max_context = 0;  // max tokens of prompt and answer; a longer prompt loses its middle; 0: no limit
+    bool average = false;     // add a row with the mean over the subtasks
     CountProgress progress;
-    std::function<void()> on_cut;  // a prompt lost its middle
+    std::function<void()> on_cut;  // called if a prompt lost its middle
     std::function<void(const Sample&, const Setting&, const std::string& prediction, double score)> on_answer;
 };
 
-/// Asks every sample under every setting, taking the likeliest tokens, and averages the scores by subtask, length and
-/// depth, and over all depths.
+/// Runs every sample under every setting with greedy decoding. Averages the scores by subtask, length and depth, and
+/// over all depths.
 Outcome run_samples(const Engine& engine, std::span<const Sample> samples, std::span<const Setting> settings,
                     const RunnerOptions& options);
 

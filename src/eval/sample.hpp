@@ -9,32 +9,32 @@ namespace cake::eval {
 
 struct Sample;
 
-/// How good a prediction is, 0 to 1.
+/// Returns the score of a prediction, 0 to 1.
 using Metric = double (*)(std::string_view prediction, const Sample& sample);
 
-/// A key of a text and its value, of which a question asks one for the other.
+/// A key and its value in a text. A question names the key and asks for the value.
 struct Fact {
     std::string key;
     std::string value;
 };
 
-/// One prompt, and what counts as its answer.
+/// One prompt with its expected answers.
 struct Sample {
-    std::vector<std::string> subtasks;  // rows that it counts in: "multikey", "multi_news", …; none: there is one only
+    std::vector<std::string> subtasks;  // rows that the sample counts toward, such as "multikey"; empty: one row
     std::string prompt;
-    std::string answer_begin;          // what the answer is led into with, behind the prompt and a chat template's end
-    bool chat = false;                 // put into the model's chat template, where it has one
-    std::vector<std::string> answers;  // what they mean (any of them, all of them) is the metric's
-    std::vector<std::string> classes;  // of a classification
+    std::string answer_begin;          // beginning of the answer, appended to the prompt after the chat template
+    bool chat = false;                 // put the prompt into the model's chat template, if it has one
+    std::vector<std::string> answers;  // the metric decides whether one or all of them are expected
+    std::vector<std::string> classes;  // all classes of a classification task
     Metric metric = nullptr;
-    int32_t max_tokens = 32;       // of the answer
-    bool first_line_only = false;  // what follows the answer's first line does not count
-    bool ends_when_right = false;  // nothing that follows can take a full score back
-    int64_t length_tokens = 0;     // what the prompt was made to fill; 0: as it came
-    std::vector<Fact> facts{};     // all that the prompt could be asked for, if there are several of one form
-    std::string asked{};           // the key of the one that it is asked for
-    size_t text = 0;               // number of the text, which several questions may share
-    double depth = -1;             // where the needle is, 0 to 1; -1: nowhere in particular
+    int32_t max_tokens = 32;       // max tokens of the answer
+    bool first_line_only = false;  // ignore everything after the first line of the answer
+    bool ends_when_right = false;  // stop when the score is 1: further text cannot lower it
+    int64_t length_tokens = 0;     // target length of prompt and answer; 0: read from a file
+    std::vector<Fact> facts{};     // facts that the prompt could ask for
+    std::string asked{};           // key of the fact that the prompt asks for
+    size_t text = 0;               // index of the text, which several questions may share
+    double depth = -1;             // position of the needle, 0 to 1; -1: not set
 };
 
 }  // namespace cake::eval

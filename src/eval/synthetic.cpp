@@ -1,4 +1,4 @@
-// Tasks whose texts are made here: niah, needlebench, ruler.
+// Tasks that generate their texts: niah, needlebench, ruler.
 
 #include <algorithm>
 #include <filesystem>
@@ -19,7 +19,7 @@ struct Kind {
     MakePuzzle make;
 };
 
-/// Every sample has a seed of its own, so that asking for more samples, lengths or depths changes none of the others.
+/// Generator seeded for one sample, so that more samples, lengths or depths do not change the other samples.
 Random seeded(uint64_t seed, std::string_view kind, int64_t length, double depth, int32_t number) {
     std::vector<uint32_t> parts(kind.begin(), kind.end());
     for (const uint64_t part : {seed, static_cast<uint64_t>(length), static_cast<uint64_t>(depth * 1e6 + 2e6),
@@ -59,7 +59,7 @@ Result<std::vector<Sample>> hide(const TaskInput& input, std::string_view task, 
 
 constexpr double kAnywhere[] = {-1};
 
-/// RULER's own tasks, by a part of their names: how long answers are, and what counts.
+/// Answer length and metric of a task from RULER's own files, recognised by a part of its name.
 struct RulerTask {
     std::string_view part;
     int32_t max_tokens;
@@ -75,7 +75,7 @@ const RulerTask& ruler_task(std::string_view name) {
     return *std::ranges::find_if(kRulerTasks, [&](const RulerTask& task) { return name.contains(task.part); });
 }
 
-/// RULER writes TASK/validation.jsonl; others keep a file for each task.
+/// Task name of a file. RULER writes TASK/validation.jsonl; copies of the data often have TASK.jsonl.
 std::string ruler_name(const std::string& file) {
     const std::filesystem::path path(file);
     return path.stem() == "validation" ? path.parent_path().filename().string() : path.stem().string();

@@ -13,42 +13,42 @@
 
 namespace cake::eval {
 
-/// What a task's samples are made from.
+/// Input from which a task makes its samples.
 struct TaskInput {
-    std::vector<int64_t> lengths;  // tokens of a prompt
-    std::vector<double> depths;    // 0 to 1
-    int32_t n_samples = 20;        // for each length and depth, or of each file
-    int32_t n_skip = 0;            // samples passed over before these
+    std::vector<int64_t> lengths;  // tokens of prompt and answer
+    std::vector<double> depths;    // needle positions, 0 to 1
+    int32_t n_samples = 20;        // number of samples per length and depth, or per file
+    int32_t n_skip = 0;            // number of samples to skip first
     uint64_t seed = 1;
     Wording wording = Wording::bundled;
     std::string filler = "generated";  // "repeated", "generated" or "text"
-    std::string filler_text;           // for "text"
+    std::string filler_text;           // text of the filler "text"
     std::vector<std::string> data;     // files, or folders of them
-    bool keep_going = false;           // pass over malformed lines
+    bool keep_going = false;           // skip malformed lines
     TokenCounter counter;
     std::function<void(const std::string&)> warn;
-    std::function<bool(size_t n_done)> progress;  // told while texts are made; false stops
+    std::function<bool(size_t n_done)> progress;  // called before each text is made; return false to stop
 };
 
-/// Files of samples: a task that takes none makes its texts.
+/// Whether a task reads its samples from files. Without files, it generates its texts.
 enum class Data { none, optional, required };
 
-/// A row of the table of tasks.
+/// An entry in the table of tasks.
 struct Task {
     std::string_view name;
     std::string_view summary;
     Result<std::vector<Sample>> (*make_samples)(const TaskInput& input);
-    Data data;               // whether it reads files that the user has
-    bool by_depth;           // its samples are made for each of the depths
-    bool averages;           // an average over its subtasks means something
-    bool has_facts = false;  // some of its texts state several facts of one form: Sample::facts
+    Data data;               // whether the task reads the user's files
+    bool by_depth;           // true if it makes samples for each depth
+    bool averages;           // true if an average over its subtasks is meaningful
+    bool has_facts = false;  // true if some of its texts state several facts (Sample::facts)
 };
 
-/// `fidelity` is none of them: it has no answers (fidelity.hpp).
+/// All tasks except `fidelity`, which has no answers (fidelity.hpp).
 std::span<const Task> tasks();
 const Task* find_task(std::string_view name);
 
-// One file each.
+// Task::make_samples of each task.
 Result<std::vector<Sample>> niah_samples(const TaskInput& input);
 Result<std::vector<Sample>> needlebench_samples(const TaskInput& input);
 Result<std::vector<Sample>> ruler_samples(const TaskInput& input);

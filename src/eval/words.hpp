@@ -5,8 +5,8 @@
 
 namespace cake::eval {
 
-/// Words that the tasks make keys of. The bundled model never saw one of them in a fact or a question of its training:
-/// models/train/data.py leaves out what stands here.
+/// Words from which the tasks build keys. None of them occurs in a fact or question that the bundled model was trained
+/// on: models/train/text.py leaves them out of its word list.
 std::span<const std::string_view> adjectives();
 std::span<const std::string_view> nouns();
 

@@ -17,7 +17,8 @@
 #define CAKE_KERNELS_ATTENTION_ONCE
 namespace cake {
 
-/// Where a thread keeps what. Sizes are those of the widest vectors and of float32 products, so that they do for all.
+/// Scratch memory of a thread. The sizes are those for the widest vectors and float32 products, which suffice for every
+/// target.
 struct Scratch {
     float* queries;  // [dim_k, rows]
     float* keys;     // [dim_k, kBlock]
@@ -25,11 +26,11 @@ struct Scratch {
     float* logits;   // [kBlock, kWidest]
     float* weights;  // [kBlock, kWidest]
     float* result;   // [dim_v, rows]
-    float* largest;  // [rows] of the logits, to the base 2
-    float* sum;      // [rows] of the weights, of which the largest is 1
-    float* decay;    // [kWidest] what becomes of the sums so far
+    float* largest;  // [rows] running maximum of the logits, to the base 2
+    float* sum;      // [rows] running sum of the weights, relative to the largest
+    float* decay;    // [kWidest] factors of the results so far
 
-    /// Lays them out from `base`; returns the number of floats.
+    /// Lays out the arrays from `base` and returns the number of floats. With a null base, it only counts.
     size_t lay_out(const AttentionProblem& problem, int64_t n_rows, float* base) {
         Layout layout{.base = base};
         const size_t dim_k = widest(problem.dim_k);
@@ -54,7 +55,7 @@ struct Scratch {
 HWY_BEFORE_NAMESPACE();
 namespace cake::HWY_NAMESPACE {
 
-/// One task: rows of queries, token by token and head by head within a token, over a range of slots.
+/// One task. Its rows are the query heads of the group, token by token, over a range of slots.
 template <class P>
 class TaskRun {
     using T = typename P::T;
@@ -75,7 +76,7 @@ class TaskRun {
     void run() {
         begin();
         const int64_t last = std::min(task_.slot_end, slots_seen(n_rows_ - 1));
-        // Few rows make memory the limit, which small blocks keep busy all the time.
+        // With few rows, memory bandwidth is the limit. Small blocks keep memory busy all the time.
         const auto most = static_cast<int64_t>(n_rows_ > kRows ? kBlock : kBlock / 4);
         for (int64_t block = std::max(task_.slot_begin, first_seen(0)); block < last; block += most) {
             const auto n = static_cast<size_t>(std::min(most, last - block));
@@ -85,13 +86,13 @@ class TaskRun {
         }
     }
 
-    /// The end of a task that is the whole of its group.
+    /// Writes the result of a task that is the only one of its group.
     void write() const {
         for (size_t row = 0; row < n_rows_; row++)
             write_row(row, scratch_.result + row * dim_v_, scratch_.largest[row], scratch_.sum[row]);
     }
 
-    /// Leaves what others are to be joined with: [dim_v + 2, n_rows].
+    /// Stores the result for join(): [dim_v + 2, n_rows].
     void leave(float* partial) const {
         const auto dim = static_cast<size_t>(problem_.dim_v);
         for (size_t row = 0; row < n_rows_; row++, partial += dim + 2) {
@@ -101,7 +102,7 @@ class TaskRun {
         }
     }
 
-    /// Joins what the tasks of the group left.
+    /// Joins the results of all tasks of the group and writes the final result.
     void join(const float* partials, size_t n_partials, size_t stride) const {
         const auto dim = static_cast<size_t>(problem_.dim_v);
         for (size_t row = 0; row < n_rows_; row++) {
@@ -152,7 +153,7 @@ class TaskRun {
         std::fill_n(scratch_.sum, n_rows_, 0.0F);
     }
 
-    /// `n_rows` rows from `row` take the packed slots [block, block + n) in.
+    /// Adds the packed slots [block, block + n) to `n_rows` rows from `row`.
     void add_block(size_t row, size_t n_rows, int64_t block, size_t n) {
         if (slots_seen(row + n_rows - 1) <= block || first_seen(row) >= block + static_cast<int64_t>(n)) return;
         const size_t width = padded(n);
@@ -169,7 +170,7 @@ class TaskRun {
         }
     }
 
-    /// Logits of a row become weights, and its sums so far are told what to do.
+    /// Turns the logits of a row into weights, updates its maximum and sum, and sets the decay of its result so far.
     void weigh(size_t row, size_t r, int64_t block, size_t n) {
         const F32 f;
         float* const logits = scratch_.logits + r * kBlock;
@@ -186,7 +187,7 @@ class TaskRun {
 
         const float before = scratch_.largest[row];
         const float largest = std::max(before, largest_of(logits, width));
-        // Where a row has seen nothing yet, any number does.
+        // If the row has not seen any slot yet, all logits are minus infinity and any finite shift will do.
         const auto shift = hn::Set(f, largest > kNothing ? largest : 0.0F);
         auto sum0 = hn::Zero(f);
         auto sum1 = hn::Zero(f);
@@ -204,7 +205,7 @@ class TaskRun {
         scratch_.sum[row] = scratch_.sum[row] * decay + hn::ReduceSum(f, hn::Add(sum0, sum1));
     }
 
-    /// A row's values by the sum of its weights, which a sink's joins.
+    /// Divides a row of values by the sum of its weights, including the weight of an attention sink, and writes it.
     void write_row(size_t row, const float* values, float largest, float sum) const {
         float factor = 1;
         if (data_.sinks != nullptr) {
@@ -264,7 +265,8 @@ Attention::Attention(AttentionProblem problem, int32_t n_threads) : n_threads_(n
     constexpr int64_t kMostRows = 384;
     const auto n_head_kv = static_cast<int64_t>(problem.heads.size());
     const int64_t n_group = problem.n_head / n_head_kv;
-    // Enough tasks that no thread waits long for the last, from rows first, which costs nothing, then from slots.
+    // Create enough tasks that no thread waits long for the last one: split by rows first, which costs nothing, then by
+    // slots.
     const int64_t n_wanted = n_threads > 1 ? int64_t{4} * n_threads : 1;
     const int64_t by_rows = divide_up(problem.n_queries, std::max<int64_t>(1, kMostRows / n_group));
     const int64_t most_tiles = divide_up(problem.n_queries * n_group, 96);

@@ -7,7 +7,7 @@
 
 namespace cake {
 
-/// Keys or values as they lie in a cache: f32, f16, bf16, q8_0 or q4_0.
+/// Keys or values as stored in a cache: f32, f16, bf16, q8_0 or q4_0.
 struct Rows {
     const void* data = nullptr;  // [dim, n_slots]
     size_t row_bytes = 0;
@@ -21,7 +21,7 @@ struct HeadSlots {
     int64_t length = 0;
 };
 
-/// Queries, or what comes of them: element (d, head, i) lies at `data[d + head * head_stride + i * stride]`.
+/// Queries or results of attention: element (d, head, i) is `data[d + head * head_stride + i * stride]`.
 template <typename T>
 struct HeadVectors {
     T* data = nullptr;
@@ -29,8 +29,8 @@ struct HeadVectors {
     size_t stride = 0;
 };
 
-/// The numbers that the products of attention are computed with; they are summed in float32 in any case. `bf16` is
-/// twice as fast where the processor multiplies it, and the same as `f32` elsewhere.
+/// Type in which the products of attention are computed; sums are always in float32. `bf16` is twice as fast on
+/// processors with bfloat16 products; on others it is the same as `f32`.
 enum class Products { f32, bf16 };
 
 }  // namespace cake

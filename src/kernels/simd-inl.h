@@ -1,4 +1,4 @@
-// What the kernels have in common, for one instruction set: included once for each, see Highway's foreach_target.h.
+// Code that the kernels share, for one instruction set. Included once for each of them; see Highway's foreach_target.h.
 #if defined(CAKE_KERNELS_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CAKE_KERNELS_SIMD_INL_H_
 #undef CAKE_KERNELS_SIMD_INL_H_
@@ -26,9 +26,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 using F32 = hn::ScalableTag<float>;
 using Vector = hn::Vec<F32>;
 constexpr size_t kLanes = hn::MaxLanes(F32());
-/// Columns that a product makes at a time: two vectors.
+/// Number of columns that a product computes at a time: two vectors.
 constexpr size_t kPanel = 2 * kLanes;
-/// Rows that it makes at a time: as many as registers hold.
+/// Number of rows that it computes at a time, limited by the number of registers.
 #if HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64
 constexpr size_t kRows = 12;
 #else
@@ -39,13 +39,13 @@ constexpr size_t padded(size_t n) {
     return (n + kPanel - 1) / kPanel * kPanel;
 }
 
-/// 2^x for x <= 0 to a relative error of 1e-7; 0 from -127 down, so for minus infinity too.
+/// 2^x for x <= 0, with a relative error of 1e-7. 0 for x <= -127, including minus infinity.
 HWY_INLINE Vector exp2_of_negative(Vector x) {
     const F32 f;
     const hn::RebindToSigned<F32> i;
     x = hn::Max(x, hn::Set(f, -127.0F));
     const auto whole = hn::Round(x);
-    const auto rest = hn::Sub(x, whole);  // in [-1/2, 1/2], where the polynomial is the minimax one
+    const auto rest = hn::Sub(x, whole);  // in [-1/2, 1/2], the range of the minimax polynomial
     auto y = hn::Set(f, 0.0013276472F);
     y = hn::MulAdd(y, rest, hn::Set(f, 0.0096755410F));
     y = hn::MulAdd(y, rest, hn::Set(f, 0.0555071309F));
@@ -56,7 +56,7 @@ HWY_INLINE Vector exp2_of_negative(Vector x) {
     return hn::Mul(y, hn::BitCast(f, exponent));
 }
 
-/// The largest of `width` logits, a multiple of kPanel.
+/// The largest of `width` logits; `width` is a multiple of kPanel.
 HWY_INLINE float largest_of(const float* logits, size_t width) {
     const F32 f;
     auto most0 = hn::Load(f, logits);
@@ -68,7 +68,7 @@ HWY_INLINE float largest_of(const float* logits, size_t width) {
     return hn::ReduceMax(f, hn::Max(most0, most1));
 }
 
-/// Logits that were divided by `softcap` are capped by it, to the base 2.
+/// Caps logits that were divided by `softcap`; the results are to the base 2.
 HWY_INLINE void cap(float* logits, size_t width, float softcap) {
     const F32 f;
     const auto factor = hn::Set(f, softcap * kLog2E);
@@ -76,7 +76,8 @@ HWY_INLINE void cap(float* logits, size_t width, float softcap) {
         hn::Store(hn::Mul(hn::Tanh(f, hn::Load(f, logits + i)), factor), f, logits + i);
 }
 
-// A row of each type: float32 values [i, i + kLanes) of it, of which `n` are there and the others 0.
+// Rows of each type. load() converts values [i, i + kLanes) to float32; with `n`, only the first n exist and the others
+// are 0.
 
 struct F32Row {
     static constexpr size_t kBlock = 1;
@@ -85,7 +86,7 @@ struct F32Row {
     HWY_INLINE Vector load(size_t i, size_t n) const { return hn::LoadN(F32(), values + i, n); }
 };
 
-/// float16 and bfloat16.
+/// float16 or bfloat16.
 template <typename T>
 struct HalfRow {
     static constexpr size_t kBlock = 1;
@@ -98,7 +99,7 @@ struct HalfRow {
     }
 };
 
-/// Blocks of 32 values begin with their scale, a float16.
+/// Quantised values come in blocks of 32, which begin with their scale as a float16.
 HWY_INLINE Vector block_scale(const uint8_t* block) {
     const hn::CappedTag<float, 1> one;
     const hn::Rebind<hwy::float16_t, decltype(one)> half;
@@ -106,7 +107,7 @@ HWY_INLINE Vector block_scale(const uint8_t* block) {
     return hn::Set(F32(), hn::GetLane(hn::PromoteTo(one, scale)));
 }
 
-/// Behind the scale 32 signed bytes.
+/// The scale is followed by 32 signed bytes.
 struct Q8Row {
     static constexpr size_t kBlock = 32;
     const uint8_t* blocks;
@@ -120,7 +121,7 @@ struct Q8Row {
     HWY_INLINE Vector load(size_t i, size_t) const { return load(i); }
 };
 
-/// Behind the scale 16 bytes: value j is the low half of byte j, value j + 16 the high half, each less 8.
+/// The scale is followed by 16 bytes. Value j is the low half of byte j and value j + 16 its high half, each minus 8.
 struct Q4Row {
     static constexpr size_t kBlock = 32;
     const uint8_t* blocks;
@@ -136,8 +137,8 @@ struct Q4Row {
     HWY_INLINE Vector load(size_t i, size_t) const { return load(i); }
 };
 
-/// Asks for `n` rows that will be needed soon: what a machine guesses by itself ends at every page, of which a cache has
-/// many.
+/// Prefetches `n` rows that will be needed soon. The hardware prefetcher stops at page boundaries, and a cache spans
+/// many pages.
 HWY_INLINE void prefetch(const Rows& rows, int64_t slot, size_t n) {
     constexpr int64_t kAhead = 32;
     constexpr size_t kLine = 64;
@@ -145,7 +146,7 @@ HWY_INLINE void prefetch(const Rows& rows, int64_t slot, size_t n) {
     for (size_t i = 0; i < n * rows.row_bytes; i += kLine) __builtin_prefetch(row + i, 0, 2);
 }
 
-/// Calls `work` with a function that gives the row of a slot, in the type that the rows are of.
+/// Calls `work` with a function that returns the row of a slot, typed according to `rows.type`.
 template <typename Work>
 HWY_INLINE void with_rows(const Rows& rows, Work work) {
     const auto at = [&]<typename T>(int64_t slot) HWY_ATTR {
@@ -170,14 +171,14 @@ HWY_INLINE void with_rows(const Rows& rows, Work work) {
     }
 }
 
-/// Values [i, i + kLanes) of a row of `dim`, zeros behind its end.
+/// Values [i, i + kLanes) of a row of `dim` values, with zeros after its end.
 template <typename Row>
 HWY_INLINE Vector values_of(const Row& row, size_t i, size_t dim) {
     if (i + kLanes <= dim) return row.load(i);
     return i < dim ? row.load(i, dim - i) : hn::Zero(F32());
 }
 
-/// Products of float32. In the second factor of a product kStep rows stand side by side.
+/// Products of float32. The second factor of a product interleaves kStep rows.
 struct SingleProducts {
     using T = float;
     static constexpr size_t kStep = 1;
@@ -188,12 +189,12 @@ struct SingleProducts {
     static HWY_INLINE Vector add(Vector sum, V a, V b) {
         return hn::MulAdd(a, b, sum);
     }
-    /// Values [i, i + kStep * kLanes) of a row of `dim`, kStep of them a word.
+    /// Values [i, i + kStep * kLanes) of a row of `dim` values, kStep of them per 32-bit word.
     template <typename Row>
     static HWY_INLINE Vector words(const Row& row, size_t i, size_t dim) {
         return values_of(row, i, dim);
     }
-    /// A pair of vectors that follow each other.
+    /// Stores two consecutive vectors.
     static HWY_INLINE void store(Vector first, Vector second, T* to) {
         hn::StoreU(first, F32(), to);
         hn::StoreU(second, F32(), to + kLanes);
@@ -230,8 +231,9 @@ struct HalfProducts {
 };
 #endif
 
-/// c = a b, or c = scale c + a b where there is a `scale`, [n_rows]; a panel of kPanel columns. `a` is [kStep * n_steps,
-/// n_rows] with rows `a_stride` apart, `b` [kStep, kPanel, n_steps], `c` [kPanel, n_rows] with rows `c_stride` apart.
+/// Computes c = a b, or c = scale c + a b if `scale`, [n_rows], is not null, for one panel of kPanel columns. `a` is
+/// [kStep * n_steps, n_rows] with rows `a_stride` apart, `b` is [kStep, kPanel, n_steps], and `c` is [kPanel, n_rows]
+/// with rows `c_stride` apart.
 template <class P, size_t kN>
 HWY_INLINE void multiply(const typename P::T* a, size_t a_stride, const typename P::T* b, size_t n_steps, float* c,
                          size_t c_stride, const float* scale) {
@@ -263,7 +265,7 @@ HWY_INLINE void multiply(const typename P::T* a, size_t a_stride, const typename
     }
 }
 
-/// The same for 1 to kRows rows.
+/// multiply() for 1 to kRows rows.
 template <class P, size_t kN = kRows>
 HWY_INLINE void multiply_rows(size_t n_rows, const typename P::T* a, size_t a_stride, const typename P::T* b,
                               size_t n_steps, float* c, size_t c_stride, const float* scale) {
@@ -271,8 +273,8 @@ HWY_INLINE void multiply_rows(size_t n_rows, const typename P::T* a, size_t a_st
     if constexpr (kN > 1) multiply_rows<P, kN - 1>(n_rows, a, a_stride, b, n_steps, c, c_stride, scale);
 }
 
-/// Calls `work` with std::integral_constant 0 to kN - 1, one after another: a loop whose counter is a constant, so that
-/// arrays of vectors stay in registers.
+/// Calls `work` with std::integral_constant 0 to kN - 1 in order: a loop with a constant counter, so that arrays of
+/// vectors stay in registers.
 template <size_t kN, typename Work>
 HWY_INLINE void repeat(Work work) {
     if constexpr (kN > 0) {
@@ -286,7 +288,7 @@ template <typename V>
 HWY_INLINE void transpose(V (&a)[kLanes]) {
     const hn::DFromV<V> d;
     V b[kLanes];
-    // A row's place and a value's place within it change by a bit each time.
+    // Each round exchanges one bit of the row index with one bit of the index within the row.
     repeat<std::bit_width(kLanes) - 1>([&](auto) HWY_ATTR {
         repeat<kLanes / 2>([&](auto i) HWY_ATTR {
             b[2 * i] = hn::InterleaveWholeLower(d, a[i], a[i + kLanes / 2]);
@@ -296,8 +298,8 @@ HWY_INLINE void transpose(V (&a)[kLanes]) {
     });
 }
 
-/// The keys of `n` slots from `first` as the second factor of queries times keys: [kStep, kPanel, padded(dim) / kStep,
-/// panels of keys]. What stands behind the last key is of no meaning.
+/// Packs the keys of `n` slots from `first` as the second factor of queries times keys: [kStep, kPanel, padded(dim) /
+/// kStep, panels of keys]. The contents after the last key are unspecified.
 template <class P>
 HWY_INLINE void pack_keys(const Rows& rows, int64_t first, size_t n, typename P::T* to) {
     const auto dim = static_cast<size_t>(rows.dim);
@@ -321,8 +323,8 @@ HWY_INLINE void pack_keys(const Rows& rows, int64_t first, size_t n, typename P:
     });
 }
 
-/// The values of `n` slots from `first` as the second factor of weights times values: [kStep, kPanel, n_steps, panels of
-/// dim], where n_steps is n / kStep, rounded up; a slot too many is zero.
+/// Packs the values of `n` slots from `first` as the second factor of weights times values: [kStep, kPanel, n_steps,
+/// panels of dim], where n_steps is n / kStep, rounded up. The slot added by rounding is zero.
 template <class P>
 HWY_INLINE void pack_values(const Rows& rows, int64_t first, size_t n, typename P::T* to) {
     const auto dim = static_cast<size_t>(rows.dim);
@@ -358,7 +360,7 @@ HWY_INLINE void pack_values(const Rows& rows, int64_t first, size_t n, typename 
     });
 }
 
-/// A query times `scale` as the first factor: [padded(dim)].
+/// Packs a query, times `scale`, as the first factor: [padded(dim)].
 template <class P>
 HWY_INLINE void pack_query(const float* query, size_t dim, float scale, typename P::T* to) {
     const F32Row row{query};

@@ -19,12 +19,12 @@
 #define CAKE_KERNELS_WINDOW_STATS_ONCE
 namespace cake {
 
-/// Where a thread keeps what, in the sizes of the widest vectors.
+/// Scratch memory of a thread, sized for the widest vectors.
 struct WindowScratch {
     float* queries;  // [dim_k, rows]
     float* keys;     // [dim_k, kBlock]
     float* weights;  // [kBlock, queries]
-    float* shifts;   // [rows] logits to the base 2 less these are logarithms of weights
+    float* shifts;   // [rows] log2 of the weight is the base-2 logit minus this
 
     size_t lay_out(const WindowProblem& problem, size_t n_rows, float* base) {
         Layout layout{.base = base};
@@ -43,10 +43,9 @@ struct WindowScratch {
 HWY_BEFORE_NAMESPACE();
 namespace cake::HWY_NAMESPACE {
 
-/// One task of either pass: the rows of all query heads of a KV head, head by head and query by query within a head,
-/// over a range of slots.
+/// One task of a pass. Its rows are the queries of all query heads of a KV head, head by head, over a range of slots.
 class WindowRun {
-    using P = SingleProducts;  // half precision would drown small variances
+    using P = SingleProducts;  // bfloat16 would lose small variances
 
   public:
     WindowRun(const WindowProblem& problem, const WindowData& data, const WindowStats::Task& task, float* scratch)
@@ -67,7 +66,7 @@ class WindowRun {
         }
     }
 
-    /// Largest logit and sum of the weights of every row over the task's slots: [2, n_rows].
+    /// Computes the largest logit and the sum of the weights of every row over the task's slots: [2, n_rows].
     void find_sums(float* sums) {
         for (size_t row = 0; row < n_rows_; row++) {
             sums[2 * row] = kNothing;
@@ -81,13 +80,14 @@ class WindowRun {
         });
     }
 
-    /// `sums`: what the first pass left of the head's `n_tasks` tasks, [2, n_rows, n_tasks]. `result`: of the head.
+    /// Computes the weights from the sums of the first pass and reduces them. `sums`: results of the first pass for all
+    /// `n_tasks` tasks of the head, [2, n_rows, n_tasks]. `result`: the head's part of the result.
     void reduce(const float* sums, size_t n_tasks, float* result, double& dispersion, double& shift) {
         for (size_t row = 0; row < n_rows_; row++) scratch_.shifts[row] = shift_of(row, sums + 2 * row, n_tasks);
         const auto n_keys = static_cast<size_t>(problem_.n_keys[static_cast<size_t>(task_.head)]);
         dispersion = shift = 0;
         for_each_block([&](int64_t block, size_t n) HWY_ATTR {
-            // Keys of the window itself count in the sums alone.
+            // Keys of the window itself take part only in the softmax sums.
             const auto n_counted = static_cast<size_t>(
                 std::clamp<int64_t>(static_cast<int64_t>(n_keys) - block, 0, static_cast<int64_t>(n)));
             if (n_counted == 0) return;
@@ -116,7 +116,7 @@ class WindowRun {
         }
     }
 
-    /// Logits of a query head's rows, to the base 2.
+    /// Computes the logits of the rows of one query head, to the base 2.
     void multiply_head(size_t head, size_t n) {
         for (size_t i = 0; i < n_queries_; i += kRows) {
             const size_t n_rows = std::min(kRows, n_queries_ - i);
@@ -129,7 +129,7 @@ class WindowRun {
         }
     }
 
-    /// How many of the block's slots a row sees.
+    /// Number of slots of the block that the row sees.
     size_t n_seen(size_t row, int64_t block, size_t n) const {
         return static_cast<size_t>(
             std::clamp<int64_t>(head_.length - query_of(row).unseen - block, 0, static_cast<int64_t>(n)));
@@ -152,7 +152,7 @@ class WindowRun {
         sums[2 * row + 1] = sums[2 * row + 1] * decay + hn::ReduceSum(f, sum);
     }
 
-    /// A row's largest logit plus the logarithm of its sum; infinity, which makes all weights 0, where it sees nothing.
+    /// log2 of the softmax sum of a row. Infinity, which makes all weights 0, if the row sees no slot.
     float shift_of(size_t row, const float* sums, size_t n_tasks) const {
         const float sink = data_.sinks == nullptr ? kNothing : data_.sinks[query_head(row)] * kLog2E;
         float largest = sink;
@@ -164,7 +164,7 @@ class WindowRun {
         return largest + std::log2(sum);
     }
 
-    /// Logits of a row become weights, 0 from `n_counted` on. Returns - sum A ln A.
+    /// Turns the logits of a row into weights, with 0 from `n_counted` on. Returns -sum A ln A.
     double weigh(size_t row, size_t query, int64_t block, size_t n_counted, size_t width) const {
         const F32 f;
         float* const logits = weights(query);
@@ -172,7 +172,8 @@ class WindowRun {
         const auto shift = hn::Set(f, scratch_.shifts[row]);
         auto sum = hn::Zero(f);
         for (size_t i = 0; i < width; i += kLanes) {
-            // Rounding may leave the only key's weight above 1. What is below 2^-127 is 0, and so is 0 ln 0.
+            // Clamped to 0 because rounding may push the weight of a single key above 1. Weights below 2^-127 become 0;
+            // so does 0 ln 0.
             const auto exponent = hn::Clamp(hn::Sub(hn::Load(f, logits + i), shift), hn::Set(f, -127.0F), hn::Zero(f));
             const auto weight = exp2_of_negative(exponent);
             sum = hn::NegMulAdd(weight, exponent, sum);
@@ -181,8 +182,9 @@ class WindowRun {
         return static_cast<double>(hn::ReduceSum(f, sum)) * std::numbers::ln2;
     }
 
-    /// Mean and unbiased variance over the queries, for `n` keys; the sum of the variances. The variance is taken
-    /// around the mean in a second pass over the block, so that small ones survive; that of a single query is 0.
+    /// Computes mean and unbiased variance over the queries for `n` keys. Returns the sum of the variances. The
+    /// variance is computed around the mean in a second pass over the block, so that small ones are not lost to
+    /// rounding. That of a single query is 0.
     double reduce_block(size_t n, float* mean, float* variance) const {
         const F32 f;
         const auto count = static_cast<float>(n_queries_);

@@ -8,13 +8,13 @@
 
 namespace cake {
 
-/// One of the threads that run something together.
+/// One thread of a team that runs a pass together.
 struct TeamMember {
     int32_t thread = 0;
-    int32_t n_threads = 1;  // of the team
+    int32_t n_threads = 1;  // size of the team
 };
 
-/// A query of the window: where it lies, and how many of the newest slots it does not see.
+/// A query of the window: its row in the tensor of queries, and how many of the newest slots it does not see.
 struct WindowQuery {
     int64_t row = 0;
     int64_t unseen = 0;
@@ -24,37 +24,39 @@ struct WindowProblem {
     int32_t n_head = 0;
     int32_t dim_k = 0;
     std::vector<WindowQuery> queries;  // at least one
-    size_t newest = 0;                 // of them, the last of the text
+    size_t newest = 0;                 // index in `queries` of the last query of the text
     std::vector<HeadSlots> heads;      // [n_head_kv]
-    std::vector<int64_t> n_keys;       // [n_head_kv] how many of a head's slots are outside the window
-    float scale = 1;                   // of the logits
-    float softcap = 0;                 // logits x become softcap * tanh(x / softcap); 0: they stay
+    std::vector<int64_t> n_keys;       // [n_head_kv] number of slots outside the window
+    float scale = 1;                   // factor of the logits
+    float softcap = 0;                 // logits x become softcap * tanh(x / softcap); 0: no cap
 };
 
 struct WindowData {
     HeadVectors<const float> queries;  // [dim_k, n_head, rows]
     Rows k;
-    const float* sinks = nullptr;  // [n_head] logits that take weight and give nothing, or null
+    const float* sinks = nullptr;  // [n_head] logits that take part in the softmax but have no value, or null
 };
 
-/// What the softmax attention of a window's queries says about the keys outside it: mean and variance over the queries
-/// and the newest query's attention for each key and query head, dispersion and shift of the whole layer; the
-/// definition is method/attention_stats. In two passes over the keys and without a matrix of all weights: the first
-/// finds every query's sum, the second forms each block's weights and reduces them. Both are cut into tasks.
+/// Statistics of the softmax attention of a window's queries to the keys outside the window: for each key and query
+/// head, the mean and the variance over the queries and the attention of the newest query; for the whole layer,
+/// dispersion and shift. method/attention_stats.hpp has the definitions. They are computed in two passes over the keys,
+/// without a matrix of all weights: the first pass computes the softmax sum of every query, the second computes the
+/// weights of one block at a time and reduces them. Both passes are split into tasks.
 class WindowStats {
   public:
-    /// For up to `n_threads` that run it together.
+    /// `n_threads`: maximum number of threads that run it together.
     WindowStats(WindowProblem problem, int32_t n_threads);
 
-    /// Floats that the first pass leaves for the second, and that a pass works in, for all threads together.
+    /// Floats of the sums that the first pass stores for the second, and of scratch memory for a pass, for all threads
+    /// together.
     size_t n_sums() const;
     size_t n_scratch() const;
-    /// Floats of the result: for each KV head mean, variance and newest, each [n_keys, n_group].
+    /// Floats of the result: for each KV head, mean, variance and newest attention, each [n_keys, n_group].
     size_t n_result() const { return result_begin_.back(); }
     size_t result_begin(size_t head) const { return result_begin_[head]; }
 
-    /// The share of a thread in either pass. The second begins when all are done with the first. The team may be
-    /// smaller than announced, which changes no bit of the result.
+    /// Run the share of a thread in the first and the second pass. All threads must finish the first before the second
+    /// begins. The team may be smaller than `n_threads`; the result is the same to the bit.
     void find_sums(const WindowData& data, std::span<float> sums, std::span<float> scratch, TeamMember member);
     void reduce(const WindowData& data, std::span<const float> sums, std::span<float> result, std::span<float> scratch,
                 TeamMember member);
@@ -74,7 +76,7 @@ class WindowStats {
     WindowProblem problem_;
     int32_t n_threads_;
     size_t n_rows_;                     // query heads of a group times queries
-    std::vector<Task> tasks_;           // those of a head follow each other
+    std::vector<Task> tasks_;           // tasks of the same head are consecutive
     std::vector<size_t> first_task_;    // [n_head_kv + 1]
     std::vector<size_t> result_begin_;  // [n_head_kv + 1]
 };

@@ -47,13 +47,13 @@ void AccountedBytes::release() {
 
 Result<AccountedBuffer> AccountedBuffer::allocate(Accountant& accountant, MemoryUse use,
                                                   ggml_backend_buffer_type_t type, size_t n_bytes, const char* what) {
-    // Memory is promised before it is there; a promise larger than the machine would end in a kill, so it is refused
-    // here.
+    // The system may promise more memory than it has and later kill the process, so a size above the total memory is
+    // refused here.
     size_t free_bytes = 0;
     size_t total_bytes = 0;
     ggml_backend_dev_t device = ggml_backend_buft_get_device(type);
     if (device == nullptr)
-        device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);  // plain host memory names none
+        device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);  // plain host memory has no device
     if (device != nullptr) ggml_backend_dev_memory(device, &free_bytes, &total_bytes);
     AccountedBuffer result;
     if (total_bytes == 0 || n_bytes <= total_bytes) {

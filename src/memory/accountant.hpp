@@ -9,15 +9,14 @@
 
 namespace cake {
 
-/// What memory is for: keys and values, the hidden states of the segment in prefill, and the graphs' intermediate
-/// results.
+/// Use of memory: keys and values, hidden states of the segment in prefill, and intermediate results of graphs.
 enum class MemoryUse { kv, hidden, compute };
 
-/// Counts every allocation that grows with the length of the input. Outlives what it accounts.
+/// Counts every allocation that grows with the length of the input. Must outlive the memory that it counts.
 class Accountant {
   public:
     Accountant() = default;
-    /// All that it counts is counted in `whole`, too: of several sequences together.
+    /// Everything is also counted in `whole`, which sums up several sequences.
     explicit Accountant(Accountant* whole) : whole_(whole) {}
 
     void take(MemoryUse use, size_t n_bytes);
@@ -35,7 +34,7 @@ class Accountant {
     std::array<size_t, kUses> peak_{};
 };
 
-/// Counts bytes that live elsewhere, such as on the host, as long as it lives.
+/// Accounts for bytes that are allocated elsewhere, such as on the host, for as long as this object lives.
 class AccountedBytes {
   public:
     AccountedBytes() = default;
@@ -61,7 +60,7 @@ class AccountedBuffer {
   public:
     AccountedBuffer() = default;
 
-    /// Fails with the size where the device cannot give that much; `what` names the buffer in that sentence.
+    /// Fails if the device does not have that much memory. `what` names the buffer in the error.
     static Result<AccountedBuffer> allocate(Accountant& accountant, MemoryUse use, ggml_backend_buffer_type_t type,
                                             size_t n_bytes, const char* what);
 

@@ -10,7 +10,7 @@ namespace cake {
 class AccountedTensor {
   public:
     AccountedTensor() = default;
-    /// `what` names the tensor in the error if the device cannot give that much memory.
+    /// `what` names the tensor in the error if the device does not have that much memory.
     static Result<AccountedTensor> allocate(Accountant& accountant, MemoryUse use,
                                             ggml_backend_buffer_type_t buffer_type, ggml_type type, int64_t ne0,
                                             int64_t ne1, const char* what);

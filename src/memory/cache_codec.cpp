@@ -9,7 +9,7 @@ namespace cake {
 
 namespace {
 
-/// Calls `part` with pieces of the rows [first, first + n) of a tensor: offset and size in bytes.
+/// Calls `part` for consecutive pieces of the rows [first, first + n) of a tensor, with offset and size in bytes.
 template <typename Part>
 Result<void> for_each_part(const ggml_tensor* rows, int64_t first, int64_t n, Part part) {
     constexpr size_t kBytes = size_t{1} << 20U;
@@ -74,7 +74,7 @@ Result<void> read_sliding(SessionReader& reader, KvStore& store, int32_t length,
     for (const int32_t layer : store.layers()) {
         for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
             if (auto r = read_run(reader, store, layer, head, length, n_tokens); !r) return r;
-            // A window is the end of the text, with nothing left out.
+            // A sliding window is the end of the text, without gaps.
             if (store.positions(layer, head).front() != n_tokens - length)
                 return reader.damaged("a window is not the end of the text");
         }

@@ -8,12 +8,13 @@
 
 namespace cake {
 
-/// Writes the slots that hold a token, run after run, with their notes, and the queries.
+/// Writes the queries, and all slots that hold a token, run by run, with their notes.
 Result<void> write_cache(SessionWriter& writer, const SequenceCache& cache);
 
-/// Fills an open, empty cache, whose runs are arranged and whose ring is restored, from what write_cache() wrote.
-/// `sliced_lengths`: tokens of each run of the sliced layers, [n_head_kv, n_layer]; `sliding_length`: of each run of
-/// the sliding ones. `n_tokens`: of the text; positions that do not fit it are an error, which says what is wrong.
+/// Fills a cache from the output of write_cache(). The cache must be open and empty, with its runs arranged and its
+/// ring restored. `sliced_lengths`: tokens of each run of the sliced layers, [n_head_kv, n_layer]; `sliding_length`:
+/// tokens of each run of the sliding layers; `n_tokens`: tokens of the text. Positions that are not consistent with it
+/// are an error.
 Result<void> read_cache(SessionReader& reader, SequenceCache& cache, std::span<const int32_t> sliced_lengths,
                         int32_t sliding_length, int64_t n_tokens);
 

@@ -8,7 +8,7 @@
 
 namespace cake {
 
-/// The type of K or V that a name stands for, in ggml's names; fails with those that there are.
+/// The type of K or V with this ggml name. Fails for any other name, listing the valid ones.
 Result<ggml_type> parse_cache_type(const std::string& name);
 
 }  // namespace cake

@@ -22,14 +22,14 @@ struct KvShape {
     size_t row_bytes_k() const { return ggml_row_size(type_k, head_dim_k); }
     size_t row_bytes_v() const { return ggml_row_size(type_v, head_dim_v); }
     size_t slot_bytes() const { return row_bytes_k() + row_bytes_v(); }
-    /// One token in one layer, all KV heads.
+    /// Bytes of one token in one layer, all KV heads.
     size_t token_bytes() const { return slot_bytes() * static_cast<size_t>(n_head_kv); }
 };
 
-/// Bytes of a buffer of `n_slots` slots, with what aligning its tensors takes.
+/// Bytes of a buffer of `n_slots` slots, including the padding between its tensors.
 size_t kv_buffer_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t n_slots);
 
-/// `n_slots` slots in one backend buffer: two tensors whose rows are the slots.
+/// `n_slots` slots in one backend buffer: two tensors with one row for each slot.
 class KvBuffer {
   public:
     KvBuffer() = default;
@@ -49,14 +49,15 @@ class KvBuffer {
     int64_t n_slots_ = 0;
 };
 
-/// `length` slots from `from` go to `to`.
+/// Moves `length` slots from `from` to `to`.
 struct SlotMove {
     int64_t from;
     int64_t to;
     int64_t length;
 };
 
-/// Copies slots of `from` to slots of `to`, in the order of `moves`; within one buffer a move may overlap itself.
+/// Copies slots of `from` to slots of `to`, in the order of `moves`. Within one buffer, source and target of a move may
+/// overlap.
 void move_slots(const KvBuffer& from, const KvBuffer& to, std::span<const SlotMove> moves);
 
 }  // namespace cake

@@ -10,7 +10,7 @@ namespace cake {
 
 namespace {
 
-/// The fewest moves that bring `indices`, ascending, from `from_base` to consecutive slots from `to`.
+/// The smallest number of moves that bring the slots `from_base + indices` (ascending) to consecutive slots from `to`.
 std::vector<SlotMove> gather(std::span<const int32_t> indices, int64_t from_base, int64_t to) {
     std::vector<SlotMove> moves;
     for (const int32_t index : indices) {
@@ -123,7 +123,7 @@ void KvStore::slide(Run& r, int64_t begin) {
 }
 
 void KvStore::arrange_runs(std::span<Run> runs, std::span<const int32_t> capacities, int64_t begin, int64_t end) {
-    // First everything down, then everything up to its place, so that no run is slid over another.
+    // First all runs move down, then each moves up to its place, so that no run overwrites another.
     for (Run& r : runs) {
         slide(r, begin);
         begin += r.length;

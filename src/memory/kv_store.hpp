@@ -17,35 +17,36 @@ struct Run {
     int32_t capacity = 0;
 };
 
-/// What is known of the token in each of a number of slots, beside its K and V.
+/// Data about the token in each slot, besides its K and V.
 class SlotNotes {
   public:
     SlotNotes() = default;
     SlotNotes(Accountant& accountant, int64_t n_slots);
 
-    int32_t* positions() const { return positions_.get(); }  // [n_slots] in the text
-    float* scores() const { return scores_.get(); }          // [n_slots] last score by the policy
-    float* sums() const { return sums_.get(); }              // [n_slots] attention from all queries so far
+    int32_t* positions() const { return positions_.get(); }  // [n_slots] positions in the text
+    float* scores() const { return scores_.get(); }          // [n_slots] latest scores by the policy
+    float* sums() const { return sums_.get(); }              // [n_slots] cumulative attention
 
-    void set(int64_t slot, int32_t position);  // a new token: score and sum are 0
+    void set(int64_t slot, int32_t position);  // for a new token: score and cumulative attention are 0
     /// Moves the notes of `n` slots; the ranges may overlap.
     void move(int64_t from, int64_t to, int64_t n);
 
   private:
-    // Memory that no token has taken yet is not touched, since a budget may be far more than is ever used.
+    // Not initialised, so that pages are only used once a token needs them: a budget may be far larger than what is
+    // ever used.
     std::unique_ptr<int32_t[]> positions_;
     std::unique_ptr<float[]> scores_;
     std::unique_ptr<float[]> sums_;
     AccountedBytes bytes_;
 };
 
-/// A compressed cache of some of a model's layers: a fixed number of slots, allocated once, ragged by layer and KV
-/// head. It stores and never decides. Layers are numbered as in the model.
+/// The compressed cache of some layers of a model: a fixed number of slots, allocated once, in runs of different
+/// lengths for each layer and KV head. It stores tokens and never makes decisions. Layers are numbered as in the model.
 class KvStore {
   public:
     KvStore() = default;
-    /// `tokens_per_layer` is the stated budget: `n_layer * tokens_per_layer` tokens, sliced as arrange() says.
-    /// `layers`: numbers of the layers, ascending, `shape.n_layer` of them; empty: 0, 1, ….
+    /// Allocates `n_layer * tokens_per_layer` tokens, which arrange() divides among the runs. `layers`: numbers of the
+    /// layers, ascending, `shape.n_layer` of them; empty: 0, 1, ….
     static Result<KvStore> create(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
                                   int64_t tokens_per_layer, std::span<const int32_t> layers = {});
 
@@ -58,14 +59,14 @@ class KvStore {
     int64_t capacity_tokens() const { return buffer_.n_slots() / shape_.n_head_kv; }
 
     std::span<const Run> runs(int32_t layer) const;  // one for each KV head
-    /// Slots that hold a token, of all KV heads.
+    /// Number of slots that hold a token, over all KV heads.
     int64_t n_held(int32_t layer) const;
-    /// Tokens that a KV head holds on average, rounded up.
+    /// Number of tokens that a KV head holds on average, rounded up.
     int64_t tokens_held(int32_t layer) const { return (n_held(layer) + shape_.n_head_kv - 1) / shape_.n_head_kv; }
-    /// Tokens of the run that is longest, of all layers and KV heads.
+    /// Number of tokens of the longest run, over all layers and KV heads.
     int32_t longest_run() const;
 
-    // Notes of a run's tokens, oldest first.
+    // Notes on the tokens of a run, oldest first.
     std::span<const int32_t> positions(int32_t layer, int32_t head) const {
         return of_run<const int32_t>(notes_.positions(), layer, head);
     }
@@ -79,37 +80,36 @@ class KvStore {
     }
     std::span<float> sums(int32_t layer, int32_t head) { return of_run(notes_.sums(), layer, head); }
 
-    /// Bytes of the slots that are occupied.
+    /// Bytes of the slots that hold a token.
     size_t bytes_used() const;
     size_t bytes_allocated() const { return buffer_.size_bytes(); }
 
-    /// Drops all tokens of a run but those at `kept`, ascending indices into it; the run stays where it is.
+    /// Drops all tokens of a run except those at `kept`, ascending indices into the run. The run does not move.
     void keep(int32_t layer, int32_t head, std::span<const int32_t> kept);
-    /// Drops the tokens of all runs whose position is `n_tokens` or higher.
+    /// Drops all tokens whose position is `n_tokens` or higher.
     void truncate(int64_t n_tokens);
 
-    /// Gives every run room for `capacities`, [n_head_kv, n_layer] in the order of layers(), tokens, at least as many
-    /// as it holds, and slides the runs there.
+    /// Sets the capacity of every run in tokens and moves the runs accordingly. `capacities`: [n_head_kv, n_layer], in
+    /// the order of layers(), at least the length of each run.
     void arrange(std::span<const int32_t> capacities);
-    /// The same within one layer, [n_head_kv], whose room as a whole stays what it is.
+    /// The same within one layer, whose total capacity does not change: [n_head_kv].
     void arrange_layer(int32_t layer, std::span<const int32_t> capacities);
 
-    /// Makes the next `n` slots of a run tokens and returns the first. What is in them and what is known of them is
-    /// left to the caller.
+    /// Extends a run by `n` slots and returns the first of them. The caller must set their contents and notes.
     int64_t extend(int32_t layer, int32_t head, int32_t n);
 
-    /// Appends tokens to a run from a buffer of the same shape, where token i lies at slot `base + kept[i]`. What is
-    /// known of them is left to the caller.
+    /// Appends tokens to a run from a buffer of the same shape, in which token i is at slot `base + kept[i]`. The
+    /// caller must set their notes.
     void load(int32_t layer, int32_t head, const KvBuffer& from, int64_t base, std::span<const int32_t> kept);
 
-    /// Makes the next slot of every run of the layer the token at `position`; the caller writes its K and V there.
+    /// Extends every run of the layer by one slot for the token at `position`. The caller must write its K and V.
     void push(int32_t layer, int32_t position);
 
   private:
     size_t index(int32_t layer, int32_t head) const;
     Run& run(int32_t layer, int32_t head) { return runs_[index(layer, head)]; }
     const Run& run(int32_t layer, int32_t head) const { return runs_[index(layer, head)]; }
-    /// What is known of the tokens of a run.
+    /// The part of `values` that belongs to a run.
     template <typename T>
     std::span<T> of_run(T* values, int32_t layer, int32_t head) const {
         const Run& r = run(layer, head);
@@ -122,7 +122,7 @@ class KvStore {
     KvBuffer buffer_;
     std::vector<Run> runs_;  // [n_head_kv, n_layer]
     std::vector<int32_t> layers_;
-    std::vector<int32_t> index_of_layer_;  // [highest layer + 1] in layers_; -1: is not among them
+    std::vector<int32_t> index_of_layer_;  // [highest layer + 1] index in layers_; -1: not in this store
     SlotNotes notes_;
 };
 

@@ -18,8 +18,8 @@ uint64_t sliding_bytes(const CacheLayout& layout, int32_t tokens) {
 }
 
 struct StatedTokens {
-    int64_t tokens = 0;  // per layer
-    std::string stated;  // as the user put it
+    int64_t tokens = 0;  // tokens per layer
+    std::string stated;  // the budget in the user's terms, for errors
 };
 
 StatedTokens stated_tokens(const CacheLayout& layout, const CacheDemand& demand, int64_t n_prompt) {
@@ -32,12 +32,12 @@ StatedTokens stated_tokens(const CacheLayout& layout, const CacheDemand& demand,
         return {.tokens = static_cast<int64_t>(left / bytes_per_token(layout.sliced)),
                 .stated = std::format("{} bytes", bytes->bytes)};
     }
-    // A share of a short prompt may be less than the window, which always stays.
+    // A ratio of a short prompt may be less than the window, which always stays.
     const double share = std::get<KvRatio>(budget).ratio * static_cast<double>(n_prompt);
     return {.tokens = std::max<int64_t>(static_cast<int64_t>(share), demand.window), .stated = {}};
 }
 
-/// The stated budget in tokens a layer.
+/// The stated budget in tokens per layer.
 Result<int64_t> budget_tokens(const CacheLayout& layout, const CacheDemand& demand, int64_t n_prompt) {
     if (!demand.evicts) return demand.max_tokens > 0 ? demand.max_tokens : std::max(n_prompt, demand.n_ctx_train);
     const auto [tokens, stated] = stated_tokens(layout, demand, n_prompt);
@@ -50,7 +50,7 @@ Result<int64_t> budget_tokens(const CacheLayout& layout, const CacheDemand& dema
         stated, demand.window, layout.sliced.n_layer, demand.window, least_bytes));
 }
 
-/// The interval between two evictions, which has to leave something to be won by score.
+/// The slack of decoding. It must leave tokens outside the window that are kept by score.
 Result<int32_t> decode_slack(int32_t interval, int64_t free_tokens) {
     const int64_t max_interval = std::max<int64_t>(1, free_tokens / 2);
     if (interval > max_interval) {
@@ -63,7 +63,7 @@ Result<int32_t> decode_slack(int32_t interval, int64_t free_tokens) {
 }
 
 bool is_larger_than_any_memory(const CacheLayout& layout, int64_t tokens_per_layer, int32_t sliding_tokens) {
-    // Positions, lengths and slots are counted in 32 bits.
+    // Positions and lengths are 32-bit integers.
     constexpr int64_t kMaxTokens = std::numeric_limits<int32_t>::max() / 2;
     constexpr uint64_t kMaxBytes = static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / 2;
     return tokens_per_layer > kMaxTokens || sliding_bytes(layout, sliding_tokens) > kMaxBytes ||

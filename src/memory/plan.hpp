@@ -11,45 +11,45 @@
 
 namespace cake {
 
-/// The layers of a model by kind of memory. Layers are numbered as in the model, here and everywhere else.
+/// The layers of a model by kind of memory. Layers are always numbered as in the model.
 struct CacheLayout {
-    KvShape sliced;                      // layers that attend to the whole text: their slots are sliced from the budget
-    KvShape sliding;                     // layers that attend to a sliding window and keep just that; n_layer may be 0
-    std::vector<int32_t> sliced_layers;  // [sliced.n_layer] ascending
+    KvShape sliced;                       // layers that attend to the whole text; the budget is divided among them
+    KvShape sliding;                      // layers that keep only a sliding window; n_layer may be 0
+    std::vector<int32_t> sliced_layers;   // [sliced.n_layer] ascending
     std::vector<int32_t> sliding_layers;  // [sliding.n_layer] ascending
-    int32_t n_swa = 0;                    // tokens of a sliding window
+    int32_t n_swa = 0;                    // size of the sliding window in tokens
 
     bool is_sliding(int32_t layer) const { return std::ranges::binary_search(sliding_layers, layer); }
-    /// Capacity of a sliding layer in tokens: a few more than its window are gathered before they are dropped together.
-    /// `max_tokens`: of the whole text; 0: no limit.
+    /// Capacity of a sliding layer in tokens: its window plus some room, so that old tokens are dropped in groups.
+    /// `max_tokens`: max tokens of the whole text; 0: no limit.
     int32_t sliding_capacity(int64_t max_tokens) const;
 };
 
-/// What a cache has to provide.
+/// Requirements for a cache.
 struct CacheDemand {
     std::optional<Budget> budget{};  // not set: TokensPerLayer's default
-    bool evicts = true;              // false: it keeps everything
+    bool evicts = true;              // false: all tokens are kept
     int32_t window = 0;              // observation window in tokens, which every layer keeps
     int32_t evict_interval = 0;      // tokens decoded between two evictions; 0: chosen from the budget
-    int64_t max_tokens = 0;          // of the text and its answer; 0: no limit
+    int64_t max_tokens = 0;          // max tokens of text and answers; 0: no limit
     int64_t n_ctx_train = 0;         // capacity of a cache that keeps everything and has no limit
 };
 
-/// What a demand comes to.
+/// Sizes of a cache that meets a demand.
 struct CachePlan {
-    int64_t tokens_per_layer = 0;  // mean over the sliced layers, all of the stated budget
+    int64_t tokens_per_layer = 0;  // the stated budget: mean over the sliced layers, including window and slack
     int32_t slack = 0;             // tokens that a sliced layer may gain between two evictions
     int32_t sliding_tokens = 0;    // capacity of a sliding layer
 
     bool operator==(const CachePlan&) const = default;
 };
 
-/// Whether the budget can hold the window in every layer.
+/// Fails if the budget cannot hold the window in every layer.
 Result<void> check_budget(const CacheLayout& layout, const CacheDemand& demand);
 
-/// Works out tokens and slack for a first prompt of `n_prompt` tokens; allocates nothing. Fails if the budget cannot
-/// hold the window in every layer, or is larger than any memory. The sliding windows of `layout` are not: make_layout()
-/// refuses those.
+/// Computes the sizes for a first prompt of `n_prompt` tokens; allocates nothing. Fails if the budget cannot hold the
+/// window in every layer, or is larger than any memory. The size of the sliding windows is not checked here but in
+/// make_layout().
 Result<CachePlan> plan_cache(const CacheLayout& layout, const CacheDemand& demand, int64_t n_prompt);
 
 /// Bytes of a store with `tokens_per_layer` tokens in each layer of `shape`.

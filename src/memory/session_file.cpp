@@ -78,7 +78,7 @@ struct XxhState {
 
 struct SessionWriter::State {
     std::string path;
-    std::string temporary;  // empty once it is in its place
+    std::string temporary;  // empty after the file has been renamed to `path`
     File file;
     XxhState sum;
 
@@ -138,7 +138,7 @@ struct SessionReader::State {
     File file;
     std::string header;
     uint64_t offset = 0;
-    uint64_t end = 0;  // where the checksum begins
+    uint64_t end = 0;  // offset of the checksum
 
     State(std::string where, int fd) : path(std::move(where)), file(fd) {}
 };

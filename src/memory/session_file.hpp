@@ -11,11 +11,12 @@
 
 namespace cake {
 
-/// A session file: `CAKESESS`, the version, a header of text, then raw bytes that the header describes, and a checksum
-/// (XXH3) of all before it. Numbers are little-endian.
+/// A session file consists of `CAKESESS`, the version, a text header, raw bytes that the header describes, and a
+/// checksum (XXH3) of all of it. Numbers are little-endian.
 inline constexpr uint32_t kSessionVersion = 1;
 
-/// Writes one beside its place and moves it there when it is whole; until then nothing of an earlier file is lost.
+/// Writes a session file under a temporary name and renames it on commit(), so that an earlier file of that name is not
+/// lost if writing fails.
 class SessionWriter {
   public:
     static Result<SessionWriter> create(const std::string& path, const std::string& header);
@@ -32,7 +33,7 @@ class SessionWriter {
     std::unique_ptr<State> state_;
 };
 
-/// Reads one that is whole: magic, version and checksum are looked at before anything else.
+/// Reads a session file. Magic, version and checksum are checked before anything else is used.
 class SessionReader {
   public:
     static Result<SessionReader> open(const std::string& path);
@@ -42,9 +43,9 @@ class SessionReader {
 
     const std::string& header() const;
     uint64_t bytes_left() const;
-    /// The next bytes; fails where fewer are left.
+    /// Reads the next bytes. Fails if there are not enough left.
     Result<void> read(std::span<std::byte> bytes);
-    /// An error that names the file and what is wrong in it.
+    /// An error that names the file and says what is wrong with it.
     std::unexpected<Error> damaged(std::string_view what) const;
 
   private:

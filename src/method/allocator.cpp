@@ -12,7 +12,7 @@ double uniform(int32_t /*layer*/, int32_t /*n_layer*/, double /*preference*/) {
     return 1;
 }
 
-/// PyramidKV's slope: budgets fall linearly with depth, the last layer keeps 1/20 of the average.
+/// PyramidKV: weights fall linearly with depth, to 1/20 of the average in the last layer.
 double pyramid(int32_t layer, int32_t n_layer, double /*preference*/) {
     constexpr double kBeta = 20;
     constexpr double kLast = 1 / kBeta;
@@ -38,7 +38,7 @@ constexpr Allocator kAllocators[] = {
      kPreferenceOptions},
 };
 
-/// Fills the layers for which weight(l) > 0, as real numbers, and returns what is left of `total`.
+/// Water-fills the layers with weight(l) > 0 in real numbers. Returns the part of `total` that they cannot hold.
 template <typename Weight>
 double fill(double total, size_t n_layer, Weight weight, std::span<const int32_t> caps, std::span<double> levels) {
     std::vector<bool> full(n_layer, false);
@@ -52,7 +52,7 @@ double fill(double total, size_t n_layer, Weight weight, std::span<const int32_t
                 sum += weight(l);
         }
         if (sum <= 0) return left;
-        // Every layer that this level would overfill is full at the final, higher level too.
+        // A layer that is overfilled at this level is also full at the final level, which is higher.
         bool changed = false;
         for (size_t l = 0; l < n_layer; l++) {
             if (full[l] || weight(l) <= 0) continue;
@@ -86,8 +86,8 @@ std::vector<int32_t> water_fill(int64_t total, std::span<const double> weights, 
         static_cast<double>(std::max<int64_t>(total, 0)), n_layer, [&](size_t l) { return weights[l]; }, caps, levels);
     if (left > 0) fill(left, n_layer, [&](size_t l) { return weights[l] > 0 ? 0.0 : 1.0; }, caps, levels);
 
-    // The small addition takes a level that rounding left just below a whole number for that number; added over all
-    // layers it stays below one token, so the sum of whole numbers cannot pass the total.
+    // kRounding rounds up levels that floating point left just below a whole number. Summed over all layers it is less
+    // than one token, so the budgets cannot exceed the total.
     constexpr double kRounding = 1e-6;
     std::vector<int32_t> budgets(n_layer);
     for (size_t l = 0; l < n_layer; l++) {

@@ -8,7 +8,7 @@ namespace cake {
 
 namespace {
 
-/// Average over `kernel` neighbours, zeros beyond the ends counted.
+/// Moving average over `kernel` neighbours; beyond the ends, values count as 0.
 void average_pool(std::span<const float> in, std::span<float> out, int64_t kernel) {
     const auto n = static_cast<int64_t>(in.size());
     for (int64_t j = 0; j < n; j++) {
@@ -31,7 +31,7 @@ void max_pool(std::span<const float> in, std::span<float> out, int64_t kernel) {
     }
 }
 
-/// Scores of query heads, pooled along the keys, then averaged over the heads of the group.
+/// Scores each query head with `indicator`, pools along the keys, and averages over the heads of the group.
 template <typename Indicator, typename Pool>
 std::vector<float> score_group(const ScorerInput& input, Indicator indicator, Pool pool) {
     const size_t n_keys = input.scored().positions.size();
@@ -54,7 +54,7 @@ int64_t kernel(const ScorerInput& input, int64_t published) {
 
 }  // namespace
 
-/// Mean plus gamma times variance, average-pooled by 5 (CAKE's eviction indicator; paper, eq. 10).
+/// CAKE's eviction indicator (paper, eq. 10): mean plus gamma times variance, average-pooled over 5 keys.
 std::vector<float> cake_score(const ScorerInput& input) {
     const auto& head = input.scored();
     return score_group(
@@ -62,7 +62,7 @@ std::vector<float> cake_score(const ScorerInput& input) {
         [&](std::span<const float> in, std::span<float> out) { average_pool(in, out, kernel(input, 5)); });
 }
 
-/// The window's attention, max-pooled by 7 (SnapKV).
+/// SnapKV: mean attention of the window, max-pooled over 7 keys.
 std::vector<float> snapkv_score(const ScorerInput& input) {
     const auto mean = input.scored().mean;
     return score_group(
@@ -70,8 +70,8 @@ std::vector<float> snapkv_score(const ScorerInput& input) {
         [&](std::span<const float> in, std::span<float> out) { max_pool(in, out, kernel(input, 7)); });
 }
 
-/// The attention of the last query, averaged over all heads of the layer, so that all of them keep the same tokens
-/// (TOVA, layer-wise). Heads that no longer hold the same tokens are matched by position.
+/// TOVA, layer-wise: attention of the last query, summed over all heads of the layer, so that all heads keep the same
+/// tokens. Heads that no longer hold the same tokens are matched by position.
 std::vector<float> tova_score(const ScorerInput& input) {
     const auto positions = input.scored().positions;
     std::vector<float> scores(positions.size(), 0.0F);
@@ -87,9 +87,9 @@ std::vector<float> tova_score(const ScorerInput& input) {
     return scores;
 }
 
-/// The heavy hitters by attention of all queries, and as many of the most recent tokens, the window's among them (H2O).
-/// What a budget keeps is part of what a larger one keeps, so a token's score is the smallest budget that keeps it,
-/// negated.
+/// H2O: half of the budget goes to the heavy hitters by cumulative attention, half to the most recent tokens, including
+/// the window. A larger budget keeps all tokens that a smaller one keeps, so the score of a token is the smallest
+/// budget that keeps it, negated.
 std::vector<float> h2o_score(const ScorerInput& input) {
     const auto& head = input.scored();
     const size_t n_keys = head.positions.size();
@@ -100,7 +100,7 @@ std::vector<float> h2o_score(const ScorerInput& input) {
     size_t next_heavy = 0;
     size_t n_recent = 0;
     for (size_t budget = 1; budget <= n_keys; budget++) {
-        // Half of what is kept in all is recent; the window is the first part of it.
+        // Half of all kept tokens are recent ones, beginning with the window.
         const auto window = static_cast<size_t>(input.window);
         const size_t half = (budget + window) / 2;
         size_t chosen = n_keys;

@@ -41,7 +41,8 @@ void add_head(AttentionStats& stats, int32_t head, std::span<const float> attent
     const auto row = [&](int32_t query) { return attention.subspan(static_cast<size_t>(query) * n_total, n_keys); };
     std::ranges::copy(row(newest), group.last.begin() + static_cast<ptrdiff_t>(begin));
 
-    // Row by row, so that memory is read in order; the second pass is around the mean, so that small variances survive.
+    // Row by row, so that memory is read in order. The second pass computes the variance around the mean, so that small
+    // variances are not lost to rounding.
     std::ranges::fill(mean, 0.0F);
     for (int32_t i = 0; i < n_queries; i++) {
         const auto weights = row(i);

@@ -6,13 +6,13 @@
 
 namespace cake {
 
-/// The cascade of a prefill (paper, algorithm 1): layers join in order, and after each one the total is sliced over
-/// those that have. Budgets never rise from stage to stage, so dropping tokens early loses nothing that the last stage
-/// would keep.
+/// The cascade of a prefill (paper, algorithm 1): layers join in order, and after each one, the total is divided among
+/// the layers so far. Budgets never rise from stage to stage, so tokens dropped early would not be kept by the last
+/// stage either.
 class Cascade {
   public:
-    /// The next layer joins, with its weight and the tokens that it has to offer beside its window. The budgets of all
-    /// layers so far, `total` tokens (B_total) at most together.
+    /// Adds the next layer, with its weight and its number of tokens outside the window. Returns the budgets of all
+    /// layers so far, which sum to at most `total` tokens (B_total in the paper).
     std::span<const int32_t> join(double weight, int32_t cap, int64_t total);
 
   private:

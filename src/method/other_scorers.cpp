@@ -8,7 +8,7 @@ namespace cake {
 
 namespace {
 
-/// Calls `visit` with the number and the values of every key of the scored head.
+/// Calls `visit` with the index and the values of every key of the scored head.
 template <typename Visit>
 void for_each_key(const ScorerInput& input, Visit visit) {
     const size_t n_keys = input.scored().positions.size();
@@ -25,14 +25,14 @@ double norm(std::span<const float> key) {
 
 }  // namespace
 
-/// Keys of the smallest L2 norm, which attract most attention (Devoto et al.).
+/// Keys with a small L2 norm score high, because they attract the most attention (Devoto et al.).
 std::vector<float> knorm_score(const ScorerInput& input) {
     std::vector<float> scores(input.scored().positions.size());
     for_each_key(input, [&](size_t j, std::span<const float> key) { scores[j] = -static_cast<float>(norm(key)); });
     return scores;
 }
 
-/// Keys whose cosine with the mean of all directions is smallest (KeyDiff).
+/// KeyDiff: keys with a small cosine to the mean of all key directions score high.
 std::vector<float> keydiff_score(const ScorerInput& input) {
     std::vector<double> anchor;
     for_each_key(input, [&](size_t /*j*/, std::span<const float> key) {
@@ -54,7 +54,7 @@ std::vector<float> keydiff_score(const ScorerInput& input) {
     return scores;
 }
 
-/// The first four tokens of the text, then the most recent ones (StreamingLLM).
+/// StreamingLLM: the first four tokens of the text, then the most recent ones.
 std::vector<float> streaming_score(const ScorerInput& input) {
     constexpr int32_t kSinks = 4;
     std::vector<float> scores(input.scored().positions.size());
@@ -64,7 +64,7 @@ std::vector<float> streaming_score(const ScorerInput& input) {
     return scores;
 }
 
-/// A fixed random number for each token, layer and KV head: what is kept does not depend on when it is asked.
+/// A fixed random number for each token, layer and KV head, so that scoring again gives the same result.
 std::vector<float> random_score(const ScorerInput& input) {
     std::vector<float> scores(input.scored().positions.size());
     std::ranges::transform(input.scored().positions, scores.begin(), [&](int32_t position) {

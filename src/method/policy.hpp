@@ -10,7 +10,7 @@
 
 namespace cake {
 
-/// A named pair of a scorer (which tokens) and an allocator (how many); both null in `full`, which evicts nothing.
+/// A named pair of a scorer (which tokens) and an allocator (how many). Both are null for `full`, which evicts nothing.
 struct Policy {
     std::string_view name;
     std::string_view summary;
@@ -22,18 +22,18 @@ struct Policy {
 
 std::span<const Policy> policies();
 
-/// Null if there is none of that name.
+/// Returns null if there is none of that name.
 const Policy* find_policy(std::string_view name);
 
-/// A policy as a user names it.
+/// The names with which a user selects a policy.
 struct PolicyNames {
-    std::string policy;     // of the table, or "SCORER:ALLOCATOR"
-    std::string scorer;     // replaces the policy's; empty: does not
-    std::string allocator;  // the same
+    std::string policy;     // name of a policy, or "SCORER:ALLOCATOR"
+    std::string scorer;     // replaces the scorer of the policy unless empty
+    std::string allocator;  // replaces its allocator unless empty
 };
 
-/// Fails if a name is unknown, listing the names that exist, or if only half of a policy that evicts nothing is
-/// replaced.
+/// Fails if a name is unknown, listing the valid names, or if only the scorer or only the allocator is given for a
+/// policy that evicts nothing.
 Result<Policy> resolve_policy(const PolicyNames& names);
 
 }  // namespace cake

@@ -6,7 +6,7 @@
 namespace cake {
 
 double preference(double dispersion, double shift, double tau1, double tau2) {
-    // Small enough that the preferences of any number of layers can be summed and multiplied by any number of tokens.
+    // Small enough that sums over any number of layers, and products with any number of tokens, do not overflow.
     constexpr double kLargest = 1e200;
     if (!(dispersion > 0) || !(shift > 0)) return 0;
     const double p = std::pow(dispersion, 1 / tau1) * std::pow(shift, 1 / tau2);

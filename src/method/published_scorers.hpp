@@ -6,7 +6,7 @@
 
 namespace cake {
 
-/// The scorers of the literature, one function each (docs/policies.md has the sources).
+/// Published scorers, one function each (docs/policies.md lists the sources).
 std::vector<float> cake_score(const ScorerInput& input);
 std::vector<float> snapkv_score(const ScorerInput& input);
 std::vector<float> h2o_score(const ScorerInput& input);

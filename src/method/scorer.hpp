@@ -7,10 +7,10 @@
 
 namespace cake {
 
-/// The scorers that there are: those of the table, then those of add_scorer(), which stay where they are for ever.
+/// All scorers: the built-in ones, then those added with add_scorer(). The pointers stay valid.
 std::vector<const Scorer*> scorers();
 
-/// Null where there is none of that name.
+/// Returns null if there is none of that name.
 const Scorer* find_scorer(std::string_view name);
 
 }  // namespace cake

@@ -8,7 +8,7 @@ namespace cake {
 
 namespace {
 
-/// A total order of one head's tokens, best first: by score, the older of equals, NaN last.
+/// A total order of one head's tokens, best first: by score, then older tokens first; NaN last.
 auto better_in(std::span<const float> scores) {
     return [scores](int32_t a, int32_t b) {
         const float score_a = scores[static_cast<size_t>(a)];
@@ -24,14 +24,14 @@ std::vector<int32_t> all_of(size_t n) {
     return indices;
 }
 
-/// A token that competes with those of the other heads; `rank` is its place among those of its own head.
+/// A token that competes with those of the other heads. `rank` is its rank within its own head.
 struct Candidate {
     float score;
     int32_t rank;
     int32_t head;
 };
 
-/// How many tokens each head keeps, where all compete for what their floors leave.
+/// Number of tokens that each head keeps: at least its floor; all heads compete for the rest of `total`.
 std::vector<size_t> compete(std::span<const std::span<const float>> scores, std::span<const std::vector<int32_t>> ranks,
                             size_t total, size_t floor) {
     std::vector<size_t> n_kept;
@@ -83,7 +83,7 @@ std::vector<std::vector<int32_t>> select_heads(std::span<const std::span<const f
         return kept;
     }
     for (const auto head : scores) kept.push_back(ranked(head));
-    constexpr int32_t kFloor = 5;  // AdaKV's safeguard of 0.2
+    constexpr int32_t kFloor = 5;  // 1/5: the safeguard of 0.2 in AdaKV
     const auto mean = static_cast<size_t>(std::max(budget, 0));
     const int32_t floor = std::min(budget, window) + std::max(0, budget - window) / kFloor;
     const auto n_kept = compete(scores, kept, mean * scores.size(), static_cast<size_t>(std::max(floor, 0)));

@@ -37,7 +37,7 @@ constexpr Architecture kArchitectures[] = {
      .post_norm = true,
      .scales_embeddings = true,
      .swa_rope_is_plain = true},
-    // Phi 3 and 4. Converters wrote windows that the models do not have.
+    // Phi 3 and 4. Converters wrote sliding windows that these models do not have.
     {.name = "phi3", .rope_mode = GGML_ROPE_TYPE_NEOX, .fused_gate = true, .ignores_swa = true},
     {.name = "gpt2",
      .norm = NormKind::layer,

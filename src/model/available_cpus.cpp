@@ -20,7 +20,7 @@ std::optional<double> ratio(double quota, double period) {
     return quota / period;
 }
 
-/// "150000 100000", or "max 100000" where there is none.
+/// cgroup v2: one file with "150000 100000", or "max 100000" if there is no quota.
 std::optional<double> quota_v2(const fs::path& group) {
     double quota = 0;
     double period = 0;
@@ -28,7 +28,7 @@ std::optional<double> quota_v2(const fs::path& group) {
     return file >> quota >> period ? ratio(quota, period) : std::nullopt;
 }
 
-/// Two files; the quota is -1 where there is none.
+/// cgroup v1: two files; the quota is -1 if there is none.
 std::optional<double> quota_v1(const fs::path& group) {
     double quota = 0;
     double period = 0;
@@ -39,8 +39,8 @@ std::optional<double> quota_v1(const fs::path& group) {
 
 using QuotaOf = std::optional<double> (*)(const fs::path& group);
 
-/// The smallest quota of a group and those above it. A container may see only a part of the groups: its own is then the
-/// topmost of those that are mounted.
+/// The smallest quota of a group and its parents. A container may see only some of the groups; its own group is then
+/// the root of the mounted ones.
 std::optional<double> smallest_quota(const fs::path& mount, fs::path group, QuotaOf quota_of) {
     std::optional<double> smallest;
     for (group = group.relative_path();; group = group.parent_path()) {
@@ -49,7 +49,7 @@ std::optional<double> smallest_quota(const fs::path& mount, fs::path group, Quot
     }
 }
 
-/// Whether a list with commas between has the controller "cpu".
+/// True if a comma-separated list of controllers contains "cpu".
 bool has_cpu(std::string_view controllers) {
     return ("," + std::string(controllers) + ",").contains(",cpu,");
 }
@@ -57,7 +57,7 @@ bool has_cpu(std::string_view controllers) {
 int32_t affine_cpus() {
     cpu_set_t cpus;
     CPU_ZERO(&cpus);
-    // Fails on machines of more than 1,024 CPUs.
+    // sched_getaffinity() fails on machines with more than 1,024 CPUs.
     if (::sched_getaffinity(0, sizeof(cpus), &cpus) == 0) return CPU_COUNT(&cpus);
     return static_cast<int32_t>(std::thread::hardware_concurrency());
 }

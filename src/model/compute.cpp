@@ -9,7 +9,7 @@ namespace cake {
 
 namespace {
 
-/// A function of the CPU backend, which is a plug-in: nothing of it can be linked.
+/// Looks up a function of the CPU backend. The backend is a plug-in, so its functions cannot be linked.
 template <typename Function>
 Function* backend_function(ggml_backend_dev_t device, const char* name) {
     return reinterpret_cast<Function*>(ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), name));

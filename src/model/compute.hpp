@@ -12,10 +12,10 @@
 
 namespace cake {
 
-/// The device that a model runs on: its backend, buffer types and one persistent pool of threads.
+/// The device that a model runs on: its backend, its buffer types and a persistent thread pool.
 class Compute {
   public:
-    /// `n_threads` at least 1. Backends are loaded at run time; fails where none for the CPU is installed.
+    /// `n_threads` must be at least 1. Backends are loaded at run time. Fails if no CPU backend is installed.
     static Result<Compute> create(int32_t n_threads);
 
     /// Computes an allocated graph. Threads that share the device take turns.
@@ -33,7 +33,7 @@ class Compute {
     using Threadpool = std::unique_ptr<ggml_threadpool, std::function<void(ggml_threadpool*)>>;
     ggml_backend_dev_t device_ = nullptr;
     int32_t n_threads_ = 1;
-    Threadpool threadpool_;  // outlives the backend that uses it
+    Threadpool threadpool_;  // must outlive the backend that uses it
     ggml_backend_ptr backend_;
     std::unique_ptr<std::mutex> turn_ = std::make_unique<std::mutex>();
 };

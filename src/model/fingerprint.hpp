@@ -6,8 +6,9 @@
 
 namespace cake {
 
-/// Tells model files apart: a hash of the metadata, the tensors' names and shapes, and the first bytes of every
-/// tensor's data, in all parts. Two fine-tunings of one model differ in it; a copy of a file does not.
+/// Identifies a model file: a hash of the metadata, the names and shapes of the tensors, and the first bytes of the
+/// data of every tensor, over all parts. Two fine-tuned versions of a model have different fingerprints; a copy of a
+/// file has the same one.
 uint64_t fingerprint(const GgufFile& file);
 
 }  // namespace cake

@@ -20,10 +20,10 @@ namespace cake {
 
 namespace {
 
-constexpr uint64_t kMostEntries = 1U << 20U;  // metadata keys, or tensors
+constexpr uint64_t kMostEntries = 1U << 20U;  // max metadata keys, and max tensors
 constexpr uint64_t kMostName = 1U << 16U;
 
-/// Reads forward through the file and never beyond its end.
+/// Reads the file sequentially, never beyond its end.
 class Reader {
   public:
     explicit Reader(std::span<const std::byte> file) : file_(file) {}
@@ -59,7 +59,7 @@ class Reader {
     uint64_t offset_ = 0;
 };
 
-/// Size of a scalar value; 0 for strings, arrays and what is no type.
+/// Size of a scalar value; 0 for strings, arrays and unknown types.
 uint64_t scalar_bytes(uint32_t type) {
     switch (type) {
         case GGUF_TYPE_UINT8:

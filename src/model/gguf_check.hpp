@@ -7,9 +7,8 @@
 
 namespace cake {
 
-/// Walks a whole GGUF file (versions 2 and 3) and checks every size in it before anything is allocated or indexed by
-/// it: counts, strings, arrays, dimensions, types, alignment, offsets, overlaps. The readers that follow may then trust
-/// it.
+/// Checks every size in a GGUF file (versions 2 and 3) before it is used to allocate or index anything: counts,
+/// strings, arrays, dimensions, types, alignment, offsets, overlaps. Readers can trust the file afterwards.
 Result<void> check_gguf(std::span<const std::byte> file);
 
 }  // namespace cake

@@ -22,7 +22,7 @@ class MappedFile {
     ~MappedFile();
 
     std::span<const std::byte> bytes() const { return bytes_; }
-    /// Lets a part of a mapped file leave memory; it comes back when it is read.
+    /// Releases the memory of a part of a mapped file. It is loaded again when it is read.
     static void drop_pages(std::span<const std::byte> part);
 
   private:
@@ -35,17 +35,17 @@ struct GgufPart {
     std::string path;
     MappedFile mapping;
     gguf_context_ptr metadata;
-    ggml_context_ptr tensors;  // shapes and types; their data are in the mapped file
+    ggml_context_ptr tensors;  // shapes and types; the data are in the mapped file
 
-    /// Opens and checks (see check_gguf). Errors name the path.
+    /// Opens and checks the file (see check_gguf). Errors name the path.
     static Result<GgufPart> open(const std::string& path);
 
-    /// A whole number of the metadata; nothing where the key is missing; an error where it has another type.
+    /// An integer from the metadata. Empty if the key is missing; an error if the value has another type.
     Result<std::optional<uint32_t>> u32(const std::string& key) const;
-    /// The error of a value that is there and of another type.
+    /// The error for an existing value of another type.
     std::unexpected<Error> wrong_type(const std::string& key, std::string_view wanted) const;
 
-    /// The bytes before the tensors' data.
+    /// The bytes before the tensor data.
     std::span<const std::byte> header() const;
     std::span<const std::byte> data(const ggml_tensor* tensor) const;
 };

@@ -10,21 +10,22 @@ namespace cake {
 
 namespace {
 
-constexpr uint32_t kMaxParts = 99'999;  // five digits
+constexpr uint32_t kMaxParts = 99'999;  // part numbers have five digits
 
-/// What the metadata of a part say of the model that it is a part of.
+/// Metadata of a part about the split of its model.
 struct Split {
-    uint32_t no = 0;  // from 0
+    uint32_t no = 0;  // number of the part, from 0
     uint32_t count = 1;
-    std::optional<uint32_t> n_tensors{};  // of all parts together
+    std::optional<uint32_t> n_tensors{};  // number of tensors in all parts together
 };
 
-/// The end of a part's file name.
+/// The required end of a part's file name.
 std::string ending(uint32_t no, uint32_t count) {
     return std::format("-{:05}-of-{:05}.gguf", no + 1, count);
 }
 
-/// The path of part `no`, from the path of another; nothing where that does not end as it should.
+/// The path of part `no`, derived from the path of another part. Empty if the name of that one does not have the
+/// required end.
 std::optional<std::string> path_of(uint32_t no, std::string_view path, const Split& split) {
     const auto own = ending(split.no, split.count);
     if (!path.ends_with(own)) return std::nullopt;
@@ -38,7 +39,7 @@ Result<Split> read_split(const GgufPart& part) {
     if (count <= 1) return Split{};
     const auto stated_no = part.u32("split.no");
     if (!stated_no) return std::unexpected(stated_no.error());
-    const uint32_t no = stated_no->value_or(count);  // a missing one is out of range too
+    const uint32_t no = stated_no->value_or(count);  // a missing number is out of range
     const auto n_tensors = part.u32("split.tensors.count");
     if (!n_tensors) return std::unexpected(n_tensors.error());
     if (count > kMaxParts || no >= count) {
@@ -73,7 +74,7 @@ Result<GgufPart> open_part(uint32_t no, const GgufPart& first, const Split& spli
     return part;
 }
 
-/// Every tensor lies in one part, and there are as many as the first part says.
+/// Checks that every tensor is in only one part, and that their number is the one that the first part states.
 Result<void> check_tensors(const std::vector<GgufPart>& parts, const Split& split) {
     std::unordered_map<std::string_view, const GgufPart*> seen;
     for (const auto& part : parts) {

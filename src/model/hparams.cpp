@@ -48,7 +48,7 @@ void read_feed_forward(KeyReader& keys, Hparams& h) {
         return;
     }
     h.n_expert_used = keys.count("expert_used_count", 1, static_cast<uint32_t>(h.n_expert));
-    // Some files state the width of an expert here alone, some both.
+    // Some files state the width of an expert only in feed_forward_length, some in both keys.
     const bool has_width = keys.has("expert_feed_forward_length");
     if (has_width) h.n_ff_exp = keys.count("expert_feed_forward_length", 1, kMostWidth * 8);
     h.n_ff = keys.count("feed_forward_length", 1, kMostWidth * 8, has_width ? std::optional(h.n_ff_exp) : std::nullopt);
@@ -59,11 +59,11 @@ void read_feed_forward(KeyReader& keys, Hparams& h) {
     keys.require("expert_group_used_count", 0);
     keys.require("expert_shared_feed_forward_length", 0);
     const bool of_all = experts == Experts::softmax;
-    keys.require("expert_gating_func", of_all ? 1 : 3);  // llama.cpp's numbers
+    keys.require("expert_gating_func", of_all ? 1 : 3);  // numbering of llama.cpp
     keys.require("expert_weights_norm", of_all ? 1 : 0);
 }
 
-/// As llama.cpp does: without a type a factor is linear's, under its new name or its old one.
+/// As in llama.cpp: without a type, scaling is linear; its factor has a new and an old key.
 Rope read_rope(KeyReader& keys, const Hparams& h) {
     Rope rope;
     rope.freq_base = keys.positive("rope.freq_base", 10000);
@@ -82,7 +82,7 @@ Rope read_rope(KeyReader& keys, const Hparams& h) {
     if (type == "yarn") {
         rope.ext_factor = keys.positive("rope.scaling.yarn_ext_factor", 1);
         keys.require("rope.scaling.yarn_attn_factor", 1);
-        // ggml multiplies with 1 + 0.1 ln(factor) itself, which for a factor below 1 is taken back.
+        // ggml multiplies by 1 + 0.1 ln(factor) on its own. For a factor below 1, this is undone.
         if (factor < 1) rope.attn_factor /= 1 + 0.1F * std::log(factor);
         rope.beta_fast = keys.positive("rope.scaling.yarn_beta_fast", 32);
         rope.beta_slow = keys.positive("rope.scaling.yarn_beta_slow", 1);
@@ -96,7 +96,7 @@ void read_rotation(KeyReader& keys, Hparams& h) {
     const auto& a = *h.architecture;
     h.rotates = !a.learned_positions;
     if (a.granite_scales)
-        h.rotates = keys.flag("rope.scaling.finetuned", true);  // Granite's switch for all of it
+        h.rotates = keys.flag("rope.scaling.finetuned", true);  // in Granite models, false turns rotation off
     else
         keys.ignore("rope.scaling.finetuned");
     h.n_rot = keys.count("rope.dimension_count", 1, kMostWidth, h.head_dim_k);
@@ -162,7 +162,7 @@ Result<Hparams> read_hparams(const GgufFile& file) {
 
     KeyReader keys(file, h.architecture->name);
     read_sizes(keys, h);
-    if (keys.error().empty()) {  // the others are made from these
+    if (keys.error().empty()) {  // the other values are derived from the sizes
         read_feed_forward(keys, h);
         read_rotation(keys, h);
         read_windows(keys, h);

@@ -11,8 +11,8 @@
 
 namespace cake {
 
-/// Reads metadata below the architecture's prefix and remembers the first error, so that a list of reads stays a list,
-/// and what was asked for, so that a key that nobody knows is noticed.
+/// Reads metadata under the architecture's prefix. It remembers the first error, so that callers need not check every
+/// read, and the keys that were read, so that unknown keys can be refused.
 class KeyReader {
   public:
     KeyReader(const GgufFile& file, std::string_view architecture)
@@ -20,27 +20,27 @@ class KeyReader {
 
     bool has(const std::string& key) const { return file_.has(prefix_ + key); }
 
-    /// A whole number from `least` to `most`; required where there is no fallback.
+    /// An integer from `least` to `most`. Required if there is no fallback.
     int32_t count(const std::string& key, uint32_t least, uint32_t most, std::optional<int32_t> fallback = {});
-    /// A positive, finite number; required where there is no fallback.
+    /// A positive, finite number. Required if there is no fallback.
     float positive(const std::string& key, std::optional<float> fallback = {});
     std::string text(const std::string& key, const std::string& fallback);
     bool flag(const std::string& key, bool fallback);
-    /// For each of `n` layers, whether it is not the last of `period` that follow each other: as the key says, which
-    /// may hold another period or all of the flags.
+    /// A flag for each of `n` layers. By default, it is false for the last layer of each `period` layers and true for
+    /// the others. The value of the key may be another period, or an array of all flags.
     std::vector<bool> pattern(const std::string& key, int32_t n, int32_t period);
 
-    /// Refuses a value that would change the arithmetic: anything but `only`.
+    /// Refuses any value except `only`, because it would change the arithmetic.
     void require(const std::string& key, double only);
-    /// Says that a key does not change the arithmetic.
+    /// Marks a key as known; it does not change the arithmetic.
     void ignore(const std::string& key) { known_.insert(prefix_ + key); }
-    /// Refuses the first key below the prefix that was neither read nor ignored.
+    /// Refuses the first key under the prefix that was neither read nor ignored.
     void refuse_unknown();
 
-    /// Notes an error: of one key, or of several.
+    /// Record an error: wrong() about one key, note() about several.
     void wrong(const std::string& key, std::string_view what);
     void note(const std::string& message);
-    /// The first error, with the file's path; empty where there was none.
+    /// The first error, with the path of the file; empty if there was none.
     const std::string& error() const { return error_; }
 
   private:

@@ -6,7 +6,7 @@ namespace cake {
 
 namespace {
 
-/// `n` heads of each token of `x`, [rows, n_tokens], from row `first_row` on: [dim, n, n_tokens].
+/// Views `n` heads of each token of `x`, [rows, n_tokens], from row `first_row` on: [dim, n, n_tokens].
 ggml_tensor* view_heads(ggml_context* context, ggml_tensor* x, int64_t dim, int64_t first_row, int64_t n) {
     const size_t size = ggml_element_size(x);
     return ggml_view_3d(context, x, dim, n, x->ne[1], static_cast<size_t>(dim) * size, x->nb[1],
@@ -53,7 +53,7 @@ Projections LayerGraph::project(int32_t i, ggml_tensor* input, ggml_tensor* posi
                        .key = view_heads(context_, k, h.head_dim_k, k_begin, h.n_head_kv),
                        .value = view_heads(context_, v, h.head_dim_v, v_begin, h.n_head_kv)};
     const bool rotates = h.rotates_in(i);
-    if (rotates && k == q && w.attn_q_norm == nullptr) {  // both at once
+    if (rotates && k == q && w.attn_q_norm == nullptr) {  // rotate both in one operation
         ggml_tensor* both = view_heads(context_, q, h.head_dim_k, 0, h.n_head + h.n_head_kv);
         both = rotate(i, both, positions);
         result.query = ggml_view_3d(context_, both, both->ne[0], h.n_head, both->ne[2], both->nb[1], both->nb[2], 0);
@@ -72,7 +72,7 @@ Projections LayerGraph::project(int32_t i, ggml_tensor* input, ggml_tensor* posi
     return result;
 }
 
-/// Each head by itself, or where the weight is of all heads, all as one vector.
+/// Normalises each head on its own or, with QkNorm::all, all heads as one vector.
 ggml_tensor* LayerGraph::normalise_heads(ggml_tensor* x, ggml_tensor* weight) const {
     const bool all = hparams_.architecture->qk_norm == QkNorm::all;
     ggml_tensor* vectors = all ? ggml_view_2d(context_, x, x->ne[0] * x->ne[1], x->ne[2], x->nb[2], 0) : x;
@@ -108,9 +108,10 @@ ggml_tensor* LayerGraph::feed_forward(const LayerWeights& w, ggml_tensor* x) con
     return product(w.ffn_down, activate(gate, up));
 }
 
-/// Either may be null: without a gate `up` alone is activated, without `up` it is the gate's second half.
+/// Either argument may be null. Without `gate`, the activation is applied to `up` alone; without `up`, the second half
+/// of `gate` is used as `up`.
 ggml_tensor* LayerGraph::activate(ggml_tensor* gate, ggml_tensor* up) const {
-    constexpr float kAlpha = 1.702F;  // of gpt-oss
+    constexpr float kAlpha = 1.702F;  // kAlpha and kLimit are those of gpt-oss
     constexpr float kLimit = 7;
     switch (hparams_.architecture->activation) {
         case Activation::silu:
@@ -130,9 +131,9 @@ ggml_tensor* LayerGraph::expert_product(const Linear& linear, ggml_tensor* x, gg
     return linear.bias != nullptr ? ggml_add_id(context_, y, linear.bias, chosen) : y;
 }
 
-/// The experts that a token's scores choose, weighed and summed.
+/// Weighted sum of the experts chosen for each token.
 ggml_tensor* LayerGraph::mix_experts(const LayerWeights& w, ggml_tensor* x) const {
-    constexpr float kLeastSum = 6.103515625e-5F;  // the smallest normal number in half precision
+    constexpr float kLeastSum = 6.103515625e-5F;  // smallest normal number in half precision
     const auto& h = hparams_;
     const int64_t n_tokens = x->ne[1];
     const bool of_all = h.architecture->experts == Experts::softmax;
@@ -169,7 +170,7 @@ ggml_tensor* LayerGraph::logits(ggml_tensor* hidden) const {
     return cap > 0 ? scale(ggml_tanh(context_, scale(x, 1 / cap)), cap) : x;
 }
 
-/// As it is where there is no norm.
+/// Returns `x` unchanged if there is no norm.
 ggml_tensor* LayerGraph::normalise(ggml_tensor* x, const Norm& norm) const {
     if (norm.weight == nullptr) return x;
     x = hparams_.architecture->norm == NormKind::rms ? ggml_rms_norm(context_, x, hparams_.norm_eps)

@@ -21,7 +21,7 @@ bool computable(ggml_type type, TensorUse use) {
     return ggml_is_quantized(type) && ggml_get_type_traits(type)->to_float != nullptr;
 }
 
-/// Tensors of the file, and as many again that are taken twice or joined.
+/// Twice the tensors of the file, because some are taken twice or joined.
 size_t most_tensors(const GgufFile& file) {
     return 2 * file.tensors().size() + 1;
 }
@@ -133,7 +133,7 @@ ggml_tensor* TensorLoader::joined(std::span<ggml_tensor* const> parts) {
 void TensorLoader::refuse_unused(const std::string& owner) {
     for (const auto* tensor : file_.tensors()) {
         const std::string name = ggml_get_name(tensor);
-        // Old converters wrote each layer's rope frequencies as a tensor; they follow from the metadata.
+        // Old converters wrote the RoPE frequencies of each layer as a tensor; they follow from the metadata.
         if (used_.contains(name) || name.ends_with("attn_rot_embd.weight") || name.ends_with("rope_freqs.weight"))
             continue;
         note(std::format("the tensor {} is not one that {} has", name, owner));
@@ -148,7 +148,7 @@ Result<LoadedTensors> TensorLoader::load() {
     return std::move(loaded_);
 }
 
-/// Whether the device computes this product with the weights in a buffer of the given type.
+/// True if the device supports the product with the weight in a buffer of this type.
 bool TensorLoader::supports(ggml_backend_buffer_type_t type, const ggml_tensor* tensor, TensorUse use) const {
     constexpr int64_t kTokens = 512;
     const ggml_context_ptr context(
@@ -173,7 +173,7 @@ ggml_backend_buffer_type_t TensorLoader::repacked_type(const ggml_tensor* tensor
     return found == repacked_.end() ? nullptr : *found;
 }
 
-/// Gives the tensors that need no other layout their place in the mapped file.
+/// Places the tensors that need no other layout in the mapped file.
 Result<void> TensorLoader::map_in_place() {
     ggml_backend_dev_props props;
     ggml_backend_dev_get_props(compute_.device(), &props);
@@ -199,7 +199,7 @@ Result<void> TensorLoader::map_in_place() {
     return {};
 }
 
-/// Copies the others, one buffer for each layout.
+/// Copies the remaining tensors, into one buffer for each layout.
 Result<void> TensorLoader::copy_rest() {
     std::map<ggml_backend_buffer_type_t, std::vector<ggml_tensor*>> by_type;
     for (auto& [tensor, entry] : entries_) {
@@ -226,7 +226,7 @@ Result<void> TensorLoader::copy_rest() {
 }
 
 void TensorLoader::copy(ggml_tensor* tensor, const Entry& entry) {
-    std::vector<std::byte> whole;  // a repacked layout is written at once
+    std::vector<std::byte> whole;  // a repacked tensor must be written in one call
     auto data = file_.data(entry.sources[0]);
     if (entry.sources.size() > 1) {
         for (const auto* source : entry.sources) {
@@ -237,7 +237,7 @@ void TensorLoader::copy(ggml_tensor* tensor, const Entry& entry) {
     }
     ggml_backend_tensor_set(tensor, data.data(), 0, data.size());
     loaded_.n_copied += data.size();
-    // At once, so that no more than one tensor is in memory twice.
+    // Release the pages now, so that at most one tensor is in memory twice.
     for (const auto* source : entry.sources) MappedFile::drop_pages(file_.data(source));
 }
 

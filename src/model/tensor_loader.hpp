@@ -14,67 +14,67 @@
 
 namespace cake {
 
-/// What a tensor is used for decides which layouts the device can have it in.
+/// Use of a tensor, which decides the layouts that the device supports for it.
 enum class TensorUse {
-    matrix,   // multiplied with
-    experts,  // multiplied with, one of several [n_in, n_out, n_expert]
-    table,    // rows are taken
-    vector,   // added or multiplied value by value
+    matrix,   // matrix of a product
+    experts,  // a stack of matrices, one for each expert: [n_in, n_out, n_expert]
+    table,    // looked up by row
+    vector,   // added or multiplied elementwise
 };
 
-/// A matrix that is multiplied with, and what is added to the product; null where the model has none.
+/// Weight and bias of a linear layer; null if the model has none.
 struct Linear {
-    ggml_tensor* weight = nullptr;  // [n_in, n_out], or of experts [n_in, n_out, n_expert]
-    ggml_tensor* bias = nullptr;    // [n_out], [n_out, n_expert]
+    ggml_tensor* weight = nullptr;  // [n_in, n_out], or [n_in, n_out, n_expert]
+    ggml_tensor* bias = nullptr;    // [n_out], or [n_out, n_expert]
 };
 
-/// What a norm multiplies with, and what it adds; null where the model has none.
+/// Weight and bias of a norm; null if the model has none.
 struct Norm {
     ggml_tensor* weight = nullptr;
     ggml_tensor* bias = nullptr;
 };
 
-/// Tensors on their device, and what holds them.
+/// Tensors on their device, and the buffers that hold them.
 struct LoadedTensors {
-    size_t n_bytes = 0;   // of all as stored in the file
-    size_t n_copied = 0;  // of those that were copied into memory
+    size_t n_bytes = 0;   // size of all tensors as stored in the file
+    size_t n_copied = 0;  // bytes that were copied into memory
     std::vector<ggml_backend_buffer_ptr> buffers;
     ggml_context_ptr context;
 };
 
-/// Takes tensors of a file by name and shape, then gives each its place: mapped from the file where the device computes
-/// on it as it is there, copied into a repacked layout where the device has a faster one.
+/// Takes tensors of a file by name and shape, then loads them: into a repacked layout if the device has a faster one
+/// for the tensor, otherwise in place from the mapped file if the device can compute on it.
 class TensorLoader {
   public:
-    /// `file` and `compute` outlive this.
+    /// `file` and `compute` must outlive this.
     TensorLoader(const GgufFile& file, const Compute& compute, bool repack);
 
-    /// Null where the file lacks the tensor or it cannot be used; where that is an error it is noted.
+    /// Return null if the file does not have the tensor or if it cannot be used; if that is an error, it is recorded.
     ggml_tensor* required(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
     ggml_tensor* optional(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
     ggml_tensor* take(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use, bool needed);
-    /// `name`.weight, [n_in, n_out], and `name`.bias where there is one, or has to be.
+    /// `name`.weight, [n_in, n_out], and `name`.bias, which is optional unless `needs_bias`.
     Linear linear(const std::string& name, int64_t n_in, int64_t n_out, bool needs_bias);
-    /// The same of `n_expert` experts.
+    /// The same for `n_expert` experts.
     Linear experts(const std::string& name, int64_t n_in, int64_t n_out, int64_t n_expert, bool needs_bias);
-    /// `name`.weight and, where `has_bias`, `name`.bias, both [n].
+    /// `name`.weight and, if `has_bias`, `name`.bias, both [n].
     Norm norm(const std::string& name, int64_t n, bool has_bias = false);
     bool has(const std::string& name) const { return file_.tensor(name) != nullptr; }
 
-    /// Puts as many as can be, from the first, one under another into the first, so that they are one product; those
-    /// become null. Only what is copied anyhow is joined.
+    /// Stacks as many of the parts as possible, beginning with the first, into the first part, so that they become one
+    /// product. The parts that were added to it become null. Only tensors that are copied in any case are joined.
     void join(std::span<Linear* const> parts);
 
-    /// Notes a tensor of the file that was not taken, as one that `owner` does not have.
+    /// Records an error if a tensor of the file was not taken; the message says that `owner` does not have it.
     void refuse_unused(const std::string& owner);
 
-    /// The first error that was noted, or all tensors in their places. Once, at the end.
+    /// Loads all tensors, or returns the first recorded error. Can be called only once, at the end.
     Result<LoadedTensors> load();
 
   private:
     struct Entry {
         TensorUse use;
-        std::vector<const ggml_tensor*> sources;  // of the file, one under another
+        std::vector<const ggml_tensor*> sources;  // tensors of the file that are stacked in this one
     };
 
     ggml_tensor* add(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);

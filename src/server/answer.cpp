@@ -15,7 +15,7 @@ double seconds(std::chrono::steady_clock::duration duration) {
     return std::chrono::duration<double>(duration).count();
 }
 
-/// JSON has no infinity.
+/// Limits a log probability to a finite value, because JSON cannot represent infinity.
 double finite(float logprob) {
     constexpr double kLeast = -9999;
     return std::isfinite(logprob) ? std::max(static_cast<double>(logprob), kLeast) : kLeast;
@@ -32,8 +32,8 @@ Json bytes_of(const std::string& piece) {
     return bytes;
 }
 
-/// A token in OpenAI's older format, a key of its own for each: where its bytes are not whole characters,
-/// "bytes:\xf0\x9f", and for a control token, which gives no text, its name.
+/// The unique key of a token in OpenAI's older format: its text, or "bytes:\xf0\x9f" if its bytes are not complete
+/// characters, or the name of a control token, which has no text.
 std::string text_key(const Engine& engine, Token token) {
     auto piece = engine.piece(token);
     if (piece.empty()) piece = engine.state()->vocabulary.piece(token, true);
@@ -79,7 +79,7 @@ bool Answer::wait(std::chrono::milliseconds most) {
 
 void Answer::take(const TokenDrawn& drawn, std::chrono::steady_clock::time_point when) {
     auto& choice = choices_[static_cast<size_t>(drawn.choice)];
-    if (choice.finish_reason) return;  // it had stopped
+    if (choice.finish_reason) return;  // a stop string has ended it already
     if (choice.begun)
         metrics_.add_next_token(seconds(when - choice.last));
     else
@@ -93,7 +93,7 @@ void Answer::take(const TokenDrawn& drawn, std::chrono::steady_clock::time_point
     }
     choice.said += choice.text.add(engine_.piece(drawn.token));
     if (!choice.text.stopped()) return;
-    choice.finish_reason = "stop";  // as the batcher is about to say
+    choice.finish_reason = "stop";  // the batcher will report the same
 }
 
 void Answer::take(const ChoiceEnded& ended) {
@@ -129,7 +129,7 @@ Json Answer::shape(const char* object) const {
                {"created", created_},
                {"model", model_},
                {"choices", Json::array()}};
-    if (request_.stream && request_.include_usage) shape["usage"] = nullptr;  // in the last chunk it is one
+    if (request_.stream && request_.include_usage) shape["usage"] = nullptr;  // closing() sets it in the last chunk
     return shape;
 }
 

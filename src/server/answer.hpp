@@ -14,7 +14,8 @@
 
 namespace cake::server {
 
-/// The answers to one request, as the batcher's events make them, in the shapes of the OpenAI API.
+/// Builds the answers to one request from the batcher's events, in the formats of the OpenAI API. Its destructor
+/// cancels the request.
 class Answer {
   public:
     Answer(const Engine& engine, CompletionRequest request, std::string model, std::shared_ptr<Generation> generation,
@@ -23,28 +24,28 @@ class Answer {
     Answer& operator=(const Answer&) = delete;
     ~Answer() { generation_->cancel(); }
 
-    /// Takes the next event in; false where none has come within `most`.
+    /// Waits for the next event, at most for `most`, and processes it. Returns false if there was none.
     bool wait(std::chrono::milliseconds most);
     bool is_done() const;
     const std::optional<ApiError>& error() const { return error_; }
 
-    /// The whole answer, when it is done.
+    /// The whole answer; requires is_done().
     Json whole() const;
-    /// What a stream sends first: a chunk for each choice.
+    /// The first chunks of a stream, one for each choice.
     std::vector<Json> opening() const;
-    /// What is new since it was last asked, as chunks of a stream.
+    /// Chunks of a stream with everything new since the last call.
     std::vector<Json> chunks();
-    /// The chunk with the usage, where it was asked for.
+    /// The last chunk, with the usage, if it was requested.
     std::optional<Json> closing() const;
 
   private:
     struct Choice {
         AnswerText text;
         std::string said;
-        size_t n_bytes_sent = 0;        // of it, to a stream
-        std::vector<TokenDrawn> drawn;  // tokens, where their probabilities are told
-        std::vector<size_t> offsets;    // characters before each of them
-        size_t n_sent = 0;              // of them
+        size_t n_bytes_sent = 0;        // number of bytes of `said` sent to the stream
+        std::vector<TokenDrawn> drawn;  // all tokens, if their probabilities are reported
+        std::vector<size_t> offsets;    // [drawn.size()] number of characters before each token
+        size_t n_sent = 0;              // number of elements of `drawn` sent to the stream
         std::chrono::steady_clock::time_point last;
         bool begun = false;
         std::optional<std::string> finish_reason;

@@ -6,7 +6,7 @@
 
 namespace cake::server {
 
-// Status codes of HTTP (RFC 9110) that errors have.
+// HTTP status codes of errors (RFC 9110).
 inline constexpr int kInvalid = 400;
 inline constexpr int kUnauthorized = 401;
 inline constexpr int kForbidden = 403;
@@ -17,11 +17,11 @@ inline constexpr int kUnsupported = 415;
 inline constexpr int kFailed = 500;
 inline constexpr int kUnavailable = 503;
 
-/// An error that a request gets, in the shape of the OpenAI API.
+/// The error response to a request, as in the OpenAI API.
 struct ApiError {
     int status = kInvalid;
     std::string message{};  // one sentence
-    std::string param{};    // the field that is wrong, where it is one
+    std::string param{};    // name of the field that is wrong, if any
     std::string code{};
     std::chrono::seconds retry_after{0};
 };
@@ -33,7 +33,7 @@ inline std::unexpected<ApiError> invalid(std::string message, std::string param 
     return std::unexpected(ApiError{.message = std::move(message), .param = std::move(param)});
 }
 
-/// The body that says so.
+/// The body of the response.
 std::string to_json(const ApiError& error);
 
 }  // namespace cake::server

@@ -12,12 +12,12 @@ namespace cake::server {
 namespace {
 
 constexpr size_t kDeepest = 64;
-// Fields of an object are looked for one after another.
+// A limit, because ordered_json searches the fields of an object linearly.
 constexpr size_t kMostFields = 2000;
 
-/// What is wrong with a text before anything is built of it; empty where nothing is.
+/// Checks a text against these limits before it is parsed. Returns an error message, or an empty string.
 std::string beyond_limits(std::string_view text) {
-    std::vector<size_t> n_fields{0};  // of each array or object that is open
+    std::vector<size_t> n_fields{0};  // number of fields of each open array or object
     bool quoted = false;
     for (size_t i = 0; i < text.size(); i++) {
         const char c = text[i];
@@ -43,7 +43,7 @@ std::string beyond_limits(std::string_view text) {
 ApiResult<Body> Body::parse(std::string_view text) {
     if (text.empty()) return invalid("the request has no body: a JSON object is expected");
     if (auto beyond = beyond_limits(text); !beyond.empty()) return invalid(std::move(beyond));
-    std::string field;  // that is being read
+    std::string field;  // top-level field that is being parsed
     try {
         auto parsed = Json::parse(text, [&](int depth, Json::parse_event_t event, Json& read) {
             if (depth == 1 && event == Json::parse_event_t::key) field = read.get<std::string>();
@@ -54,7 +54,7 @@ ApiResult<Body> Body::parse(std::string_view text) {
     } catch (const Json::out_of_range&) {
         return invalid(std::format("{}: the number is too large", beginning_of(field)), beginning_of(field));
     } catch (const Json::exception& error) {
-        // Its sentence begins with a name of its own and quotes what it read.
+        // Cut the message, which begins with an error code of the library and quotes the input.
         const std::string_view what = error.what();
         const auto begin = what.find("parse error");
         constexpr size_t kMost = 80;

@@ -14,27 +14,27 @@ namespace cake::server {
 
 using Json = nlohmann::ordered_json;
 
-/// The JSON object of a request's body. Each field is asked for once, within bounds; the first that is wrong is the
-/// error, and so is one that nobody asked for. Null is as good as missing.
+/// The JSON object in the body of a request. Read every supported field once, with its bounds, and then call finish():
+/// the first invalid field is an error, and so is a field that was not read. A field that is null counts as missing.
 class Body {
   public:
-    /// Refuses what is no JSON object in UTF-8, or nests deeper than anything that is asked for.
+    /// Fails if `text` is not a JSON object in UTF-8, is nested too deeply, or has too many fields.
     static ApiResult<Body> parse(std::string_view text);
 
     std::optional<bool> flag(const std::string& name);
     std::optional<int64_t> integer(const std::string& name, int64_t least, int64_t most);
     std::optional<double> number(const std::string& name, double least, double most);
     std::optional<std::string> text(const std::string& name, size_t most_bytes);
-    /// Null where it is missing.
+    /// Returns null if the field is missing or null.
     const Json* find(const std::string& name);
-    /// Fields that change nothing here.
+    /// Accepts fields that the server ignores.
     void ignore(std::initializer_list<const char*> names);
-    /// Fields that would change the answer and are not supported: only these values, which change nothing, may stand.
+    /// Refuses a field that is not supported, unless it has one of the `harmless` values, which have no effect.
     void unsupported(const std::string& name, std::initializer_list<Json> harmless);
 
     void wrong(const std::string& name, std::string message);
     bool good() const { return !error_; }
-    /// The first thing that was wrong.
+    /// The first error, if any.
     ApiResult<void> finish();
 
   private:

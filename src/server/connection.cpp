@@ -20,7 +20,7 @@ namespace {
 
 constexpr size_t kBufferBytes = size_t{16} << 10U;
 
-/// The address of one end of a socket, in numbers.
+/// The numeric address and the port of one end of a socket.
 std::pair<std::string, int> name_of(socket_t socket, int (*end)(int, sockaddr*, socklen_t*)) {
     sockaddr_storage address{};
     socklen_t length = sizeof(address);
@@ -35,7 +35,7 @@ std::pair<std::string, int> name_of(socket_t socket, int (*end)(int, sockaddr*, 
     return {host.data(), port};
 }
 
-/// What is wrong with an address that could not be listened at, which httplib does not say.
+/// Finds the reason why the server could not bind to an address, which httplib does not report.
 std::string why_not_bound(const std::string& host, int port) {
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
@@ -68,7 +68,7 @@ std::string why_not_bound(const std::string& host, int port) {
 
 thread_local Connection* t_connection = nullptr;
 
-/// Makes a connection that of its thread, for as long as it lives.
+/// Sets the connection of the current thread during its lifetime.
 struct Current {
     explicit Current(Connection& connection) { t_connection = &connection; }
     Current(const Current&) = delete;
@@ -172,14 +172,14 @@ time_t Connection::duration() const {
 }
 
 HttpServer::HttpServer(const ConnectionLimits& limits) : limits_(limits) {
-    // httplib's own choice lets a second server listen at the same port, and the clients go to either.
+    // httplib sets SO_REUSEPORT by default, which would let a second server listen on the same port.
     set_socket_options([](socket_t socket) { httplib::set_socket_opt(socket, SOL_SOCKET, SO_REUSEADDR, 1); });
 }
 
 Result<int> HttpServer::bind(const std::string& host, int port) {
     const int bound = port == 0 ? bind_to_any_port(host) : bind_to_port(host, port) ? port : 0;
     if (bound <= 0) return fail(why_not_bound(host, port));
-    // httplib lets five clients wait to be accepted; a crowd comes at once.
+    // httplib uses a backlog of 5, which is too small if many clients connect at once.
     ::listen(svr_sock_, SOMAXCONN);
     return bound;
 }
@@ -217,7 +217,7 @@ bool HttpServer::process_and_close_socket(socket_t socket) {
         if (!ended) process(socket);
         good = true;
     } catch (...) {
-        good = false;  // memory ran out while an answer was written: its client sees that the connection ends
+        good = false;  // memory ran out while an answer was written: close the connection
     }
     const std::scoped_lock lock(mutex_);
     open_.erase(socket);
@@ -240,7 +240,7 @@ void HttpServer::process(socket_t socket) {
         bool closed = false;
         const bool good =
             process_request(connection, remote_ip, remote_port, local_ip, local_port, left == 1, closed, nullptr);
-        // What follows something that was not understood need not be a request.
+        // After a request that could not be parsed, the next bytes may not be the beginning of another one.
         if (!good || closed || !t_understood) return;
     }
 }

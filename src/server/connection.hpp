@@ -12,22 +12,22 @@
 
 namespace cake::server {
 
-/// How long a client may take.
+/// Timeouts of a client.
 struct ConnectionLimits {
-    std::chrono::milliseconds next_byte{10'000};      // until it sends or takes something
-    std::chrono::milliseconds whole_request{60'000};  // until its request is there
-    std::chrono::milliseconds next_request{5'000};    // on a connection that stays open
-    std::chrono::milliseconds whole_answer{60'000};   // that an answer waits for it, in all: so long and
-    size_t bytes_per_second = size_t{16} << 10U;      // a second for so many bytes
+    std::chrono::milliseconds next_byte{10'000};      // until the client sends or accepts more bytes
+    std::chrono::milliseconds whole_request{60'000};  // until the request is complete
+    std::chrono::milliseconds next_request{5'000};    // until the next request on an open connection
+    std::chrono::milliseconds whole_answer{60'000};   // total time that an answer may wait for the client
+    size_t bytes_per_second = size_t{16} << 10U;      // bytes written that extend `whole_answer` by one second
 };
 
-/// A client's connection. Beside the time for each byte there is one for a request and an answer as a whole, or a
-/// client that sends or takes a byte now and then would hold a thread for ever.
+/// The connection of a client. Besides the timeout for the next byte, there are timeouts for a whole request and a
+/// whole answer, without which a client that sends or accepts single bytes could hold a thread forever.
 class Connection final : public httplib::Stream {
   public:
     Connection(socket_t socket, const ConnectionLimits& limits) : socket_(socket), limits_(limits) {}
 
-    /// Waits for a request to begin; false where none does. Its time starts here.
+    /// Waits for the next request and starts its timeout. Returns false if there is none.
     bool wait_for_request();
 
     bool has_peer_gone() const;
@@ -50,28 +50,30 @@ class Connection final : public httplib::Stream {
     socket_t socket_;
     ConnectionLimits limits_;
     Clock::time_point request_begin_ = Clock::now();
-    mutable Clock::duration waited_{};  // for it to take what is written
-    size_t n_written_ = 0;              // bytes
-    std::string buffer_;                // bytes received, of which [begin_, end_) have not been read
+    mutable Clock::duration waited_{};  // time that the answer has waited for the client
+    size_t n_written_ = 0;              // bytes of the answer written so far
+    std::string buffer_;                // bytes received; [begin_, end_) have not been read yet
     size_t begin_ = 0;
     size_t end_ = 0;
 };
 
-/// httplib's server on such connections.
+/// httplib's server with connections of type Connection.
 class HttpServer final : public httplib::Server {
   public:
     explicit HttpServer(const ConnectionLimits& limits);
 
-    /// Listens at an address; port 0 means any. Returns the port.
+    /// Binds to an address; port 0 means any free port. Returns the port.
     Result<int> bind(const std::string& host, int port);
-    /// Ends the connections that are open, and takes no more.
+    /// Closes all open connections and accepts no new ones.
     void end();
 
-    /// Of the request that this thread handles: its line and headers have been understood.
+    // The following functions refer to the request that the calling thread handles.
+
+    /// Call this when the request line and headers have been parsed.
     static void understood();
-    /// Its answer said that the connection ends with it.
+    /// Call this if the answer has the header `Connection: close`.
     static void close_after();
-    /// Whether its client has gone, even where something that it sent has not been read.
+    /// True if the client has closed the connection, even if some of its bytes have not been read.
     static bool client_has_gone();
 
   private:

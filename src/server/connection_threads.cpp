@@ -22,7 +22,7 @@ bool ConnectionThreads::enqueue(std::function<void()> work) {
             end();
         }).detach();
         return true;
-    } catch (...) {  // no thread, or no memory for one
+    } catch (...) {  // no thread could be created, or no memory is left
         end();
         return false;
     }

@@ -9,12 +9,13 @@
 
 namespace cake::server {
 
-/// A thread for each connection, as many as there may be: one that waits for its answer, or stalls, holds nobody up.
+/// Runs each connection in a thread of its own, up to a maximum, so that a connection that waits or stalls does not
+/// block others.
 class ConnectionThreads final : public httplib::TaskQueue {
   public:
     explicit ConnectionThreads(size_t most) : most_(most) {}
 
-    /// False where there are as many as there may be; the connection is then closed.
+    /// Returns false if the maximum is reached or no thread can be started; the connection is then closed.
     bool enqueue(std::function<void()> work) override;
     void shutdown() override;
 
@@ -26,7 +27,7 @@ class ConnectionThreads final : public httplib::TaskQueue {
     };
 
     size_t most_;
-    std::shared_ptr<Count> running_ = std::make_shared<Count>();  // outlives the last thread's last look at it
+    std::shared_ptr<Count> running_ = std::make_shared<Count>();  // shared, because threads may outlive this object
 };
 
 }  // namespace cake::server

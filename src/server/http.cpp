@@ -24,10 +24,10 @@ using httplib::Request;
 using httplib::Response;
 
 constexpr size_t kMostBodyBytes = size_t{32} << 20U;
-constexpr size_t kMostBytesOfBodies = size_t{256} << 20U;  // of all requests together
-// How soon it is seen that a client has gone.
+constexpr size_t kMostBytesOfBodies = size_t{256} << 20U;  // all requests together
+// Interval at which the server checks whether the client has closed the connection.
 constexpr std::chrono::milliseconds kLook(20);
-// A proxy, or the client, may give up on a stream that is silent while a long prompt is read.
+// A stream gets a comment after this time without output, so that proxies and clients do not time out during a prefill.
 constexpr std::chrono::seconds kSilence(10);
 constexpr const char* kJson = "application/json";
 constexpr const char* kEvents = "text/event-stream";
@@ -46,7 +46,7 @@ void send(Response& response, const Json& json) {
     response.set_content(text_of(json), kJson);
 }
 
-/// An event of a stream.
+/// Formats a server-sent event.
 std::string event(const std::string& data) {
     return "data: " + data + "\n\n";
 }
@@ -69,7 +69,7 @@ ApiError error_of(const Refusal& refusal, bool chat) {
         .status = kUnavailable, .message = refusal.message, .code = "overloaded", .retry_after = refusal.retry_after};
 }
 
-/// Compares in a time that does not tell how much of the key was right.
+/// Compares in a time that does not depend on how many characters of the key are right.
 bool same_key(std::string_view given, std::string_view key) {
     size_t different = given.size() ^ key.size();
     for (size_t i = 0; i < given.size(); i++)
@@ -109,7 +109,7 @@ std::string host_of(std::string_view authority) {
     return std::string(authority.substr(0, authority.find(':')));
 }
 
-/// One that nobody can guess, since who knows it may see the text (/slots/ID).
+/// A random ID that cannot be guessed, because it gives access to the text of the request (/slots/ID).
 std::string new_id(bool chat) {
     std::random_device random;
     return std::format("{}-{:08x}{:08x}{:08x}{:08x}", chat ? "chatcmpl" : "cmpl", random(), random(), random(),
@@ -144,17 +144,17 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
       model_(std::filesystem::path(engine.info().path).stem().string()),
       batcher_(std::move(batcher)),
       http_(options.limits) {
-    // A thread for each connection; those that wait for an answer hold theirs.
+    // Each connection occupies a thread, even while it waits for an answer.
     const auto n_requests =
         static_cast<size_t>(options.batcher.pool.n_parallel) + static_cast<size_t>(options.batcher.n_queue);
     http_.new_task_queue = [n_requests] {
-        constexpr size_t kOthers = 64;  // health checks, the page, connections that idle
+        constexpr size_t kOthers = 64;  // health checks, the page, idle connections
         return new ConnectionThreads(n_requests + kOthers);
     };
     http_.set_payload_max_length(kMostBodyBytes);
     http_.set_tcp_nodelay(true);
     http_.set_pre_routing_handler([this](const Request& request, Response& response) {
-        // Which httplib would act on: parts of an answer, and a coding that is none.
+        // httplib would act on these headers: send only a part of an answer, or refuse the encoding "identity".
         auto& headers = const_cast<Request&>(request).headers;
         headers.erase("Range");
         if (request.get_header_value("Content-Encoding") == "identity") headers.erase("Content-Encoding");
@@ -196,7 +196,7 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
 ApiServer::~ApiServer() {
     close();
     batcher_->end_all();
-    // What was said last is still on its way to the clients.
+    // Wait until the last answers have been sent.
     constexpr std::chrono::seconds kMost(2);
     constexpr std::chrono::milliseconds kOften(5);
     const auto begin = std::chrono::steady_clock::now();
@@ -219,7 +219,7 @@ RequestContext ApiServer::context() const {
             .chat = options_.chat};
 }
 
-/// What is refused before a body is read.
+/// Checks a request before its body is read. If it is refused, sends an error response and returns false.
 bool ApiServer::let_in(const Request& request, Response& response) {
     HttpServer::understood();
     const auto checked = check(request);
@@ -229,7 +229,8 @@ bool ApiServer::let_in(const Request& request, Response& response) {
 
 ApiResult<void> ApiServer::check(const Request& request) const {
     const auto host = request.get_header_value("Host");
-    // A page of somebody else in the user's browser: its origin is another, or its name points here.
+    // Refuse requests from foreign web pages in the user's browser: their origin differs (CSRF), or their host name
+    // resolves to this address (DNS rebinding).
     const auto origin = request.get_header_value("Origin");
     const bool foreign = !origin.empty() && origin != "http://" + host && origin != "https://" + host;
     const auto name = lower(host_of(host));
@@ -261,7 +262,7 @@ ApiResult<void> ApiServer::check(const Request& request) const {
                                     .code = "invalid_api_key"});
 }
 
-/// A route whose body is JSON, whatever its type is said to be: curl -d calls everything a form.
+/// Adds a route whose body is parsed as JSON whatever its content type is: `curl -d` labels every body as a form.
 void ApiServer::post(const char* path, BodyHandler handler) {
     http_.Post(path, [this, handler = std::move(handler)](const Request& request, Response& response,
                                                           const httplib::ContentReader& read) {
@@ -361,7 +362,8 @@ void ApiServer::add_pages() {
     }
 }
 
-/// Bodies are read a few at a time, since each takes many times its size.
+/// Waits until fewer than kMostPrepared bodies are being parsed, because each takes many times its size in memory. The
+/// turn ends when the result is destroyed.
 std::shared_ptr<void> ApiServer::take_turn() {
     preparing_.acquire();
     return {nullptr, [this](void*) { preparing_.release(); }};

@@ -19,7 +19,7 @@ namespace cake::server {
 
 struct ServerOptions {
     std::string host = "127.0.0.1";
-    int port = 8080;  // 0: any that is free
+    int port = 8080;  // 0: any free port
     std::string api_key{};
     ChatOptions chat{};
     BatcherOptions batcher;
@@ -27,7 +27,7 @@ struct ServerOptions {
     ConnectionLimits limits;
 };
 
-/// The OpenAI API, and the page, over HTTP.
+/// HTTP server for the OpenAI API and the chat page.
 class ApiServer {
   public:
     static Result<std::unique_ptr<ApiServer>> start(const Engine& engine, const ServerOptions& options);
@@ -36,10 +36,10 @@ class ApiServer {
     int port() const { return port_; }
     const KvPool& pool() const { return batcher_->pool(); }
 
-    /// From here on requests are refused; those that run go on.
+    /// Refuses all further requests; running ones continue.
     void close();
     bool is_busy() { return batcher_->is_busy() || n_answers_ > 0; }
-    /// Whether it takes connections: the system may have ended that.
+    /// False if the server does not accept connections any more, for example because of a system error.
     bool listens() const { return listens_; }
 
   private:
@@ -66,8 +66,8 @@ class ApiServer {
     Metrics metrics_;
     std::atomic<bool> closing_ = false;
     std::atomic<bool> listens_ = true;
-    std::atomic<int> n_answers_ = 0;        // on their way
-    std::atomic<size_t> n_body_bytes_ = 0;  // of all requests
+    std::atomic<int> n_answers_ = 0;        // number of answers in progress
+    std::atomic<size_t> n_body_bytes_ = 0;  // total size of the request bodies in memory
     std::counting_semaphore<> preparing_{kMostPrepared};
     HttpServer http_;
     int port_ = 0;

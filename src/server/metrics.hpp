@@ -10,7 +10,7 @@
 
 namespace cake::server {
 
-/// How often values fell below each of some bounds, as Prometheus counts them.
+/// A Prometheus histogram of times in seconds.
 class Histogram {
   public:
     void add(double seconds);
@@ -19,12 +19,12 @@ class Histogram {
   private:
     static constexpr std::array kBounds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,   0.25,  0.5,
                                         1.0,   2.5,    5.0,   10.0, 30.0,  60.0, 300.0, 1800.0};
-    std::array<uint64_t, kBounds.size()> counts_{};  // each of its own bucket
+    std::array<uint64_t, kBounds.size()> counts_{};  // one for each bucket, not cumulative
     uint64_t count_ = 0;
     double sum_ = 0;
 };
 
-/// What the server counts, from any thread.
+/// Counters of the server. Thread-safe.
 class Metrics {
   public:
     void add_request(const std::string& route, int status);
@@ -32,7 +32,7 @@ class Metrics {
     void add_first_token(double seconds);
     void add_next_token(double seconds);
 
-    /// In Prometheus' text format, with what the batcher reports.
+    /// All metrics in Prometheus' text format, including those of the batcher's report.
     std::string text(const PoolReport& pool) const;
 
   private:

@@ -5,7 +5,7 @@
 
 namespace cake::server {
 
-/// A file of the page, put into the program when it is built.
+/// A file of the chat page, embedded at build time.
 struct PageFile {
     std::string_view path;
     std::string_view content;

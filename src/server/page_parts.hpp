@@ -4,7 +4,7 @@
 
 namespace cake::server {
 
-/// Files that the build puts into the program (cmake/embed.cmake).
+/// Files embedded at build time (cmake/embed.cmake).
 extern const std::string_view kPageHtml;
 extern const std::string_view kPageCss;
 extern const std::string_view kIconSvg;

@@ -16,7 +16,7 @@ namespace {
 
 constexpr size_t kMostText = size_t{64} << 20U;
 
-/// A conversation's messages as the model's template takes them.
+/// Reads the messages of a conversation, the input of the chat template.
 std::vector<ChatMessage> read_messages(Body& body) {
     constexpr size_t kMostMessages = 10'000;
     std::vector<ChatMessage> messages;
@@ -68,13 +68,13 @@ std::vector<ChatMessage> read_messages(Body& body) {
             wrong(".content must be a string, or an array of text parts");
             return messages;
         }
-        std::ranges::replace(read.content, '\0', '?');  // where a template's text would end
+        std::ranges::replace(read.content, '\0', '?');  // a zero byte would cut off the message in the chat template
         messages.push_back(std::move(read));
     }
     return messages;
 }
 
-/// The server's, with the variables of the request over those that it has.
+/// Returns the server's options with the template variables of the request, which replace those of the same name.
 ChatOptions read_chat_options(Body& body, const ChatOptions& usual) {
     ChatOptions options = usual;
     const Json* variables = body.find("chat_template_kwargs");
@@ -129,7 +129,8 @@ void read_logit_bias(Body& body, const Engine& engine, std::vector<LogitBias>& b
     }
 }
 
-/// All bits of a seed count; the one that stands for a different seed each time is no seed of anybody's.
+/// Folds a seed to 32 bits, so that all of its bits have an effect. The result is never the value that requests a
+/// random seed.
 uint32_t seed_of(int64_t seed) {
     constexpr uint32_t kRandom = 0xFFFFFFFF;
     const auto bits = static_cast<uint64_t>(seed);
@@ -153,7 +154,7 @@ void read_sampling(Body& body, const Engine& engine, SamplingOptions& sampling) 
     read_logit_bias(body, engine, sampling.logit_bias);
 }
 
-/// The one in `grammar`.
+/// Reads the grammar in the field `grammar`.
 std::optional<CheckedGrammar> read_own_grammar(Body& body) {
     auto gbnf = body.text("grammar", GrammarLimits().n_bytes);
     if (!gbnf || gbnf->empty()) return std::nullopt;
@@ -163,7 +164,7 @@ std::optional<CheckedGrammar> read_own_grammar(Body& body) {
     return std::nullopt;
 }
 
-/// `response_format` and `grammar`, as a grammar.
+/// Reads the grammar from the field `response_format` or `grammar`.
 std::optional<CheckedGrammar> read_grammar(Body& body) {
     auto grammar = read_own_grammar(body);
     const Json* format = body.find("response_format");
@@ -190,7 +191,7 @@ std::optional<CheckedGrammar> read_grammar(Body& body) {
     return std::move(*made);
 }
 
-/// Fields of both kinds of requests.
+/// Reads the fields that both kinds of requests have.
 void read_common(Body& body, const RequestContext& context, CompletionRequest& request) {
     auto& generation = request.generation;
     request.stream = body.flag("stream").value_or(false);
@@ -248,7 +249,8 @@ std::optional<std::vector<Token>> token_list(const Json& list, const Engine& eng
     return tokens;
 }
 
-/// A text, an array with one text, or an array of tokens.
+/// Reads the field `prompt`: a text, an array with one text, or an array of tokens. Returns its tokens, and its text in
+/// `text` if that is not null.
 ApiResult<std::vector<Token>> read_prompt(Body& body, const Engine& engine, std::string* text) {
     const Json* value = body.find("prompt");
     const Json* single = value;

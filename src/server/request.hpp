@@ -11,38 +11,37 @@
 
 namespace cake::server {
 
-/// What requests are read against.
+/// Defaults and limits for parsing requests.
 struct RequestContext {
     const Engine& engine;
-    SequenceOptions sequence;  // of a request that says nothing else
+    SequenceOptions sequence;  // default options of a sequence
     SamplingOptions sampling;
     int32_t most_choices = 1;
     int64_t n_ctx = 0;
-    ChatOptions chat{};  // of a request that says nothing else
+    ChatOptions chat{};  // default options of the chat template
 };
 
 /// A request of /v1/chat/completions or /v1/completions.
 struct CompletionRequest {
     bool chat = false;
     bool stream = false;
-    bool include_usage = false;  // a last chunk with it, where it streams
-    std::string echo{};          // text before the answer
+    bool include_usage = false;  // for a stream: send the usage in a last chunk
+    std::string echo{};          // text to send before the answer
     GenerationRequest generation{};
 };
 
-/// Both read a body as the OpenAI API has it, with `kv_budget`, `policy`, `cache_prompt`, `grammar`,
-/// `chat_template_kwargs` and llama.cpp's sampling fields beside; what is out of bounds, or not known, is refused by
-/// its name.
+/// Parse a body as specified by the OpenAI API, plus the fields `kv_budget`, `policy`, `cache_prompt`, `grammar`,
+/// `chat_template_kwargs` and llama.cpp's sampling fields. The error names a field that is unknown or out of bounds.
 ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, std::string_view body);
 ApiResult<CompletionRequest> read_text_request(const RequestContext& context, std::string_view body);
 
-/// A body with `content`, a text, as tokens.
+/// A request of /tokenize: the tokens of the field `content`.
 struct TokenizeRequest {
     std::vector<Token> tokens;
     bool with_pieces = false;
 };
 ApiResult<TokenizeRequest> read_tokenize_request(const Engine& engine, std::string_view body);
-/// A body with `tokens`.
+/// Parses a request of /detokenize: the tokens of the field `tokens`.
 ApiResult<std::vector<Token>> read_detokenize_request(const Engine& engine, std::string_view body);
 
 }  // namespace cake::server

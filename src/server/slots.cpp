@@ -70,7 +70,7 @@ Json slots_json(const Engine& engine, std::span<const SlotReport> reports, const
     auto slots = Json::array();
     for (const auto& report : reports) {
         auto slot = slot_json(engine, report, false);
-        // Enough to tell them apart; the whole opens the text, which is for who asked.
+        // Show only a prefix, which identifies a request. The whole ID would give access to its text.
         constexpr size_t kShown = 16;
         slot["id"] = report.id.substr(0, kShown);
         slots.push_back(std::move(slot));

@@ -8,11 +8,11 @@
 
 namespace cake::server {
 
-/// What the batcher reports, as /slots tells it. `pieces`: with the texts of the tokens.
+/// The batcher's reports as JSON for /slots. `pieces`: include the text of each token.
 Json slot_json(const Engine& engine, const SlotReport& report, bool pieces);
 Json slots_json(const Engine& engine, std::span<const SlotReport> reports, const PoolReport& pool);
 
-/// The texts of tokens; a character that is spread over several stands whole in the last of them.
+/// The text of each token. A character that is split over several tokens belongs to the last of them.
 Json pieces_json(const Engine& engine, std::span<const Token> tokens);
 
 }  // namespace cake::server

@@ -10,7 +10,7 @@
 
 namespace cake {
 
-/// What goes wrong in one request stays there.
+/// Catches exceptions, so that they end only this request.
 template <typename Work>
 void ActiveRequest::contain(Work work) {
     try {
@@ -121,13 +121,13 @@ void ActiveRequest::draw(Choice& choice) {
     auto& generator = choice.generator;
     const auto token = generator.draw(logits);
     if (token) generation_->tell(with_logprobs(index(choice), *token, logits, request_->n_logprobs));
-    // The context has no room for a token behind it.
+    // End here if the context has no room for another token.
     if (std::ssize(choice.sequence.tokens) + 1 >= state.config.options.max_tokens) generator.end(FinishReason::length);
     if (generator.has_ended()) return end(choice);
     choice.next = *token;
 }
 
-/// Tells how a text ended.
+/// Marks a choice as ended and reports it.
 void ActiveRequest::end(Choice& choice) {
     choice.ended = true;
     choice.next.reset();

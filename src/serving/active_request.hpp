@@ -15,18 +15,19 @@
 
 namespace cake {
 
-/// One request being answered: its prompt is read in steps, then its choices get token after token.
+/// A running request: its prompt is prefilled in steps, then its choices are decoded token by token.
 class ActiveRequest {
   public:
     struct Choice {
         CachedSequence sequence;
         Generator generator;
-        std::optional<Token> next{};                 // was drawn, and goes into the sequence with the next step
-        std::optional<SequenceStatus::Step> step{};  // it is on its way there
-        bool ended = false;                          // and whoever asked was told so
+        std::optional<Token> next{};                 // token drawn last, decoded with the next batch
+        std::optional<SequenceStatus::Step> step{};  // set while `next` is being decoded
+        bool ended = false;                          // true after ChoiceEnded has been reported
     };
 
-    /// `sequences`, one for each choice, hold the first `n_cached` tokens of the prompt.
+    /// `sequences`: one for each choice, each holding the first `n_cached` tokens of the prompt. `segment`: tokens to
+    /// prefill at a time; 0: all.
     ActiveRequest(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<Generation> generation,
                   std::vector<CachedSequence> sequences, size_t n_cached, int64_t segment);
     ActiveRequest(const ActiveRequest&) = delete;
@@ -36,25 +37,26 @@ class ActiveRequest {
     const Generation& generation() const { return *generation_; }
     bool is_reading() const { return prefill_.has_value(); }
     bool has_ended() const;
-    int64_t n_read() const { return static_cast<int64_t>(n_cached_) + n_read_; }  // tokens' worth of work
+    /// Prompt tokens prefilled so far, cached ones included.
+    int64_t n_read() const { return static_cast<int64_t>(n_cached_) + n_read_; }
     int64_t n_cached() const { return static_cast<int64_t>(n_cached_); }
     int64_t n_drawn() const;
-    /// Bytes of the staging layer that reading the prompt takes at most.
+    /// Maximum size of the staging layer during the prefill, in bytes.
     uint64_t staging_bytes(const KvPool& pool) const;
 
-    /// Reads a step further, and draws the first tokens when all is read.
+    /// Runs one prefill step. After the last one, draws the first token of each choice.
     void read_on();
 
-    /// Makes room for the tokens that were drawn, and adds them to a batch.
+    /// Makes room in the sequences for the tokens drawn last and adds these tokens to `batch`.
     void join(std::vector<NextToken>& batch);
-    /// After the batch was computed, or failed: draws the next tokens.
+    /// Draws the next tokens after the batch has been computed, or ends the choices if it failed.
     void take(const Result<void>& computed);
 
-    /// Ends it for all choices.
+    /// Ends all choices that have not ended yet.
     void end_all(FinishReason reason, const std::string& error = {});
 
     const std::vector<Choice>& choices() const { return choices_; }
-    /// What is left to go on from, when it has ended.
+    /// Moves out the sequences after the request has ended, so that they can be cached.
     std::vector<CachedSequence> leave();
 
   private:
@@ -75,8 +77,8 @@ class ActiveRequest {
     std::vector<Choice> choices_;
     size_t n_cached_;
     int64_t n_read_ = 0;
-    std::vector<SequenceParts*> states_;  // that read together
-    std::optional<TextPrefill> prefill_;  // until the prompt is read
+    std::vector<SequenceParts*> states_;  // sequences of the choices, which share the prefill
+    std::optional<TextPrefill> prefill_;  // reset when the prefill is done
 };
 
 }  // namespace cake

@@ -3,7 +3,8 @@
 #include <condition_variable>
 #include <mutex>
 
-/// What Clang's -Wthread-safety checks: which mutex guards a member, and which a function needs. Nothing elsewhere.
+/// Attributes for Clang's -Wthread-safety analysis: which mutex guards a member, and which one a function requires or
+/// excludes. Empty for other compilers.
 #if defined(__clang__)
 #define CAKE_THREAD_ATTRIBUTE(x) __attribute__((x))
 #else
@@ -15,7 +16,7 @@
 
 namespace cake {
 
-/// std::mutex, known to the analysis.
+/// std::mutex with the attributes of the thread-safety analysis.
 class CAKE_THREAD_ATTRIBUTE(capability("mutex")) Mutex {
   public:
     void lock() CAKE_THREAD_ATTRIBUTE(acquire_capability()) { mutex_.lock(); }
@@ -25,7 +26,7 @@ class CAKE_THREAD_ATTRIBUTE(capability("mutex")) Mutex {
     std::mutex mutex_;
 };
 
-/// Holds a mutex as long as it lives.
+/// Holds a lock on a mutex during its lifetime.
 class CAKE_THREAD_ATTRIBUTE(scoped_lockable) MutexLock {
   public:
     explicit MutexLock(Mutex& mutex) CAKE_THREAD_ATTRIBUTE(acquire_capability(mutex)) : mutex_(mutex) { mutex_.lock(); }
@@ -37,7 +38,7 @@ class CAKE_THREAD_ATTRIBUTE(scoped_lockable) MutexLock {
     Mutex& mutex_;
 };
 
-/// Waits with a held Mutex: `while (!ready) condition.wait(mutex);`.
+/// Condition variable for a locked Mutex: `while (!ready) condition.wait(mutex);`.
 using MutexCondition = std::condition_variable_any;
 
 }  // namespace cake

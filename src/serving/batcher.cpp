@@ -60,7 +60,7 @@ std::expected<std::shared_ptr<Generation>, Refusal> Batcher::submit(GenerationRe
     return generation;
 }
 
-/// Everything that can be said against a request, and what it needs to begin.
+/// Checks a request and creates its sequences, without their caches.
 std::expected<WaitingRequest, Refusal> Batcher::prepare(GenerationRequest request) {
     const auto n_prompt = static_cast<int64_t>(request.prompt.size());
     const int32_t n_parallel = options_.pool.n_parallel;
@@ -107,8 +107,9 @@ std::expected<WaitingRequest, Refusal> Batcher::prepare(GenerationRequest reques
     return waiting;
 }
 
-/// Room for the text as it is, with an answer of usual length where no other is asked for, as far as there can be; what
-/// a sequence has anyhow is left to the turns that may follow.
+/// Capacity of a cache that evicts nothing: the prompt and its answer. If the request does not limit the answer, it is
+/// assumed to have a usual length, or less if there is no room. The result is at least an equal share of the stores,
+/// which leaves room for further turns.
 int64_t Batcher::tokens_of_full_cache(const GenerationRequest& request, const SequenceConfig& config) const {
     constexpr int64_t kUsualAnswer = 1024;
     const auto n_prompt = static_cast<int64_t>(request.prompt.size());
@@ -124,7 +125,7 @@ void Batcher::end_all() {
     queue_.between_steps([this] { end_everything(FinishReason::cancelled); });
 }
 
-// ---- the computing thread
+// ---- the compute thread
 
 void Batcher::run() {
     while (queue_.wait(!running_.empty())) {
@@ -143,7 +144,8 @@ void Batcher::run() {
     queue_.no_more_steps();
 }
 
-/// Memory ran out in the batcher's own lists, which are small: all that runs is ended, and counted anew.
+/// Called if memory runs out in the batcher's own code, which allocates little. Ends all requests and recounts the
+/// memory that is reserved in the pool.
 void Batcher::recover() {
     end_everything(FinishReason::failed, out_of_memory().error().message);
     retire();
@@ -188,7 +190,7 @@ bool Batcher::admit(WaitingRequest& waiting) {
     auto& running = running_.emplace_back();
     running.request = std::move(active);
     running.since = Clock::now();
-    // A sequence that has answered stays as long as there is a place for it.
+    // Cached sequences stay as long as there are at most n_parallel sequences in all.
     size_t n_used = 0;
     for (const auto& r : running_) n_used += r.request->choices().size();
     while (!cache_.empty() && cache_.size() + n_used > static_cast<size_t>(options_.pool.n_parallel))
@@ -196,14 +198,15 @@ bool Batcher::admit(WaitingRequest& waiting) {
     return true;
 }
 
-/// Takes that much from the pool; if it has to be, from sequences that only wait for a next turn.
+/// Reserves memory for stores in the pool and drops cached sequences, oldest first, if necessary. Returns false if this
+/// would not be enough.
 bool Batcher::take_stores(uint64_t n_bytes) {
     if (n_bytes > pool_.stores_left() + cache_.kv_bytes()) return false;
     while (!pool_.take_store(n_bytes)) drop(cache_.take_oldest());
     return true;
 }
 
-/// A token for every sequence that generates.
+/// Decodes one token in every sequence that is generating.
 void Batcher::decode() {
     const auto begin = Clock::now();
     std::vector<NextToken> batch;
@@ -216,7 +219,7 @@ void Batcher::decode() {
     pacer_.decoded(batch.size(), seconds_since(begin));
 }
 
-/// Reads prompts for as long as the pacer says, or until one is read.
+/// Prefills prompts for as long as the pacer allows, or until one of them is done.
 void Batcher::read() {
     while (pacer_.may_read()) {
         auto* const running = next_to_read();
@@ -228,8 +231,8 @@ void Batcher::read() {
     }
 }
 
-/// The prompt that came first, or the one that has least left. One that finds no place for its staging layer waits, and
-/// when it has waited long no other begins.
+/// The request to prefill next: the oldest, or the one with the fewest tokens left. A request for whose staging layer
+/// there is no memory waits. If one has waited long, no other request starts its prefill.
 Batcher::Running* Batcher::next_to_read() {
     constexpr double kLongSeconds = 5;
     const auto left = [](const Running& r) { return std::ssize(r.request->request().prompt) - r.request->n_read(); };
@@ -254,7 +257,8 @@ Batcher::Running* Batcher::next_to_read() {
     return pacer_.prefers_shortest() ? shortest : first;
 }
 
-/// Gives back what those that have ended do not need; their sequences stay, for a next turn.
+/// Releases the staging memory of requests whose prefill is done, and removes requests that have ended. Their sequences
+/// are cached for a next turn.
 void Batcher::retire() {
     for (auto it = running_.begin(); it != running_.end();) {
         auto& request = *it->request;

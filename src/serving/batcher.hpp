@@ -23,25 +23,25 @@ namespace cake {
 
 struct BatcherOptions {
     PoolOptions pool;
-    int32_t n_queue = 128;  // requests that may wait
+    int32_t n_queue = 128;  // maximum number of waiting requests
 };
 
 enum class SlotState { queued, reading, generating, idle };
 
-/// A request, or what is left of one in memory.
+/// A waiting or running request, or a cached sequence (`idle`).
 struct SlotReport {
     std::string id;
     SlotState state = SlotState::idle;
-    int64_t queue_position = 0;  // from 1, if it waits
+    int64_t queue_position = 0;  // 1 for the first waiting request; 0 if it does not wait
     int64_t n_prompt = 0;
-    int64_t n_read = 0;  // prompt tokens read so far, in tokens' worth of work
+    int64_t n_read = 0;  // prompt tokens prefilled so far, cached ones included
     int64_t n_cached = 0;
     int64_t n_generated = 0;
     std::string policy;
     MemoryReport memory{};
     std::vector<LayerReport> layers{};
-    std::vector<Token> tokens{};  // of prompt and answer, if asked for
-    std::vector<int32_t> held{};  // number of layers that still hold each of them
+    std::vector<Token> tokens{};  // prompt and answer; only from slot()
+    std::vector<int32_t> held{};  // [tokens.size()] number of layers that still hold each token
 };
 
 struct PoolReport {
@@ -54,40 +54,42 @@ struct PoolReport {
     int64_t n_reading = 0;
     int64_t n_generating = 0;
     int64_t n_idle = 0;
-    int64_t n_evicted_tokens = 0;  // since the start, counted once for each layer
+    int64_t n_evicted_tokens = 0;  // since the start; a token counts once for each layer that evicts it
 };
 
-/// Answers many requests at once in a fixed amount of K/V memory. One thread computes: a step of decoding gives every
-/// sequence a token; between two of them prompts are read, a chunk of tokens through a layer at a time, on the whole
-/// for no longer than the decoding takes. Requests beyond `n_parallel`, or beyond the memory, wait.
+/// Runs many requests concurrently in a fixed amount of K/V memory (docs/how-it-works.md, Serving many requests). One
+/// thread computes. Each decoding step adds a token to every sequence that is generating. Between two decoding steps,
+/// prompts are prefilled in steps of one chunk in one layer, for at most about as long as decoding takes. Requests that
+/// exceed `n_parallel` sequences or the memory wait.
 class Batcher {
   public:
     static Result<std::unique_ptr<Batcher>> start(const Engine& engine, const BatcherOptions& options);
     ~Batcher();
 
-    /// From any thread. What can never fit is refused with the numbers.
+    /// May be called from any thread. Refuses a request that is invalid or can never fit.
     std::expected<std::shared_ptr<Generation>, Refusal> submit(GenerationRequest request);
-    /// Why no request is taken now, whatever it is.
+    /// The reason why any request would be refused now; nothing if requests are accepted.
     std::optional<Refusal> refusal() { return queue_.refusal(); }
 
-    /// Takes no more requests; those that it has go on.
+    /// Refuses all further requests; waiting and running ones continue.
     void close() { queue_.close(); }
-    /// Whether there are any.
+    /// True if requests are waiting or running.
     bool is_busy() { return queue_.is_busy(); }
-    /// Ends them.
+    /// Like close(), and cancels all waiting and running requests.
     void end_all();
 
     const KvPool& pool() const { return pool_; }
     PoolReport report();
     std::vector<SlotReport> slots();
-    /// With the text and what is held of it.
+    /// The report of one request, including its tokens and how many layers hold each of them; nothing if the ID is
+    /// unknown.
     std::optional<SlotReport> slot(const std::string& id);
 
   private:
     struct Running {
         std::unique_ptr<ActiveRequest> request;
         std::chrono::steady_clock::time_point since;
-        uint64_t staging_bytes = 0;  // of its staging layer: from its first chunk until it has read
+        uint64_t staging_bytes = 0;  // reserved for its staging layer, from the first prefill step to the last
     };
 
     Batcher(const Engine& engine, KvPool pool, const BatcherOptions& options);
@@ -113,17 +115,17 @@ class Batcher {
 
     std::shared_ptr<const EngineState> engine_;
     BatcherOptions options_;
-    Accountant accountant_;  // of all sequences
+    Accountant accountant_;  // counts the memory of all sequences
     KvPool pool_;
     RequestQueue queue_;
 
-    // ---- of the computing thread
+    // ---- used by the compute thread only
     std::list<Running> running_;
     PrefixCache cache_;
     PrefillPacer pacer_;
     GraphRunner runner_;
-    Running* first_reading_ = nullptr;  // the prompt that came first of those that are read
-    int64_t n_evicted_slots_ = 0;       // of sequences that are gone
+    Running* first_reading_ = nullptr;  // oldest request that is being prefilled
+    int64_t n_evicted_slots_ = 0;       // slots evicted in sequences that no longer exist
 
     std::thread thread_;
 };

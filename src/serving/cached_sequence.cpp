@@ -6,7 +6,7 @@ namespace cake {
 
 namespace {
 
-/// Whether the layers that keep a window still have the one behind `n` tokens.
+/// True if the sliding layers still hold the sliding window that ends at token `n`.
 bool windows_reach(const SequenceParts& state, int64_t n) {
     const int64_t first = std::max<int64_t>(n - state.config.hparams().n_swa, 0);
     for (const int32_t layer : state.cache.sliding.layers()) {
@@ -28,10 +28,11 @@ size_t reusable_tokens(const CachedSequence& sequence, const SequenceOptions& op
     if (!same_options(state.config.options, options)) return 0;
     if (!state.config.evicts() && state.cache.plan.tokens_per_layer < options.max_tokens) return 0;
     const auto n = static_cast<size_t>(std::ranges::mismatch(sequence.tokens, prompt).in1 - sequence.tokens.begin());
-    // Something has to be left to read.
+    // At least one token of the prompt must be left to prefill.
     if (n < sequence.n_prompt || n >= prompt.size()) return 0;
     if (n == sequence.tokens.size()) return n;
-    // What was evicted for an answer that is cut off does not come back, nor what the answer added to sums go.
+    // Tokens evicted during the part of the answer that is removed cannot be restored, and attention that it added to
+    // the cumulative attention cannot be subtracted.
     const auto length = static_cast<int64_t>(n);
     return length >= state.progress.n_settled && windows_reach(state, length) ? n : 0;
 }

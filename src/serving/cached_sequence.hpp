@@ -9,22 +9,22 @@
 
 namespace cake {
 
-/// A sequence whose text is known, so that a longer one can go on from what was kept of it.
+/// A sequence together with its text, so that a prompt that begins with this text can continue from it.
 struct CachedSequence {
-    std::string id;  // of the request that it answered last
+    std::string id;  // ID of the last request that used it
     std::unique_ptr<SequenceParts> state;
-    std::vector<Token> tokens;     // [n_tokens] the whole text
-    size_t n_prompt = 0;           // tokens of it that were read; those behind them were generated
-    int64_t tokens_per_layer = 0;  // of its store
-    uint64_t kv_bytes = 0;         // that this takes
+    std::vector<Token> tokens;     // [n_tokens] the whole text: prompt and answer
+    size_t n_prompt = 0;           // number of prompt tokens; the tokens after them were generated
+    int64_t tokens_per_layer = 0;  // capacity of its store in tokens per layer
+    uint64_t kv_bytes = 0;         // reserved for it in the pool
 };
 
-/// How many of the first tokens of `prompt` it can stand for, 0 where it cannot: all that it has read, and as much of
-/// the answer as the prompt repeats, if nothing has been evicted since. `options` are those that a sequence of the
-/// prompt's own would have.
+/// Number of tokens at the beginning of `prompt` for which `sequence` can be used, 0 if it cannot: its whole prompt,
+/// and the part of its answer that `prompt` repeats. If tokens were evicted after that part, it cannot be used.
+/// `options` are those of the new request.
 size_t reusable_tokens(const CachedSequence& sequence, const SequenceOptions& options, std::span<const Token> prompt);
 
-/// Forgets what was generated behind the first `n` tokens, as many as reusable_tokens() says.
+/// Removes the tokens after the first `n`, which is a result of reusable_tokens().
 void rewind(CachedSequence& sequence, size_t n);
 
 }  // namespace cake

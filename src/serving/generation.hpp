@@ -17,20 +17,20 @@
 
 namespace cake {
 
-/// What the batcher is asked for: so many answers to a prompt.
+/// A request to the batcher: a prompt and the number of answers to generate.
 struct GenerationRequest {
     std::string id;
-    std::string client;  // requests of one client take turns with those of others
+    std::string client;  // waiting requests of different clients take turns
     std::vector<Token> prompt;
     SequenceOptions sequence;
-    SamplingOptions sampling;  // the seed is that of the first choice; the next has the next
+    SamplingOptions sampling;  // each further choice uses the next seed
     std::optional<CheckedGrammar> grammar;
     std::vector<std::string> stop;  // an answer ends with the token that completes one of these
     int32_t n_choices = 1;
-    int64_t max_tokens = -1;  // -1: until the model ends, or the context
-    bool ignore_eos = false;  // no token that ends the text is drawn, but where a grammar lets nothing else follow
-    int32_t n_logprobs = -1;  // likeliest tokens that are told with each; -1: not even its own probability
-    bool reuse = true;        // go on from what is in memory of a text that the prompt begins with
+    int64_t max_tokens = -1;  // -1: until the model ends the text or the context is full
+    bool ignore_eos = false;  // draw no end-of-generation token, unless the grammar allows no other
+    int32_t n_logprobs = -1;  // number of likeliest tokens to report with each token; -1: no log probabilities at all
+    bool reuse = true;        // continue from a cached sequence if the prompt begins with its text
 };
 
 struct TokenLogprob {
@@ -38,7 +38,7 @@ struct TokenLogprob {
     float logprob = 0;
 };
 
-/// The prompt has been read; `n_cached` of its tokens were in memory.
+/// The prefill of the prompt is done. `n_cached`: number of prompt tokens that came from a cached sequence.
 struct PromptRead {
     int64_t n_cached = 0;
 };
@@ -46,15 +46,15 @@ struct PromptRead {
 struct TokenDrawn {
     int32_t choice = 0;
     Token token = 0;
-    float logprob = 0;                    // of the softmax of the model's logits, where asked for
+    float logprob = 0;                    // log of the softmax of the model's logits, if requested
     std::vector<TokenLogprob> likeliest;  // most likely first
 };
 
 struct ChoiceEnded {
     int32_t choice = 0;
     FinishReason reason = FinishReason::length;
-    std::string error;        // where it failed
-    bool by_grammar = false;  // failed since the grammar leaves nothing to go on with
+    std::string error;        // set if it failed
+    bool by_grammar = false;  // true if it failed because the grammar allows no further token
 };
 
 struct GenerationEvent {
@@ -62,12 +62,12 @@ struct GenerationEvent {
     std::chrono::steady_clock::time_point when;
 };
 
-/// One request on its way, shared by the thread that asked and the batcher's.
+/// Events of one submitted request, shared by the submitting thread and the batcher's thread.
 class Generation {
   public:
-    /// The next event; none where nothing has happened within `most`.
+    /// Waits for the next event, at most for `most`. Returns nothing if there is none.
     std::optional<GenerationEvent> next(std::chrono::milliseconds most);
-    /// Nobody wants it any more: it ends within one step.
+    /// Cancels the request; it ends within one step.
     void cancel() { cancelled_ = true; }
 
     bool cancelled() const { return cancelled_; }
@@ -80,7 +80,8 @@ class Generation {
     std::atomic<bool> cancelled_ = false;
 };
 
-/// The logarithm of a token's probability, and the `n` likeliest tokens with theirs.
+/// Returns a drawn token with its log probability, and the `n` likeliest tokens with theirs. `logits`: [n_vocab].
+/// If `n` is negative, there are no log probabilities.
 TokenDrawn with_logprobs(int32_t choice, Token token, std::span<const float> logits, int32_t n);
 
 }  // namespace cake

@@ -9,11 +9,11 @@ namespace cake {
 
 namespace {
 
-/// The rows of a staging layer, at most: a text as a whole, or a segment of it over all that the store may hold.
+/// Maximum number of rows of a staging layer: the whole text, or one segment and the tokens that the store may hold.
 int64_t staging_rows(const SequenceConfig& config, int64_t tokens_per_layer, int64_t segment, int64_t n_tokens) {
     if (segment == 0 || !config.evicts()) return n_tokens;
     const auto& layout = config.layout;
-    // One layer may hold what the others do not; if the allocator tells heads apart, so may one head of it.
+    // One layer may hold almost the whole budget. If the allocator budgets heads separately, so may one KV head.
     int64_t max_held = tokens_per_layer * layout.sliced.n_layer;
     if (config.allocator().heads == HeadSplit::adaptive) max_held *= layout.sliced.n_head_kv;
     if (layout.sliding.n_layer > 0)
@@ -27,7 +27,7 @@ uint64_t bytes_of_rows(const SequenceConfig& config, int64_t rows) {
 }
 
 int64_t context_of(const EngineState& engine, int64_t stated) {
-    constexpr int64_t kUnknown = 131072;  // where the file does not say what the model was trained with
+    constexpr int64_t kUnknown = 131072;  // used if the model file does not state the context length of its training
     int64_t n_ctx = stated > 0 ? stated : engine.hparams.n_ctx_train;
     if (n_ctx <= 0) n_ctx = kUnknown;
     const int64_t most = engine.hparams.most_positions();
@@ -43,7 +43,8 @@ struct Sizes {
     uint64_t total() const { return bytes_of_stores + bytes_of_staging; }
 };
 
-/// What all takes for sequences of this configuration, whose texts have up to `options.max_tokens` tokens.
+/// Memory for `options.n_parallel` sequences of this configuration, with texts of up to `config.options.max_tokens`
+/// tokens.
 Result<Sizes> sizes_of(const SequenceConfig& config, const PoolOptions& options) {
     const auto plan = config.plan(1);
     if (!plan) return std::unexpected(plan.error());
@@ -60,8 +61,8 @@ Result<Sizes> sizes_of(const SequenceConfig& config, const PoolOptions& options)
                  .bytes_of_staging = staging};
 }
 
-/// The largest sequences whose memory is no more than `kv_bytes`: in tokens a layer, or in context if nothing is
-/// evicted.
+/// Sizes of the largest sequences that fit into `kv_bytes`: with the maximum budget in tokens per layer or, if nothing
+/// is evicted, with the maximum context.
 Result<Sizes> largest_within(SequenceConfig config, const PoolOptions& options, uint64_t kv_bytes) {
     const bool evicts = config.evicts();
     const int64_t n_ctx = config.options.max_tokens;
@@ -74,7 +75,7 @@ Result<Sizes> largest_within(SequenceConfig config, const PoolOptions& options, 
     };
     constexpr int64_t kMinContext = 256;
     const int64_t window = options.sequence.window;
-    // An interval takes at most half of what the window leaves.
+    // The slack takes at most half of the budget that the window leaves.
     const int64_t min_tokens = evicts ? window + std::max<int64_t>(window, 2 * int64_t{options.sequence.evict_interval})
                                       : std::min(kMinContext, n_ctx);
     auto best = sized(min_tokens);

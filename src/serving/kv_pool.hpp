@@ -8,23 +8,23 @@
 
 namespace cake {
 
-/// How the K/V memory of many sequences is stated.
+/// Size of the K/V memory that many sequences share.
 struct PoolOptions {
-    SequenceOptions sequence;            // of a sequence that asks for nothing else
-    std::optional<uint64_t> kv_bytes{};  // of all sequences and the staging layers; not set: what `sequence` comes to
-    int32_t n_parallel = 4;              // sequences at once
-    int64_t n_ctx = 0;                   // most tokens of a text and its answer; 0: what the model was trained with
-    int64_t segment = 0;                 // tokens that are read at a time; 0: all
+    SequenceOptions sequence;            // options of a request that sets none
+    std::optional<uint64_t> kv_bytes{};  // size of all stores and staging layers; not set: as `sequence` requires
+    int32_t n_parallel = 4;              // maximum number of sequences that run concurrently
+    int64_t n_ctx = 0;                   // max tokens of a prompt and its answer; 0: as the model was trained
+    int64_t segment = 0;                 // tokens to prefill at a time; 0: all
 };
 
-/// The K/V memory that many sequences share: a fixed number of bytes for their stores, and for the full-length layers
-/// of the texts that are being read. Whoever allocates of it takes first, so that the two are never exceeded.
+/// The K/V memory that many sequences share: a fixed number of bytes for their stores, and another for the staging
+/// layers of running prefills. Reserve here (`take_…`) before allocating, so that neither is exceeded.
 class KvPool {
   public:
-    /// Slices it; fails with the least that would work where it is too small.
+    /// Divides the memory between stores and staging layers. If it is too small, the error states the minimum.
     static Result<KvPool> create(const std::shared_ptr<const EngineState>& engine, const PoolOptions& options);
 
-    /// What a sequence has that asks for nothing else.
+    /// Options of a request that sets none.
     const SequenceOptions& sequence() const { return sequence_; }
     int64_t n_ctx() const { return n_ctx_; }
     int64_t segment() const { return segment_; }
@@ -32,10 +32,10 @@ class KvPool {
     uint64_t bytes_of_stores() const { return bytes_of_stores_; }
     uint64_t bytes_of_staging() const { return bytes_of_staging_; }
 
-    /// What a staging layer takes at most while a text is read that reaches `n_tokens`.
+    /// Maximum size of the staging layer in bytes during a prefill after which the text has `n_tokens` tokens.
     uint64_t staging_bytes(const SequenceConfig& config, int64_t tokens_per_layer, int64_t n_tokens) const;
 
-    /// Of a sequence that keeps everything, where `n_sequences` share all that stores have.
+    /// Capacity in tokens of a sequence that evicts nothing, if `n_sequences` of them share the memory of all stores.
     int64_t tokens_of_full_cache(const SequenceConfig& config, int32_t n_sequences) const;
     uint64_t stores_left() const { return bytes_of_stores_ - stores_taken_; }
 
@@ -43,7 +43,8 @@ class KvPool {
     void give_store(uint64_t n_bytes) { stores_taken_ -= n_bytes; }
     bool take_staging(uint64_t n_bytes) { return take(staging_taken_, bytes_of_staging_, n_bytes); }
     void give_staging(uint64_t n_bytes) { staging_taken_ -= n_bytes; }
-    /// After an error that left in doubt what was taken: so much is, and nothing flies.
+    /// Corrects the reserved amounts after an error that may have left them wrong: `bytes_of_stores` for stores,
+    /// nothing for staging layers.
     void recount(uint64_t bytes_of_stores) {
         stores_taken_ = bytes_of_stores;
         staging_taken_ = 0;

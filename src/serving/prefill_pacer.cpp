@@ -2,15 +2,16 @@
 
 namespace cake {
 
-/// A step after prefill finds the processor's caches full of something else and takes longer; but prefill always gets
-/// on.
+/// Time for prefill after a decoding step that took `decode_seconds`. Decoding steps after prefill are timed
+/// separately, because they take longer: prefill has replaced the contents of the CPU caches. The result is always
+/// positive, so that prefill cannot stall.
 double PrefillPacer::seconds_to_read(size_t n_sequences, double decode_seconds) {
-    constexpr double kMaxRatio = 1.9;  // not 2: what is not measured here takes its time, too
+    constexpr double kMaxRatio = 1.9;  // below 2, because some work between tokens is not measured here
     constexpr double kMinShare = 0.25;
     auto& [alone, after_reading] = step_seconds_[n_sequences];
     (has_read_ ? after_reading : alone).add(decode_seconds);
     if (alone.n == 0) return decode_seconds;
-    // What was measured before a long text came may have been a slow moment of the machine.
+    // The steps without prefill may have been timed while the machine was slow.
     const double undisturbed = after_reading.n == 0 ? alone.value : std::min(alone.value, after_reading.value);
     return std::clamp(kMaxRatio * undisturbed - decode_seconds, kMinShare * decode_seconds, decode_seconds);
 }

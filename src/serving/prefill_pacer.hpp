@@ -7,28 +7,29 @@
 
 namespace cake {
 
-/// How long prompts may be read between two steps of decoding, so that the time between two tokens is hardly twice what
-/// it is while nothing is read; and which of two prompts is read. Arithmetic on measured seconds, no clock.
+/// Limits the time for prefill between two decoding steps, so that the time between tokens stays below twice the time
+/// without prefill, and chooses between the oldest and the shortest prompt. It works on measured times that are passed
+/// to it and reads no clock.
 class PrefillPacer {
   public:
-    /// A step of decoding gave `n_sequences` a token each, in `seconds`; 0 sequences: nobody generates.
+    /// Records a decoding step that took `seconds` for `n_sequences`. 0: no sequence is generating.
     void decoded(size_t n_sequences, double seconds);
-    /// Whether nobody generates: then prompts are read a step at a time, without limit.
+    /// True if no sequence is generating. The time for prefill is then unlimited.
     bool is_idle() const { return is_idle_; }
-    /// Whether another step of prefill may be taken before the next step of decoding.
+    /// True if another prefill step may run before the next decoding step.
     bool may_read() const { return is_idle_ || credit_seconds_ > 0; }
-    /// A step of prefill took `seconds`, of the prompt that came first or of another. It may take longer than there was
-    /// time for; the next steps of decoding make up for that.
+    /// Records a prefill step that took `seconds`. `of_first`: it was a step of the oldest prompt. If a step takes more
+    /// time than was left, there is less time after the next decoding steps.
     void read(double seconds, bool of_first);
 
-    /// Whether the shortest prompt is to be read instead of the first. They get equally much time: short prompts do not
-    /// wait for long ones to end, nor these for ever for short ones.
+    /// True if the shortest prompt should be prefilled next instead of the oldest. Both get the same time, so that
+    /// short prompts do not wait for long ones to end, and long ones are not delayed forever by short ones.
     bool prefers_shortest() const { return balance_seconds_ > 0; }
-    /// Another prompt is the first now, or the first is the shortest.
+    /// Resets the comparison. Call it if the oldest prompt changes, or if it is the shortest as well.
     void forget_balance() { balance_seconds_ = 0; }
 
   private:
-    /// Of the last values, about a hundred.
+    /// Moving average over about a hundred values.
     struct Mean {
         double value = 0;
         int64_t n = 0;
@@ -44,11 +45,11 @@ class PrefillPacer {
     };
     double seconds_to_read(size_t n_sequences, double decode_seconds);
 
-    std::map<size_t, StepSeconds> step_seconds_;  // of a step of decoding, by number of sequences
-    double credit_seconds_ = 0;                   // that may be read for before the next step of decoding
-    double balance_seconds_ = 0;                  // that the first prompt was read for, beyond the shortest
-    bool has_read_ = false;                       // since the last step of decoding
-    bool is_idle_ = true;                         // nobody generates
+    std::map<size_t, StepSeconds> step_seconds_;  // time of a decoding step, by number of sequences
+    double credit_seconds_ = 0;                   // time left for prefill before the next decoding step
+    double balance_seconds_ = 0;                  // prefill time of the oldest prompt minus that of the shortest
+    bool has_read_ = false;                       // true if prefill ran since the last decoding step
+    bool is_idle_ = true;                         // true if no sequence is generating
 };
 
 }  // namespace cake

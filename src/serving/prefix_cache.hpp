@@ -10,16 +10,16 @@
 
 namespace cake {
 
-/// Sequences that have answered and stay in memory, for a prompt that goes on from their text. The one that was used
-/// last comes first.
+/// Sequences that stay in memory after their answer, for a prompt that begins with their text. Ordered by last use, the
+/// most recent first.
 class PrefixCache {
   public:
-    /// Takes out the sequence that has most of `prompt` in common, cut to that; none if there is none. `options` are
-    /// those that a sequence of the prompt's own would have.
+    /// Takes out the sequence that shares the longest prefix with `prompt`, cut to this prefix. Returns nothing if no
+    /// sequence can be used. `options` are those of the new request.
     std::optional<CachedSequence> take(const SequenceOptions& options, std::span<const Token> prompt);
-    /// Puts a sequence first. What only a text that is being generated needs is freed.
+    /// Adds a sequence as the most recently used. Frees its logits and decoding buffers.
     void keep(CachedSequence&& sequence);
-    /// Takes out the one that was used longest ago; there has to be one.
+    /// Takes out the least recently used sequence. The cache must not be empty.
     CachedSequence take_oldest();
 
     size_t size() const { return sequences_.size(); }

@@ -5,12 +5,12 @@
 
 namespace cake {
 
-/// Why a request was not taken.
+/// Reason why a request was not accepted.
 struct Refusal {
     enum class Reason { invalid, too_long, budget, grammar, busy };
     Reason reason = Reason::invalid;
     std::string message;
-    std::chrono::seconds retry_after{0};  // if it is busy
+    std::chrono::seconds retry_after{0};  // set if the reason is `busy`
 };
 
 }  // namespace cake

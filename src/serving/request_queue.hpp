@@ -17,35 +17,36 @@
 
 namespace cake {
 
-/// A request that has been checked and waits for its turn.
+/// A request that has been checked and waits in the queue.
 struct WaitingRequest {
     std::shared_ptr<const GenerationRequest> request;
     std::shared_ptr<Generation> generation;
-    std::vector<CachedSequence> sequences;  // empty ones, one for each choice
+    std::vector<CachedSequence> sequences;  // one empty sequence for each choice
 
-    /// Tells all choices that they ended before they began.
+    /// Reports for all choices that they ended before they started.
     void end(FinishReason reason, const std::string& error = {}) const;
 };
 
-/// What passes from the threads that ask to the thread that computes: requests, and questions about what runs.
+/// Passes requests and tasks from any thread to the compute thread.
 class RequestQueue {
   public:
-    /// `n_sequences` generate at once; `n_queue` requests may wait beyond those that can begin.
+    /// `n_sequences`: maximum number of sequences that run concurrently. `n_queue`: maximum number of waiting requests,
+    /// beyond those that can start at once.
     RequestQueue(size_t n_sequences, size_t n_queue) : n_sequences_(n_sequences), n_queue_(n_queue) {}
 
-    // ---- from any thread
+    // ---- called from any thread
 
-    /// Takes a request, or says why not.
+    /// Adds a request, or returns the reason why it is refused.
     std::optional<Refusal> push(WaitingRequest request) CAKE_EXCLUDES(mutex_);
-    /// Why no request is taken now, whatever it is.
+    /// The reason why any request would be refused now; nothing if requests are accepted.
     std::optional<Refusal> refusal() CAKE_EXCLUDES(mutex_);
-    /// Takes no more requests.
+    /// Refuses all further requests.
     void close() CAKE_EXCLUDES(mutex_);
-    /// Whether requests wait or run.
+    /// True if requests are waiting or running.
     bool is_busy() CAKE_EXCLUDES(mutex_);
-    /// Ends wait().
+    /// Like close(), and makes wait() return false.
     void stop() CAKE_EXCLUDES(mutex_);
-    /// Lets the computing thread do something between two steps, and waits for its result.
+    /// Runs `work` on the compute thread, between two steps, and returns its result.
     template <typename Work>
     auto between_steps(Work work) -> decltype(work()) {
         const auto task = std::make_shared<std::packaged_task<decltype(work())()>>(std::move(work));
@@ -53,30 +54,31 @@ class RequestQueue {
         return task->get_future().get();
     }
 
-    // ---- from the computing thread
+    // ---- called from the compute thread
 
-    /// Waits until there is something to do; `is_running`: there is anyhow. False after stop().
+    /// Waits until there is a request or a task; returns at once if `is_running`. Returns false after stop().
     bool wait(bool is_running) CAKE_EXCLUDES(mutex_);
     void run_tasks() CAKE_EXCLUDES(mutex_);
-    /// From here on tasks run at once, on the threads that ask.
+    /// Runs the remaining tasks. From now on, a task runs at once, on the thread that adds it.
     void no_more_steps() CAKE_EXCLUDES(mutex_);
 
-    /// Offers the requests that wait, the one of the client with the fewest running first, and takes out those that
-    /// `admit` takes; stops at the first that it does not: nobody overtakes it. `n_running(client)`.
+    /// Passes waiting requests to `admit` and removes those that it accepts. The client with the fewest running
+    /// requests is next, and its requests keep their order. Stops at the first request that does not fit or is not
+    /// accepted, so that no other overtakes it. `n_running(client)`: number of running requests of a client.
     void admit(const std::function<size_t(const std::string& client)>& n_running,
                const std::function<bool(WaitingRequest& request)>& admit) CAKE_EXCLUDES(mutex_);
-    /// Takes out all, or those that nobody wants any more.
+    /// Remove and return all waiting requests, or those that have been cancelled.
     std::vector<WaitingRequest> take_all() CAKE_EXCLUDES(mutex_);
     std::vector<WaitingRequest> take_cancelled() CAKE_EXCLUDES(mutex_);
 
-    /// A request of `n_choices` has ended after `seconds`.
+    /// Records the end of a request with `n_choices` choices that ran for `seconds`.
     void ended(size_t n_choices, double seconds) CAKE_EXCLUDES(mutex_);
-    /// After an error that left the count in doubt.
+    /// Sets the number of running sequences to 0, after an error that may have left it wrong.
     void nothing_runs() CAKE_EXCLUDES(mutex_);
-    size_t n_running() CAKE_EXCLUDES(mutex_);  // sequences
+    size_t n_running() CAKE_EXCLUDES(mutex_);  // number of running sequences
 
     size_t n_waiting() CAKE_EXCLUDES(mutex_);
-    /// Calls `visit(request, requests before it)` for all that wait.
+    /// Calls `visit(request, number of requests before it)` for all waiting requests.
     template <typename Visit>
     void for_each_waiting(Visit visit) CAKE_EXCLUDES(mutex_) {
         const MutexLock lock(mutex_);
@@ -85,7 +87,7 @@ class RequestQueue {
 
   private:
     std::optional<Refusal> refusal(size_t n_choices) const CAKE_REQUIRES(mutex_);
-    /// False if there are no more steps.
+    /// Returns false after no_more_steps().
     bool push_task(std::function<void()> task) CAKE_EXCLUDES(mutex_);
 
     const size_t n_sequences_;
@@ -94,8 +96,8 @@ class RequestQueue {
     MutexCondition changed_;
     std::vector<WaitingRequest> waiting_ CAKE_GUARDED_BY(mutex_);
     std::vector<std::function<void()>> tasks_ CAKE_GUARDED_BY(mutex_);
-    double usual_seconds_ CAKE_GUARDED_BY(mutex_) = 1;  // that a request runs
-    size_t n_running_ CAKE_GUARDED_BY(mutex_) = 0;      // sequences
+    double usual_seconds_ CAKE_GUARDED_BY(mutex_) = 1;  // moving average of the time that a request runs
+    size_t n_running_ CAKE_GUARDED_BY(mutex_) = 0;      // number of running sequences
     bool closed_ CAKE_GUARDED_BY(mutex_) = false;
     bool stopping_ CAKE_GUARDED_BY(mutex_) = false;
     bool has_steps_ CAKE_GUARDED_BY(mutex_) = true;

@@ -8,7 +8,7 @@ namespace cake {
 
 namespace {
 
-/// How many bytes at the end of `text` begin one of `words` without being all of it.
+/// Max number of bytes at the end of `text` that begin one of `words` without completing it.
 size_t begun(std::string_view text, const std::vector<std::string>& words) {
     size_t most = 0;
     for (const auto& word : words) {

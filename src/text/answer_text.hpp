@@ -6,27 +6,28 @@
 
 namespace cake {
 
-/// Makes the text of an answer of its tokens' bytes: whole characters of UTF-8, and nothing from where it is to stop.
+/// Assembles the text of an answer from the bytes of its tokens: whole UTF-8 characters, up to the first stop string.
 class AnswerText {
   public:
     explicit AnswerText(std::vector<std::string> stop) : stop_(std::move(stop)) {}
 
-    /// The text that is certain with these bytes: what may yet become a stop string, or a character, waits.
+    /// Adds bytes and returns the text that is final so far. Bytes that may become a stop string or a character are
+    /// held back.
     std::string add(std::string_view bytes);
-    /// What waited, when no more comes.
+    /// Ends the text and returns what was held back.
     std::string finish();
-    /// The whole characters that wait.
+    /// The whole characters that are held back.
     std::string_view held() const;
-    /// Whether a stop string was found; everything from it on is left out.
+    /// True if a stop string was found. The text ends before it.
     bool stopped() const { return stopped_; }
 
   private:
     std::vector<std::string> stop_;
-    std::string bytes_;  // that wait
+    std::string bytes_;  // bytes that are held back
     bool stopped_ = false;
 };
 
-/// Bytes as UTF-8: what is none becomes U+FFFD.
+/// Replaces bytes that are not valid UTF-8 with U+FFFD.
 std::string to_utf8(std::string_view bytes);
 
 }  // namespace cake

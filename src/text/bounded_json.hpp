@@ -6,8 +6,8 @@
 
 namespace cake {
 
-/// JSON that comes from outside: discarded if it is none, std::nullopt if it nests deeper than `max_depth` levels,
-/// which would take memory before anything of it is looked at. `Json` is one of nlohmann's.
+/// Parses JSON from outside. The result is discarded (is_discarded()) if the text is not JSON, and std::nullopt if it
+/// nests deeper than `max_depth` levels, which could take a lot of memory. `Json` is one of nlohmann's types.
 template <typename Json>
 std::optional<Json> parse_bounded(std::string_view text, int max_depth) {
     bool is_deep = false;

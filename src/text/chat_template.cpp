@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// JSON that a caller gives as a text; nothing where it is empty.
+/// Parses JSON from the caller. Null if the text is empty. `what` names it in errors.
 Result<Json> read_json(const std::string& text, bool is_array, const char* what) {
     constexpr int kMaxDepth = 64;
     if (text.empty()) return Json();
@@ -26,7 +26,7 @@ Result<Json> read_json(const std::string& text, bool is_array, const char* what)
     return std::move(*parsed);
 }
 
-/// A message as the template sees it.
+/// A message as it is passed to the template.
 Result<Json> message_of(const ChatMessage& message) {
     if (message.content.contains('\0') || message.role.contains('\0'))
         return fail("a message with a zero byte in it cannot be put into a chat template: is it a text?");
@@ -41,7 +41,7 @@ void set_token(Json& context, const Vocabulary& vocabulary, const char* name, in
     if (token != LLAMA_TOKEN_NULL) context[name] = llama_vocab_get_text(vocabulary.get(), token);
 }
 
-/// The variables of a template, but for those that its user adds and the messages.
+/// The variables of a template, except the messages and those in `template_kwargs`.
 Result<Json> context_of(const Vocabulary& vocabulary, const ChatOptions& options) {
     auto tools = read_json(options.tools, true, "what tools there are");
     if (!tools) return tools;
@@ -53,7 +53,7 @@ Result<Json> context_of(const Vocabulary& vocabulary, const ChatOptions& options
     return context;
 }
 
-/// What is given to the template beside bos_token and its like: strings of others, in which control tokens are text.
+/// The variables that come from messages and template_kwargs. Names of control tokens in their strings are text.
 Result<Json> conversation_of(std::span<const ChatMessage> messages, const ChatOptions& options) {
     Json conversation = {{"messages", Json::array()}};
     for (const auto& message : messages) {
@@ -79,7 +79,8 @@ std::string content_text(const Json& message) {
     return text;
 }
 
-/// In one of libllama's own templates: by its name, or by a text that it recognises.
+/// Renders messages with one of libllama's own templates, found by its name or by a template text that libllama
+/// recognises.
 Result<std::string> render_known(const Json& messages, const std::string& known, bool is_name, bool answer) {
     std::vector<std::pair<std::string, std::string>> texts;
     size_t n_bytes = 256;
@@ -109,7 +110,7 @@ Result<std::string> render_known(const Json& messages, const std::string& known,
     return text;
 }
 
-/// The Jinja text: of the options, or the model's, which may have another one for tools.
+/// The source of the template (Jinja): that in the options or that of the model, which may have another one for tools.
 Result<std::string> source_of(const Vocabulary& vocabulary, const ChatOptions& options) {
     if (!options.template_source.empty()) return options.template_source;
     std::optional<std::string> source;
@@ -119,7 +120,7 @@ Result<std::string> source_of(const Vocabulary& vocabulary, const ChatOptions& o
     return fail("the model has no chat template: name one (such as chatml), or give it plain text");
 }
 
-/// Without what the tokenizer puts around a text by itself.
+/// Removes the tokens that the tokenizer itself adds before and after a text.
 ChatText without_added(const Vocabulary& vocabulary, ChatText text) {
     const auto name = [&](std::optional<int32_t> token) {
         return token ? std::string_view(llama_vocab_get_text(vocabulary.get(), *token)) : std::string_view();

@@ -11,13 +11,13 @@
 
 namespace cake {
 
-/// A conversation in a chat template: the model's, or the one that the options name. The first token of the vocabulary,
-/// which tokenize_chat() puts before a text, is left out where the template writes it.
+/// Renders a conversation with the chat template of the model, or with the one in the options. The first and the last
+/// token of the vocabulary, which tokenize_chat() adds, are removed if the template writes them.
 Result<ChatText> render_chat(const Vocabulary& vocabulary, std::span<const ChatMessage> messages,
                              const ChatOptions& options);
 
-/// Its tokens: those of llama_tokenize() with special tokens, but that what is typed is read as text. `continues`: the
-/// text goes on after another.
+/// Tokenizes a rendered conversation as llama_tokenize() does with special tokens, except that typed names of control
+/// tokens are tokenized as text. `continues`: the text follows another one, so the first token is not added.
 Result<std::vector<int32_t>> tokenize_chat(const Vocabulary& vocabulary, const ChatText& text, bool continues);
 
 }  // namespace cake

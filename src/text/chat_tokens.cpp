@@ -36,7 +36,7 @@ bool is_space(char c) {
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/// Without the white space that the tokens beside it take to themselves.
+/// Removes the white space that the tokens before and after the text strip.
 std::string_view stripped(const llama_vocab* vocab, std::string_view text, int32_t before, int32_t behind) {
     const auto takes = [&](int32_t token, llama_token_attr side) {
         return token >= 0 && (static_cast<uint32_t>(llama_vocab_get_attr(vocab, token)) & side) != 0;
@@ -63,8 +63,9 @@ Result<std::vector<int32_t>> tokenize_chat(const Vocabulary& vocabulary, const C
     };
     if (const auto first = vocabulary.first_token(); first && !continues) tokens.push_back(*first);
 
-    // A stretch between two control tokens of the template that holds typed ones is tokenized as text, for itself; the
-    // others, with the control tokens around them, as one. No tokenizer looks beyond a control token.
+    // A part between two control tokens of the template is tokenized on its own, as text, if it contains typed names.
+    // Consecutive other parts are tokenized together with the control tokens around them. Splitting at control tokens
+    // does not change the result, because no tokenizer looks beyond them.
     const auto written = text.typed.empty() ? std::vector<Written>() : written_tokens(vocabulary.controls(), text);
     size_t at = 0;
     for (size_t i = 0; i < text.typed.size();) {

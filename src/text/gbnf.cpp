@@ -15,8 +15,8 @@ namespace {
 constexpr uint32_t kDeepest = 32;
 constexpr uint32_t kMostTimes = 256;
 constexpr uint32_t kMostNestedTimes = 4096;
-constexpr uint64_t kMostRulesRepeated = 2000;  // libllama's
-// Of the rules with their repetitions written out: about 30 MB in libllama.
+constexpr uint64_t kMostRulesRepeated = 2000;  // limit of libllama
+// Max rules and symbols after repetitions are expanded: about 30 MB in libllama.
 constexpr size_t kMostWrittenOut = 100'000;
 constexpr size_t kMostSymbols = 500'000;
 constexpr uint32_t kLastCharacter = 0x10FFFF;
@@ -63,11 +63,11 @@ class Parser {
   private:
     using Sequence = std::vector<Bnf::Symbol>;
 
-    /// What stands last in a sequence and can be repeated.
+    /// The last item of a sequence, which a repetition applies to.
     struct Last {
         size_t begin = 0;
-        uint64_t n_times = 1;  // the repetitions in it, multiplied
-        uint64_t n_rules = 1;  // that it made, as libllama counts them
+        uint64_t n_times = 1;  // product of the repetitions in it
+        uint64_t n_rules = 1;  // number of rules made for it, counted as in libllama
     };
 
     bool wrong(std::string_view sentence) {
@@ -356,7 +356,7 @@ class Parser {
         return true;
     }
 
-    /// False, without an error, where no number stands.
+    /// Returns false, without an error, if there is no number.
     bool number(uint32_t& value) {
         if (!is_digit(peek())) return false;
         value = 0;
@@ -369,7 +369,8 @@ class Parser {
         return true;
     }
 
-    /// S{2,4} is S S a, where a ::= S b | and b ::= S |; S{2,} is S S a, where a ::= S a |.
+    /// Expands a repetition: S{2,4} becomes S S a, where a ::= S b | and b ::= S |, and S{2,} becomes S S a, where
+    /// a ::= S a |.
     bool write_out(Sequence& sequence, size_t begin, uint32_t least, std::optional<uint32_t> most) {
         const Sequence what(sequence.begin() + static_cast<ptrdiff_t>(begin), sequence.end());
         if (!fits(what.size() * (most.value_or(least + 1) + 1))) return false;
@@ -395,9 +396,9 @@ class Parser {
     size_t most_rules_;
     size_t at_ = 0;
     Bnf bnf_;
-    std::string rule_name_;  // the one that is read
+    std::string rule_name_;  // name of the current rule
     std::map<std::string, uint32_t, std::less<>> rules_by_name_;
-    std::string wrong_;  // what is, where something is
+    std::string wrong_;  // the error, if any
 };
 
 }  // namespace

@@ -14,7 +14,7 @@ namespace {
 
 using Kind = Bnf::Symbol::Kind;
 
-// Each of these is gone through for each token of the vocabulary.
+// Max ways to continue a text. libllama follows each of them for every token of the vocabulary.
 constexpr uint32_t kMostWays = 4096;
 constexpr uint32_t kWaysOfCharacter = 2;
 
@@ -22,15 +22,16 @@ std::string shown(const Bnf& bnf, uint32_t rule) {
     return std::format("the grammar's rule \"{}\"", beginning_of(bnf.rules[rule].name));
 }
 
-/// For each rule, whether it has an alternative all of whose rules are such rules again, and which has no characters
-/// where `with_characters` is false. With: the rules that come to an end. Without: those that may be empty.
+/// Returns, for each rule, whether it is in the least set of rules that have an alternative whose rules are all in the
+/// set and which has no characters unless `with_characters`. With characters, these are the rules that can end;
+/// without, the rules that may be empty.
 std::vector<bool> least_set(const Bnf& bnf, bool with_characters) {
     struct Alternative {
         uint32_t rule = 0;
-        uint32_t n_open = 0;  // rules in it that are not known to be in the set
+        uint32_t n_open = 0;  // number of its rules that are not known to be in the set yet
     };
     std::vector<Alternative> alternatives;
-    std::vector<std::vector<uint32_t>> users(bnf.rules.size());  // the alternatives that a rule stands in
+    std::vector<std::vector<uint32_t>> users(bnf.rules.size());  // alternatives in which a rule occurs
     std::vector<bool> is_in(bnf.rules.size());
     std::vector<uint32_t> found;
     const auto add = [&](uint32_t rule) {
@@ -65,7 +66,7 @@ std::vector<bool> least_set(const Bnf& bnf, bool with_characters) {
     return is_in;
 }
 
-/// What a text of a rule can begin with.
+/// The rules and characters that a text of a rule can begin with.
 struct Beginnings {
     std::vector<uint32_t> rules;
     uint32_t n_characters = 0;
@@ -79,14 +80,15 @@ std::vector<Beginnings> beginnings_of(const Bnf& bnf, const std::vector<bool>& m
     std::vector<Beginnings> result(bnf.rules.size());
     for (uint32_t rule = 0; rule < bnf.rules.size(); rule++) {
         for (const uint32_t begin : bnf.rules[rule].alternatives) {
-            bool is_seen = true;  // by libllama, to be possibly empty up to here
+            bool is_seen = true;  // true if libllama detects that everything up to here may be empty
             for (uint32_t i = begin; bnf.symbols[i].kind != Kind::end; i++) {
                 if (bnf.symbols[i].kind != Kind::rule) {
                     result[rule].n_characters++;
                     break;
                 }
                 const uint32_t first = bnf.symbols[i].value;
-                // a ::= b a |, what ("x"*)* is: the same reading again. libllama knows it, or else refuses it.
+                // a ::= b a |, the expansion of ("x"*)*, only repeats the same parse. libllama detects this or refuses
+                // it.
                 const bool same_again = first == rule && bnf.symbols[i + 1].kind == Kind::end && !is_seen;
                 is_seen = is_seen && has_empty_alternative(first);
                 if (!same_again) result[rule].rules.push_back(first);
@@ -101,8 +103,8 @@ uint32_t sum(uint32_t a, uint32_t b) {
     return std::min(a + b, kMostWays + 1);
 }
 
-/// What it costs to find all that a text of each rule can begin with: the rules on the way, and the characters twice;
-/// at most kMostWays + 1. It has no end where a rule begins with itself.
+/// Cost of finding everything that a text of each rule can begin with: the rules on the way, plus two for each
+/// character; at most kMostWays + 1. For a rule that begins with itself, it is infinite.
 class Ways {
   public:
     explicit Ways(const std::vector<Beginnings>& beginnings) : beginnings_(beginnings), ways_(beginnings.size(), 1) {
@@ -133,7 +135,7 @@ class Ways {
     uint32_t operator[](uint32_t rule) const { return ways_[rule]; }
 
   private:
-    /// Of the rules that are not done each begins with another such rule: on the way along them one comes again.
+    /// Each rule that is not done begins with another such rule, so following them leads to a cycle.
     void find_circle(uint32_t rule, const std::vector<bool>& done) {
         std::vector<bool> seen(done.size());
         while (!seen[rule]) {
@@ -148,7 +150,7 @@ class Ways {
     std::optional<uint32_t> in_circle_;
 };
 
-/// The most ways to go on from any place within a rule.
+/// The largest number of ways to continue from any place within a rule.
 Result<uint32_t> most_ways(const Bnf& bnf, const Ways& ways, const std::vector<bool>& may_be_empty) {
     uint32_t most = 0;
     for (uint32_t rule = 0; rule < bnf.rules.size(); rule++) {
@@ -192,7 +194,8 @@ Result<void> check_rules(const Bnf& bnf) {
     const auto most = most_ways(bnf, ways, may_be_empty);
     if (!most) return std::unexpected(most.error());
 
-    // What a choice leaves open is settled soon in a grammar that is meant so; in others the readings become ever more.
+    // In a reasonable grammar, the next characters decide between the alternatives, so the number of parses of a text
+    // stays small. In others, it keeps growing.
     const size_t most_readings = 128 + 4 * size_t{*most};
     if (const auto rule = rule_of_many_readings(bnf, most_readings)) {
         return fail(std::format("{} leaves too many ways to read one text: let its alternatives begin differently",

@@ -5,8 +5,9 @@
 
 namespace cake {
 
-/// Refuses rules that can never end, that begin with themselves, or that leave so many ways to read one text that
-/// libllama, which follows each of them, would not come back. The last is tried out on the likeliest texts, not proved.
+/// Refuses rules that can never end, rules that begin with themselves (left recursion), and rules that allow so many
+/// ways to parse a text that libllama, which follows all of them, would hang. The last check tries likely texts; it is
+/// not a proof.
 Result<void> check_rules(const Bnf& bnf);
 
 }  // namespace cake

@@ -12,24 +12,26 @@ namespace {
 
 using Kind = Bnf::Symbol::Kind;
 
-// libllama follows every way to read a token by itself, also where they come to the same. The longest tokens of
+// libllama follows every way to parse a token separately, even if several lead to the same state. The longest tokens of
 // vocabularies repeat one character.
 constexpr uint64_t kMostWays = 10'000;
 constexpr uint32_t kTokenLength = 16;
 constexpr uint32_t kRunLength = 64;
-// For one character: beside the most readings, and in all.
+// Max steps for one character, per parse that is allowed and in total.
 constexpr uint64_t kMostStepsEach = 8;
 constexpr uint64_t kMostSteps = 30'000;
 
-/// Which character a text goes on with: the one that leaves most ways, most readings or most to be closed.
+/// How to choose the next character of a text: the one that leaves the most ways, the most parses, or the deepest
+/// stack.
 enum class Taste : uint8_t { ways, readings, depth };
 
-/// Texts of a grammar and their readings, as libllama has them: each is a stack of the places where rules go on.
+/// Generates texts of a grammar and follows their parses ("readings") as libllama does: each is a stack of the places
+/// where rules continue.
 class Trial {
   public:
     explicit Trial(const Bnf& bnf, size_t most) : bnf_(bnf), most_(most) {}
 
-    /// Writes texts of the rule in so many steps; whether one that begins so becomes too much.
+    /// Generates texts of the rule in at most `work` steps. Returns true if the parses of one of them exceed a limit.
     bool fails(uint32_t rule, Taste taste, uint64_t work) {
         constexpr int kTexts = 8;
         work_ = work;
@@ -39,17 +41,17 @@ class Trial {
 
   private:
     struct Stack {
-        uint32_t place = 0;  // in the grammar's symbols
+        uint32_t place = 0;  // index in the grammar's symbols
         uint32_t below = 0;
         uint32_t depth = 0;
     };
     struct Readings {
         std::vector<uint32_t> stacks;
-        std::vector<uint64_t> ways;  // to each of them, since the token began
+        std::vector<uint64_t> ways;  // number of ways to each stack since the token began
         uint64_t all_ways = 0;
-        uint32_t depth = 0;  // of the deepest
+        uint32_t depth = 0;  // depth of the deepest stack
     };
-    /// Where a stack stands in the readings that are made in a round.
+    /// Index of a stack in the readings of a round.
     struct Index {
         uint32_t round = 0;
         uint32_t index = 0;
@@ -61,11 +63,11 @@ class Trial {
         Readings readings;
         for (const uint32_t begin : bnf_.rules[rule].alternatives) add(push(begin, kEmpty), 1, readings);
         check(readings);
-        uint32_t length = 0;  // since a token began
+        uint32_t length = 0;  // characters since the token began
         uint32_t last = 0;
         while (work_ > 0 && !too_much_ && !readings.stacks.empty()) {
             auto [character, next] = after_the_best_character(readings, taste);
-            if (next.stacks == readings.stacks && next.ways == readings.ways) return;  // it goes round in a circle
+            if (next.stacks == readings.stacks && next.ways == readings.ways) return;  // the state repeats
             readings = std::move(next);
             length++;
             if (length >= (character == last ? kRunLength : kTokenLength)) {
@@ -80,7 +82,7 @@ class Trial {
         too_much_ = too_much_ || readings.stacks.size() > most_ || readings.all_ways > kMostWays;
     }
 
-    /// What ends with its last symbol is not put on a stack: so circles at the end of a rule do not make it grow.
+    /// A place at the end of a rule is not pushed, so that recursion at the end of a rule does not make the stack grow.
     uint32_t push(uint32_t place, uint32_t below) {
         if (bnf_.symbols[place].kind == Kind::end) return below;
         const uint64_t key = (uint64_t{place} << 32U) | below;
@@ -93,7 +95,7 @@ class Trial {
         return found->second;
     }
 
-    /// Adds the stacks that `stack` becomes, which have a character on top each.
+    /// Expands `stack` and adds the resulting stacks, each with a character or a set on top.
     void add(uint32_t stack, uint64_t ways, Readings& readings) {
         add_round_++;
         std::vector<uint32_t> open = {stack};
@@ -144,7 +146,7 @@ class Trial {
         return result;
     }
 
-    /// Some characters with which the readings go on.
+    /// Some of the characters that can come next.
     std::vector<uint32_t> characters(const Readings& readings) {
         constexpr size_t kMost = 12;
         std::vector<uint32_t> all;
@@ -172,7 +174,7 @@ class Trial {
             return taste == Taste::ways ? of.all_ways : of.stacks.size();
         };
         std::pair<uint32_t, Readings> best;
-        for (const uint32_t character : characters(readings)) {  // in random order, which decides among equals
+        for (const uint32_t character : characters(readings)) {  // in random order, so that ties are broken at random
             auto next = after(readings, character);
             if (worth(next) > worth(best.second)) best = {character, std::move(next)};
         }
@@ -181,15 +183,15 @@ class Trial {
 
     const Bnf& bnf_;
     size_t most_;
-    uint64_t work_ = 0;  // steps that are left
+    uint64_t work_ = 0;  // remaining steps
     bool too_much_ = false;
     std::vector<Stack> stacks_ = {{}};
     std::unordered_map<uint64_t, uint32_t> ids_;
-    std::vector<uint32_t> seen_ = {0};  // of each stack, the last call of add() that came to it
+    std::vector<uint32_t> seen_ = {0};  // for each stack, the last call of add() that visited it
     uint32_t add_round_ = 0;
     std::vector<Index> index_ = {{}};
     uint32_t round_ = 0;
-    std::minstd_rand random_;  // the same texts each time
+    std::minstd_rand random_;  // default seed, so that the texts are the same in every run
 };
 
 }  // namespace

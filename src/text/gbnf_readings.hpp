@@ -8,9 +8,9 @@
 
 namespace cake {
 
-/// A rule some text of which has more than `most` readings at once, or is read on in very many ways within the length
-/// of a token, as far as trying finds one in about 20 ms: texts are written character by character, each time with the
-/// one that leaves most, from the root and from other rules. For rules of which none begins with itself.
+/// Looks for a rule with a text that has more than `most` parses at once, or very many ways to parse it within the
+/// length of a token. It tries texts from the root and from other rules for about 20 ms, always adding the character
+/// that leaves the most. No rule may begin with itself.
 std::optional<uint32_t> rule_of_many_readings(const Bnf& bnf, size_t most);
 
 }  // namespace cake

@@ -21,10 +21,10 @@ namespace {
 
 constexpr float kImpossible = -std::numeric_limits<float>::infinity();
 
-/// Where a grammar leaves ever more readings of a text, each call takes longer than the one before.
+/// Time limit of a call. If the number of readings of a text keeps growing, each call takes longer than the one before.
 constexpr std::chrono::seconds kLongestCall{3};
 
-/// Tokens without a text of their own, which libllama would read by their names.
+/// False for control and unknown tokens, which have no text. libllama would match their names.
 bool has_text(const llama_vocab* vocab, llama_token token) {
     constexpr int kNoText = LLAMA_TOKEN_ATTR_UNKNOWN | LLAMA_TOKEN_ATTR_CONTROL;
     return (llama_vocab_get_attr(vocab, token) & kNoText) == 0;
@@ -59,7 +59,8 @@ std::optional<int32_t> Grammar::end() const {
     return std::nullopt;
 }
 
-/// libllama takes any byte from F0 for the beginning of a character, and surrogates for characters.
+/// True if the text is still valid UTF-8 with this token. libllama does not ensure it: it takes any byte from F0 on for
+/// the beginning of a character, and accepts surrogates.
 bool Grammar::keeps_utf8(int32_t token) const {
     if (llama_vocab_is_eog(vocab_, token)) return character_.empty();
     const auto text = character_ + token_piece(vocab_, token);
@@ -94,7 +95,7 @@ void Grammar::restrict(llama_token_data_array& candidates) const {
 }
 
 Result<void> Grammar::accept(int32_t token) {
-    // libllama aborts on an end that the grammar does not allow.
+    // libllama aborts if the text ends where the grammar does not allow it.
     if (!allows(token)) {
         const bool was_stuck = is_stuck_;
         is_stuck_ = true;

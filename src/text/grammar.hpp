@@ -12,14 +12,14 @@
 
 namespace cake {
 
-/// How large a grammar may be; by itself what is accepted from outside.
+/// Max size of a grammar. The defaults are for grammars from outside.
 struct GrammarLimits {
     size_t n_bytes = size_t{64} << 10U;
     size_t n_rules = 2000;
 };
 inline constexpr GrammarLimits kOwnGrammar{.n_bytes = size_t{256} << 10U, .n_rules = 20000};
 
-/// A GBNF text that libllama can read and apply: it trusts its grammars, and hangs or aborts on some.
+/// A grammar in GBNF that has been checked. libllama trusts its grammars, and hangs or aborts on some of them.
 class CheckedGrammar {
   public:
     const std::string& gbnf() const { return gbnf_; }
@@ -31,25 +31,26 @@ class CheckedGrammar {
     std::string gbnf_;
 };
 
-/// Grammars in which the number of readings of a text grows are looked for by trying; see rule_of_many_readings.
+/// Checks a grammar for use with libllama. Whether the number of readings of a text grows too large is tested on sample
+/// texts only; see rule_of_many_readings().
 Result<CheckedGrammar> check_grammar(std::string gbnf, const GrammarLimits& limits = {});
 
-/// A text in UTF-8 being written within a grammar, token by token.
+/// Constrains a text in UTF-8 to a grammar while it is generated token by token.
 class Grammar {
   public:
-    /// At the beginning of a text. Its rule `root` is where it begins.
+    /// Creates the state at the beginning of a text, which must match the rule `root`.
     static Result<Grammar> create(const llama_vocab* vocab, const CheckedGrammar& grammar);
 
-    /// Whether the text can go on with the token; with one that ends a generation, whether it may end.
+    /// True if the token can come next; for an end-of-generation token, true if the text may end here.
     bool allows(int32_t token) const;
 
-    /// A token that ends the text, where it may end here.
+    /// A token that ends the text, if it may end here.
     std::optional<int32_t> end() const;
 
-    /// The tokens that the text cannot go on with become impossible.
+    /// Sets the logits of all tokens that cannot come next to minus infinity.
     void restrict(llama_token_data_array& candidates) const;
 
-    /// The text goes on with the token. After an error nothing is allowed any more.
+    /// Appends the token to the text. After an error, no token is allowed any more.
     Result<void> accept(int32_t token);
 
   private:
@@ -58,8 +59,8 @@ class Grammar {
 
     const llama_vocab* vocab_;
     llama_sampler_ptr sampler_;
-    std::string character_;          // as much as is written of the last one, where it is not whole
-    mutable bool is_stuck_ = false;  // an error, or a call that took too long
+    std::string character_;          // bytes of the last character if it is incomplete
+    mutable bool is_stuck_ = false;  // true after an error or a call that took too long; nothing is allowed any more
 };
 
 }  // namespace cake

@@ -36,7 +36,7 @@ space ::= " "?
 gap ::= ( " " | "\n" [ \t]{0,32} )?
 )";
 
-constexpr size_t kMostDigits = 20;  // as in the rules above
+constexpr size_t kMostDigits = 20;  // max digits of a number, as in the rules above
 
 std::string digits(size_t n) {
     return n == 0 ? "" : gbnf_times("[0-9]", static_cast<uint32_t>(n), static_cast<uint32_t>(n));
@@ -56,7 +56,7 @@ std::string one_of(const std::vector<std::string>& alternatives) {
     return alternatives.size() == 1 ? text : "( " + text + " )";
 }
 
-/// The numbers from `least` to `most`, which have the same number of digits.
+/// Expression for the numbers from `least` to `most`, which must have the same number of digits.
 std::string digits_between(std::string_view least, std::string_view most) {
     if (least.find_first_not_of('0') == std::string_view::npos && most.find_first_not_of('9') == std::string_view::npos)
         return digits(least.size());
@@ -66,7 +66,7 @@ std::string digits_between(std::string_view least, std::string_view most) {
 
     const std::string nines(most_rest.size(), '9');
     const std::string zeros(least_rest.size(), '0');
-    char first = least[0];  // of the digits that any others may follow
+    char first = least[0];  // first to last: leading digits after which any other digits may follow
     char last = most[0];
     std::vector<std::string> alternatives;
     if (least_rest != zeros) {
@@ -83,7 +83,7 @@ std::string digits_between(std::string_view least, std::string_view most) {
     return one_of(alternatives);
 }
 
-/// Numbers without a sign; all from `least` on where there is no `most`.
+/// Expression for the numbers from `least` to `most`, without a sign. Without `most`, there is no upper limit.
 std::string naturals_between(uint64_t least, std::optional<uint64_t> most) {
     const std::string low = std::to_string(least);
     const std::string high = most ? std::to_string(*most) : std::string(kMostDigits, '9');
@@ -97,15 +97,15 @@ std::string naturals_between(uint64_t least, std::optional<uint64_t> most) {
     return one_of(alternatives);
 }
 
-/// The first character of what stands between the quotes of a JSON string, with its escape.
+/// The first character of the content of a JSON string; an escape counts as one character.
 std::string_view first_unit(std::string_view text) {
     constexpr size_t kCode = 6;
     if (text[0] == '\\') return text.substr(0, text[1] == 'u' ? kCode : 2);
     return text.substr(0, std::max(utf8_character(text, 0).n_bytes, 1U));
 }
 
-/// The characters that stand in a string as they are, but for some; libllama takes a negation for more than Unicode
-/// has.
+/// Set of the characters that need no escape in a string, except those in `sorted`. A negated set is not used, because
+/// in libllama it also allows characters outside Unicode.
 std::string characters_without(std::span<const uint32_t> sorted) {
     struct Range {
         uint32_t first;
@@ -128,7 +128,7 @@ std::string characters_without(std::span<const uint32_t> sorted) {
 }
 
 struct Node {
-    std::map<std::string, size_t, std::less<>> children;  // by the characters that lead there
+    std::map<std::string, size_t, std::less<>> children;  // index of each child, by its character
     bool ends = false;
 };
 
@@ -149,7 +149,8 @@ std::vector<Node> tree_of(std::span<const std::string> strings) {
     return nodes;
 }
 
-/// What may stand at a node: its children, another character and then anything, and the end.
+/// Content of the rule of a node: one of its children, another character followed by anything, or the end of the string
+/// unless a string of the tree ends here.
 std::string content_of(const Node& node, const std::vector<std::string>& names) {
     if (node.children.empty()) return "character+";
     std::string content;

@@ -49,7 +49,7 @@ class Translation {
     };
     struct Rule {
         std::string at;
-        std::vector<std::string> begins_with;  // rules, before anything is written
+        std::vector<std::string> begins_with;  // rules that it refers to with nothing written before them
     };
 
     Result<void> define(const Json& schema, const std::string& at, const std::string& rule) {
@@ -60,8 +60,8 @@ class Translation {
         return {};
     }
 
-    /// The name of a rule of the schema's values. `from` is the rule of a reference whose values these are themselves;
-    /// empty where they stand in something.
+    /// Name of the rule for the values of a schema. `from`: the rule of a reference that stands for these values
+    /// themselves; empty if the values are part of an object or array.
     Result<std::string> rule_of(const Json& schema, const std::string& at, const std::string& from) {
         if (schema == true) return "value";
         if (schema == false) return fail_at(at, "false allows nothing: leave it out");
@@ -158,13 +158,13 @@ class Translation {
         return {};
     }
 
-    /// References that come back to themselves before anything is written have no value.
+    /// Fails if a reference leads back to itself before anything is written, because it has no value.
     Result<void> check_circles() const {
         enum class State : uint8_t { fresh, open, done };
         std::map<std::string, State> states;
         for (const auto& [start, unused] : rules_of_references_) {
             std::vector<std::pair<std::string, size_t>> way = {
-                {start, 0}};  // rules, and which reference of each is next
+                {start, 0}};  // rules on the way, each with the index of its next reference
             while (!way.empty()) {
                 auto& [name, next] = way.back();
                 const auto& rule = rules_of_references_.at(name);
@@ -184,12 +184,12 @@ class Translation {
     }
 
     struct Property {
-        std::string key;   // as JSON
-        std::string rule;  // of the value; none where it may not be there
+        std::string key;   // name, as a JSON string
+        std::string rule;  // rule of the value; empty if the property must not be present
         bool is_required = false;
     };
 
-    /// The rule of other properties' values; empty where there are to be none.
+    /// Rule for the values of properties that are not listed; empty if these are not allowed.
     Result<std::string> other_values(const Json& schema, const std::string& at) {
         const auto found = schema.find("additionalProperties");
         if (found == schema.end()) return schema.contains("properties") ? "" : "value";
@@ -242,14 +242,15 @@ class Translation {
         return properties;
     }
 
-    /// One rule for each property: it and what comes behind it, or, where it may be left out, the next property's rule.
+    /// Adds one rule per property: the property and everything after it or, if it is optional, the rule of the next
+    /// property.
     Result<std::string> object(const Json& schema, const std::string& at) {
         const auto others = other_values(schema, at);
         if (!others) return std::unexpected(others.error());
         auto properties = properties_of(schema, *others, at);
         if (!properties) return std::unexpected(properties.error());
 
-        std::string next;  // the rule of what may stand behind the opening quote of a property here
+        std::string next;  // rule for the text after the opening quote of a property name at this point
         bool may_end = true;
         if (!others->empty()) {
             std::vector<std::string> keys;
@@ -276,8 +277,8 @@ class Translation {
     }
 
     struct Items {
-        std::vector<std::string> first;  // the rules of those that have one each
-        std::string others;              // the rule of those behind them; empty where there are to be none
+        std::vector<std::string> first;  // rules of the items that have their own (prefixItems)
+        std::string others;              // rule of the items after these; empty if none are allowed
     };
     Result<Items> items_of(const Json& schema, const std::string& at) {
         Items result;
@@ -325,7 +326,7 @@ class Translation {
         if (most == 0U) return rules_.add("array", R"("[" gap "]")");
         if (first.empty()) first.push_back(others);
 
-        // From the end: what stands behind so many items.
+        // Build from the last item to the first: `behind` is an expression for the text after the first n items.
         const std::string end = R"(gap "]")";
         auto n = static_cast<uint32_t>(first.size());
         std::string behind = end;
@@ -347,7 +348,7 @@ class Translation {
 
     const Json& schema_;
     JsonRules rules_;
-    std::vector<Reference> open_;  // to be defined
+    std::vector<Reference> open_;  // references whose rules are not defined yet
     std::map<const Json*, std::string> rules_by_target_;
     std::map<std::string, Rule> rules_of_references_;
     size_t n_properties_ = 0;

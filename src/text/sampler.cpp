@@ -29,7 +29,7 @@ Sampler::Sampler(const SamplingOptions& options, int32_t n_vocab)
         add(llama_sampler_init_penalties(n_vocab, kLastTokens, kNoRepeatPenalty, options.frequency_penalty,
                                          options.presence_penalty));
     }
-    // Below this the logits overflow when they are divided by it.
+    // Logits overflow when they are divided by a lower temperature.
     constexpr float kColdest = 1e-4F;
     if (options.temperature < kColdest) {
         add(llama_sampler_init_greedy());
@@ -55,7 +55,8 @@ Result<Sampler> Sampler::create(const SamplingOptions& options, int32_t n_vocab,
 Result<int32_t> Sampler::sample(std::span<const float> logits) {
     auto candidates = candidates_of(logits);
     auto token = draw(candidates);
-    // Asking a grammar about every token of the vocabulary is slow, so it is asked about the one that was drawn.
+    // Checking every token of the vocabulary against a grammar is slow, so check only the one that was drawn. If the
+    // grammar does not allow it, draw again among those that it allows.
     auto* const grammar = grammar_ ? &*grammar_ : nullptr;
     if (grammar != nullptr && !(token && grammar->allows(*token))) {
         candidates = candidates_of(logits);

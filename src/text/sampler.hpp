@@ -14,26 +14,26 @@
 
 namespace cake {
 
-/// Options that never draw what would end the text: every end-of-generation token gets a bias of minus infinity, as
-/// llama.cpp has it.
+/// Options with which no token that ends the text is drawn: as in llama.cpp, every end-of-generation token gets a bias
+/// of minus infinity.
 SamplingOptions without_end(SamplingOptions options, const Vocabulary& vocabulary);
 
-/// Draws tokens from logits through libllama's chain of samplers.
+/// Draws tokens from logits with libllama's chain of samplers.
 class Sampler {
   public:
     Sampler(const SamplingOptions& options, int32_t n_vocab);
-    /// With a grammar that the text has to keep to. Fails if libllama cannot read it. `n_vocab`: number of logits,
-    /// which may be more than the vocabulary has tokens.
+    /// Creates a sampler whose text must match `grammar`, if there is one. Fails if libllama cannot read the grammar.
+    /// `n_vocab`: number of logits, which may be larger than the number of tokens in the vocabulary.
     static Result<Sampler> create(const SamplingOptions& options, int32_t n_vocab, const Vocabulary& vocabulary,
                                   const std::optional<CheckedGrammar>& grammar);
 
-    /// `logits` is [n_vocab]. Where a grammar lets nothing follow but the end, that is drawn, even without_end(). Fails
-    /// only where a grammar does.
+    /// `logits`: [n_vocab]. If the grammar only allows the text to end, a token that ends it is drawn, even if
+    /// without_end() excluded it. Fails if the grammar fails or if no token is possible.
     Result<int32_t> sample(std::span<const float> logits);
 
   private:
     llama_token_data_array candidates_of(std::span<const float> logits);
-    /// A token that is possible; none where all are not.
+    /// Draws a token; none if no token is possible.
     std::optional<int32_t> draw(llama_token_data_array& candidates);
 
     llama_sampler_ptr chain_;

@@ -10,7 +10,7 @@ namespace cake::json_schema {
 
 namespace {
 
-// A schema is of one of these forms; else it says a type.
+// A schema has at most one of these keywords. Otherwise it is described by its types.
 constexpr std::array<std::string_view, 6> kForms = {"$ref", "anyOf", "oneOf", "allOf", "enum", "const"};
 
 constexpr std::array<std::string_view, 7> kTypes = {"string", "integer", "number", "boolean",
@@ -18,7 +18,7 @@ constexpr std::array<std::string_view, 7> kTypes = {"string", "integer", "number
 
 struct Keyword {
     std::string_view name;
-    std::string_view type;  // the one that it says something about
+    std::string_view type;  // type of the values that it constrains
 };
 constexpr std::array<Keyword, 14> kKeywords = {{{"properties", "object"},
                                                 {"required", "object"},

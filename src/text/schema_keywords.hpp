@@ -10,20 +10,21 @@
 
 namespace cake::json_schema {
 
-/// Properties keep their order.
+/// Keeps the order of properties.
 using Json = nlohmann::ordered_json;
 
-/// A JSON pointer to what stands below another.
+/// JSON pointer to the value `key` below the pointer `at`.
 std::string below(const std::string& at, std::string_view key);
 
-/// `at` is a JSON pointer to what is wrong.
+/// `at`: JSON pointer to the part that is wrong.
 std::unexpected<Error> fail_at(const std::string& at, std::string_view sentence);
 
-/// That a schema has no keywords but those that are translated or say nothing about values, and that they may stand
-/// beside one another.
+/// Fails if a schema has keywords that are not supported, other than those that do not constrain values, or keywords
+/// that cannot be combined.
 Result<void> check_keywords(const Json& schema, const std::string& at);
 
-/// The types that a schema names, or else those that its keywords speak of; none where it has no such keywords.
+/// The types that a schema names or, if it names none, those that its keywords apply to. Empty if there are none of
+/// either.
 Result<std::vector<std::string_view>> types_of(const Json& schema, const std::string& at);
 
 }  // namespace cake::json_schema

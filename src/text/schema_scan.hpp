@@ -10,7 +10,7 @@
 
 namespace cake {
 
-/// Whether a JSON schema is JSON, and of a size that can be taken apart: before anything is made of it.
+/// Checks that a JSON schema is valid JSON of acceptable depth and width, before it is parsed.
 class SchemaScan : public nlohmann::json_sax<nlohmann::ordered_json> {
   public:
     bool null() override { return true; }
@@ -42,7 +42,7 @@ class SchemaScan : public nlohmann::json_sax<nlohmann::ordered_json> {
         return false;
     }
 
-    /// What is wrong, where something is.
+    /// What is wrong with the schema; empty if nothing is.
     const std::string& error() const { return error_; }
 
   private:
@@ -60,7 +60,7 @@ class SchemaScan : public nlohmann::json_sax<nlohmann::ordered_json> {
         return true;
     }
 
-    std::vector<size_t> n_keys_;  // of the objects and lists that are open
+    std::vector<size_t> n_keys_;  // number of keys in each open object or array
     std::string last_key_;
     std::string error_;
 };

@@ -13,7 +13,7 @@ namespace {
 
 constexpr double kLargestBound = 1e15;
 
-/// An integer, also where it is written as 3.0.
+/// The value of an integer, which may also be written as 3.0.
 std::optional<int64_t> integer_of(const Json& number) {
     if (!number.is_number()) return std::nullopt;
     const auto value = number.get<double>();
@@ -31,7 +31,7 @@ bool is_of_type(const Json& value, std::string_view type) {
     return value.is_number_integer() || (value.is_number() && std::floor(value.get<double>()) == value.get<double>());
 }
 
-/// The one value.
+/// Expression for exactly this value.
 std::string grammar_of_value(const Json& value) {
     if (!value.is_structured() || value.empty()) {
         if (value.is_object()) return R"("{" gap "}")";
@@ -47,7 +47,7 @@ std::string grammar_of_value(const Json& value) {
     return value.is_object() ? std::format(R"("{{" {} gap "}}")", content) : std::format(R"("[" {} gap "]")", content);
 }
 
-/// A number of characters or items.
+/// The number of characters or items in a keyword, if there is one.
 Result<std::optional<uint32_t>> count(const Json& schema, const char* key, const std::string& at) {
     const auto found = schema.find(key);
     if (found == schema.end()) return std::nullopt;
@@ -57,7 +57,7 @@ Result<std::optional<uint32_t>> count(const Json& schema, const char* key, const
     return static_cast<uint32_t>(*number);
 }
 
-/// The nearest integer that a bound allows: the least or the most.
+/// The smallest or largest integer that a bound allows, if there is one.
 Result<std::optional<int64_t>> bound(const Json& schema, const char* key, bool is_least, bool is_exclusive,
                                      const std::string& at) {
     const auto found = schema.find(key);
@@ -133,7 +133,7 @@ Result<std::string> rule_of_values(const Json& values, const Json& schema, const
     if (!types) return std::unexpected(types.error());
 
     std::set<std::string> seen;
-    std::vector<std::string> strings;  // without their opening quote, which most candidates fail at once
+    std::vector<std::string> strings;  // without the opening quote, at which most candidates fail at once
     std::vector<std::string> alternatives;
     for (const auto& value : values) {
         const auto fits = [&](std::string_view type) { return is_of_type(value, type); };

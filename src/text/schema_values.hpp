@@ -11,23 +11,23 @@
 
 namespace cake::json_schema {
 
-inline constexpr uint32_t kMostTimes = 256;  // characters or items
+inline constexpr uint32_t kMostTimes = 256;  // max number of characters or items in a bound
 
 struct Counts {
     uint32_t least = 0;
     std::optional<uint32_t> most;
 };
-/// What two keywords say of a number of characters or items.
+/// The bounds that two keywords set on the number of characters or items.
 Result<Counts> counts(const Json& schema, const char* least_key, const char* most_key, const std::string& at);
 
-/// One of several.
+/// A choice between several alternatives.
 std::string alternatives_of(const std::vector<std::string>& alternatives);
 
-/// The names of rules of the strings, and the integers, that a schema allows.
+/// Names of the rules for the strings and for the integers that a schema allows.
 Result<std::string> rule_of_string(const Json& schema, const std::string& at, JsonRules& rules);
 Result<std::string> rule_of_integer(const Json& schema, const std::string& at, JsonRules& rules);
 
-/// The name of a rule of listed values, as far as they are of the schema's types.
+/// Name of the rule for a list of values. Values that do not have a type of the schema are left out.
 Result<std::string> rule_of_values(const Json& values, const Json& schema, const std::string& at, JsonRules& rules);
 
 }  // namespace cake::json_schema

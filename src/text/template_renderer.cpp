@@ -11,12 +11,13 @@ namespace cake {
 
 namespace {
 
-/// For a few thousand messages; a template that loops for ever has used it up in a fraction of a second.
+/// Suffices for a few thousand messages. A template that loops forever uses it up in a fraction of a second.
 constexpr uint64_t kFuel = 2'000'000;
-/// Bytes of the conversation that are worth one more: each may be read and copied some dozens of times.
+/// Bytes of the conversation for which one more unit of fuel is granted. Each byte may then be read and copied dozens
+/// of times.
 constexpr uint64_t kBytesPerFuel = 2;
 constexpr size_t kMaxOutputBytes = size_t{16} << 20U;
-constexpr size_t kMaxGrowth = 8;  // of the output, beside that, in sizes of the conversation
+constexpr size_t kMaxGrowth = 8;  // additional bytes of output for each byte of the conversation
 
 size_t write_time(void* /*user*/, const char* format, size_t n_format, char* out, size_t n_out) {
     const std::string zero_terminated(format, n_format);

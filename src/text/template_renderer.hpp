@@ -7,11 +7,11 @@
 
 namespace cake {
 
-/// Whether this build renders templates (bridge/); if not, it has those that libllama knows.
+/// True if this build can render templates (bridge/). If not, only the templates that libllama knows are available.
 bool can_render_templates();
 
-/// A Jinja template with the variables of a JSON object, as transformers renders it. An error names the line of the
-/// template. Time and memory are bounded by the size of the variables.
+/// Renders a Jinja template with the variables in a JSON object, in the same way as transformers. An error names the
+/// line of the template. The size of the variables bounds time and memory.
 Result<std::string> render_template(std::string_view source, std::string_view context_json);
 
 }  // namespace cake

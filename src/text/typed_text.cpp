@@ -12,10 +12,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Noncharacters, which no text means: U+FDD0 to U+FDEF.
+// Marks: the noncharacters U+FDD0 to U+FDEF, which have no meaning in a text.
 constexpr uint32_t kFirstMark = 0xFDD0;
 constexpr size_t kMarks = 32;
-// A byte that is not UTF-8 is U+10FE00 and it.
+// A byte b that is not UTF-8 is replaced with the character U+10FE00 + b.
 constexpr uint32_t kBytes = 0x10FE00;
 
 bool is_byte(uint32_t character) {
@@ -28,7 +28,7 @@ std::string utf8(uint32_t character) {
     return {static_cast<char>(0xF0U | (character >> 18U)), rest(12), rest(6), rest(0)};
 }
 
-/// Which of our characters a conversation holds already.
+/// Marks and replacements of bytes that a conversation already contains.
 struct Held {
     std::array<bool, kMarks> marks{};
     bool bytes = false;
@@ -36,7 +36,7 @@ struct Held {
     void add(std::string_view text) {
         for (size_t at = 0; at < text.size(); at++) {
             const auto byte = static_cast<unsigned char>(text[at]);
-            if (byte != 0xEF && byte != 0xF4) continue;  // how they begin
+            if (byte != 0xEF && byte != 0xF4) continue;  // first bytes of these characters
             const uint32_t character = utf8_character(text, at).value;
             if (character >= kFirstMark && character < kFirstMark + kMarks) marks[character - kFirstMark] = true;
             bytes = bytes || is_byte(character);
@@ -91,7 +91,8 @@ Json TypedMarks::mark(const Json& value) const {
 }
 
 std::string TypedMarks::mark(std::string_view text) const {
-    // A token that is begun at the end could be completed by what the template puts behind, which may trim spaces.
+    // The text that the template appends could complete a name that begins at the end. Spaces at the end are ignored,
+    // because the template may trim them.
     const size_t end = text.find_last_not_of(" \t\r\n") + 1;
     const size_t longest = controls_->max_bytes();
     std::string marked;

@@ -10,28 +10,30 @@
 
 namespace cake {
 
-/// A rendered conversation. What somebody wrote in a message is no control token, even if it reads like one.
+/// A rendered conversation. The name of a control token that is written out in a message ("typed") is not a control
+/// token.
 struct ChatText {
     std::string text;
-    std::vector<size_t> typed{};  // a control token is none if one of these offsets is in it, or at its end
+    std::vector<size_t> typed{};  // an offset inside or at the end of the name of a control token marks it as typed
 
-    /// From an offset on.
+    /// The part from offset `begin` on.
     ChatText from(size_t begin) const;
 };
 
-/// Marks the control tokens in strings of a conversation before a template puts them into its text, so that they can
-/// be told from its own afterwards. A mark is a character that the strings do not hold, behind the token's first one.
-/// Bytes that are not UTF-8, which a template cannot be given, become private characters until then.
+/// Marks the names of control tokens in the strings of a conversation before it is rendered, so that they can be told
+/// from those of the template afterwards. A mark is a character that does not occur in the strings; it is inserted
+/// after the first character of the name. Bytes that are not UTF-8, which the template engine does not accept, are
+/// replaced with private characters until the text has been rendered.
 class TypedMarks {
   public:
-    /// An error if the strings hold each of the characters that could be a mark.
+    /// Fails if the strings contain all of the characters that can serve as a mark.
     static Result<TypedMarks> choose(const ControlTexts& controls, const nlohmann::ordered_json& conversation);
 
-    /// All strings and keys in it, but for roles, which templates compare, if they are words.
+    /// Marks all strings and keys in `value`, except roles that are words, because templates compare them.
     nlohmann::ordered_json mark(const nlohmann::ordered_json& value) const;
     std::string mark(std::string_view text) const;
 
-    /// A text with marks, without them.
+    /// Removes the marks from a rendered text and restores the bytes that are not UTF-8.
     ChatText unmark(std::string_view marked) const;
 
   private:
@@ -40,7 +42,7 @@ class TypedMarks {
 
     const ControlTexts* controls_;
     std::string mark_;  // UTF-8
-    bool keeps_bytes_;  // bytes that are not UTF-8 have characters that the strings do not hold
+    bool keeps_bytes_;  // true if the strings contain none of the characters that replace bytes
 };
 
 }  // namespace cake

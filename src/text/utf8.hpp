@@ -7,13 +7,14 @@
 
 namespace cake {
 
-/// A character of a UTF-8 text; of 0 bytes where none begins.
+/// A character of a UTF-8 text; n_bytes is 0 if no valid character begins there.
 struct Utf8Character {
     uint32_t value = 0;
-    uint32_t n_bytes = 0;
+    uint32_t n_bytes = 0;  // 0: no valid character
 };
 
-/// The character that begins at `at`: in the shortest form, no surrogate, within Unicode (RFC 3629).
+/// Decodes the character that begins at `at`. Overlong forms, surrogates and values above U+10FFFF are not valid
+/// (RFC 3629).
 inline Utf8Character utf8_character(std::string_view text, size_t at) {
     const auto byte = [&](size_t i) -> uint32_t {
         return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0xFFU;
@@ -41,7 +42,7 @@ inline bool is_utf8(std::string_view text) {
     return true;
 }
 
-/// How many bytes at the end of a text begin a character that is not whole.
+/// Number of bytes at the end of a text that begin a character without completing it.
 inline size_t bytes_begun(std::string_view text) {
     constexpr size_t kMostBytes = 4;
     for (size_t n = 1; n < kMostBytes && n <= text.size(); n++) {
@@ -53,7 +54,7 @@ inline size_t bytes_begun(std::string_view text) {
     return 0;
 }
 
-/// What an error message shows of a text that may be long.
+/// The beginning of a text that may be long, for error messages.
 inline std::string beginning_of(std::string_view text, size_t most_bytes = 40) {
     if (text.size() <= most_bytes) return std::string(text);
     size_t n = most_bytes;

@@ -14,7 +14,7 @@ namespace cake {
 
 namespace {
 
-/// The length of an array of the given type; -1 where the key is missing, -2 where it is something else.
+/// The length of an array of the given type; -1 if the key is missing, -2 if the value is something else.
 int64_t array_length(const gguf_context* metadata, const char* key, gguf_type type) {
     const int64_t id = gguf_find_key(metadata, key);
     if (id < 0) return -1;
@@ -34,7 +34,7 @@ Result<void> check_model(const gguf_context* metadata) {
     return {};
 }
 
-/// All that libllama takes on trust: array types and lengths, and tokens that stand once.
+/// Checks what libllama does not: types and lengths of arrays, and that no token occurs twice.
 Result<void> check_vocabulary(const gguf_context* metadata) {
     if (auto model = check_model(metadata); !model) return model;
     const int64_t n_tokens = array_length(metadata, "tokenizer.ggml.tokens", GGUF_TYPE_STRING);
@@ -45,7 +45,7 @@ Result<void> check_vocabulary(const gguf_context* metadata) {
     std::unordered_set<std::string> seen;
     for (int64_t i = 0; i < n_tokens; i++) {
         std::string text = gguf_get_arr_str(metadata, id, static_cast<size_t>(i));
-        if (text.empty()) text = std::format("[EMPTY_{}]", i);  // libllama's name for it
+        if (text.empty()) text = std::format("[EMPTY_{}]", i);  // name that libllama gives it
         if (!seen.insert(std::move(text)).second) {
             return fail(std::format("tokenizer.ggml.tokens holds the token {} twice", i));
         }
@@ -86,7 +86,7 @@ Result<Vocabulary> Vocabulary::load(const std::string& path, const gguf_context*
     if (!result.model_)
         return fail(path + ": libllama cannot read its vocabulary; the tokenizer's metadata are damaged or too new");
     result.vocab_ = llama_model_get_vocab(result.model_.get());
-    // libllama asserts both only when it tokenizes.
+    // libllama checks both only when it tokenizes, with an assertion.
     if (llama_vocab_get_add_bos(result.vocab_) && llama_vocab_bos(result.vocab_) == LLAMA_TOKEN_NULL)
         return fail(path + ": the vocabulary puts a first token before every text and does not say which it is");
     if (llama_vocab_get_add_eos(result.vocab_) && llama_vocab_eos(result.vocab_) == LLAMA_TOKEN_NULL)
@@ -122,7 +122,7 @@ Result<std::vector<int32_t>> Vocabulary::tokenize(std::string_view text, Special
                                special.around, special.written_out);
         }
         tokens.resize(static_cast<size_t>(std::max(n, 0)));
-        // Written out at the head of the text, the first token is the one that would be put there.
+        // If the first token is also written out at the beginning of the text, keep only one of the two.
         const auto first = first_token();
         const size_t n_around = last_token() ? 2 : 1;
         if (special.around && first && tokens.size() > n_around && tokens[0] == *first && tokens[1] == *first)
@@ -146,7 +146,7 @@ std::optional<int32_t> Vocabulary::last_token() const {
 Result<std::vector<int32_t>> Vocabulary::tokenize_on(std::string_view text, bool written_out) const {
     const SpecialTokens in_text{.around = false, .written_out = written_out};
     if (adds_space_) {
-        // The space that is added goes before a line break, which is dropped with it.
+        // Let the tokenizer add its space before a line break, then drop both.
         auto tokens = tokenize("\n" + std::string(text), in_text);
         if (!tokens) return tokens;
         if (std::ranges::starts_with(*tokens, newline_)) {

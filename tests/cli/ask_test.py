@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Asking documents: where the answer comes from, several questions, models without a template, and what is refused."""
+"""Tests of `cake ask`: sources of an answer, several questions, models without a template, and refused input."""
 
 import json
 import os
@@ -25,12 +25,13 @@ PLAIN = MODELS / "f32.gguf"  # random weights and no chat template
 
 
 def ask(*arguments, model=BUNDLED, **options):
-    """On one thread, with the kernel that the bundled model needs for numbers; a flag that is repeated counts."""
+    """Runs `cake ask` on one thread, with the pooling kernel that the bundled model needs for numbers. Flags in
+    `arguments` override those given here."""
     return cake("ask", "-m", model, "-t", 1, "-n", 32, "--kv-budget", 256, "--pool-kernel", 11, *arguments, **options)
 
 
 def ask_full(*arguments, model=BUNDLED):
-    """With everything in memory."""
+    """Runs `cake ask` without eviction."""
     return cake("ask", "-m", model, "-t", 1, "-n", 32, "--policy", "full", *arguments)
 
 
@@ -109,7 +110,7 @@ class Questions(Folder):
         def kept(*questions):
             return report("-f", DOCUMENT, *questions, "-n", 1, "--kv-budget", 400)["layers"]
 
-        # What is in the window stays in every layer.
+        # Every layer keeps the whole window.
         many = [f"What is the code of the humble otter in the {i}th box on the shelf?" for i in range(8)]
         self.assertGreater(min(layer["kept"] for layer in kept(*many)), 150)
 

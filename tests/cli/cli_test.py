@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The program as a user meets it: what its flags do, what its JSON says, how it ends."""
+"""Tests of the command line: effects of flags, JSON output, errors and exit codes."""
 
 import json
 import os
@@ -37,7 +37,7 @@ class Text(unittest.TestCase):
             file.write(prompt)
             file.flush()
             result = report("-f", file.name, "-n", 2)
-        # <s>, then at least one token for each byte outside ASCII.
+        # The prompt is <s> and at least one token for each byte outside ASCII.
         self.assertGreaterEqual(result["prompt_tokens"], 1 + sum(byte > 127 for byte in prompt))
 
     def test_json_stays_valid_when_the_text_is_not_utf8(self):
@@ -156,7 +156,7 @@ class Evaluation(unittest.TestCase):
     FLAGS = ("-m", MODELS / "f32.gguf", "-t", 1, "--policy", "full,cake", "--policy", "snapkv:preference", "--kv-budget", "48,96")
 
     def test_every_made_task_gives_a_row_for_each_setting(self):
-        for task, n_rows in {"niah": 1, "needlebench": 4, "ruler": 6}.items():  # with the average
+        for task, n_rows in {"niah": 1, "needlebench": 4, "ruler": 6}.items():  # rows per setting, with the average
             depths = ("--depths", "0,50") if task == "niah" else ()
             result = cake("eval", task, *self.FLAGS, "--lengths", 900, *depths, "--samples", 1, "-o", "json")
             self.assertEqual((result.returncode, result.stderr), (0, b""))
@@ -343,7 +343,7 @@ class WrongUse(unittest.TestCase):
         assert_refused(self, run("-p", "a", "-ctk", "q2_K"), '"q2_K"', "these are", code=2)
         assert_refused(self, run("-p", "a", "--policy", "full", "--scorer", "cake"), "allocator", code=2)
         assert_refused(self, run("-p", "a", "--policy", "full", "--kv-budget", 64), "keeps everything", code=2)
-        # Before a model is read.
+        # The policy is refused before the model is loaded.
         assert_refused(self, cake("run", "-m", "/none", "-p", "a", "--policy", "best"), '"best"', code=2)
 
     def test_numbers(self):
@@ -404,7 +404,7 @@ class Ends(unittest.TestCase):
         process.stdin.close()
         time.sleep(3)
         process.send_signal(signal.SIGINT)
-        # communicate() would flush the pipe that is closed.
+        # communicate() would flush the closed pipe.
         output, errors = process.stdout.read(), process.stderr.read()
         self.assertEqual(process.wait(60), 130)
         self.assertEqual(output, b"")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`cake inspect`: the page of a real run, opened in a browser."""
+"""Tests of `cake inspect`: opens the page of a real run in a browser."""
 
 import json
 import os
@@ -41,7 +41,7 @@ class Page(unittest.TestCase):
         cls.page = cls.file.read_text(encoding="utf-8")
 
     def browse(self, file, *flags):
-        """The document when its scripts have run, and what they complained of."""
+        """Returns the document after its scripts have run, and the messages on the console."""
         self.assertIsNotNone(BROWSER, "chromium is in packages.txt")
         profile = self.folder / "profile"
         result = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
@@ -74,7 +74,7 @@ class Page(unittest.TestCase):
                 document, complaints = self.browse(self.file, *flags)
                 self.assertEqual(complaints, [])
                 for chart in CHARTS:
-                    # Chart.js gives a canvas that it has drawn on a size.
+                    # Chart.js sets the size of each canvas on which it draws.
                     [canvas] = re.findall(rf'<canvas id="{chart}-chart"[^>]*>', document)
                     self.assertRegex(canvas, r'width="[1-9]\d\d')
                     self.assertIn("display: block", canvas)

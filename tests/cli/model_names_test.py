@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`-m NAME`: models that are found by name in every command that takes one."""
+"""Tests that every command that takes a model finds it by name (`-m NAME`)."""
 
 import pathlib
 import shutil
@@ -10,7 +10,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from support.cake_process import BUNDLED, assert_refused, cake  # noqa: E402
 
-# Every command that takes a model, with what else it needs.
+# Every command that takes a model, with the other arguments that it needs.
 COMMANDS = {
     "run": ["-p", "the rain", "-n", 1], "chat": [], "serve": ["--port", 0], "bench": ["-p", 1, "-n", 0],
     "eval": ["niah"], "inspect": ["-f", pathlib.Path(__file__), "-o", "/dev/null"], "info": [],
@@ -24,7 +24,7 @@ class Names(unittest.TestCase):
         self.models.mkdir()
 
     def call(self, *arguments, **variables):
-        """In an empty working folder."""
+        """Runs cake in an empty working folder."""
         place = self.folder / "work"
         place.mkdir(exist_ok=True)
         return cake(*arguments, variables={"CAKE_MODELS_DIR": str(self.models)} | variables, cwd=place)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every option of every command that takes a number refuses what is not written as one."""
+"""Tests that every numeric option of every command refuses text that is not a number."""
 
 import concurrent.futures
 import os
@@ -11,17 +11,17 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from support.cake_process import assert_refused, cake  # noqa: E402
 
-# Options that take a text. Every other one that takes a value takes a number, and is tried.
+# Options whose value is a text. All other options with a value take a number and are tested.
 TEXTS = {
     "--allocator", "--answers", "--api-key", "--cache-type-k", "--cache-type-v", "--chat-template", "--chat-template-file",
     "--chat-template-kwargs", "--data", "--file", "--filler", "--host", "--kv-memory", "--load-session", "--model", "--output",
     "--plot", "--plot-kind", "--policy", "--prompt", "--save-session", "--scorer", "--sources", "--system-prompt", "--wording",
 }  # fmt: skip
-# These take several numbers with commas between.
+# Options that take several numbers, separated by commas.
 LISTS = {"--n-prompt", "--n-gen", "--n-depth", "--lengths", "--depths"}
 NO_NUMBERS = ("0_5", "0'5", "010", "0x10", "0b1", "1 ", "1..2", "1e", "one", "true", "nan")
 WITH_COMMA = ("0,5", "1,5", "1,2")
-MORE = {"eval": ("niah",), "inspect": ("-o", "/dev/null")}  # which they require
+MORE = {"eval": ("niah",), "inspect": ("-o", "/dev/null")}  # required arguments
 
 
 def commands():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Options that the chosen policy cannot use: a budget for `full` is refused, what has no effect is warned of, by every command."""
+"""Tests that every command refuses a budget for `full` and warns of options that the chosen policy does not use."""
 
 import pathlib
 import re
@@ -10,7 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from support.cake_process import MODELS, assert_refused, cake, run  # noqa: E402
 
 MODEL = MODELS / "f32.gguf"
-# With what each needs to get as far as the model, which is missing.
+# Arguments with which each command gets as far as loading its model, which does not exist.
 COMMANDS = {
     "run": ("-p", "a"), "ask": ("-f", __file__, "What?"), "chat": (), "serve": (), "bench": (), "inspect": ("-p", "a", "-o", "/dev/null"), "eval": ("niah",),
 }  # fmt: skip
@@ -21,7 +21,7 @@ class Budgets(unittest.TestCase):
         for command, more in COMMANDS.items():
             for flags in (("--kv-budget", 64), ("--kv-memory", "1GiB"), ("--kv-ratio", 0.5)):
                 if command == "eval" and flags[0] != "--kv-budget":
-                    continue  # has no such flag
+                    continue  # eval has no such flag
                 with self.subTest(command=command, flags=flags):
                     result = cake(command, *more, "-m", "/none", "--policy", "full", *flags)
                     assert_refused(self, result, "full", "keeps everything", code=2)
@@ -38,7 +38,7 @@ class Budgets(unittest.TestCase):
 
 class Unread(unittest.TestCase):
     def warning(self, command, *flags):
-        """The one line that comes before that of the missing model; nothing where there is none."""
+        """Returns the only line before the error about the missing model, or an empty string."""
         result = cake(command, *COMMANDS[command], "-m", "/none", *flags)
         self.assertEqual(result.returncode, 1, result.stderr)
         *warnings, error = result.stderr.decode().splitlines()

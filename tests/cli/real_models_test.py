@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A real model, found by name: what it writes is llama.cpp's text, and what it is is told right.
+"""Tests a real model, found by name: it generates the same text as llama.cpp, and `cake info` describes it correctly.
 
 usage: real_models_test.py MODEL; ends with 77 if the model was not fetched (./dev models MODEL)
 """
@@ -17,7 +17,7 @@ from support.real_models import folder, real_model  # noqa: E402
 MODEL = sys.argv[1]
 SENTENCES = ("The boiler makes steam from water and coal. The steam pushes a piston, the piston turns a wheel, and the wheel drives "
              "the pumps that keep the mine dry. ")
-# Its continuation is certain for any of the models: no rounding decides between two words that are as likely.
+# All models are certain of its continuation, so rounding never decides between two equally likely words.
 PROMPT = 2 * SENTENCES + "The boiler"
 # Architecture, layers, KV heads, trained context.
 SHAPES = {
@@ -30,7 +30,8 @@ SKIPPED = 77
 
 
 def output(arguments):
-    """Of a command that has to succeed; without the limit on memory of the other tests, which the larger ones exceed."""
+    """Returns the output of a command that must succeed. The memory limit of the other tests does not apply, since the
+    larger models exceed it."""
     variables = environment() | {"CAKE_MODELS_DIR": str(folder())}
     result = subprocess.run([str(a) for a in arguments], stdin=subprocess.DEVNULL, capture_output=True, env=variables,
                             timeout=1200, check=False)

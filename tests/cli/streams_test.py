@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Standard input, output and error that are closed or full, and texts that begin with a byte order mark."""
+"""Tests of closed or full standard streams, and of texts that begin with a byte order mark."""
 
 import os
 import pathlib
@@ -112,7 +112,7 @@ class ByteOrderMark(Folder):
         for text in (MARK[:1], MARK[:2], MARK[:2] + b"a", b"a" + MARK, MARK + MARK + b"a"):
             with self.subTest(text=text):
                 expected = text.removeprefix(MARK)
-                n_bytes = sum(byte > 127 for byte in expected)  # each is a token of this vocabulary
+                n_bytes = sum(byte > 127 for byte in expected)  # each is one token in this vocabulary
                 self.assertGreaterEqual(report("-f", self.write(text), "-n", 0)["prompt_tokens"], 1 + n_bytes)
 
     def test_is_not_part_of_what_a_chat_reads(self):
@@ -131,7 +131,7 @@ class ByteOrderMark(Folder):
 
 
 class FirstToken(Folder):
-    """`<s>`, which the model puts before every text, written out at the head of one."""
+    """A text that already begins with `<s>`, the token that the model expects before every text."""
 
     def test_counts_once_and_is_warned_of(self):
         plain = report("-p", WORDS, "-n", 4)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fewer threads than were asked for: OpenMP decides how many come, and nothing but the time may depend on it."""
+"""Tests with fewer threads than requested: OpenMP decides on their number, and only the speed may depend on it."""
 
 import json
 import pathlib
@@ -24,7 +24,7 @@ def cake(*arguments, **variables):
 
 class Teams(InFolder):
     def session(self, *arguments, **variables):
-        """Tokens that every layer keeps, their K, V and scores, and the logits."""
+        """Returns a saved session: the tokens kept in every layer, their K, V and scores, and the logits."""
         file = self.folder / "session"
         cake("run", "--temp", 0, "--ignore-eos", "-n", 30, "--save-session", file, *arguments, **variables)
         return file.read_bytes()

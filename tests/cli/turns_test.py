@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Long streams, saved sessions and chats, as a user meets them."""
+"""Command-line tests of long streams, saved sessions and chats."""
 
 import json
 import os
@@ -63,7 +63,7 @@ class Streams(Folder):
         self.assertRegex(lines[0], r"\Acake: reading  \d+ tokens  \d+ tokens/s\Z")
 
     def memory(self, n_tokens):
-        """Peak resident memory and what is accounted, of a stream of so many tokens."""
+        """Returns the peak resident memory and the accounted memory for a stream of `n_tokens` tokens."""
         text = ("the rain in spain stays mainly in the plain. " * (n_tokens // 8)).encode()
         process = subprocess.Popen(command("run", "-m", MODELS / "f32.gguf", "-t", 1, "-f", "-", "--segment", 512,
                                            "--max-prompt", n_tokens, "-n", 0, "--kv-budget", 128, "--json"),
@@ -72,7 +72,7 @@ class Streams(Folder):
             process.stdin.write(text)
             process.stdin.close()
         except BrokenPipeError:
-            pass  # it has what it wants
+            pass  # cake has read as much as it needs
         result = json.loads(process.stdout.read())
         process.stdout.close()
         _, status, usage = os.wait4(process.pid, 0)
@@ -138,7 +138,7 @@ class Sessions(Folder):
     def test_a_full_disk_leaves_the_earlier_file(self):
         report("-p", "the rain", "-n", 0, "--save-session", self.session)
         whole = self.session.read_bytes()
-        # A limit on the size of files stands in for the disk.
+        # A limit on the file size simulates a full disk.
         script = 'ulimit -f 8; trap "" XFSZ; exec "$@"'
         result = subprocess.run(["sh", "-c", script, "sh", *command("run", "-m", MODELS / "f32.gguf", "-p", WORDS, "-n", 0,
                                                                     "--save-session", self.session)],
@@ -162,7 +162,7 @@ class Chats(Folder):
         questions = ["What is the code of the humble otter?", "What is the code of the humble otter?", "Who are you?"]
         code, out, _ = chat([question + "\n" for question in questions], *self.budget, "-f", document)
         self.assertEqual(code, 0)
-        # By hand: the template of the bundled model, and sessions between the turns.
+        # Repeat the chat by hand, with the bundled model's template and a session saved between the turns.
         answers, load = [], None
         for turn, question in enumerate(questions):
             before = DOCUMENT + "\n\n" if turn == 0 else ""
@@ -231,7 +231,7 @@ class Chats(Folder):
 
 
 class Terminal(unittest.TestCase):
-    """A chat at a terminal: a prompt, editing, and Ctrl-C that stops an answer and no more."""
+    """A chat at a terminal: the prompt, line editing, and Ctrl-C, which only stops the answer."""
 
     def setUp(self):
         self.process, self.terminal = None, None
@@ -288,9 +288,9 @@ class Terminal(unittest.TestCase):
         self.wait_for(b"> ")
 
     def end_of_input(self, seconds=60):
-        """Ctrl-D on an empty line, and the exit code. What is typed before the terminal is ready for editing may come
-        through as something else, so the line is emptied and it is typed again; and the program waits until the terminal
-        has taken all that it wrote."""
+        """Sends Ctrl-D on an empty line and returns the exit code, or None if the program does not end. Input that
+        arrives before the terminal is ready for editing may be misread, so the line is cleared and Ctrl-D is sent
+        again. Output is read meanwhile, because the program does not end before the terminal has taken all of it."""
         time.sleep(0.3)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -299,7 +299,7 @@ class Terminal(unittest.TestCase):
                 try:
                     os.read(self.terminal, 4096)
                 except OSError:
-                    pass  # nobody has it open any more
+                    pass  # the program has closed the terminal
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid == self.pid:
                 return os.waitstatus_to_exitcode(status)

@@ -55,7 +55,7 @@ class Attention : public testing::TestWithParam<std::vector<HeadSlots>> {
         return values;
     }
 
-    /// The causal weights of a query head, from the definition.
+    /// Causal softmax weights of a query head, computed by their definition.
     std::vector<float> expected_weights(int32_t head, const std::vector<float>& queries) const {
         std::vector<float> q;
         for (int64_t i = 0; i < kQueries; i++) {

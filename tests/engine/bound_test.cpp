@@ -68,7 +68,7 @@ INSTANTIATE_TEST_SUITE_P(Policies, Bound,
                              return name;
                          });
 
-/// Layers share a budget so unequally that some have no more than their windows, and slack that reaches into those.
+/// The preferences are so skewed that some layers keep only their window, and the slack of decoding reaches into it.
 TEST(Bound, HoldsOverTurnsOfAnyLength) {
     const auto engine = load("f32", 64);
     const auto tokens = test::sample_tokens(engine, 200);
@@ -100,8 +100,8 @@ TEST(Bound, HoldsOverTurnsOfAnyLength) {
     }
 }
 
-/// Uniform attention, in every layer the same, so that all preferences are 0; all of it on one key; one line again and
-/// again; and tokens at random.
+/// Attention that is uniform in every layer, so that all preferences are 0; attention on a single key; a text that
+/// repeats one line; and random tokens.
 TEST(Bound, HoldsWithAtypicalAttention) {
     for (const auto* model : {"flat", "sharp", "f32"}) {
         const auto engine = load(model, 128);
@@ -127,7 +127,7 @@ TEST(Bound, HoldsWithAtypicalAttention) {
                         EXPECT_TRUE(figure && std::isfinite(*figure) && *figure >= 0);
                 }
                 EXPECT_LE(kept, 40 * engine.info().n_layer);
-                // What can be kept is: at most a token of each layer is lost to rounding, and the slack of decoding.
+                // The budget is used up, except for rounding (at most a token per layer) and the slack of decoding.
                 EXPECT_GE(kept, 35 * engine.info().n_layer);
                 EXPECT_TRUE(std::ranges::all_of(sequence.logits(), [](float x) { return std::isfinite(x); }));
             }
@@ -145,7 +145,7 @@ TEST(Bound, SmallestBudgetIsTheWindow) {
     for (const auto& layer : sequence.layers()) EXPECT_LE(layer.kept, 32);
 }
 
-/// Peaks of everything that is accounted.
+/// Sum of all accounted memory peaks, in bytes.
 uint64_t accounted_peak(const Sequence& sequence) {
     const auto memory = sequence.memory();
     return memory.kv_bytes_peak + memory.hidden_bytes_peak + memory.compute_bytes_peak;
@@ -163,7 +163,7 @@ TEST(Append, ALongStreamTakesNoMoreMemoryThanAShortOne) {
             EXPECT_LE(sequence.memory().kv_bytes_now, sequence.memory().kv_bytes_budget);
             return accounted_peak(sequence);
         };
-        // The heads of a layer may come to hold unequally many tokens, so the layer in flight is not of one size.
+        // Under ada-snapkv, the heads of a layer hold different numbers of tokens, so the staging layer's size varies.
         const auto of_short = static_cast<double>(peak(1500));
         EXPECT_LT(static_cast<double>(peak(tokens.size())), 1.1 * of_short);
     }

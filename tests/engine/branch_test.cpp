@@ -1,4 +1,4 @@
-// Sequences that share the reading of a text (branch_to_all) or a pass over the weights (decode_each).
+// Sequences that share a prefill (branch_to_all) or a pass over the weights (decode_each).
 
 #include <gtest/gtest.h>
 
@@ -105,7 +105,7 @@ TEST(DecodeEach, GivesWhatDecodingAloneGives) {
     auto together = start_all(engine);
     ASSERT_TRUE(append_to_all(alone, tokens));
     ASSERT_TRUE(append_to_all(together, tokens));
-    // Long enough for several evictions.
+    // Enough steps for several evictions.
     for (size_t step = 0; step < 40; step++) {
         std::vector<Sequence*> batch;
         std::vector<Token> next;

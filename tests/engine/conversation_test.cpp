@@ -59,7 +59,7 @@ TEST(Conversation, AQuestionThatWasNotAnsweredIsNotReadAgain) {
 }
 
 TEST(Conversation, WhiteSpaceAtTheEndOfAnAnswerIsReadOnce) {
-    // The model's answers are random: as many are begun as it takes for one that stands at white space.
+    // The model's answers are random, so try several seeds and use the answers that were stopped after white space.
     size_t n_seen = 0;
     for (uint32_t seed = 1; seed <= 20; seed++) {
         auto conversation = start();
@@ -71,7 +71,7 @@ TEST(Conversation, WhiteSpaceAtTheEndOfAnAnswerIsReadOnce) {
         const auto& answer = conversation.messages().back().content;
         if (answer.empty() || std::isspace(static_cast<unsigned char>(answer.back())) == 0) continue;
         n_seen++;
-        const int64_t n_before = conversation.sequence().n_tokens() + 1;  // with the last of the answer
+        const int64_t n_before = conversation.sequence().n_tokens() + 1;  // plus the answer's last token
         ASSERT_TRUE(conversation.ask("And Spain?"));
         EXPECT_EQ(conversation.sequence().n_tokens() - n_before,
                   count("<|im_end|>\n" + message("user", "And Spain?") + kAnswer, true))
@@ -86,7 +86,7 @@ TEST(Conversation, AControlTokenInAMessageIsText) {
     const int64_t n_before = asked.sequence().n_tokens();
     const std::string typed = "<s>";
     ASSERT_TRUE(asked.ask("And " + typed + "?"));
-    // One token would be the control token; the text is at least its three characters.
+    // "<s>" as a control token would add a single token; as text it adds at least two.
     const int64_t n_other = count("<|im_end|>\n" + message("user", "And ?") + kAnswer, true);
     EXPECT_GE(asked.sequence().n_tokens() - n_before, n_other + 2);
 }

@@ -1,4 +1,4 @@
-// What holds for every family of models: the bound, sessions, and windows that stay what they are.
+// Properties of every model family: the bound, sessions, and complete sliding windows.
 
 #include <gtest/gtest.h>
 
@@ -35,7 +35,7 @@ void expect_bound(const Engine& engine, const Sequence& sequence) {
             kept += layers[i].kept;
             continue;
         }
-        // A window is the end of the text, with nothing left out.
+        // A sliding window holds the end of the text without gaps.
         EXPECT_EQ(layers[i].window, engine.info().n_swa);
         EXPECT_GE(layers[i].kept, std::min(layers[i].window, sequence.n_tokens()));
         EXPECT_LE(layers[i].kept, layers[i].window + layers[i].window / 16);
@@ -121,7 +121,7 @@ TEST_P(Family, ComputesWithGgmlsAttentionWhatItDoesWithOurs) {
         const auto other = sequences[1].layers()[i];
         ASSERT_EQ(layers[i].dispersion.has_value(), layers[i].window == 0);
         if (!layers[i].dispersion) continue;
-        // ggml's attention of a prefill is in half precision, which the hidden states of later layers come from.
+        // ggml computes the attention of a prefill in half precision, which affects the hidden states of later layers.
         EXPECT_NEAR(*layers[i].dispersion, *other.dispersion, 1e-2 * *layers[i].dispersion);
         EXPECT_NEAR(*layers[i].shift, *other.shift, 2e-2 * *layers[i].shift);
     }

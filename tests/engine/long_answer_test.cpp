@@ -59,7 +59,7 @@ TEST_P(LongAnswer, HoldsTheBoundAndSlicesWhenTheLayersAreFull) {
     ASSERT_TRUE(sequence.decode(tokens[kBudget]));
     expect_bound(sequence);
 
-    // What pyramid and preference say is no longer uniform, and stays as it is.
+    // The pyramid and preference allocators have now set uneven budgets, which decoding does not change.
     const auto sliced = budgets(sequence);
     const bool uneven = GetParam() == "pyramidkv" || GetParam().starts_with("cake");
     EXPECT_EQ(std::set(sliced.begin(), sliced.end()).size() > 1, uneven);
@@ -77,7 +77,8 @@ TEST_P(LongAnswer, HoldsTheBoundAndSlicesWhenTheLayersAreFull) {
     expect_bound(sequence);
 }
 
-/// As a prompt of the same tokens is sliced: the last ones' queries judge, whether they were read or decoded.
+/// The budget is divided as after a prompt of the same tokens. It depends on the queries of the last tokens, whether
+/// these were prefilled or decoded.
 TEST_P(LongAnswer, IsSlicedAsAPromptOfTheSameTokens) {
     auto answered = start(engine, options_of(GetParam()));
     append(answered, std::span(tokens).first(kPrompt));
@@ -88,7 +89,7 @@ TEST_P(LongAnswer, IsSlicedAsAPromptOfTheSameTokens) {
     auto read = start(engine, options);
     append(read, std::span(tokens).first(kBudget));
     for (size_t layer = 0; layer < 4; layer++) {
-        // One token a layer less to slice.
+        // After the prompt, there is one token less per layer to divide.
         EXPECT_NEAR(static_cast<double>(budgets(answered)[layer]), static_cast<double>(budgets(read)[layer]), 4);
         ASSERT_EQ(answered.layers()[layer].preference.has_value(), read.layers()[layer].preference.has_value());
         if (!read.layers()[layer].preference) continue;
@@ -126,7 +127,7 @@ TEST_P(LongAnswer, AmongOthersIsWhatItIsAlone) {
         Batcher::start(engine, {.pool = {.sequence = options_of(GetParam()), .n_parallel = 3, .n_ctx = 2048}});
     ASSERT_TRUE(scheduler) << scheduler.error().message;
     std::vector<std::shared_ptr<Generation>> together;
-    // They are full at different times.
+    // The prompts differ in length, so the stores fill up at different times.
     for (size_t i = 0; i < 3; i++) {
         auto generation = (*scheduler)
                               ->submit({.prompt = {tokens.begin(), tokens.begin() + 12 + 9 * static_cast<ptrdiff_t>(i)},
@@ -165,7 +166,7 @@ INSTANTIATE_TEST_SUITE_P(Policies, LongAnswer,
                              return name;
                          });
 
-/// A window as large as the budget leaves nothing to slice.
+/// If the window is about as large as the budget, hardly anything is left to divide.
 TEST(LongAnswerBound, HoldsWhereTheWindowIsAllThatIsHeld) {
     const auto engine = test::load("f32", 64);
     const auto tokens = test::sample_tokens(engine, 120);

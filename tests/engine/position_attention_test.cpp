@@ -18,7 +18,7 @@ namespace {
 constexpr size_t kTokens = 200;
 constexpr int32_t kWindow = 16;
 
-/// A sequence and its state, which has read a text and drawn some tokens.
+/// A sequence that has prefilled a text and generated some tokens, with its internal state.
 struct Begun {
     Sequence sequence;
     const SequenceParts& state;
@@ -40,7 +40,7 @@ std::span<const float> row(const ggml_tensor* rows, int64_t i, int64_t offset, i
     return {static_cast<const float*>(rows->data) + i * rows->ne[0] + offset, static_cast<size_t>(n)};
 }
 
-/// The attention of a query head, from the definition: [n_slots], the mean over the last `n` queries.
+/// Mean attention of a query head over the last `n` queries, computed by its definition, [n_slots].
 std::vector<double> mean_attention(const SequenceParts& s, int32_t layer, int32_t head, int64_t n) {
     const auto& h = s.config.hparams();
     const Run run = s.cache.sliced.runs(layer)[static_cast<size_t>(head / h.n_group())];

@@ -16,7 +16,7 @@ using test::append;
 using test::load;
 using test::start;
 
-/// Makes a scorer known whose scores `score` gives, once; tests of one process may ask again.
+/// Registers the scorer `score` under `name`, unless an earlier test in this process has done so.
 void know(const std::string& name, ScorerReads reads, std::function<std::vector<float>(const ScorerInput&)> score) {
     const auto known = scorer_names();
     if (std::ranges::contains(known, name, &Named::name)) return;
@@ -24,7 +24,7 @@ void know(const std::string& name, ScorerReads reads, std::function<std::vector<
     if (!added) throw std::runtime_error(added.error().message);
 }
 
-/// What a scorer was shown last of each layer and KV head.
+/// Statistics that were last passed to the probe scorer. shown() stores them by layer and KV head.
 struct Shown {
     std::vector<float> sum;
     std::vector<float> mean;
@@ -71,7 +71,7 @@ TEST(AllQueries, AreCountedOnceInChunksInSegmentsAndInDecoding) {
     const auto tokens = test::sample_tokens(engine, 301);
     auto reference = start(engine, probe(300, 16));
     append(reference, tokens);
-    // Of the first layer: later ones have been read over caches that differ.
+    // Compare layer 0 only: the inputs of later layers depend on what the layers before them held.
     const auto expected = shown()[{0, 1}].sum;
     ASSERT_EQ(expected.size(), 285U);
     const auto expect_same = [&] {

@@ -22,8 +22,8 @@ std::vector<float> logits(const Sequence& sequence) {
     return {sequence.logits().begin(), sequence.logits().end()};
 }
 
-/// With f32 K/V, so that ways to compute the same thing differ by float32 rounding alone: ggml sums half-precision
-/// values in half precision.
+/// A full cache with f32 K/V, so that different ways to compute the same result differ only by float32 rounding. With
+/// f16 K/V, ggml also sums in half precision.
 SequenceOptions full(int64_t max_tokens) {
     return {.policy = "full", .cache_type_k = "f32", .cache_type_v = "f32", .max_tokens = max_tokens};
 }
@@ -219,7 +219,7 @@ TEST(Generate, GoesOnWhereAShortPromptLeftRoomUpToTheBudget) {
     for (int i = 0; i < 88; i++) ASSERT_TRUE(sequence.decode(tokens[static_cast<size_t>(i % 40)]));
     for (const auto& layer : sequence.layers()) EXPECT_EQ(layer.kept, 128);
     ASSERT_TRUE(sequence.decode(tokens[0]));
-    // From here on by preference: a layer may hold more, all together may not.
+    // The budget is now divided by preference: a single layer may hold more than 128 tokens, the average may not.
     int64_t kept = 0;
     for (const auto& layer : sequence.layers()) kept += layer.kept;
     EXPECT_LE(kept, 128 * engine.info().n_layer);
@@ -270,7 +270,7 @@ TEST(Generate, NeverDrawsTheEndWhereItIsIgnored) {
     const auto tokens = test::sample_tokens(engine, 40);
     constexpr Token kEnd = 2;
     for (const float temperature : {0.0F, 1.0F}) {
-        // The likeliest by far, as it is after an answer.
+        // Make the end of text by far the most likely token, as it is after an answer.
         const SamplingOptions sampling{.temperature = temperature, .logit_bias = {{.token = kEnd, .bias = 1000}}};
         auto sequence = start(engine, {.budget = TokensPerLayer{64}});
         append(sequence, tokens);

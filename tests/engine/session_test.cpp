@@ -28,7 +28,7 @@ class Session : public testing::Test {
     Session() { fs::create_directories(folder); }
     ~Session() override { fs::remove_all(folder); }
 
-    /// A text read and an answer begun: its last token has not been read yet.
+    /// A sequence with a prompt and a partial answer, whose last token has not been passed through the model yet.
     Sequence begun(const SequenceOptions& options) const {
         auto sequence = test::start(engine, options);
         test::append(sequence, tokens);
@@ -48,13 +48,13 @@ class Session : public testing::Test {
     static void write(const std::string& file, const Bytes& bytes) {
         std::ofstream(file, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     }
-    /// Makes the checksum that of the content, as somebody would who means harm.
+    /// Makes the checksum match the content, as an attacker would.
     static void seal(Bytes& bytes) {
         const uint64_t sum = XXH3_64bits(bytes.data(), bytes.size() - sizeof(sum));
         std::memcpy(bytes.data() + bytes.size() - sizeof(sum), &sum, sizeof(sum));
     }
 
-    /// Changes what a saved session says of itself, and makes it look whole.
+    /// Edits the header of a saved session and makes the file look intact.
     void edit_header(const std::function<void(Json&)>& edit) const {
         auto bytes = read(path);
         uint32_t n = 0;
@@ -184,7 +184,7 @@ TEST_F(Session, CutAnywhereIsRefused) {
 }
 
 TEST_F(Session, OfWhatTheEngineWouldNotLeaveIsRefused) {
-    // The size of a file is right wherever lengths keep their sum.
+    // Moves slots from one head to another. Their sum, and so the expected file size, stay the same.
     const auto shift = [](int64_t length, int64_t capacity) {
         return [=](Json& header) {
             auto& runs = header["layers"][1]["runs"];
@@ -260,7 +260,7 @@ TEST_F(Session, OfWhatTheEngineWouldNotLeaveIsRefused) {
         ASSERT_EQ(error_of(path), "");
         edit_header(each.edit);
         const auto error = error_of(path);
-        if (std::string_view(each.reason).empty()) continue;  // no less than the machine's memory tells
+        if (std::string_view(each.reason).empty()) continue;  // refused only if the machine has too little memory
         EXPECT_TRUE(error.starts_with(path + ": ")) << error;
         EXPECT_NE(error.find(each.reason), std::string::npos) << error;
     }
@@ -284,7 +284,8 @@ TEST_F(Session, WithNumbersThatAreNoneIsHarmless) {
         const auto whole = read(path);
         uint32_t header_bytes = 0;
         std::memcpy(&header_bytes, whole.data() + 12, sizeof(header_bytes));
-        // All bits set are a NaN: first in the window's queries, which come behind the logits, then in the last values.
+        // Setting all bits makes a NaN: first in the window's queries, which follow the logits, then in the last
+        // values.
         const size_t queries = 16 + header_bytes + sizeof(float) * static_cast<size_t>(engine.info().n_vocab);
         for (const size_t at : {queries, whole.size() - 8 - 64}) {
             auto bytes = whole;
@@ -301,7 +302,7 @@ TEST_F(Session, WithNumbersThatAreNoneIsHarmless) {
     }
 }
 
-/// Damages a few bytes, numbers of the header more often than not.
+/// Damages a few bytes; about half of the changes are to numbers in the header.
 void damage(Bytes& bytes, std::mt19937_64& random) {
     uint32_t header_bytes = 0;
     std::memcpy(&header_bytes, bytes.data() + 12, sizeof(header_bytes));
@@ -352,7 +353,7 @@ TEST_F(Session, DamagedAtRandomIsRefusedOrHarmless) {
                 continue;
             }
             n_loaded++;
-            // What it gives may be nonsense, but goes on within its bound or ends with an error.
+            // Its output may be nonsense, but it stays within its bound or ends with an error.
             generate(*loaded, 12);
             [[maybe_unused]] const auto read_on = loaded->append(std::span(tokens).first(20));
             generate(*loaded, 3);

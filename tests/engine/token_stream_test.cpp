@@ -12,7 +12,7 @@
 namespace cake {
 namespace {
 
-/// Models of several vocabularies: random weights with a sentencepiece vocabulary, and the bundled one.
+/// Models with different vocabularies: random weights with a SentencePiece vocabulary, and the bundled model.
 std::vector<std::string> models() {
     return {test::model_path("f32"), std::string(CAKE_MODELS) + "/cake-mini.gguf"};
 }

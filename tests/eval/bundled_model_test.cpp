@@ -1,4 +1,4 @@
-// The bundled model is what `./dev demo` and the results stand on: it has to need its cache, and to use it.
+// `./dev demo` and docs/results.md rely on a property of the bundled model: its answers depend on what the cache keeps.
 
 #include <gtest/gtest.h>
 
@@ -16,8 +16,8 @@ namespace cake::eval {
 namespace {
 
 const std::string kFolder = CAKE_MODELS;
-/// An answer is five tokens, a space and four digits, of which the question's attention finds the first
-/// (docs/results.md).
+/// An answer has five tokens: a space and four digits. The question attends only to the first of them, so the pooling
+/// must reach the other four (docs/results.md).
 constexpr int32_t kPoolKernel = 11;
 
 const Engine& bundled() {
@@ -36,7 +36,7 @@ std::string document() {
     return text;
 }
 
-/// By policy and budget: the score over all depths.
+/// Scores over all depths, by policy and budget.
 std::map<std::pair<std::string, int64_t>, double> scores(const std::vector<Row>& rows) {
     std::map<std::pair<std::string, int64_t>, double> result;
     for (const auto& row : rows) {

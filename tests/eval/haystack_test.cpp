@@ -12,7 +12,7 @@
 namespace cake::eval {
 namespace {
 
-/// A token is what white space separates.
+/// Number of words, which are the tokens of these tests.
 int64_t count_words(std::string_view text) {
     int64_t n = 0;
     bool inside = false;
@@ -24,7 +24,7 @@ int64_t count_words(std::string_view text) {
     return n;
 }
 
-/// As most models count: each text alone has a token before it, which is not there in the middle of another.
+/// A model with one token before every text and nine tokens of chat template.
 TokenCounter counter() {
     return {.count = count_words, .n_first = 1, .n_template = 9};
 }
@@ -86,7 +86,7 @@ TEST(Puzzle, AnswersFollowFromTheNeedles) {
     for (uint64_t seed = 1; seed <= 200; seed++) {
         Random random(seed);
         const Puzzle chain = tracking(Wording::bundled, random, 500);
-        // Follow the value from the asked name back to the number.
+        // Follow the chain back from the name asked for to the number.
         std::string name = chain.question.substr(chain.question.find("value of ") + 9);
         name.erase(name.find('?'));
         std::string value;

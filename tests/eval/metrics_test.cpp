@@ -35,7 +35,7 @@ TEST(QaF1, CountsWordsWithoutCasePunctuationAndArticles) {
     EXPECT_NEAR(qa_f1("The big, red dog!", answers({"a red dog runs fast"})), 4.0 / 7, 1e-12);
     EXPECT_EQ(qa_f1("Paris", answers({"London", "paris."})), 1) << "the best answer counts";
     EXPECT_EQ(qa_f1("", answers({"paris"})), 0);
-    // A word counts as often as both have it: predicted 3, true 2, common 2.
+    // A word counts as often as it occurs in both: predicted 3, true 2, common 2.
     EXPECT_NEAR(qa_f1("no no no", answers({"no no"})), 0.8, 1e-12);
 }
 
@@ -71,7 +71,7 @@ TEST(NumberShare, IsTheShareOfTheNumbersThatAreRight) {
 
 TEST(CodeSimilarity, ComparesTheFirstLineOfCode) {
     EXPECT_EQ(code_similarity("\n// a comment\nreturn x;\nmore", answers({"return x;"})), 1);
-    // "abcd" and "abxd": 3 in common of 8 characters.
+    // "abcd" and "abxd" have 8 characters, and their longest common subsequence has 3: 2 * 3 / 8.
     EXPECT_NEAR(code_similarity("abcd", answers({"abxd"})), 0.75, 1e-12);
     EXPECT_EQ(code_similarity("```\n", answers({"x"})), 0);
     EXPECT_EQ(code_similarity("# a comment\n\nreturn x;", answers({"return x;"})), 0) << "the first line left is empty";

@@ -63,7 +63,7 @@ TEST(Plot, HasAPlaceForNothingLostOnALogarithmicAxis) {
 
 TEST(Plot, DrawsSvgInWholeOrNotAtAll) {
     if (!check_plotter()) GTEST_SKIP() << "gnuplot is not installed";
-    // A path is never a command.
+    // gnuplot must not interpret a path as commands.
     const std::string path = testing::TempDir() + "/|it's a plot; #.svg";
     for (const auto& commands : {line_plot(rows(), "it's"), heat_map(rows(), "100 % 'of' it")}) {
         const auto drawn = draw_svg(commands, path);

@@ -74,7 +74,7 @@ TEST(RunSamples, AsksEachSampleUnderEachSettingAsARunOfItsOwnWould) {
     ASSERT_FALSE(outcome.error) << outcome.error->message;
     const auto& rows = outcome.rows;
     EXPECT_EQ(n_answers, samples.size() * all.size());
-    // Of each setting: a, a at depth 0, four, four at 0, a at 1, more, more at 1.
+    // Rows of each setting: a, a at depth 0, four, four at 0, a at 1, more, more at 1.
     EXPECT_EQ(rows.size(), all.size() * 7);
     EXPECT_EQ(rows[0].subtask, "a");
     EXPECT_EQ(rows[0].n_samples, 3U);
@@ -124,7 +124,7 @@ TEST(RunSamples, AveragesOverSubtasksAndKeepsWhatCameBeforeAnError) {
     EXPECT_EQ(good.rows[2].figures[0].value, 0.5) << "each subtask counts the same";
     EXPECT_EQ(good.rows[2].n_samples, 4U);
 
-    // A text beyond the context of one setting.
+    // One text is too long for the context of one setting.
     samples[3].prompt = long_text(40);
     auto bounded = settings();
     bounded[4].options.max_tokens = 500;
@@ -182,7 +182,7 @@ TEST(Fidelity, IsPerfectWhereNothingIsDroppedAndFallsWithTheBudget) {
     EXPECT_GT(figure(0, 0), figure(1, 0));
     EXPECT_GT(figure(1, 0), 1e-6);
     EXPECT_LT(figure(0, 1), 1);
-    // KL, agreement and ratio of the perplexities with nothing dropped.
+    // Row 2 has KL, agreement and perplexity ratio without eviction.
     EXPECT_EQ(rows[0].subtask, "rain");
     EXPECT_NEAR(figure(2, 0), 0, 1e-9);
     EXPECT_EQ(figure(2, 1), 1);

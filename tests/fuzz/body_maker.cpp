@@ -55,7 +55,7 @@ BodyMaker::Json BodyMaker::number() {
     }
 }
 
-/// Mostly one that a field takes.
+/// A number that most fields accept, or occasionally any number.
 BodyMaker::Json BodyMaker::usual_number() {
     if (once_in(12)) return number();
     return once_in(2) ? Json(below(2)) : Json(static_cast<double>(below(1000)) / 1000);
@@ -208,7 +208,7 @@ BodyMaker::Json BodyMaker::value_of(const std::string& field) {
     return once_in(8) ? number() : Json(1 + below(4));
 }
 
-/// Bytes taken out, put in, doubled or turned.
+/// Removes, inserts, repeats or changes some bytes.
 std::string BodyMaker::changed(std::string text) {
     for (size_t i = 1 + below(4); i > 0 && !text.empty(); i--) {
         const size_t at = below(text.size());
@@ -249,13 +249,13 @@ std::string BodyMaker::body() {
     if (!once_in(50)) set(kind < 2 ? "messages" : kind < 4 ? "prompt" : kind == 4 ? "content" : "tokens");
     for (size_t i = below(4); i > 0; i--) {
         const auto field = of_kind();
-        // Grammars are slow to read, since what they would come to is tried out.
+        // Grammars are rare because they are slow to check.
         if ((field == "grammar" || field == "response_format") && !once_in(10)) continue;
         set(field);
     }
     const auto made = once_in(100) ? anything(3) : object;
     auto text = made.dump(-1, ' ', false, Json::error_handler_t::ignore);
-    if (once_in(3000) && text.starts_with("{\"")) {  // what takes a time that grows with its square would be seen
+    if (once_in(3000) && text.starts_with("{\"")) {  // many fields, to detect quadratic time
         std::string fields;
         for (size_t i = 0; i < 20'000; i++) fields += std::format("\"{} {}\": 0, ", i, below(10));
         text.insert(1, fields);

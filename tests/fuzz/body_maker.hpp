@@ -6,8 +6,8 @@
 
 namespace cake::test {
 
-/// Bodies of requests, drawn from a grammar of what the API knows: mostly good, with fields that are wrong in type,
-/// range or number here and there, and bytes that are changed at last.
+/// Makes random request bodies from the fields that the API knows. Most are valid; some have fields of a wrong type,
+/// out of range or too many, and some have damaged bytes.
 class BodyMaker {
   public:
     explicit BodyMaker(uint64_t seed) : random_(seed) {}

@@ -1,5 +1,5 @@
-// Throws made-up bodies at everything that reads them, and checks what comes of each: an error in the API's shape, or a
-// request that is within all bounds. Ends with exit code 1 at the first that is neither; a crash ends it anyhow.
+// Passes random bodies to all request parsers and checks each outcome: either an error in the shape of the API, or a
+// request within all limits. Exits with code 1 at the first body whose outcome is neither.
 
 #include <CLI/CLI.hpp>
 #include <chrono>
@@ -25,10 +25,10 @@ struct Fuzz {
     const Engine& engine;
     RequestContext context;
     std::map<std::string, int64_t> counts;
-    std::vector<float> logits;  // random ones, of twice the vocabulary: from another place on for each token
+    std::vector<float> logits;  // random, twice the vocabulary; each token uses a different offset
     size_t first_logit = 0;
 
-    /// What is wrong with the outcome of a body; empty where nothing is.
+    /// Describes what is wrong with the outcome of parsing a body, or returns an empty string.
     std::string try_body(const std::string& body) {
         auto wrong = look(read_chat_request(context, body), "chat");
         if (wrong.empty()) wrong = look(read_text_request(context, body), "text");
@@ -62,7 +62,7 @@ struct Fuzz {
         for (const auto& stop : g.stop)
             if (stop.empty() || stop.size() > 256) return "a stop string out of range";
         if (auto valid = validate(g.sequence); !valid) return "a policy that is none";
-        // What the batcher does with it: a sampler that draws.
+        // Create a sampler and draw tokens, as the batcher does.
         auto sampler = Sampler::create(s, engine.info().n_vocab, engine.state()->vocabulary, g.grammar);
         if (!sampler) {
             counts["grammar: refused"]++;
@@ -87,7 +87,7 @@ struct Fuzz {
     }
 };
 
-/// Of this process, whatever else the machine does.
+/// CPU time of this process, which does not depend on the load of the machine.
 double processor_seconds() {
     return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
 }
@@ -138,11 +138,11 @@ int main(int argc, char** argv) {
         const double before = processor_seconds();
         constexpr int64_t kOften = 100'000;
         if (i % kOften == 0)
-            std::fprintf(stderr, "body %lld\n", static_cast<long long>(i));  // for --from after a crash
+            std::fprintf(stderr, "body %lld\n", static_cast<long long>(i));  // where to start with --from after a crash
         auto wrong = fuzz.try_body(body);
         const double taken = processor_seconds() - before;
         longest = std::max(longest, taken);
-        constexpr double kTooLong = 5;  // under a sanitizer
+        constexpr double kTooLong = 5;  // seconds, under a sanitizer
         if (wrong.empty() && taken > kTooLong) wrong = "it took too long";
         if (!wrong.empty()) {
             std::fprintf(stderr, "seed %llu, body %lld: %s\n%s\n", static_cast<unsigned long long>(seed),

@@ -1,4 +1,4 @@
-// Chat templates that were changed at random, with conversations: rendered, and the text made tokens.
+// Renders conversations with randomly changed chat templates and tokenizes the result.
 #include <gguf.h>
 
 #include <CLI/CLI.hpp>
@@ -154,7 +154,7 @@ class Mutator {
     std::mt19937_64 random_;
 };
 
-/// What is wrong with what came out; empty: nothing.
+/// Describes what is wrong with the rendered text, or returns an empty string.
 std::string look_at(const cake::Vocabulary& vocabulary, const Conversation& conversation, const std::string& source) {
     auto options = conversation.options;
     options.template_source = source;

@@ -1,5 +1,5 @@
-// What the authors' own code makes of given queries and keys. The folder is
-// CAKE_GOLDEN_DIR, or this one.
+// Compares our results with those of the authors' code for the same queries and keys. The case files are in
+// CAKE_GOLDEN_DIR, or else in this folder.
 
 #include <ggml-cpp.h>
 #include <gguf.h>
@@ -42,7 +42,7 @@ std::vector<fs::path> case_files() {
     return files;
 }
 
-/// One case file; whatever it lacks is an exception that names it, and so a failed test.
+/// One case file. Missing content throws an exception, which fails the test.
 class GoldenFile {
   public:
     explicit GoldenFile(const fs::path& path) {
@@ -61,7 +61,7 @@ class GoldenFile {
         return gguf_get_val_f32(file_.get(), key);
     }
 
-    /// Of the stated shape, fastest dimension first; -1 is any length.
+    /// Returns a tensor. It must have the given shape: fastest dimension first, -1 for any length.
     template <typename T>
     std::span<const T> tensor(const std::string& name, const std::vector<int64_t>& shape) const {
         const ggml_tensor* found = ggml_get_tensor(context_.get(), name.c_str());
@@ -107,7 +107,7 @@ class Golden : public testing::TestWithParam<fs::path> {
         return stats;
     }
 
-    /// [n_keys, n_head_kv]
+    /// Scores of all keys, [n_keys, n_head_kv].
     std::vector<float> indicator(const AttentionStats& stats) const {
         const std::vector<int32_t> positions(static_cast<size_t>(n_keys));
         std::vector<HeadKeys> heads;
@@ -191,7 +191,7 @@ TEST_P(Golden, TheStagesKeepTheTokensThatTheAuthorsKeep) {
             ASSERT_EQ(authors.size(), n_kept) << "a token is listed twice";
             ASSERT_EQ(ours.size(), authors.size());
 
-            // Where the sets differ, by as many tokens each way, all of those tie in the authors' own scores.
+            // The sets may differ only in tokens that have the same score in the authors' code.
             std::optional<float> tie;
             std::vector<int32_t> differing;
             std::ranges::set_symmetric_difference(ours, authors, std::back_inserter(differing));

@@ -1,4 +1,4 @@
-"""Writes GGUF files that no proper library would: every count, type, size and offset can be a lie."""
+"""Writes invalid GGUF files: every count, type, size and offset can be set to a wrong value."""
 
 import dataclasses
 import random
@@ -26,13 +26,13 @@ def scalar(kind, value):
 class Tensor:
     shape: list  # ggml's order, fastest first
     kind: int = GGML_F32
-    offset: int | None = None  # None: behind the tensor before it
+    offset: int | None = None  # None: after the previous tensor
     data: bytes = b""
 
 
 @dataclasses.dataclass
 class Gguf:
-    metadata: dict  # key: (kind, value), or (ARRAY, kind, values), or bytes as they shall stand
+    metadata: dict  # key: (kind, value), or (ARRAY, kind, values), or raw bytes
     tensors: dict
     magic: bytes = b"GGUF"
     version: int = 3
@@ -66,7 +66,7 @@ class Gguf:
 
 
 def valid(n_layer=2, n_embd=32, n_head=2, n_ff=32, n_vocab=272):
-    """The smallest model that runs: seeded random weights, a byte vocabulary."""
+    """Returns the smallest model that runs, with seeded random weights and a byte vocabulary."""
     generator = random.Random(7)
     n_kv = n_embd // n_head  # one K/V head
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Files that are damaged, absurd or malicious: each gets one sentence and exit code 1, and never a crash."""
+"""Tests of damaged, absurd or malicious files: each ends with a one-line error and exit code 1, never with a crash."""
 
 import concurrent.futures
 import os
@@ -33,7 +33,7 @@ class HostileFile(InFolder):
         self.refuse_change(lambda model: model.metadata.update({key: value}), *words)
 
     def at_once(self, cases, check):
-        """Many small runs, as many at a time as there are cores; the first that fails is the one reported."""
+        """Runs many small cases in parallel, one per core, and reports the first that fails."""
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             for case, result in zip(cases, pool.map(check, cases)):
                 with self.subTest(case=case):
@@ -236,7 +236,7 @@ class WrongModel(HostileFile):
         for name in ("mixtral", "qwen3moe", "gemma2", "gemma3", "phi3", "gpt2", "gpt-oss", "granite", "olmo3"):
             data = (folder / f"{name}.gguf").read_bytes()
             for i in range(8):
-                # Among the values of the architecture, which come before the vocabulary.
+                # An offset among the architecture's values, which come before the vocabulary.
                 at = generator.randrange(64, data.index(b"tokenizer.ggml.model"))
                 bytes_there = bytes(generator.choice((0, 1, 0x7F, 0x80, 0xFF)) for _ in range(generator.randrange(1, 5)))
                 cases.append((f"{name}-{i}.gguf", data[:at] + bytes_there + data[at + len(bytes_there):]))
@@ -272,7 +272,7 @@ class WrongModel(HostileFile):
     def test_a_missing_tensor(self):
         for name in gguf.valid().tensors:
             if name == "output.weight":
-                continue  # the embeddings serve as one
+                continue  # the embeddings are used instead
             with self.subTest(name=name):
                 self.refuse_change(lambda model: model.tensors.pop(name), name, "is missing")
 
@@ -313,7 +313,7 @@ class WrongVocabulary(HostileFile):
 
     def test_first_and_last_tokens_that_are_none(self):
         def byte_pairs(model, key):
-            letters = ["a", "b", "ab", "c"]  # too few for libllama's default numbers
+            letters = ["a", "b", "ab", "c"]  # fewer than libllama's default token numbers
             model.metadata["tokenizer.ggml.model"] = (gguf.STRING, "gpt2")
             model.metadata["tokenizer.ggml.tokens"] = (gguf.ARRAY, gguf.STRING, letters)
             model.metadata["tokenizer.ggml.merges"] = (gguf.ARRAY, gguf.STRING, ["a b"])
@@ -380,7 +380,7 @@ class DamagedFile(HostileFile):
         self.at_once(cuts, check)
 
     def test_any_byte_changed(self):
-        """Whatever it does to the answer: an exit code, no signal, and one sentence where it is refused."""
+        """The output may be anything, but the run ends with an exit code, not a signal, and a refusal is one line."""
         data = gguf.valid().to_bytes()
         data_begin = data.index(b"token_embd.weight")
         seeds = range(150 if SANITIZED else 600)
@@ -389,7 +389,7 @@ class DamagedFile(HostileFile):
             rng = random.Random(seed)
             changed = bytearray(data)
             for _ in range(rng.choice((1, 1, 1, 2, 8))):
-                # Nearly all of the structure lies before the weights.
+                # Nearly all of the structure is before the weights.
                 end = len(data) if rng.random() < 0.1 else data_begin + 1600
                 at = rng.randrange(4, end)
                 changed[at] = rng.choice((changed[at] ^ (1 << rng.randrange(8)), 0, 255, rng.randrange(256)))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Models that are split over several GGUF files: whole ones run, and each way to be incomplete gets a sentence that names the file."""
+"""Tests of models split over several GGUF files: complete ones run; for incomplete ones, the error names the file."""
 
 import json
 import pathlib
@@ -19,7 +19,7 @@ NAMES = [f"small-{no:05}-of-{N_PARTS:05}.gguf" for no in range(1, N_PARTS + 1)]
 
 
 def split(model, n_parts=N_PARTS):
-    """Its parts, as llama-gguf-split makes them: the first has the metadata of the model."""
+    """Splits a model as llama-gguf-split does: the first part has the metadata of the model."""
     names = list(model.tensors)
     parts = []
     for no in range(n_parts):
@@ -37,7 +37,7 @@ class Folder(InFolder):
 
 class Whole(Folder):
     def split(self, name, *flags):
-        """By llama.cpp's own tool; the path of the first part."""
+        """Splits a model with llama.cpp's own tool and returns the path of the first part."""
         subprocess.run(["llama-gguf-split", "--split", *flags, MODELS / f"{name}.gguf", self.folder / name], check=True,
                        capture_output=True)
         parts = sorted(self.folder.glob(f"{name}-*.gguf"))
@@ -82,7 +82,7 @@ class Whole(Folder):
         self.assertEqual(saved.returncode, 0, saved.stderr)
         load = ("run", "-m", first, "-t", 1, "--load-session", session, "-n", 2)
         self.assertEqual(cake(*load).returncode, 0)
-        # The last part of another fine-tuning: the same shapes, another value in its last tensor.
+        # Simulate the last part of another fine-tuned model: the same shapes, but another value in the last tensor.
         last = sorted(self.folder.glob("f32-*.gguf"))[-1]
         place = GGUFReader(last).tensors[-1].data_offset
         data = bytearray(last.read_bytes())

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An installed cake, as another project finds it: headers, library, package files, and the examples built against them."""
+"""Tests an installed cake from another project: headers, library, package files, and the examples built with them."""
 
 import os
 import pathlib

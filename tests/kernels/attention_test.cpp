@@ -33,7 +33,7 @@ struct Case {
     }
 };
 
-/// The definition, in float64.
+/// Attention computed by its definition in float64.
 std::vector<double> reference(const Case& c, const std::vector<float>& queries, const CacheRows& k, const CacheRows& v,
                               const std::vector<float>& sinks) {
     const auto& p = c.problem;
@@ -71,7 +71,7 @@ std::vector<double> reference(const Case& c, const std::vector<float>& queries, 
     return result;
 }
 
-/// The largest difference to the definition, where values are about 1 in size.
+/// Largest absolute difference from the reference. The values are about 1 in size.
 double error_of(const Case& c) {
     const auto& p = c.problem;
     int64_t n_slots = 0;
@@ -103,7 +103,7 @@ double error_of(const Case& c) {
     return error;
 }
 
-/// Any shape that a model or a cache may have.
+/// Draws a random case from all shapes that a model or cache may have.
 Case draw(uint64_t seed) {
     std::mt19937_64 random(seed);
     const auto number = [&](int64_t least, int64_t most) {
@@ -204,7 +204,8 @@ TEST(Attention, SurvivesLogitsOfTenThousand) {
             c.type_k = GGML_TYPE_F32;
             c.key_size = 1e4F;
             SCOPED_TRACE(c.text());
-            // Nearly all weight is on one key, so an error of the logits, a 1e-7th of them, moves some of it.
+            // Nearly all weight is on one key, so a relative error of 1e-7 in the huge logits already shifts some of
+            // it.
             EXPECT_LT(error_of(c), 0.05);
         }
     });

@@ -14,7 +14,7 @@
 
 namespace cake::test {
 
-/// Calls `work` with every instruction set that the kernels are compiled for and the machine has.
+/// Calls `work` once for every instruction set that the kernels are compiled for and the machine supports.
 template <typename Work>
 void for_each_target(Work work) {
     for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
@@ -27,7 +27,7 @@ void for_each_target(Work work) {
     hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
-/// Numbers of a normal distribution; the seed is in the trace of a failure.
+/// Normally distributed random numbers. Callers must include the seed in their failure messages.
 inline std::vector<float> normal(size_t n, uint64_t seed, float deviation = 1) {
     std::mt19937_64 random(seed);
     std::normal_distribution<float> distribution(0, deviation);
@@ -36,7 +36,7 @@ inline std::vector<float> normal(size_t n, uint64_t seed, float deviation = 1) {
     return values;
 }
 
-/// Rows of a cache type, and the values that they stand for.
+/// Rows in a cache type, together with the float values that they represent.
 class CacheRows {
   public:
     CacheRows(ggml_type type, int32_t dim, const std::vector<float>& values) : type_(type), dim_(dim) {
@@ -63,7 +63,7 @@ class CacheRows {
     std::vector<float> exact_;
 };
 
-/// Runs `work(thread)` on threads of its own.
+/// Runs `work(thread)` for every thread number: 0 on the calling thread, the others on new threads.
 template <typename Work>
 void on_threads(int32_t n_threads, Work work) {
     std::vector<std::jthread> threads;

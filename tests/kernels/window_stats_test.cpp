@@ -14,9 +14,9 @@ using test::CacheRows;
 using test::for_each_target;
 using test::normal;
 
-/// What the statistics are, in float64.
+/// Expected statistics, computed in float64.
 struct Expected {
-    std::vector<double> values;  // as WindowStats lays them out
+    std::vector<double> values;  // in the layout of WindowStats
     double dispersion = 0;
     double shift = 0;
 };
@@ -39,7 +39,7 @@ struct Case {
     }
 };
 
-/// The softmax weights of a query over the slots that it sees, zeros behind; a sink takes its share.
+/// Softmax weights of a query over the slots that it sees; 0 for the last `unseen` slots. The sink takes its share.
 std::vector<double> weights_of(const WindowProblem& p, const float* query, const CacheRows& k, const HeadSlots& head,
                                int64_t unseen, double sink) {
     std::vector<double> weights(static_cast<size_t>(head.length));
@@ -98,7 +98,7 @@ Expected reference(const WindowProblem& p, const std::vector<float>& queries, co
     return result;
 }
 
-/// Both passes, by a team that may be smaller than the one that was announced.
+/// Runs both passes on `n_team` threads, which may be fewer than WindowStats was created for.
 void run(WindowStats& stats, const WindowData& data, int32_t n_team, std::vector<float>& sums,
          std::vector<float>& result) {
     sums.assign(stats.n_sums(), NAN);
@@ -134,8 +134,8 @@ void expect_the_definition(const Case& c) {
 
     const auto expected = reference(p, queries, k, sinks);
     ASSERT_EQ(result.size(), expected.values.size());
-    // A weight is off by a share of itself; a variance is far below the weights that it is of, and is off by as much of
-    // itself and of what those errors add to it.
+    // The weights have a relative error. A variance can be far smaller than the weights, so its tolerance is its own
+    // relative error plus the error that it inherits from the weights.
     constexpr double kShare = 1e-5;
     for (size_t head = 0; head < p.heads.size(); head++) {
         const size_t begin = stats.result_begin(head);
@@ -169,7 +169,7 @@ Case draw(uint64_t seed) {
     p.dim_k = ggml_blck_size(c.type) > 1 ? static_cast<int32_t>(32 * number(1, 4)) : kDims[random() % 7];
     const int64_t n_head_kv = number(1, 3);
     p.n_head = static_cast<int32_t>(n_head_kv * number(1, 5));
-    // A ring: the oldest query may lie anywhere, and not all of them may count.
+    // The queries are in a ring buffer: the oldest may be in any row, and some rows may be unused.
     const int64_t n_rows = number(0, 3) == 0 ? 1 : number(2, 33);
     const int64_t first = number(0, n_rows - 1);
     const int64_t n_queries = number(1, n_rows);

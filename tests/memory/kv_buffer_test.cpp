@@ -16,7 +16,7 @@ constexpr KvShape kShape = {.n_layer = 3,
                             .type_k = GGML_TYPE_Q8_0,
                             .type_v = GGML_TYPE_F16};
 
-/// A buffer whose K and V of slot i are all bytes 2 * i and 2 * i + 1.
+/// A buffer in which all bytes of slot i are 2 * i in K and 2 * i + 1 in V.
 KvBuffer numbered(Accountant& accountant, int64_t n_slots) {
     auto buffer = KvBuffer::allocate(accountant, test::cpu_buffer_type(), kShape, n_slots, "the test's slots");
     EXPECT_TRUE(buffer);
@@ -30,7 +30,7 @@ KvBuffer numbered(Accountant& accountant, int64_t n_slots) {
     return std::move(*buffer);
 }
 
-/// The slot that each slot's content was made for; fails where K and V do not belong together.
+/// For each slot, the original index of its content. Fails if its K and V come from different slots.
 std::vector<int32_t> contents(const KvBuffer& buffer) {
     std::vector<int32_t> slots;
     for (size_t i = 0; i < static_cast<size_t>(buffer.n_slots()); i++) {
@@ -53,7 +53,7 @@ std::vector<int32_t> move(int64_t n_slots, const std::vector<SlotMove>& moves) {
 }
 
 TEST(KvShape, CountsBytesByType) {
-    EXPECT_EQ(kShape.row_bytes_k(), 68U);  // 2 blocks of 32 values and a scale
+    EXPECT_EQ(kShape.row_bytes_k(), 68U);  // 2 blocks, each of 32 values and a scale
     EXPECT_EQ(kShape.row_bytes_v(), 64U);
     EXPECT_EQ(kShape.slot_bytes(), 132U);
     EXPECT_EQ(kShape.token_bytes(), 264U);

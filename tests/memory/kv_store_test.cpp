@@ -32,7 +32,7 @@ Bytes random_bytes(std::mt19937_64& random, size_t n) {
     return bytes;
 }
 
-/// What a slot should hold.
+/// Expected content of a slot.
 struct Token {
     int32_t position;
     float score;
@@ -92,7 +92,7 @@ class KvStoreOfTypes : public testing::TestWithParam<Types> {
         tokens = std::move(still);
     }
 
-    /// Room for what the runs hold, and the rest of `total` shared out by chance.
+    /// Capacities that are large enough for what the runs hold; the rest of `total` is distributed at random.
     std::vector<int32_t> random_capacities(size_t first_run, size_t n_runs, int32_t total) {
         std::vector<int32_t> capacities;
         for (size_t run = first_run; run < first_run + n_runs; run++)

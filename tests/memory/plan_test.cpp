@@ -9,7 +9,7 @@ namespace {
 
 constexpr KvShape kShape = {
     .n_layer = 4, .n_head_kv = 2, .head_dim_k = 64, .head_dim_v = 64, .type_k = GGML_TYPE_F16, .type_v = GGML_TYPE_F16};
-constexpr uint64_t kTokenBytes = uint64_t{2} * (64 + 64) * 2;  // of a layer
+constexpr uint64_t kTokenBytes = uint64_t{2} * (64 + 64) * 2;  // bytes of a token in one layer
 
 CacheLayout all_sliced() {
     CacheLayout layout{.sliced = kShape, .sliding = kShape, .sliced_layers = {0, 1, 2, 3}, .sliding_layers = {}};
@@ -47,7 +47,7 @@ TEST(Plan, BytesAreOfAllLayersTogetherRoundedDown) {
 
 TEST(Plan, SlidingWindowsComeOutOfTheBytesAndBesideTheTokens) {
     const auto layout = half_sliding();
-    EXPECT_EQ(layout.sliding_capacity(0), 170);  // the window and a sixteenth
+    EXPECT_EQ(layout.sliding_capacity(0), 170);  // the sliding window and a sixteenth of it
     EXPECT_EQ(layout.sliding_capacity(100), 100);
     EXPECT_TRUE(layout.is_sliding(2));
     EXPECT_FALSE(layout.is_sliding(3));

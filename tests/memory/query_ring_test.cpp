@@ -13,7 +13,7 @@ QueryRing make(Accountant& accountant, std::span<const int32_t> layers) {
     return std::move(*QueryRing::create(accountant, test::cpu_buffer_type(), layers, 16, 4));
 }
 
-/// Ages of the rows that hold a query, by row; -1: none.
+/// Age of the query in each row, or -1 if the row holds none.
 std::vector<int64_t> ages(const QueryRing& ring) {
     std::vector<int64_t> result;
     for (int64_t row = 0; row < ring.n_rows(); row++)

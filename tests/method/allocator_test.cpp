@@ -21,7 +21,7 @@ TEST(WaterFill, SharesByWeightWhereNoCapIsReached) {
 
 TEST(WaterFill, SharesWhatAFullLayerLeavesByWeightToo) {
     EXPECT_EQ(fill(100, {1, 1, 8}, {100, 100, 20}), (Budgets{40, 40, 20}));
-    // First 62.5 > 20, then 80 * 5/6 > 25, then the rest.
+    // The first layer would get 62.5 > 20, then the second 80 * 5/6 > 25; the third gets the rest.
     EXPECT_EQ(fill(100, {10, 5, 1}, {20, 25, 100}), (Budgets{20, 25, 55}));
     EXPECT_EQ(fill(60, {1, 2, 30}, {50, 50, 30}), (Budgets{10, 20, 30}));
 }
@@ -59,7 +59,7 @@ TEST(WaterFill, BearsWeightsOfAnySize) {
 }
 
 TEST(WaterFill, NeverRaisesABudgetWhenALayerJoins) {
-    // The case that spreading a full layer's leftover equally gets wrong: the small layers would gain.
+    // If the leftover of a full layer were distributed equally, the small layers would gain when another one joins.
     EXPECT_EQ(fill(100, {100, 1}, {80, 80}), (Budgets{80, 20}));
     EXPECT_EQ(fill(100, {100, 1, 1}, {80, 80, 80}), (Budgets{80, 10, 10}));
     EXPECT_EQ(fill(100, {100, 1, 1, 100}, {80, 80, 80, 80}), (Budgets{49, 0, 0, 49}));

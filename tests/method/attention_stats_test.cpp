@@ -9,7 +9,7 @@
 namespace cake {
 namespace {
 
-/// Rows of softmax over `n_total` keys, [n_total, n_queries].
+/// Random softmax rows over `n_total` keys, [n_total, n_queries].
 std::vector<float> random_softmax(std::mt19937_64& random, size_t n_total, size_t n_queries, double spread) {
     std::normal_distribution<double> logit(0, spread);
     std::vector<float> attention;
@@ -22,7 +22,7 @@ std::vector<float> random_softmax(std::mt19937_64& random, size_t n_total, size_
     return attention;
 }
 
-/// Query heads that share one KV head.
+/// Empty statistics of `n_head` query heads that share one KV head.
 AttentionStats one_kv_head(int32_t n_head, int64_t n_keys) {
     return {n_head, {&n_keys, 1}};
 }
@@ -142,7 +142,7 @@ TEST(AttentionStats, AgreeWithDoublePrecisionOnRandomRows) {
                 shift += variance;
                 const size_t at = static_cast<size_t>(head) * n_keys + j;
                 ASSERT_NEAR(stats.heads[0].mean[at], mean, 2e-6 * mean);
-                // What rounding the mean to float32 can do to a difference from it, squared.
+                // The last term allows for the mean's rounding to float32, which enters squared differences.
                 ASSERT_NEAR(stats.heads[0].variance[at], variance, 1e-5 * variance + 1e-12 * mean * mean);
             }
         }

@@ -25,7 +25,7 @@ Floats score(std::string_view name, const ScorerInput& input) {
     return scorer == nullptr ? Floats{} : scorer->score(input);
 }
 
-/// One KV head whose tokens are at 0, 1, 2, …
+/// One KV head with tokens at positions 0, 1, 2, …
 struct OneHead {
     Tokens positions;
     HeadKeys keys;
@@ -96,16 +96,16 @@ Tokens h2o_keeps(const Floats& sum, int32_t window, int32_t budget) {
 
 TEST(H2oScorer, KeepsHalfByAttentionAndHalfTheMostRecentTheWindowAmongThem) {
     const Floats sum = {9, 1, 8, 2, 7, 3, 0, 0, 0, 0};
-    // 4 of these and a window of 2 are kept: 3 recent ones (the window and token 9) and 3 heavy ones.
+    // 4 tokens and a window of 2 are kept: 3 recent ones (the window and token 9) and 3 heavy hitters.
     EXPECT_EQ(h2o_keeps(sum, 2, 4), (Tokens{0, 2, 4, 9}));
-    // 8 and a window of 2: 5 recent ones (7, 8, 9 of these) and 5 heavy ones.
+    // 8 tokens and a window of 2: 5 recent ones (the window and tokens 7, 8, 9) and 5 heavy hitters.
     EXPECT_EQ(h2o_keeps(sum, 2, 8), (Tokens{0, 2, 3, 4, 5, 7, 8, 9}));
-    // A window that is half of it leaves all else to attention.
+    // If the window is half of what is kept, the other half is chosen by attention alone.
     EXPECT_EQ(h2o_keeps(sum, 4, 4), (Tokens{0, 2, 4, 5}));
 }
 
 TEST(H2oScorer, ARecentTokenThatIsHeavyTooLeavesItsPlaceToTheNextHeaviest) {
-    EXPECT_EQ(h2o_keeps({5, 1, 2, 3, 9}, 1, 3), (Tokens{0, 3, 4}));  // recent: 4 (and the window); heavy: 0, 3
+    EXPECT_EQ(h2o_keeps({5, 1, 2, 3, 9}, 1, 3), (Tokens{0, 3, 4}));  // recent: 4 and the window; heavy: 0, 3
 }
 
 TEST(TovaScorer, AveragesTheLastQueryOverAllHeadsOfTheLayer) {
@@ -139,7 +139,7 @@ TEST(KnormScorer, KeepsTheKeysOfTheSmallestNorm) {
 TEST(KeydiffScorer, KeepsTheKeysLeastLikeTheMeanDirection) {
     OneHead head(4);
     const Floats keys = {1, 0, 5, 0,
-                         0, 2, 0, 0};  // the mean of the unit vectors is (2, 1) / 4; a zero has no direction
+                         0, 2, 0, 0};  // the mean of the unit vectors is (2, 1) / 4; a zero vector has no direction
     head.keys.keys = keys;
     const float root = std::sqrt(5.0F);
     expect_near(head.score("keydiff"), {-2 / root, -2 / root, -1 / root, 0});
@@ -152,7 +152,7 @@ TEST(StreamingScorer, KeepsTheFirstFourAndTheMostRecent) {
 }
 
 TEST(StreamingScorer, GoesByThePositionInTheTextNotByTheSlot) {
-    const Tokens positions = {2, 50, 60, 70, 80};  // most of the text is evicted already
+    const Tokens positions = {2, 50, 60, 70, 80};  // most of the text has been evicted
     const HeadKeys keys{.positions = positions};
     EXPECT_EQ(select_top(score("streaming-llm", {.heads = {&keys, 1}}), 2), (Tokens{0, 4}));
 }

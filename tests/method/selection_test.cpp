@@ -48,7 +48,7 @@ TEST(SelectHeads, UniformGivesEachHeadItsOwnBest) {
 }
 
 TEST(SelectHeads, AdaptiveTakesTheBestOfAllHeadsTogether) {
-    // Ten slots: 9, 8, 7, 6, 5, 4, 3 of the first head and 3, 2.5, 2 of the second; each has at least its own best one.
+    // Ten slots: scores 9, 8, 7, 6, 5, 4, 3 of the first head and 3, 2.5, 2 of the second.
     EXPECT_EQ(select({{9, 8, 7, 6, 5, 4, 3, 0}, {1, 2, 3, 2.5F, 0, 0, 0, 0}}, 5, 0, HeadSplit::adaptive),
               (Kept{{0, 1, 2, 3, 4, 5, 6}, {1, 2, 3}}));
 }
@@ -62,7 +62,7 @@ TEST(SelectHeads, AdaptiveLeavesEachHeadAFifthOfAUniformShare) {
 }
 
 TEST(SelectHeads, TheWindowIsNobodysShare) {
-    // Of 7 tokens a head 2 are the window: the floor is a fifth of the other 5.
+    // 2 of the 7 tokens per head are the window. Each head keeps at least a fifth of the other 5.
     std::vector<float> high(12, 100.0F);
     std::vector<float> low(12, 1.0F);
     for (auto* head : {&high, &low}) head->resize(14, kInf);

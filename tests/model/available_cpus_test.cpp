@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A folder that stands for the root of a file system.
+/// A temporary folder that serves as the root of a file system.
 class MadeRoot {
   public:
     MadeRoot(std::initializer_list<std::pair<std::string, std::string>> files)

@@ -20,7 +20,7 @@ void expect_close(const std::string& what, std::span<const float> reference, std
     const double kl = mean_kl(reference, ours, n_vocab);
     testing::Test::RecordProperty(what, std::format("{:.2g} of {:.2g}", kl, most_kl));
     EXPECT_LT(kl, most_kl) << what;
-    // Greedy choices agree, but for near ties: a KL divergence of D allows logits to differ by some sqrt(2 D).
+    // Greedy choices agree except for near ties: with a KL divergence of D, logits differ by about sqrt(2 D).
     EXPECT_LT(greedy_regret(reference, ours, n_vocab), 5 * std::sqrt(2 * most_kl));
 }
 

@@ -1,4 +1,4 @@
-// Every row of the table of architectures against llama.cpp on the same file.
+// Compares every row of the table of architectures with llama.cpp on the same file.
 
 #include <gtest/gtest.h>
 
@@ -15,7 +15,7 @@ namespace {
 
 class Family : public testing::TestWithParam<std::string> {};
 
-/// 300 tokens, which is several of the sliding windows.
+/// 300 tokens are several times the length of the sliding windows.
 TEST_P(Family, GivesLlamaCppsLogits) {
     for (const auto* type : {"", "-q8_0"}) {
         SCOPED_TRACE(GetParam() + type);

@@ -1,4 +1,4 @@
-// Logits against llama.cpp's on the same file, token by token.
+// Compares logits with those of llama.cpp on the same file, token by token.
 
 #include <gtest/gtest.h>
 
@@ -49,7 +49,7 @@ std::string name_of(const testing::TestParamInfo<Case>& instance) {
     return name;
 }
 
-/// One of every type that llama-quantize makes (tests/support/make_models); IQ1_S holds IQ1_M, too.
+/// Every quantisation type that llama-quantize writes (tests/support/make_models). The IQ1_S file also contains IQ1_M.
 std::vector<Case> llama_quantize_types() {
     std::vector<Case> cases;
     for (const auto* type : {"IQ1_S",  "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M",  "IQ3_XXS", "IQ3_XS", "IQ3_S",  "IQ3_M",
@@ -70,7 +70,7 @@ INSTANTIATE_TEST_SUITE_P(Variants, Parity,
                                          Case{"rope_scaled_old", 1e-4}),
                          name_of);
 
-/// Products of 4-bit weights come out otherwise in each layout, here the plain and the repacked one, elsewhere AMX's.
+/// Products with 4-bit weights depend on the layout: plain or repacked here, AMX on other machines.
 TEST(Layouts, AreComparedWithTheSameOfLlamaCpp) {
     const std::string path = model_path("wide-Q4_0");
     auto engine = Engine::load(path, {.threads = 1});
@@ -98,13 +98,13 @@ TEST(HalfPrecision, OfAttentionsProductsIsHarmlessOnRealText) {
         const double ggmls =
             mean_kl(exact, full_logits(path, tokens, {.threads = 2, .ggml_attention = true}, type), n_vocab);
         RecordProperty(type, std::format("{:.3g} where ggml has {:.3g}", ours, ggmls));
-        // The loss is that of the cache type, not of the products.
+        // Most of the error comes from the cache type, not from the products.
         EXPECT_LT(ours, 1.25 * ggmls) << type;
     }
     EXPECT_LT(mean_kl(exact, full_logits(path, tokens, {.threads = 2}, "f16"), n_vocab), 1e-5);
 }
 
-/// Hidden states of about 1, and of a million, which is more than f16 has numbers for.
+/// Models whose hidden states are about 1 or about a million, which is beyond the range of f16.
 class HiddenStates : public testing::TestWithParam<std::string> {};
 
 TEST_P(HiddenStates, OfALongTextGiveLlamaCppsLogits) {
@@ -139,7 +139,7 @@ TEST(Eviction, WhatIsLeftAnswersAsLlamaCppDoesWithTheSameTokensDropped) {
     ASSERT_TRUE(sequence) << sequence.error().message;
     ASSERT_TRUE(sequence->append(std::span(tokens).first(399)));
     ASSERT_TRUE(sequence->decode(tokens[399]));
-    // 64 tokens a layer, one of them new: the first 4 and the last 59 of the prompt.
+    // A layer holds 64 tokens: the first 4 and the last 59 of the prompt, and the new one.
     const auto n_vocab = static_cast<size_t>(engine->info().n_vocab);
     const auto reference = test::llama_logits_without(path, std::span(tokens).first(399), 4, 399 - 59, tokens[399]);
     EXPECT_LT(mean_kl(reference, sequence->logits(), n_vocab), 1e-5);
@@ -148,7 +148,7 @@ TEST(Eviction, WhatIsLeftAnswersAsLlamaCppDoesWithTheSameTokensDropped) {
         << "the dropped tokens matter";
 }
 
-/// A trained model and a book, where the folder of shared data is there.
+/// A trained model and a book, if the folder of shared data exists.
 class TrainedModel : public testing::TestWithParam<Case> {};
 
 TEST_P(TrainedModel, LogitsAreLlamaCppsOver300TokensOfABook) {

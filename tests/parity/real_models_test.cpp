@@ -1,4 +1,4 @@
-// Models that people use, where they have been fetched, over a real text and against llama.cpp.
+// Compares widely used models with llama.cpp on a real text, if they have been fetched.
 
 #include <gtest/gtest.h>
 
@@ -22,7 +22,8 @@ namespace {
 
 using test::LlamaReader;
 
-/// A variable of the environment, for the figures of docs/models.md; `otherwise` where there is none.
+/// Value of an environment variable, or `otherwise` if it is not set. Such variables are used to make the figures of
+/// docs/models.md.
 std::string variable(const char* name, const std::string& otherwise) {
     const char* value = std::getenv(name);
     return value != nullptr && *value != '\0' ? value : otherwise;
@@ -53,7 +54,7 @@ class RealModel : public testing::TestWithParam<std::string> {
     std::string path;
 };
 
-/// A full cache that reads piece by piece.
+/// A full cache that prefills a text in pieces.
 class OurReader {
   public:
     OurReader(const std::string& path, size_t n_ctx, const EngineOptions& options, const std::string& cache_type)
@@ -75,10 +76,10 @@ class OurReader {
     Sequence sequence_;
 };
 
-/// How far logits are from the reference's, over all tokens so far.
+/// Distance between logits and reference logits over all tokens so far.
 struct Distance {
     double sum_kl = 0;
-    int64_t n_same = 0;  // likeliest tokens that are the same
+    int64_t n_same = 0;  // number of tokens for which both have the same most likely token
     int64_t n = 0;
 
     void add(std::span<const float> reference, std::span<const float> other, size_t n_vocab) {
@@ -94,7 +95,7 @@ struct Distance {
     std::string text() const { return std::format("{:.2g}, {:.2f} %", kl(), 100 * same()); }
 };
 
-/// Over as much as the suite has time for; the figures of docs/models.md are of 2,000 tokens.
+/// Uses 500 tokens by default, to save time. The figures of docs/models.md are for 2,000 tokens.
 TEST_P(RealModel, GivesLlamaCppsLogits) {
     const size_t n_tokens = std::stoul(variable("CAKE_PARITY_TOKENS", "500"));
     constexpr size_t kPiece = 256;
@@ -126,7 +127,7 @@ TEST_P(RealModel, GivesLlamaCppsLogits) {
         "  our kernels, f16 K/V, against llama.cpp with f32 K/V: {}\n"
         "  llama.cpp with f16 K/V, against itself with f32 K/V: {}\n",
         GetParam(), n_tokens, ggmls.text(), kernels.text(), kernels_half.text(), llamas.text());
-    // Where a sliding window has dropped tokens, llama.cpp's lie in another order in its cache, and are summed in it.
+    // Once a sliding window has dropped tokens, llama.cpp's cache holds and sums them in a different order.
     const int32_t window = ours.engine().info().n_swa;
     const bool slides = window > 0 && static_cast<size_t>(window) < n_tokens;
     EXPECT_LT(ggmls.kl(), slides ? std::max(1e-4, llamas.kl()) : 1e-4);
@@ -134,7 +135,7 @@ TEST_P(RealModel, GivesLlamaCppsLogits) {
     EXPECT_LT(kernels_half.kl(), std::max(1e-4, 1.25 * llamas.kl()));
 }
 
-/// Hidden states of a long segment are bf16; those of Gemma 3 are beyond what f16 has numbers for.
+/// The hidden states of a long segment are stored in bf16. Those of Gemma 3 exceed the range of f16.
 TEST(RealHiddenStates, OfGemmaAreReadWholeAsInSegments) {
     const std::string path = folder() + "/gemma3-270m.gguf";
     if (!std::filesystem::exists(path))
@@ -161,7 +162,7 @@ TEST(RealHiddenStates, OfGemmaAreReadWholeAsInSegments) {
     const double by_segments = test::mean_kl(logits(all_f32, 0), in_segments, n_vocab);
     const double by_bf16 = test::mean_kl(logits(0, 0), in_segments, n_vocab);
     std::cout << std::format("whole against segments: {:.2g} in f32, {:.2g} in bf16\n", by_segments, by_bf16);
-    // Products with quantised weights make as much of any rounding.
+    // Products with quantised weights amplify rounding to this extent.
     EXPECT_LT(by_bf16, std::max(1e-3, 2 * by_segments));
 }
 

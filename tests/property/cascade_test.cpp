@@ -24,8 +24,8 @@ int64_t sum(std::span<const int32_t> values) {
     return std::accumulate(values.begin(), values.end(), int64_t{0});
 }
 
-/// A case of 1 to 64 layers; the kinds of weights, caps and totals are drawn apart, so that every pair of them comes
-/// up.
+/// A random case of 1 to 64 layers. The kinds of weights, caps and totals are drawn independently, so that all
+/// combinations occur.
 Case random_case(uint64_t seed) {
     std::mt19937_64 random(seed);
     const auto draw = [&](int64_t low, int64_t high) { return std::uniform_int_distribution(low, high)(random); };
@@ -56,16 +56,16 @@ Case random_case(uint64_t seed) {
                 break;
             case 5:
                 weight = static_cast<double>(draw(0, 5));
-                break;  // levels that are whole numbers
+                break;  // small integers, with ties
             case 6:
                 weight = draw(0, 3) == 0 ? 1e200 : real(0, 1e-3);
                 break;
             case 7:
                 weight = std::pow(10, real(-320, 200));
-                break;  // down to denormals
+                break;  // includes denormals
             default:
                 weight = real(200, 1500) * std::pow(real(1e-4, 0.4), 1 / 0.4);
-                break;  // as models have them
+                break;  // as in real models
         }
         int32_t cap = 0;
         switch (kind_of_cap) {
@@ -152,7 +152,7 @@ TEST(WaterFillProperty, EveryLayerIsFullOrAtTheCommonLevel) {
         SCOPED_TRACE(testing::Message() << "seed " << seed);
         const auto c = random_case(seed);
         const auto budgets = water_fill(c.total, c.weights, c.caps);
-        // Layers below their caps have floor(lambda * weight): lambda lies between these two for all of them.
+        // A layer below its cap gets floor(lambda * weight), so a single lambda must satisfy the limits of all layers.
         double at_least = 0;
         double below = std::numeric_limits<double>::infinity();
         bool open = false;
@@ -167,7 +167,7 @@ TEST(WaterFillProperty, EveryLayerIsFullOrAtTheCommonLevel) {
             }
         }
         ASSERT_LE(at_least, below);
-        // While a layer that something prefers has room, one that nothing prefers gets nothing but what rounding left.
+        // While a layer with a preference has room left, layers without one get nothing.
         for (size_t l = 0; open && l < budgets.size(); l++) {
             if (c.weights[l] <= 0) {
                 ASSERT_EQ(budgets[l], 0) << "layer " << l;
@@ -182,7 +182,7 @@ TEST(SelectionProperty, DroppingInStagesKeepsWhatDroppingOnceKeeps) {
         SCOPED_TRACE(testing::Message() << "seed " << seed);
         std::mt19937_64 random(seed);
         const size_t n_keys = random() % 300;
-        const bool coarse = random() % 2 == 0;  // many equal scores
+        const bool coarse = random() % 2 == 0;  // produces many equal scores
         const bool with_nan = random() % 4 == 0;
         std::vector<float> scores(n_keys);
         for (float& score : scores) {
@@ -213,7 +213,7 @@ TEST(SelectionProperty, HeadsThatCompeteInStagesKeepWhatTheyKeepAtOnce) {
         const size_t n_head = 1 + random() % 8;
         const auto window = static_cast<int32_t>(1 + random() % 9);
         const size_t n_keys = random() % 200;
-        const bool coarse = random() % 2 == 0;  // many equal scores
+        const bool coarse = random() % 2 == 0;  // produces many equal scores
         std::vector<std::vector<float>> scores(n_head);
         for (auto& head : scores) {
             const double scale = std::pow(10, std::uniform_real_distribution(-2.0, 2.0)(random));

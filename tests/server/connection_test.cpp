@@ -26,7 +26,7 @@ constexpr ConnectionLimits kNone{.next_byte = kForever,
                                  .whole_answer = kForever,
                                  .bytes_per_second = 1};
 
-/// Both ends of a connection: the server's, within limits, and the client's.
+/// Both ends of a connection: the server's end, which enforces the limits, and the client's end.
 class Pair {
   public:
     explicit Pair(const ConnectionLimits& limits) {
@@ -43,14 +43,14 @@ class Pair {
     void send(const std::string& text) { EXPECT_EQ(::write(client(), text.data(), text.size()), std::ssize(text)); }
     int client() const { return sockets_[1]; }
 
-    /// Reads until it fails; the bytes that came.
+    /// Reads until a read fails or the connection is closed. Returns the number of bytes received.
     size_t read_all() {
         std::array<char, 100> buffer{};
         size_t n_all = 0;
         for (ssize_t n = 0; (n = server().read(buffer.data(), buffer.size())) > 0;) n_all += static_cast<size_t>(n);
         return n_all;
     }
-    /// Writes until it fails, or so much is written; the bytes that went.
+    /// Writes until `n_bytes` are written or a write fails. Returns the number of bytes written.
     size_t write_all(size_t n_bytes) {
         const std::string text(n_bytes, 'x');
         size_t n_all = 0;
@@ -67,7 +67,7 @@ class Pair {
     std::optional<Connection> connection_;
 };
 
-/// A client that does something now and then, until nobody listens any more.
+/// A thread that repeats `work` with pauses until it is destroyed.
 template <typename Work>
 std::jthread now_and_then(Work work) {
     return std::jthread([work](const std::stop_token& stop) {
@@ -106,7 +106,7 @@ TEST(Connection, WaitsForTheNextRequestForAWhile) {
     EXPECT_FALSE(pair.server().wait_for_request());
 }
 
-constexpr size_t kManyBytes = size_t{8} << 20U;  // more than the system keeps for a reader
+constexpr size_t kManyBytes = size_t{8} << 20U;  // more than the system buffers for a reader
 
 TEST(Connection, GivesAReaderThatStallsTimeForAByte) {
     auto limits = kNone;
@@ -129,7 +129,7 @@ ConnectionLimits for_whole_answers(size_t bytes_per_second) {
     return limits;
 }
 
-/// How many of many bytes go to a client that takes so many now and then.
+/// Writes kManyBytes to a client that repeatedly takes `n_taken` bytes, and returns the number of bytes written.
 size_t written_to_reader(size_t n_taken, size_t bytes_per_second) {
     Pair pair(for_whole_answers(bytes_per_second));
     const auto client = now_and_then([&] { take_some(pair.client(), n_taken); });

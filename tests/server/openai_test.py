@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The official OpenAI client against the server: what openai/client.mjs checks."""
+"""Tests the server with the official OpenAI client (openai/client.mjs)."""
 
 import os
 import pathlib
@@ -16,14 +16,14 @@ from support.server import Server  # noqa: E402
 SOURCE = pathlib.Path(__file__).parent / "openai"
 FOLDER = pathlib.Path(os.environ.get("CAKE_NODE_MODULES") or MODELS.parent / "openai-client")
 KEY = "a-key-of-the-tests"
-# corepack checks the npm that it fetches by the hash in package.json. The keys that it would check a signature with beside
-# that come with it, and go out of date.
+# corepack checks the npm that it fetches against the hash in package.json. The additional signature check is disabled,
+# because corepack's built-in keys go out of date.
 COREPACK = {"COREPACK_INTEGRITY_KEYS": "0", "COREPACK_ENABLE_DOWNLOAD_PROMPT": "0", "NODE_USE_SYSTEM_CA": "1"}
 
 
 def install():
-    """Puts the client, as package-lock.json has it, into a folder of the build; where it is there already, nothing."""
-    installed = FOLDER / "installed.json"  # the lock file that it was installed by
+    """Installs the client that package-lock.json names into a build folder, unless it is already there."""
+    installed = FOLDER / "installed.json"  # copy of the lock file that was installed
     lock = SOURCE / "package-lock.json"
     if not installed.exists() or installed.read_bytes() != lock.read_bytes():
         FOLDER.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def install():
             raise RuntimeError(f"the OpenAI client could not be installed into {FOLDER}: npm's registry has to be reachable "
                                f"the first time (what npm says is in {log})")
         shutil.copy(lock, installed)
-    # Node looks for a module's packages beside it.
+    # Node looks for packages in the folder of the module.
     shutil.copy(SOURCE / "client.mjs", FOLDER)
 
 

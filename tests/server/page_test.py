@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The page of `cake serve`, used in a browser: what it shows is what the server says, for eyes, keys and readers."""
+"""Tests the page of `cake serve` in a browser: it shows what the server reports and is accessible."""
 
 import json
 import os
@@ -15,13 +15,13 @@ from support.browser import SHIFT, Browser  # noqa: E402
 from support.server import Server  # noqa: E402
 
 PROGRAM = shutil.which("chromium")
-SHOTS = os.environ.get("CAKE_PAGE_SHOTS")  # a folder for pictures of the page
+SHOTS = os.environ.get("CAKE_PAGE_SHOTS")  # folder for screenshots of the page
 N_LAYER = 6
 SECONDS = 30 * PATIENCE
-ENDLESS = "the rain"  # the model goes on until the context is full, for many seconds
+ENDLESS = "the rain"  # the answer goes on until the context is full, which takes many seconds
 
-# Whatever is written on the page with less contrast than 4.5 to what is behind it. Colours are read from a canvas,
-# which turns every notation into bytes.
+# Finds text with a contrast below 4.5 to its background. Colours are read back from a canvas, which converts every
+# notation to bytes.
 FAINT = """(() => {
   const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
   const bytes = (colour) => {
@@ -78,7 +78,7 @@ def setUpModule():
 
 
 def number_of_bytes(text):
-    """Of "1.25 MiB"; as exact as it is written."""
+    """Parses a size such as "1.25 MiB", which is rounded."""
     value, unit = re.search(r"([\d.]+) (bytes|KiB|MiB|GiB)", text).groups()
     return float(value) * 1024 ** ("bytes", "KiB", "MiB", "GiB").index(unit)
 
@@ -88,7 +88,7 @@ def percent(share):
 
 
 class Page(unittest.TestCase):
-    """Opened anew for each test. It may complain of what a test expects, and ask nobody but the server."""
+    """Opens the page anew for each test. Allows only expected console messages, and only requests to the server."""
 
     FLAGS = ()
 
@@ -98,7 +98,7 @@ class Page(unittest.TestCase):
         cls.url = f"http://127.0.0.1:{cls.server.port}/"
 
     def setUp(self):
-        self.expected = None  # complaints
+        self.expected = None  # expected console messages
         browser.view(1300, 900)
         browser.news()
         browser.open(self.url)
@@ -129,7 +129,7 @@ class Page(unittest.TestCase):
             }})()""")
 
     def paste(self, text):
-        """Whether that is left to the browser (which does nothing with events of a script)."""
+        """Pastes a text. Returns whether the page leaves it to the browser, which ignores events from scripts."""
         return browser.run(f"""(() => {{
             const data = new DataTransfer(), box = document.getElementById("message");
             data.setData("text/plain", {json.dumps(text)});
@@ -142,13 +142,13 @@ class Page(unittest.TestCase):
         browser.press("Enter")
 
     def finish(self, refused=False):
-        """Waits for the answer, and for what is shown of its memory: the server's is asked for last of all."""
+        """Waits for the answer and for the memory display, whose last request is the one for /slots."""
         browser.wait("document.getElementById('stop').hidden", SECONDS)
         if not refused:
             browser.wait("performance.getEntriesByType('resource').some((entry) => entry.name.endsWith('/slots'))")
 
     def read_document(self, question="What is the code of the silver falcon?", text=DOCUMENT, n=12):
-        """What the server then says of it, with the texts of the tokens."""
+        """Pastes a text and asks about it. Returns the server's report on the sequence, with the text of each token."""
         self.set(temperature=0, max_tokens=n)
         self.paste(text)
         self.ask(question)
@@ -160,7 +160,7 @@ class Page(unittest.TestCase):
         return slot
 
     def shown(self):
-        """The id of the completion whose memory is shown."""
+        """Returns the id of the completion whose memory is shown."""
         return browser.run("(dispatchEvent(new Event('pagehide')), JSON.parse(sessionStorage.getItem('shown')).id)")
 
 
@@ -397,7 +397,7 @@ class Looks(Page):
             browser.screenshot(pathlib.Path(SHOTS) / f"{name}.png")
 
     def stages(self):
-        """The page as it changes: at first, while it answers, when it has read, and with everything that it can show."""
+        """Brings the page into each of its states in turn and yields the name of the state."""
         yield "empty"
         self.set(temperature=0)
         self.ask(ENDLESS)
@@ -424,7 +424,7 @@ class Looks(Page):
                         browser.view(width, height, dark)
                         self.shoot(f"{width}-{'dark' if dark else 'light'}-{stage}")
                         self.assertEqual(browser.run(SIDEWAYS), [])
-                        if width >= 900:  # there are two panes that scroll by themselves
+                        if width >= 900:  # two panes that scroll separately
                             self.assertEqual(browser.run("document.documentElement.scrollHeight"), height)
                 with self.subTest(stage=stage, dark=dark):
                     ground = browser.run("getComputedStyle(document.body).backgroundColor")
@@ -450,7 +450,7 @@ class Looks(Page):
         browser.press("Escape")
         self.finish()
         reached = set()
-        for _ in range(40):  # twice around
+        for _ in range(40):  # enough to go through all elements twice
             browser.press("Tab")
             name, outline = browser.run("""(() => {
                 const node = document.activeElement, style = getComputedStyle(node);

@@ -1,4 +1,4 @@
-"""What the tests of `cake serve` have in common: a server for a test case, requests, and a connection byte by byte."""
+"""Shared by the tests of `cake serve`: a server for a test class, requests, and raw connections."""
 
 import contextlib
 import http.client
@@ -19,7 +19,7 @@ SOON = 2 * PATIENCE  # seconds
 
 
 def until(condition, seconds=SOON):
-    """Whether it comes true in time."""
+    """Waits for a condition. Returns False if it does not become true in time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -43,7 +43,7 @@ def choices_of(chunks, index=0):
 
 
 def told(chunks, index=0):
-    """What the chunks of a stream add up to for a choice."""
+    """Returns the text of a choice, joined from the chunks of a stream."""
     return "".join(c["text"] if "text" in c else c["delta"].get("content", "") for c in choices_of(chunks, index))
 
 
@@ -52,7 +52,7 @@ def reasons(chunks, index=0):
 
 
 def request(method, path, *headers, body=b"", host="127.0.0.1"):
-    """A request as bytes, for what no library would send."""
+    """Builds the bytes of a request, for requests that no library would send."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *headers]
     if body:
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -61,7 +61,7 @@ def request(method, path, *headers, body=b"", host="127.0.0.1"):
 
 
 class Wire:
-    """A connection, byte by byte."""
+    """A raw connection to the server."""
 
     def __init__(self, server, timeout=5 * PATIENCE):
         self.socket = server.socket(timeout)
@@ -82,7 +82,7 @@ class Wire:
         return self
 
     def answer(self, with_body=True):
-        """Status, headers and body of the next answer."""
+        """Returns status, headers and body of the next answer."""
         line = self.file.readline()
         if not line:
             raise ConnectionError("the server closed the connection without an answer")
@@ -91,7 +91,7 @@ class Wire:
         return int(line.split()[1]), headers, json.loads(body) if "json" in headers["Content-Type"] else body
 
     def has_ended(self, seconds=1):
-        """Whether the server has closed it, and said nothing more."""
+        """Whether the server closes the connection without sending anything more."""
         self.socket.settimeout(seconds)
         with contextlib.suppress(TimeoutError):
             return self.file.read(1) == b""
@@ -99,7 +99,7 @@ class Wire:
 
 
 class Served(unittest.TestCase):
-    """A server for all tests of a class; it has to live through them, within its memory, and to end well."""
+    """One server for all tests of a class. It must survive them, stay within its memory bound, and exit with code 0."""
 
     FLAGS = ()
     HEADERS = {}
@@ -136,11 +136,11 @@ class Served(unittest.TestCase):
         return answer
 
     def say(self, path, *question, **more):
-        """The text of an answer."""
+        """Returns the text of an answer."""
         return said(self.good(path, fields(path, *question, **more)))
 
     def stream(self, path, body):
-        """All chunks; the stream has to be well formed."""
+        """Returns all chunks of a stream, which must be well formed."""
         status, headers, content = self.ask("POST", path, {**body, "stream": True})
         self.assertEqual((status, headers["Content-Type"]), (200, "text/event-stream"))
         lines = content.split(b"\n")
@@ -148,7 +148,7 @@ class Served(unittest.TestCase):
         return list(events(lines))
 
     def assert_error(self, answer, status, *words, param=None, code=None):
-        """In the shape of the OpenAI API."""
+        """Checks that an answer is an error in the shape of the OpenAI API."""
         got, headers, body = answer
         self.assertEqual(got, status, body)
         self.assertEqual(headers["Content-Type"], "application/json")
@@ -165,7 +165,7 @@ class Served(unittest.TestCase):
         self.assertEqual(self.answer_now(), self.first, "it does not answer as before")
 
     def refuse_fields(self, path, more, *words, param=ANY, code=None):
-        """In both ways: a stream that is refused does not begin."""
+        """Checks that a request is refused with and without streaming. A refused stream does not begin."""
         for stream in (False, True):
             with self.subTest(path=path, stream=stream, **{name: repr(value)[:60] for name, value in more.items()}):
                 answer = self.ask("POST", path, {**fields(path), "stream": stream, **more})

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`cake serve` as its clients meet it: those that ask well, ask wrongly, are slow, go away, or mean harm."""
+"""Tests of `cake serve` with clients that send good or wrong requests, are slow, disconnect, or are malicious."""
 
 import concurrent.futures
 import contextlib
@@ -23,8 +23,8 @@ from support.cake_process import BUNDLED, WORDS, assert_refused, cake, command, 
 from support.server import Server, events  # noqa: E402
 
 MODEL, N_LAYER, N_VOCAB, TRAINED = "cake-mini", 6, 1536, 4096
-TOKEN_BYTES = 256  # in a layer: two heads of K and V of 32 values in f16
-PARALLEL = 4       # where nothing else is said
+TOKEN_BYTES = 256  # per layer: K and V of two heads, each 32 values in f16
+PARALLEL = 4       # default of --parallel
 MOST_BODY_BYTES = 32 << 20
 MULTI_BYTE = 'root ::= "日本語🍰 é" x\nx ::= " ü☃"'
 
@@ -52,7 +52,7 @@ class Connections(Served):
                 self.refuse(wire.send(request("POST", "/tokenize", *headers) + b"{}").answer(), 400)
 
     def test_what_follows_a_refused_request_is_not_read_as_another(self):
-        """Connection: close is said, and what follows may be the body of what was refused."""
+        """The answer has Connection: close, because the bytes that follow may be the body of the refused request."""
         hidden = request("GET", "/v1/models")
         for name, data in (
                 ("headers that are too large", request("GET", "/health", "X: " + "a" * 9000, "Y: b")),
@@ -74,7 +74,7 @@ class Connections(Served):
     def test_a_body_that_turns_out_too_large(self):
         chunk = b"100000\r\n" + b"a" * (1 << 20) + b"\r\n"
         with Wire(self.server) as wire:
-            with contextlib.suppress(ConnectionError):  # it need not take all of it
+            with contextlib.suppress(ConnectionError):  # the server need not read all of it
                 wire.send(request("POST", TEXT, "Transfer-Encoding: chunked") + chunk * 40)
             self.refuse(wire.answer(), 413, "32 MiB")
 
@@ -90,7 +90,7 @@ class Connections(Served):
                     self.refuse(answer, 400)
 
     def test_the_content_type_does_not_matter(self):
-        """curl -d sends application/x-www-form-urlencoded unless it is told otherwise."""
+        """curl -d sends application/x-www-form-urlencoded by default."""
         for n in (10, 10_000):
             for kind in ("application/json", "text/plain", "application/x-www-form-urlencoded"):
                 with self.subTest(n=n, kind=kind):
@@ -293,7 +293,7 @@ class Bodies(Served):
 
     def test_a_grammar_that_leads_nowhere(self):
         for path in (TEXT, CHAT):
-            body = fields(path, grammar=r'root ::= "a" [\uD800-\uDFFF]')  # which are no characters
+            body = fields(path, grammar=r'root ::= "a" [\uD800-\uDFFF]')  # surrogates are not characters
             self.refuse(self.ask("POST", path, body), 400, "nothing can follow", param="grammar")
             error = self.stream(path, body)[-1]["error"]
             self.assertEqual((error["param"], error["type"]), ("grammar", "invalid_request_error"))
@@ -367,7 +367,7 @@ class SlowClients(Served):
                 self.assertEqual(said(wire.send(whole[n_sent:]).answer()[2]), self.first)
 
     def test_a_crowd_that_stalls_keeps_nobody_waiting(self):
-        for n in (8, 16, 40, 120):  # each is more than there were threads for before
+        for n in (8, 16, 40, 120):  # each is more than the server's number of threads once was
             with self.subTest(n=n), contextlib.ExitStack() as crowd:
                 for i, wire in enumerate([crowd.enter_context(Wire(self.server)) for _ in range(n)]):
                     wire.send(b"GET /hea" if i % 2 else request("POST", TEXT, "Content-Length: 100") + b"{")
@@ -384,7 +384,7 @@ class SlowClients(Served):
 
 
 class Leaving(Served):
-    """Who goes away needs nothing any more. What they ask for here would take many seconds."""
+    """Requests end when their client disconnects. The answers requested here would take many seconds."""
 
     FLAGS = ("-c", 40_000, "--parallel", 2)
     LONG = {"max_tokens": 39_000, "ignore_eos": True}
@@ -413,7 +413,8 @@ class Leaving(Served):
                     self.leave(path, fields(path, WORDS * 30, stream=stream, cache_prompt=False), "reading")
 
     def test_only_the_half_that_sends(self):
-        # That looks the same as leaving; whoever still listens gets no part of an answer as if it were one.
+        # To the server, this looks like a disconnected client. A client that still listens gets an error, not a part of
+        # an answer that it could take for the whole.
         with Wire(self.server) as wire:
             wire.send(request("POST", TEXT, body=fields(TEXT, **self.LONG)))
             self.assertTrue(self.there_are(1, "generating"))
@@ -499,7 +500,7 @@ class Streams(Served):
             chunks = self.stream(path, fields(path, grammar=MULTI_BYTE, max_tokens=60))
             self.assertEqual([told([c]) for c in chunks if told([c])], ["日", "本", "語", "🍰", " ", "é", " ", "ü", "☃"])
             self.assertEqual(self.say(path, grammar=MULTI_BYTE, max_tokens=60), "日本語🍰 é ü☃")
-            for n in range(1, 14):  # where the answer ends within a character, no byte of it is sent as it is
+            for n in range(1, 14):  # an answer that ends within a character must not contain any of its bytes
                 text = told(self.stream(path, fields(path, grammar=MULTI_BYTE, max_tokens=n)))
                 self.assertEqual(text, self.say(path, grammar=MULTI_BYTE, max_tokens=n))
                 self.assertTrue("日本語🍰".startswith(text.rstrip("\ufffd")), text)
@@ -593,7 +594,7 @@ class Probabilities(Served):
         self.assertEqual(b"".join(bytes(e["bytes"]) for e in content).decode(), said(answer))
 
     def test_parts_of_a_character_stay_apart(self):
-        tokens = self.good("/tokenize", {"content": "🍰"})["tokens"]  # one for each byte
+        tokens = self.good("/tokenize", {"content": "🍰"})["tokens"]  # one token per byte
         body = fields(TEXT, logprobs=3, max_tokens=8, logit_bias={str(token): 100 for token in tokens})
         logprobs = self.good(TEXT, body)["choices"][0]["logprobs"]
         names = {rf"bytes:\x{byte:02x}" for byte in "🍰".encode()}
@@ -605,7 +606,7 @@ class Probabilities(Served):
     def test_offsets_are_places_in_the_text(self):
         answer = self.good(TEXT, fields(TEXT, logprobs=0, grammar=MULTI_BYTE, max_tokens=60))
         offsets, text = answer["choices"][0]["logprobs"]["text_offset"], said(answer)
-        # The model has a token for each byte of these.
+        # The model has one token per byte for these characters.
         self.assertEqual([offsets[i] for i in (0, 3, 6, 9, 13)], [text.index(c) for c in "日本語🍰 "])
 
     def test_offsets_count_what_waits_for_a_stop_string(self):
@@ -656,7 +657,7 @@ class Draws(Served):
 
 class Conversations(Served):
     def ask_on(self, messages, **more):
-        """The answer joins the messages; how many tokens there were, and of them in memory."""
+        """Appends the answer to the messages. Returns the number of prompt tokens, and how many of them were cached."""
         answer = self.good(CHAT, {"messages": messages, "temperature": 0, "max_tokens": 12, **more})
         messages.append({"role": "assistant", "content": said(answer)})
         return answer["usage"]["prompt_tokens"], answer["usage"]["prompt_tokens_details"]["cached_tokens"]
@@ -697,7 +698,7 @@ class Keys(Served):
 
     def test_the_page_and_the_health_are_open(self):
         paths = ["/"]
-        for path in paths:  # and what these name, and so on
+        for path in paths:  # the list grows by the paths to which each file refers
             status, headers, content = self.server.ask("GET", path)
             self.assertEqual((status, headers["X-Content-Type-Options"]), (200, "nosniff"), path)
             self.assertIn("default-src 'self'", headers["Content-Security-Policy"])
@@ -747,13 +748,13 @@ class Queue(Served):
 
 
 class Memory(Served):
-    """What /slots tells of a text, and that all texts together stay within the bound."""
+    """Reports of /slots on one sequence, and the memory bound on all sequences together."""
 
     BUDGET = 128
     FLAGS = ("--kv-budget", BUDGET, "--parallel", 2)
 
     def slot(self, name):
-        """Whatever its state, it has to be consistent."""
+        """Returns the report on a request slot, which must be consistent in every state."""
         status, _, slot = self.ask("GET", f"/slots/{name}?pieces=1")
         self.assertEqual(status, 200, slot)
         self.assertEqual((slot["n_layer"], slot["policy"]), (N_LAYER, "cake"))
@@ -770,7 +771,7 @@ class Memory(Served):
             answer = self.good(TEXT, fields(TEXT, prompt, **more))
             slot, usage = self.slot(answer["id"]), answer["usage"]
             self.assertEqual((slot["state"], slot["prompt_tokens"]), ("idle", usage["prompt_tokens"]))
-            # The token that came last was not read any more where the answer was cut; its text is not in memory.
+            # If the answer was cut off, its last token was not passed through the model, so its text is not in memory.
             whole, text = prompt + said(answer), "".join(slot["pieces"])
             was_cut = answer["choices"][0]["finish_reason"] == "length"
             self.assertEqual(len(slot["held"]), usage["total_tokens"] - was_cut)
@@ -787,7 +788,7 @@ class Memory(Served):
 
             without = self.ask("GET", "/slots/" + answer["id"])[2]
             self.assertEqual(without, {name: value for name, value in slot.items() if name != "pieces"})
-            # Who sees the list does not learn the whole name, which opens the text.
+            # The list does not show the whole id, which would give access to the text.
             listed = [s for s in self.ask("GET", "/slots")[2]["slots"] if answer["id"].startswith(s["id"])]
             shown = {name: value for name, value in without.items() if name != "held"}
             self.assertEqual(listed, [{**shown, "id": answer["id"][:16]}])
@@ -830,7 +831,7 @@ class Memory(Served):
 
 class Metrics(Served):
     def read(self):
-        """Samples by name and labels, and the kinds of families, which have to be as Prometheus wants them."""
+        """Returns the samples by name and labels, and the types of the families. Checks Prometheus' text format."""
         status, headers, content = self.ask("GET", "/metrics")
         self.assertEqual((status, headers["Content-Type"]), (200, "text/plain; version=0.0.4"))
         samples, kinds, family = {}, {}, None
@@ -957,7 +958,7 @@ class Models(Served):
 
 
 class Endings(unittest.TestCase):
-    """Each test ends a server of its own."""
+    """Each test starts and ends its own server."""
 
     LONG = fields(TEXT, max_tokens=1500, ignore_eos=True)
 
@@ -968,7 +969,7 @@ class Endings(unittest.TestCase):
         return server
 
     def begin(self, server, body, n_running=1):
-        """A request that is being answered."""
+        """Sends a request and returns its connection once the answer is being generated."""
         connection = server.connect()
         self.addCleanup(connection.close)
         connection.request("POST", TEXT, json.dumps(body))
@@ -1011,7 +1012,7 @@ class Endings(unittest.TestCase):
     def test_without_grace_or_asked_twice_it_ends_at_once_and_says_so(self):
         long = {**self.LONG, "max_tokens": 4000}
         for flags in (("--grace", 0), ()):
-            for attempt in range(4):  # answers race with the end
+            for attempt in range(4):  # answers race with the shutdown
                 with self.subTest(flags=flags, attempt=attempt):
                     server = self.start(*flags)
                     streams = [self.begin(server, {**long, "stream": True}, n) for n in (1, 2, 3)]
@@ -1042,7 +1043,7 @@ class Endings(unittest.TestCase):
     def test_a_slow_reader_gets_all_of_its_stream(self):
         server = self.start()
         body = fields(CHAT, max_tokens=2500, ignore_eos=True, stream=True, logprobs=True, top_logprobs=20)
-        with Wire(server) as wire:  # more than the buffers between the two take
+        with Wire(server) as wire:  # the answer is larger than the socket buffers
             wire.send(request("POST", CHAT, "Connection: close", body=body))
             self.assertTrue(until(lambda: server.metric("cake_requests_generating") == 1))
             server.process.send_signal(signal.SIGTERM)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A short soak, of the bundled model (bench/results-soak is the long one), and what it has found, one by one."""
+"""A short soak test with the bundled model (bench/results-soak is the long one), and tests of problems it has found."""
 
 import contextlib
 import json
@@ -17,8 +17,8 @@ from support.soak import TEXT, Options, soak  # noqa: E402
 
 class Soak(unittest.TestCase):
     def test_a_crowd_of_all_manners_for_a_moment(self):
-        # Memory is not flat yet after so short a time, and a sanitizer keeps what is freed; what leaks with every request
-        # would show all the same.
+        # Memory still grows after such a short time, and a sanitizer does not return freed memory at once. A leak in
+        # every request would exceed the limit nevertheless.
         figures, failures = soak(Options(seconds=20, n_clients=8, most_tokens=3000, kv_budget=256, n_compared=40,
                                          most_growth=10 if SANITIZED else 0.3))
         for name, figure in figures:
@@ -37,7 +37,7 @@ class Connections(unittest.TestCase):
                         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
                     for connection in crowd:
                         self.assertIn(b"200 OK", connection.recv(1000))
-                    # The others stay connected meanwhile, as clients do.
+                    # The other clients stay connected meanwhile.
                     self.assertLess(time.monotonic() - begin, 1)
 
 

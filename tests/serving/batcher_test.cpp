@@ -70,7 +70,7 @@ Outcome answer(Batcher& batcher, GenerationRequest request) {
     return collect(*submit(batcher, std::move(request))).front();
 }
 
-/// Sixteen of 64 tokens a layer: less than any prompt here, so that all of them evict.
+/// The budget is 64 tokens per layer, so longer prompts cause evictions.
 BatcherOptions small_options(int32_t n_parallel) {
     return {.pool = {.sequence = {.budget = TokensPerLayer{64}, .window = 8}, .n_parallel = n_parallel, .n_ctx = 2048}};
 }
@@ -138,7 +138,7 @@ TEST(Batcher, GoesOnFromWhatIsInMemory) {
     const auto said = answer(*batcher, first);
     EXPECT_EQ(said.n_cached, 0);
 
-    // The next turn repeats the prompt and the answer; what was not yet read of the answer is its last token.
+    // The next turn repeats the prompt and the answer, whose last token has not been passed through the model yet.
     auto next = first;
     next.prompt.append_range(said.tokens());
     next.prompt.insert(next.prompt.end(), text.begin() + 400, text.end());
@@ -150,7 +150,7 @@ TEST(Batcher, GoesOnFromWhatIsInMemory) {
     EXPECT_EQ(outcome.n_cached, 449);
     EXPECT_EQ(outcome.tokens(), test::generate(sequence, 50));
 
-    // One that begins with less than the prompt reads all, as does one that asks for it.
+    // A prompt that is shorter than the cached one is prefilled from the start. So is a request without reuse.
     auto shorter = greedy(*batcher, std::span(text).first(300), 5);
     shorter.reuse = true;
     EXPECT_EQ(answer(*batcher, shorter).n_cached, 0);
@@ -179,7 +179,7 @@ TEST(Batcher, GoesOnFromAPartOfAnAnswerAsIfTheRestHadNotBeen) {
     const auto outcome = answer(*batcher, next);
     EXPECT_EQ(outcome.n_cached, 404);
     EXPECT_EQ(outcome.tokens(), test::generate(sequence, 60));
-    // After evictions for the answer there is no way back into it.
+    // After evictions during the answer, a prompt cannot continue from a part of it.
     auto late = next;
     late.prompt.append_range(outcome.tokens() | std::views::take(5));
     late.prompt.push_back(text[590]);
@@ -202,7 +202,7 @@ TEST(Batcher, GoesOnFromAPartOnlyOfAnAnswerThatIsNotYetInTheSums) {
         next.prompt.insert(next.prompt.end(), text.begin() + 450, text.begin() + 470);
         return answer(*batcher, next).n_cached;
     };
-    // The window is 8: as many tokens of the answer are gathered before their attention goes into the sums.
+    // The window is 8: the attention of generated tokens is added to the cumulative attention 8 tokens at a time.
     EXPECT_EQ(cached_after(3), 0);
     EXPECT_EQ(cached_after(12), 412);
 }
@@ -215,7 +215,7 @@ TEST(Batcher, AFullCacheHasRoomForAnAnswer) {
     request.sequence.budget.reset();
     const auto outcome = answer(*batcher, request);
     EXPECT_EQ(outcome.reason, FinishReason::length) << outcome.error;
-    // All that the stores of four sequences hold.
+    // A full cache may take the slots of all four sequences.
     EXPECT_EQ(outcome.drawn.size(), 4U * 64 - 100);
 }
 
@@ -257,8 +257,8 @@ TEST(Batcher, WithoutTokensToDrawThePromptIsReadAndStaysInMemory) {
     EXPECT_EQ(outcome.drawn.size(), 5U);
 }
 
-/// Everything that makes the staging layer large or odd: segments, windows, heads that differ, several choices,
-/// turns.
+/// Combines everything that makes the staging layer large or irregular: segments, sliding windows, heads of different
+/// lengths, several choices, turns.
 TEST(Batcher, TheBoundHoldsHoweverPromptsAreRead) {
     for (const std::string model : {"f32", "gemma3", "gpt-oss"}) {
         for (const int64_t segment : {int64_t{0}, int64_t{100}}) {
@@ -274,7 +274,7 @@ TEST(Batcher, TheBoundHoldsHoweverPromptsAreRead) {
                 auto request = greedy(*batcher, std::span(text).first(900 - 70 * i), 30);
                 request.reuse = i % 2 == 0;
                 request.n_choices = i % 4 == 3 ? 3 : 1;
-                // In segments a head of its own budget may hold more than this pool was made for.
+                // With segments, a head under ada-snapkv may hold more tokens than this pool provides for.
                 if (i % 3 == 1) request.sequence.policy = segment == 0 ? "ada-snapkv" : "snapkv";
                 if (i % 3 == 2) request.sequence.budget = TokensPerLayer{20};
                 if (i == 11) {
@@ -291,7 +291,7 @@ TEST(Batcher, TheBoundHoldsHoweverPromptsAreRead) {
             const auto report = batcher->report();
             EXPECT_LE(report.kv_bytes_peak, report.kv_bytes_bound);
             EXPECT_LE(report.n_idle, 4);
-            // All that was taken has been given back but for what is kept.
+            // All reserved memory has been returned, except for that of cached sequences.
             uint64_t idle_bytes = 0;
             for (const auto& slot : batcher->slots()) idle_bytes += slot.memory.kv_bytes_allocated;
             EXPECT_EQ(report.kv_bytes_now, idle_bytes);
@@ -307,7 +307,8 @@ TEST(Batcher, GoesOnWithAWindowOnlyWhereItIsStillThere) {
     auto request = greedy(*batcher, std::span(text).first(500), 40);
     request.reuse = true;
     const auto said = answer(*batcher, request);
-    // With all of the answer the window is whole; without most of it, its beginning has been dropped.
+    // A prompt that continues the whole answer finds a complete sliding window. For a prompt that contains only a part
+    // of the answer, the beginning of the sliding window has already been dropped.
     auto part = request;
     part.prompt.append_range(said.tokens() | std::views::take(2));
     part.prompt.push_back(text[700]);
@@ -466,7 +467,7 @@ TEST(Batcher, AClientWithManyRequestsDoesNotKeepOthersWaiting) {
     for (int i = 0; i < 8; i++) greedy_client.push_back(from("many"));
     const auto other = from("one");
     EXPECT_EQ(collect(*other).front().reason, FinishReason::length);
-    // Its turn was the next that came, so that of the others most still wait.
+    // It was the other client's turn, so most requests of the first client are still waiting.
     EXPECT_GE(batcher->report().n_waiting, 4);
     for (const auto& generation : greedy_client) collect(*generation);
 }
@@ -485,7 +486,7 @@ TEST(Batcher, DecodingGoesOnWhileALongPromptIsRead) {
             done = std::holds_alternative<ChoiceEnded>(event->what);
         if (const auto event = first->next(std::chrono::milliseconds(1))) n_between++;
     }
-    // 63 chunks in every layer, with a token between two of them at least.
+    // There are 63 chunks in every layer, and at least one token is decoded per two chunks.
     EXPECT_GE(n_between, 63 * engine.info().n_layer / 2);
     first->cancel();
 }
@@ -516,7 +517,7 @@ TEST(Batcher, NeverDrawsTheEndWhereItIsIgnored) {
     request.ignore_eos = false;
     EXPECT_EQ(answer(*batcher, request).reason, FinishReason::end_of_generation);
 
-    // A grammar's end is the end: nothing else can follow.
+    // Once the grammar is complete, generation ends even with ignore_eos, since nothing else may follow.
     request.ignore_eos = true;
     request.grammar = check_grammar("root ::= \"yes\" [0-9]").value();
     const auto said = answer(*batcher, request);
@@ -559,7 +560,7 @@ TEST(Batcher, ReportsWhereTheCakeGoes) {
     ASSERT_EQ(slot->tokens.size(), 519U);
     ASSERT_EQ(slot->held.size(), 519U);
     EXPECT_TRUE(std::equal(request.prompt.begin(), request.prompt.end(), slot->tokens.begin()));
-    // The window is in every layer, and no layer holds more than it has kept.
+    // Every layer holds the last token. `held` counts a layer if any of its heads holds the token.
     EXPECT_EQ(slot->held.back(), engine.info().n_layer);
     int64_t n_kept = 0;
     for (const auto& layer : slot->layers) n_kept += layer.kept;

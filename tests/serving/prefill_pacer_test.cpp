@@ -5,9 +5,9 @@
 namespace cake {
 namespace {
 
-constexpr double kStep = 0.01;  // seconds of a step of decoding
+constexpr double kStep = 0.01;  // seconds per decoding step
 
-/// Decoding for a while with nothing to read.
+/// A pacer after some decoding steps without prefill.
 PrefillPacer undisturbed() {
     PrefillPacer pacer;
     for (int i = 0; i < 20; i++) pacer.decoded(1, kStep);
@@ -43,7 +43,7 @@ TEST(PrefillPacer, ALongStepOfPrefillIsPaidForByTheNextSteps) {
 TEST(PrefillPacer, PrefillGetsOnHoweverSlowDecodingBecomes) {
     auto pacer = undisturbed();
     pacer.read(kStep, true);
-    pacer.decoded(1, 10 * kStep);  // measured after prefill
+    pacer.decoded(1, 10 * kStep);  // measured right after a prefill step
     EXPECT_TRUE(pacer.may_read());
     pacer.read(2 * kStep, true);
     EXPECT_TRUE(pacer.may_read());

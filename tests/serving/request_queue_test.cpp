@@ -17,7 +17,7 @@ WaitingRequest request(const std::string& client, const std::string& id = {}) {
     return waiting;
 }
 
-/// Admits as many as there is room for, and returns their ids.
+/// Admits all requests that fit, and returns their ids in order.
 std::vector<std::string> admit(RequestQueue& queue, std::map<std::string, size_t>& running) {
     std::vector<std::string> ids;
     queue.admit([&](const std::string& client) { return running[client]; },

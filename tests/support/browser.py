@@ -1,4 +1,4 @@
-"""Drives a headless Chromium over its DevTools protocol, as far as a test needs it: no library is asked for."""
+"""Drives a headless Chromium over its DevTools protocol, without a library and only as far as the tests need it."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ SHIFT = 8
 
 
 class WebSocket:
-    """The client's side of RFC 6455: whole messages of text, to a server that is trusted."""
+    """The client side of RFC 6455, for whole text messages and a trusted server."""
 
     def __init__(self, url):
         at = urllib.parse.urlsplit(url)
@@ -47,7 +47,7 @@ class WebSocket:
             if n >= 126:
                 n = int.from_bytes(self.read(2 if n == 126 else 8), "big")
             data = self.read(n)
-            if first & 0x0F <= 1:  # text, or more of it
+            if first & 0x0F <= 1:  # a text frame or its continuation
                 message, is_last = message + data, bool(first & 0x80)
         return message.decode()
 
@@ -63,7 +63,7 @@ class WebSocket:
 
 
 class Browser:
-    """One page."""
+    """A browser with one page."""
 
     def __init__(self, program):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="cake-browser-"))
@@ -122,20 +122,20 @@ class Browser:
             self.complaints.append(" ".join(str(argument.get("value")) for argument in params["args"]))
 
     def news(self):
-        """What its console said, and the addresses that it asked, since this was asked last."""
+        """Returns the console messages and the requested URLs since the last call."""
         self.run("null")
         complaints, urls, self.complaints, self.urls = self.complaints, self.urls, [], []
         return complaints, urls
 
     def run(self, expression):
-        """Its value, when it is a promise the one that it comes to."""
+        """Evaluates an expression and returns its value. A promise is awaited."""
         result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in result:
             raise RuntimeError(f"{expression}: {result['exceptionDetails']}")
         return result["result"].get("value")
 
     def wait(self, expression, seconds=30):
-        """For it to become true; its value then."""
+        """Waits until an expression is true and returns its value."""
         end = time.monotonic() + seconds
         while not (value := self.run(expression)):
             if time.monotonic() > end:
@@ -144,7 +144,7 @@ class Browser:
         return value
 
     def view(self, width, height, dark=False):
-        """A window of that size, without animations."""
+        """Sets the size of the page and its colour scheme, and disables animations."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.call("Emulation.setEmulatedMedia", features=[
             {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},

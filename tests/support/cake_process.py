@@ -1,4 +1,4 @@
-"""Runs the built program for the tests and checks what every run owes: no signal, one sentence for an error."""
+"""Runs the built program for the tests, and checks that an error is a single line."""
 
 import json
 import os
@@ -17,7 +17,7 @@ WORDS = " ".join("the rain in spain stays mainly in the plain and so does the tr
 
 
 class InFolder(unittest.TestCase):
-    """A test with a folder of its own."""
+    """A test with its own temporary folder."""
 
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -31,7 +31,8 @@ class InFolder(unittest.TestCase):
 
 
 def limit_memory():
-    """Address sanitizers reserve terabytes of addresses and have their own limit (ASAN_OPTIONS below)."""
+    """Limits the address space, except under sanitizers: these reserve terabytes and have their own limit (ASAN_OPTIONS
+    below)."""
     if not SANITIZED:
         resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
 
@@ -51,20 +52,20 @@ def cake(*arguments, stdin=b"", stdout=subprocess.PIPE, timeout=300, variables=N
 
 
 def run(*arguments, model="f32", **options):
-    """`cake run` on one of the suite's models, short, on one thread, always with the same result."""
+    """Runs `cake run` on one of the suite's models, on one thread and deterministically."""
     path = MODELS / f"{model}.gguf"
     return cake("run", "-m", path, "-t", 1, "--temp", 0, "--ignore-eos", *arguments, **options)
 
 
 def report(*arguments, **options):
-    """What `cake run --json` says of a run that has to succeed."""
+    """Returns the report of `cake run --json` for a run that must succeed."""
     result = run("--json", *arguments, **options)
     assert result.returncode == 0, result.stderr.decode()
     return json.loads(result.stdout)
 
 
 def assert_refused(test, result, *words, code=1):
-    """Exit code, nothing on standard output, and one line on standard error that holds the words."""
+    """Checks the exit code, that standard output is empty, and that standard error is one line with the given words."""
     text = result.stderr.decode("utf-8", "replace")
     test.assertEqual(result.returncode, code, text)
     test.assertIn(result.stdout, (b"", None))

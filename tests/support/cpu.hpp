@@ -4,7 +4,7 @@
 
 namespace cake::test {
 
-/// Plain memory of the CPU device; backends are loaded the first time.
+/// Buffer type for plain CPU memory. Loads the backends at the first call.
 inline ggml_backend_buffer_type_t cpu_buffer_type() {
     static const auto type = [] {
         ggml_backend_load_all();

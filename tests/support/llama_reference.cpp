@@ -9,7 +9,7 @@
 
 namespace cake::test {
 
-/// A model and a context of its own.
+/// A llama.cpp model with its own context.
 struct LlamaReader::Llama {
     llama_model_ptr model;
     llama_context_ptr context;
@@ -26,7 +26,7 @@ struct LlamaReader::Llama {
         params.n_ubatch = std::min(n_ctx, 512U);
         params.n_threads = params.n_threads_batch = 2;
         params.type_k = params.type_v = options.cache_type;
-        // Its flash attention would make halves of them.
+        // llama.cpp's flash attention would convert f32 K/V to half precision.
         if (options.cache_type == GGML_TYPE_F32) params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
         context.reset(llama_init_from_model(model.get(), params));
         if (!context) throw std::runtime_error("llama.cpp cannot make a context for " + path);
@@ -34,7 +34,7 @@ struct LlamaReader::Llama {
 
     size_t n_vocab() const { return static_cast<size_t>(llama_vocab_n_tokens(llama_model_get_vocab(model.get()))); }
 
-    /// Logits after each token, [n_vocab, n].
+    /// Returns the logits after each token, [n_vocab, n].
     std::vector<float> read(std::span<const int32_t> tokens, int32_t first_position) {
         llama_batch batch = llama_batch_init(static_cast<int32_t>(tokens.size()), 0, 1);
         batch.n_tokens = static_cast<int32_t>(tokens.size());

@@ -1,4 +1,4 @@
-"""Real models for the tests of the program: those that `./dev models NAME` fetches."""
+"""Real models, fetched by `./dev models NAME`, for tests of the program."""
 
 import os
 import pathlib
@@ -6,7 +6,7 @@ import unittest
 
 
 def folder():
-    """Where they are kept; the program and ./dev have the same rule."""
+    """Returns the folder of the models, by the same rule as the program and ./dev."""
     if path := os.environ.get("CAKE_MODELS_DIR"):
         return pathlib.Path(path)
     if path := os.environ.get("CAKE_DEV_CACHE"):
@@ -15,7 +15,8 @@ def folder():
 
 
 def real_model(name):
-    """The file of the model. Skips the calling test if it is not there, or fails it if CAKE_REQUIRE_MODELS names it."""
+    """Returns the path of a model. If it is missing, skips the calling test, or fails it if CAKE_REQUIRE_MODELS names
+    the model."""
     path = folder() / f"{name}.gguf"
     if path.exists():
         return path

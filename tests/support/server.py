@@ -1,4 +1,4 @@
-"""Starts `cake serve` for a test, and talks to it."""
+"""Starts `cake serve` for a test and sends requests to it."""
 
 import contextlib
 import http.client
@@ -14,7 +14,7 @@ CHATML = ("--chat-template", "chatml")
 
 
 class Server:
-    """One that runs; what it wrote to standard error stands in `errors` when it has ended."""
+    """A running server. After it has ended, `errors` has its standard error."""
 
     def __init__(self, *arguments, model=BUNDLED, threads=1, env=None):
         self.process = subprocess.Popen(
@@ -35,7 +35,7 @@ class Server:
             self.stop()
 
     def stop(self, number=signal.SIGTERM, timeout=60):
-        """Sends a signal; the exit code, and what was written to standard error after the first line."""
+        """Sends a signal and returns the exit code. Stores standard error after its first line in `errors`."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
         self.errors = self.process.communicate(timeout=timeout)[1]
@@ -48,7 +48,7 @@ class Server:
         return socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
 
     def ask(self, method, path, body=None, headers=None, timeout=120):
-        """Status, headers and body (parsed where it is JSON) of a request."""
+        """Sends a request and returns status, headers and body. A JSON body is parsed."""
         connection = self.connect(timeout)
         try:
             if body is not None and not isinstance(body, (bytes, str)):
@@ -66,7 +66,7 @@ class Server:
         return self.ask("GET", path, **options)[2]
 
     def complete(self, prompt, **fields):
-        """The body of a good answer of /v1/completions at temperature 0."""
+        """Returns the body of a successful answer of /v1/completions at temperature 0."""
         status, _, body = self.ask("POST", "/v1/completions", {"prompt": prompt, "temperature": 0, **fields})
         assert status == 200, body
         return body
@@ -78,7 +78,7 @@ class Server:
 
 
 def events(response):
-    """The data of a stream's events, parsed, up to and without [DONE]."""
+    """Yields the parsed data of a stream's events before [DONE]."""
     for line in response:
         if not line.startswith(b"data: "):
             continue

@@ -1,6 +1,6 @@
-"""A soak of the server: clients of all manners at once, and what has to hold meanwhile and afterwards.
+"""A soak test of the server: clients of all kinds at once, with checks during and after it.
 
-bench/results-soak runs it for long and prints its figures, tests/server/soak_test.py for a moment.
+bench/results-soak runs it for a long time and prints its figures, tests/server/soak_test.py runs it for a short time.
 """
 
 import collections
@@ -24,10 +24,10 @@ from support.server import Server, events
 
 MIB = 1 << 20
 TEXT = BUNDLED.parent / "document.txt"
-PATIENCE_SECONDS = 600  # of a client, for the next byte of an answer
-SILENCE_SECONDS = 30  # within which the server has to give up on a request that does not come
+PATIENCE_SECONDS = 600  # how long a client waits for the next byte of an answer
+SILENCE_SECONDS = 30  # time within which the server must give up on an incomplete request
 STOP = [" and", "e t"]
-DISCONNECTED, GARBAGE = 0.10, 0.05  # of the requests
+DISCONNECTED, GARBAGE = 0.10, 0.05  # shares of the requests
 POLICIES = ("cake:uniform", "snapkv", "pyramidkv", "ada-snapkv", "streaming-llm", "h2o", "tova", "knorm", "keydiff", "full")
 
 
@@ -35,14 +35,14 @@ POLICIES = ("cake:uniform", "snapkv", "pyramidkv", "ada-snapkv", "streaming-llm"
 class Options:
     seconds: float
     n_clients: int
-    most_tokens: int  # of a prompt
+    most_tokens: int  # max tokens of a prompt
     model: pathlib.Path = BUNDLED
     n_threads: int = 1
-    kv_budget: int = 1024  # tokens a layer, of a request that says nothing else
-    n_compared: int = 100  # single requests that are asked again; and a fifth as many conversations
-    most_growth: float = 0.03  # of the resident memory
+    kv_budget: int = 1024  # tokens per layer, for requests without a budget of their own
+    n_compared: int = 100  # single requests that are repeated alone, and a fifth as many conversations
+    most_growth: float = 0.03  # max growth of the resident memory, as a share
     seed: int = 1
-    flags: tuple = ()  # of cake serve
+    flags: tuple = ()  # flags of cake serve
 
 
 @dataclasses.dataclass
@@ -50,7 +50,7 @@ class Question:
     kind: str
     path: str
     body: dict
-    fits: object = lambda text: True  # what a whole answer has to satisfy
+    fits: object = lambda text: True  # check of a complete answer
 
 
 @dataclasses.dataclass
@@ -58,7 +58,7 @@ class Answer:
     texts: list
     reasons: list
     usage: dict
-    first_seconds: float | None = None  # from when it was asked for first
+    first_seconds: float | None = None  # time to the first token, since the first attempt
     gaps: list = dataclasses.field(default_factory=list)
 
     @property
@@ -74,7 +74,7 @@ class Failure(Exception):
 
 
 def is_object_of(**kinds):
-    """A check of a JSON text: an object of these properties, each of its type and bounds."""
+    """Returns a check that a text is a JSON object with exactly these properties, each of which passes its check."""
     def fits(text):
         value = json.loads(text)
         return value.keys() == kinds.keys() and all(fits_kind(value[name]) for name, fits_kind in kinds.items())
@@ -96,11 +96,11 @@ SCHEMAS = (
 
 
 class Asker:
-    """Asks from an address of its own, so that it takes turns with the others, and stays connected or does not."""
+    """Sends requests from its own address, so that the server sees a separate client. May keep its connection."""
 
     def __init__(self, port, number=0, stays=False):
         self.stays = stays
-        self.n_busy = 0  # times that it was told to come again
+        self.n_busy = 0  # number of 503 answers
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS,
                                                      source_address=(f"127.0.{number // 250 + 1}.{number % 250 + 1}", 0))
 
@@ -115,7 +115,7 @@ class Asker:
                 self.connection.close()
                 if not reused:
                     raise
-                # The server had closed a connection that nobody used.
+                # The server had closed the idle connection.
 
     def ask(self, question):
         begin = time.monotonic()
@@ -180,7 +180,7 @@ class Asker:
 
 
 class Client(threading.Thread):
-    """One of the crowd: asks until the time is up."""
+    """One of many clients, which sends requests until the time is up."""
 
     def __init__(self, soak, storm, number):
         super().__init__(daemon=True)
@@ -190,7 +190,7 @@ class Client(threading.Thread):
         self.random = random.Random(f"{soak.options.seed}/{storm}{number}")
         self.asker = Asker(soak.server.port, number, stays=number % 2 == 0)
         self.serial = itertools.count()
-        self.turns = []  # of its conversation: question and answer
+        self.turns = []  # (question, answer) of each turn of its conversation
 
     def run(self):
         try:
@@ -228,11 +228,11 @@ class Client(threading.Thread):
             self.soak.fail(f"{question.kind}: {answer.n_cached} tokens of a text that nobody else sent were in memory")
 
     def n_tokens(self, most):
-        """Log-uniform."""
+        """Draws a log-uniform number of tokens from 10 to `most`."""
         return round(math.exp(self.random.uniform(math.log(10), math.log(most))))
 
     def text(self, n_tokens):
-        """Of about so many tokens, and with a beginning that no other has."""
+        """Makes a text of about `n_tokens` tokens with a unique beginning."""
         words = self.random.choices(self.soak.words, k=max(1, round(n_tokens / self.soak.tokens_of_word)))
         return f"{self.storm}{self.number}.{next(self.serial)} {' '.join(words)}"
 
@@ -248,7 +248,7 @@ class Client(threading.Thread):
         if kind == "two answers":
             body["n"] = 2
         elif kind == "single" and draw() < 0.5:
-            body["kv_budget"] = budget // 4  # which leaves memory for conversations that wait for their next turn
+            body["kv_budget"] = budget // 4  # leaves memory for the cached sequences of conversations
         elif kind == "other policy":
             body["policy"] = self.random.choice(POLICIES)
             if body["policy"] == "full":
@@ -272,7 +272,7 @@ class Client(threading.Thread):
         return Question(kind, "/v1/chat/completions" if chat else "/v1/completions", body, fits)
 
     def next_turn(self):
-        """Of its conversation, or the first of a new one."""
+        """Returns the next turn of the client's conversation, or the first turn of a new one."""
         most = self.soak.options.most_tokens
         if self.turns and (len(self.turns) >= 6 or self.turns[-1][1].usage["total_tokens"] > 0.7 * most):
             self.soak.keep_conversation(self.turns)
@@ -290,7 +290,7 @@ class Client(threading.Thread):
             body["stop"] = STOP
         return self.of_form("conversation", messages, body)
 
-    # ---- those that go before they have their answer
+    # ---- requests whose client disconnects
 
     def disconnect(self):
         reading = self.random.random() < 0.5
@@ -310,14 +310,14 @@ class Client(threading.Thread):
                 for _ in range(self.random.randint(1, 40)):
                     response.readline()
             self.soak.count("disconnected while reading" if reading else "disconnected while streaming")
-            if asker.connection.sock and self.random.random() < 0.5:  # without a goodbye
+            if asker.connection.sock and self.random.random() < 0.5:  # reset the connection
                 asker.connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         except (OSError, http.client.HTTPException) as error:
             self.soak.fail(f"disconnecting: {type(error).__name__}: {error}")
         finally:
             asker.connection.close()
 
-    # ---- those that are none
+    # ---- invalid requests
 
     def send_garbage(self):
         text = self.text(self.n_tokens(self.soak.options.most_tokens)).encode()
@@ -342,7 +342,7 @@ class Client(threading.Thread):
                 else:
                     received = b"".join(iter(lambda: connection.recv(1 << 16), b""))
         except ConnectionError:
-            received = b""  # what it is told, if anything, gets lost where it still sends
+            received = b""  # an answer may be lost while the client is still sending
         except TimeoutError:
             return self.soak.fail(f"{kind}: no end of the connection within {SILENCE_SECONDS} s")
         self.soak.count(f"garbage: {kind}")
@@ -358,7 +358,7 @@ class Client(threading.Thread):
 
 @dataclasses.dataclass
 class Sample:
-    """Of the server, at a time."""
+    """State of the server at one moment."""
     seconds: float
     resident: int  # bytes
     n_threads: int
@@ -396,8 +396,8 @@ class Soak:
         return time.monotonic() >= self.end
 
     def is_ebb(self):
-        """The crowd comes and goes, once a minute and equally often in each fifth of the time: with few, what has been
-        answered stays in memory for a next turn."""
+        """Whether only a quarter of the clients is active. This alternates about once a minute, equally often in each
+        fifth of the time. With few clients, cached sequences stay in memory for the next turn."""
         fifth = self.options.seconds / 5
         tide = fifth / math.ceil(fifth / 60)
         return (self.end - time.monotonic()) % tide < tide / 2
@@ -428,10 +428,10 @@ class Soak:
             with self.lock:
                 self.conversations.append(turns)
 
-    # ---- what happens
+    # ---- running and watching
 
     def metrics(self):
-        """All of them, with their labels."""
+        """Returns all metrics by name with labels."""
         lines = self.server.get("/metrics").decode().splitlines()
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
@@ -442,7 +442,7 @@ class Soak:
                       self.server.metric("cake_kv_bytes"))
 
     def watch(self, begin):
-        """Looks every second until the time is up."""
+        """Samples the server every second until the time is up."""
         try:
             for second in itertools.count(1):
                 time.sleep(max(0.0, begin + second - time.monotonic()))
@@ -471,7 +471,8 @@ class Soak:
         self.n_busy = sum(client.asker.n_busy for client in clients)
 
     def rest(self, most=None):
-        """How it is when all clients have gone: within 15 s no more than `most`, or what does not change for 4 s."""
+        """Waits up to 15 s after all clients have gone until the threads and descriptors are at most those of `most`,
+        or without `most` until they have not changed for 4 s. Returns the last sample."""
         end = time.monotonic() + 15
         samples = []
         while True:
@@ -486,7 +487,7 @@ class Soak:
             time.sleep(0.3)
 
     def run(self):
-        # A moment first, so that every kind of thread and buffer that there is has been made.
+        # A short warm-up, so that all threads and buffers exist.
         self.storm("warm-up ", 1)
         fresh = self.rest()
         for kept in (self.counts, self.singles, self.conversations, self.first_seconds, self.gaps, self.samples):
@@ -507,25 +508,25 @@ class Soak:
         return [*self.figures_of_requests(seconds, totals), *self.figures_of_memory(peak), *self.figures_of_threads(fresh, left),
                 *((f"identical when asked alone: {what}", f"{n:,}") for what, n in sorted(self.compared.items()))]
 
-    # ---- what is left to check, and to tell
+    # ---- comparison and figures
 
     def compare(self):
-        """Asks again what was answered in the crowd, one at a time."""
+        """Repeats some of the requests one at a time and compares the answers."""
         chance = random.Random(self.options.seed)
         asker = Asker(self.server.port)
         for question, answer in chance.sample(self.singles, min(len(self.singles), self.options.n_compared)):
             self.compare_one(asker, question, answer, False)
-        # Those first that went on from what was in memory.
+        # Compare the conversations that continued from cached sequences first.
         chance.shuffle(self.conversations)
         self.conversations.sort(key=lambda turns: all(answer.n_cached == 0 for _, answer in turns))
         for turns in self.conversations[:self.options.n_compared // 5]:
             for question, answer in turns:
-                # A turn whose predecessor had to leave memory was read as a whole.
+                # A turn whose predecessor had been removed from memory was prefilled from the start.
                 if not self.compare_one(asker, question, answer, answer.n_cached > 0):
                     break
 
     def compare_one(self, asker, question, answer, cached):
-        """Whether it is the same."""
+        """Repeats a request and returns whether the answer is the same."""
         try:
             alone = asker.ask(dataclasses.replace(question, body={**question.body, "cache_prompt": cached}))
         except Failure as failure:
@@ -590,14 +591,14 @@ def quantiles(values, factor, unit):
 
 
 def soak(options):
-    """The figures, as pairs of a name and a text, and what did not hold."""
-    # Two thirds more than the longest prompt, so that another is read beside it.
+    """Runs the soak test. Returns the figures, as pairs of a name and a text, and the failures."""
+    # About two thirds more than the longest prompt, so that another one can be prefilled at the same time.
     n_ctx = options.most_tokens * 8 // 5 + 768
-    # Nearly all clients may wait at once: a few are told to come again when a long text keeps the others waiting.
+    # The queue has room for most clients. A few get a 503 if a long text keeps the others waiting.
     n_parallel = max(options.n_clients // 2, 4)
     with Server("-c", n_ctx, "--parallel", n_parallel, "--queue", options.n_clients * 3 // 4, "--kv-budget", options.kv_budget,
                 *options.flags, model=options.model, threads=options.n_threads) as server:
-        # Threads that wait for an answer should not wait for each other, or the times are not the server's.
+        # Switch often between the client threads, so that waiting for each other does not distort the times.
         sys.setswitchinterval(0.0005)
         running = Soak(server, options)
         figures = running.run()

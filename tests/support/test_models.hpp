@@ -10,24 +10,24 @@
 
 namespace cake::test {
 
-/// A model that the suite's set-up made: "f32", "q8_0", "q4_0", "tied", "rope_freqs", "bias".
+/// Path of a model that the set-up of the test suite has made, such as "f32", "q8_0", "tied" or "bias".
 inline std::string model_path(const std::string& name) {
     return std::string(CAKE_TEST_MODELS) + "/" + name + ".gguf";
 }
 
-/// Those of them that stand for a family of models, or for what a family has beside that.
+/// Names of the models that represent a model family or a variant of one.
 std::vector<std::string> family_names();
-/// What a test of one is called.
+/// Name of a parameterised test over these models.
 std::string family_test_name(const testing::TestParamInfo<std::string>& instance);
 
-/// One of them, ready; what follows throws where anything goes wrong that a test does not ask about.
+/// Loads one of these models. This function and the following ones throw on any error.
 Engine load(const std::string& name, int32_t n_batch = 512);
 Sequence start(const Engine& engine, const SequenceOptions& options);
 void append(Sequence& sequence, std::span<const Token> tokens);
-/// The likeliest tokens, past the end of text too.
+/// Generates `n` tokens greedily, ignoring the end of text.
 std::vector<Token> generate(Sequence& sequence, int64_t n);
 
-/// English enough for a tokenizer; as many tokens as are asked for.
+/// The first `n` tokens of an English-like text.
 std::vector<Token> sample_tokens(const Engine& engine, size_t n);
 
 }  // namespace cake::test

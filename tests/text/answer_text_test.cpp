@@ -9,7 +9,7 @@
 namespace cake {
 namespace {
 
-/// All that comes of `bytes` in pieces of the given sizes, and whether each part is whole characters.
+/// Adds `bytes` in pieces of the given sizes, expects every part to consist of whole characters, and returns all text.
 std::string in_pieces(const std::string& bytes, std::vector<std::string> stop, const std::function<size_t()>& size) {
     AnswerText text(std::move(stop));
     std::string result;

@@ -23,7 +23,7 @@ Vocabulary load(const std::string& path) {
     return std::move(*vocabulary);
 }
 
-/// As llama.cpp's server tokenizes a prompt.
+/// Tokenizes a prompt as llama.cpp's server does.
 Tokens by_libllama(const Vocabulary& vocabulary, const std::string& text) {
     Tokens tokens(text.size() + 8);
     const int32_t n = llama_tokenize(vocabulary.get(), text.data(), static_cast<int32_t>(text.size()), tokens.data(),
@@ -53,7 +53,7 @@ class ChatTokens : public testing::TestWithParam<std::string> {
     void SetUp() override { vocabulary = load(GetParam()); }
 
     ChatOptions options() const {
-        // The bundled model's template is a base model's.
+        // A vocabulary without a template uses chatml.
         return vocabulary->chat_template() ? ChatOptions() : ChatOptions{.template_name = "chatml"};
     }
 
@@ -105,7 +105,7 @@ TEST_P(ChatTokens, WhatIsTypedIsText) {
             const auto read = tokenize_chat(*vocabulary, rendered, false).value();
             EXPECT_EQ(n_controls(*vocabulary, read), n_controls(*vocabulary, tokens(messages("harmless"), options())))
                 << text;
-            // Nothing is lost. (Some tokenizers put a space before a text, or take one that is there.)
+            // No text is lost. Ignore spaces, because some tokenizers add or remove one before a text.
             const auto first = vocabulary->first_token();
             const auto from = first ? Tokens(read.begin() + 1, read.end()) : read;
             if (GetParam().find("strips") == std::string::npos) {
@@ -157,7 +157,8 @@ INSTANTIATE_TEST_SUITE_P(Vocabularies, ChatTokens,
                          });
 
 #ifdef CAKE_BRIDGE
-/// Wherever it stands: in parts that the template joins, in a tool result, a call, a role, a tool, a variable.
+/// Control tokens typed by a user stay plain text everywhere: in content parts that the template joins, in tool
+/// results, calls, roles, tools and variables.
 TEST(ChatTemplate, WhatIsTypedAnywhereIsText) {
     for (const std::string name : {"spm", "spm-strips", "bpe"}) {
         const auto vocabulary = load(std::string(CAKE_VOCABULARIES "/") + name + ".gguf");
@@ -202,7 +203,7 @@ TEST(ChatTemplate, ItsVariablesAreThoseOfTheOptions) {
         std::string::npos);
 }
 
-/// The real models' own templates put a text of the system before a lone message.
+/// The templates of these models insert a default system text before a single user message.
 TEST(ChatTemplate, PromptsOfRealModelsHaveTheTokensOfTheirTemplate) {
     const char* folder = std::getenv("CAKE_MODELS_DIR");
     const char* home = std::getenv("HOME");

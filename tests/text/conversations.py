@@ -1,4 +1,4 @@
-"""Conversations that every chat template is rendered with."""
+"""Conversations with which every chat template is rendered."""
 
 WEATHER = {
     "type": "function",
@@ -83,7 +83,7 @@ SEVERAL = [
     user("Thanks"),
 ]
 
-# name → (messages, further variables)
+# name: (messages, further variables)
 CONVERSATIONS = {
     "user alone": ([user("Hello")], {}),
     "system": ([system("You are terse."), user("Hello")], {}),
@@ -126,6 +126,6 @@ CONVERSATIONS = {
 
 
 def context(name, bos="<s>", eos="</s>"):
-    """The variables that transformers would render with."""
+    """Returns the template variables that transformers would use."""
     messages, more = CONVERSATIONS[name]
     return {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True, "bos_token": bos, "eos_token": eos, **more}

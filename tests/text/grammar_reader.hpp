@@ -28,7 +28,7 @@ inline std::vector<llama_token> test_tokens(std::string_view text) {
     return tokens;
 }
 
-/// Which texts a grammar allows, as libllama itself reads it.
+/// Checks which texts a grammar allows, with libllama's own parser.
 class GrammarReader {
   public:
     explicit GrammarReader(const std::string& gbnf)
@@ -36,10 +36,10 @@ class GrammarReader {
         EXPECT_NE(sampler_, nullptr) << gbnf;
     }
 
-    /// Whether the text is one of the grammar's, from beginning to end.
+    /// Whether the grammar allows the text as a whole.
     bool accepts(std::string_view text) { return begins(text) && allows(llama_vocab_eos(test_vocabulary())); }
 
-    /// Whether the grammar has a text that begins so.
+    /// Whether the text is the beginning of one that the grammar allows.
     bool begins(std::string_view text) {
         llama_sampler_reset(sampler_.get());
         for (const llama_token token : test_tokens(text)) {

@@ -140,7 +140,7 @@ TEST(CheckGrammar, SizesAreBounded) {
     expect_refused("root ::= \"a\"{200}{200}", nested);
     expect_refused("root ::= ((\"a\"{2} | \"b\"{40}){40}){40}", nested);
 
-    // libllama's own bound.
+    // libllama's own limit on repetitions.
     const std::string repeated_too_often =
         "the grammar's line 1: a group with that much in it cannot be repeated so often: "
         "give its parts rules of their own";
@@ -179,7 +179,7 @@ TEST(CheckGrammar, WhatCannotEndOrBeginsWithItselfIsRefused) {
     expect_refused("root ::= root | \"b\"", circle);
     expect_refused("root ::= (\"a\" | \"\")*", circle);
     expect_refused("root ::= \"\" root \"a\" | \"b\"", circle);
-    // libllama does not see these two, and does not come back.
+    // libllama does not detect these two and would never return.
     expect_refused("root ::= n root \"a\" | \"b\"\nn ::= e e\ne ::= \"x\" | \"\"", circle);
     expect_refused("root ::= [x]* root \"a\" | \"b\"", circle);
 }

@@ -1,4 +1,4 @@
-"""Chat templates rendered with jinja2, set up as the transformers library sets it up."""
+"""Renders chat templates with jinja2, configured as in the transformers library."""
 
 import datetime
 import json
@@ -12,7 +12,7 @@ NOW = datetime.datetime(2025, 7, 20, 8, 26, 40)
 
 
 class Generation(jinja2.ext.Extension):
-    """{% generation %} marks an answer for training; what is in it is printed."""
+    """{% generation %} marks an answer for training. Its content is printed."""
 
     tags = {"generation"}
 
@@ -44,8 +44,8 @@ def environment():
 
 
 def render(source, context):
-    """The text, or None where jinja2 raises."""
+    """Returns (text, None), or (None, error) if jinja2 raises."""
     try:
         return environment().from_string(source).render(**context), None
-    except Exception as error:  # whatever a template makes Python raise
+    except Exception as error:  # a template can make Python raise anything
         return None, f"{type(error).__name__}: {error}"

@@ -230,7 +230,7 @@ TEST(JsonSchema, IntegersWithinSmallBoundsAreExact) {
         int least = draw(random);
         int most = draw(random);
         if (least > most) std::swap(least, most);
-        const int sides = round % 3;  // both, or one of them
+        const int sides = round % 3;  // 0: both limits; 1: only the maximum; 2: only the minimum
         Json schema = {{"type", "integer"}};
         if (sides != 1) schema[round % 2 == 0 ? "minimum" : "exclusiveMinimum"] = round % 2 == 0 ? least : least - 1;
         if (sides != 2) schema[round % 4 < 2 ? "maximum" : "exclusiveMaximum"] = round % 4 < 2 ? most : most + 1;
@@ -336,7 +336,7 @@ TEST(JsonSchema, AnyJsonObjectIsAnObjectOfAnything) {
 }
 
 TEST(JsonSchema, WhatTheGrammarAllowsIsJson) {
-    // Random walks through the vocabulary; what comes to an end is read by another parser.
+    // Generate random texts token by token. A complete text must be valid for another parser.
     const auto seed = std::random_device()();
     SCOPED_TRACE(std::format("seed {}", seed));
     std::mt19937 random(seed);
@@ -373,7 +373,7 @@ TEST(JsonSchema, WhatTheGrammarAllowsIsJson) {
                 n_ended++;
                 break;
             }
-            // Of bytes that make up no character libllama takes some.
+            // libllama accepts some tokens that are not valid UTF-8; draw another one.
             std::string piece;
             llama_token token = 0;
             do {
@@ -388,7 +388,7 @@ TEST(JsonSchema, WhatTheGrammarAllowsIsJson) {
     EXPECT_GT(n_ended, 2);
 }
 
-/// Draws schemas, and values that are about what they allow.
+/// Draws random schemas, and values that are valid or nearly valid for them.
 class Drawing {
   public:
     explicit Drawing(uint32_t seed) : random_(seed) {}
@@ -484,8 +484,8 @@ class Drawing {
     std::mt19937 random_;
 };
 
-/// The definition, keyword by keyword; properties beside the listed ones, and items behind the first ones, only where
-/// the schema says so.
+/// Whether a value is valid by the definition of each keyword. Properties that are not listed, and items after
+/// prefixItems, are valid only if the schema allows them explicitly.
 bool is_valid(const Json& schema, const Json& value, const Json& root) {
     const auto valid = [&](const Json& of, const Json& part) { return is_valid(of, part, root); };
     if (schema.is_boolean()) return schema == true;
@@ -533,7 +533,7 @@ TEST(JsonSchema, RandomSchemasAllowWhatTheirKeywordsSay) {
     for (int round = 0; round < 40; round++) {
         const Json root = drawing.object(3);
         const auto grammar = grammar_of_schema(root.dump());
-        if (!grammar) {  // a drawn schema may have no values, or alternatives that begin alike
+        if (!grammar) {  // a random schema may allow no value, or have alternatives that begin alike
             const auto& message = grammar.error().message;
             EXPECT_TRUE(message.contains("too many ways") || message.contains("allows") ||
                         message.contains("can never end"))
@@ -678,7 +678,7 @@ TEST(JsonSchema, ReferencesThatLeadNowhereAreSaid) {
                      "the JSON schema at #/items/$ref" + how);
     }
     expect_error(R"({"$ref": "#"})", "the JSON schema at #: this refers to itself with nothing around it");
-    // A circle that is found only when all of it has been read.
+    // This circular reference is found only after the whole schema has been read.
     expect_error(
         R"({"items": {"$ref": "#/$defs/m"}, "$defs": {"m": {"anyOf": [{"items": {"$ref": "#/$defs/x"}}, {"$ref":
         "#/$defs/x"}]}, "x": {"anyOf": [{"$ref": "#/$defs/m"}, {"type": "null"}]}}})",
@@ -757,7 +757,8 @@ TEST(JsonSchema, TheLargestThatAreAllowedStayUsable) {
     EXPECT_FALSE(enumeration.accepts(R"("value 1000")"));
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
 
-    // The names that other properties may not have: within the bounds, or a clear error.
+    // With additionalProperties, the grammar must exclude the listed names. It stays within the limits or the error is
+    // clear.
     const auto others = grammar_of_schema(Json({{"properties", properties}, {"additionalProperties", true}}).dump());
     EXPECT_TRUE(others) << others.error().message;
     Json long_names = Json::object();

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Vocabularies without weights, in which control tokens can be told from text: spm.gguf, spm-strips.gguf (whose control
-tokens take the white space behind them) and bpe.gguf, in the folder named."""
+"""Writes vocabularies without weights into a folder: spm.gguf, spm-strips.gguf (whose control tokens strip the white
+space after them) and bpe.gguf. In all of them, control tokens can be told from text."""
 
 import pathlib
 import sys
@@ -58,7 +58,7 @@ def spm(path, name):
 
 
 def byte_characters():
-    """The characters that stand for bytes in this kind of vocabulary."""
+    """Returns the characters that represent bytes in a byte-level BPE vocabulary."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in visible]
     return {**{byte: chr(byte) for byte in visible}, **{byte: chr(256 + i) for i, byte in enumerate(others)}}
@@ -92,7 +92,7 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     spm(folder / "spm.gguf", "spm")
-    spm(folder / "spm-strips.gguf", "phi-3")  # libllama goes by the name
+    spm(folder / "spm-strips.gguf", "phi-3")  # libllama recognises it by the name
     bpe(folder / "bpe.gguf")
 
 

@@ -1,5 +1,5 @@
-// Renders the templates of standard input, a line of JSON each, {"template": …, "context": …}, and answers with a line
-// of {"text": …} or {"error": …}.
+// Renders one template per line of standard input, {"template": …, "context": …}, and writes one line per template,
+// {"text": …} or {"error": …}.
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>

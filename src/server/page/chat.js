@@ -1,17 +1,17 @@
-// What has been said, and which request is in flight; nothing that is seen.
+// State of the conversation and of the running request, without any display.
 
 import { store, stored } from "./storage.js";
 
 export const chat = {
   turns: stored("turns") ?? [],  // {role: "user", text, documents: [{name, text}]} or {role: "assistant", text, note, error}
   shown: stored("shown"),        // the completion whose memory is shown: {id, prompt, cached, first, speed, answer}
-  running: null,                 // {abort, over, ended, turn, seen, draw, rate} of the request
+  running: null,                 // the running request: {abort, over, ended, turn, seen, draw, rate}
 };
 
-// Documents stand first and the question last: cake judges what to keep by the last words that it reads.
+// The documents come first and the question last, because the last tokens of a prompt decide what cake keeps.
 const content = ({ text, documents = [] }) => [...documents.map((d) => d.text), text].filter((t) => t !== "").join("\n\n");
 
-// A question whose answer failed is joined with the next one, as models expect that roles take turns.
+// If an answer failed, its question is joined with the next one, because models expect the roles to alternate.
 export const messages = () => {
   const list = [];
   for (const turn of chat.turns) {
@@ -23,7 +23,7 @@ export const messages = () => {
   return list;
 };
 
-const STORED_CHARACTERS = 4e6;  // browsers take about 5 million
+const STORED_CHARACTERS = 4e6;  // browsers store about 5 million
 export const save = () => {
   const size = chat.turns.reduce((sum, turn) => sum + content(turn).length, 0);
   const fits = size <= STORED_CHARACTERS;

@@ -1,11 +1,11 @@
-// The message box, and the documents that are attached to it.
+// The message box and the documents attached to it.
 
 import { announce, byId, make, setText } from "./dom.js";
 import { bytes } from "./format.js";
 import { documentLabel } from "./thread.js";
 
-const DOCUMENT_CHARACTERS = 2000;  // what is longer is an attachment
-const LARGEST_FILE_BYTES = 30 << 20;  // the server takes requests of 32 MiB
+const DOCUMENT_CHARACTERS = 2000;  // longer texts become attachments
+const LARGEST_FILE_BYTES = 30 << 20;  // the server accepts requests of up to 32 MiB
 const form = byId("composer"), box = byId("message");
 let documents = [];
 
@@ -29,7 +29,7 @@ const setDocuments = (list) => {
 
 const fit = () => {
   box.style.height = "auto";
-  box.style.height = `${box.scrollHeight + 2}px`;  // with its border
+  box.style.height = `${box.scrollHeight + 2}px`;  // including its border
 };
 
 const addText = (name, text) => {
@@ -42,7 +42,7 @@ const addText = (name, text) => {
   }
 };
 
-// What is wrong with a file, or nothing when it was added.
+// Adds a file. Returns an error message, or nothing if it was added.
 const addFile = async (file) => {
   if (file.size > LARGEST_FILE_BYTES) {
     return `${file.name} has ${bytes(file.size)}: the largest file that this page takes is ${bytes(LARGEST_FILE_BYTES)}.`;
@@ -72,12 +72,12 @@ const addFiles = async (files) => {
 
 export const dropDocuments = () => setDocuments([]);
 
-// The question that was written, when it is to be sent; what is written meanwhile stays.
+// Calls `then` with the message and its documents when the form is submitted, if `isFree()`.
 export const whenSent = (isFree, then) => form.addEventListener("submit", (event) => {
   event.preventDefault();
   if (!isFree()) return;
   if (!form.checkValidity()) {
-    byId("settings").open = true;  // a field in a closed one cannot show what is wrong
+    byId("settings").open = true;  // an invalid field in closed settings cannot show its message
     form.reportValidity();
     return;
   }
@@ -122,12 +122,12 @@ addEventListener("dragover", (event) => {
   event.preventDefault();
   byId("drop").hidden = false;
   clearTimeout(dropEnds);
-  dropEnds = setTimeout(() => { byId("drop").hidden = true; }, 200);  // no event tells reliably that it left
+  dropEnds = setTimeout(() => { byId("drop").hidden = true; }, 200);  // no event reliably reports the end of a drag
 });
 addEventListener("drop", (event) => {
   byId("drop").hidden = true;
   const { files } = event.dataTransfer, text = event.dataTransfer.getData("text/plain");
-  if (files.length === 0 && text.length <= DOCUMENT_CHARACTERS) return;  // the browser knows how to move a word
+  if (files.length === 0 && text.length <= DOCUMENT_CHARACTERS) return;  // the browser inserts short texts itself
   event.preventDefault();
   if (files.length > 0) addFiles([...files]);
   else addText("Dropped text", text);

@@ -1,4 +1,4 @@
-// What every part of the page needs. Text of users and models only ever becomes text nodes.
+// Helpers for all parts of the page. Text of users and models is inserted only as text nodes.
 
 export const byId = (id) => document.getElementById(id);
 export const make = (tag, attributes = {}, ...children) => {
@@ -7,7 +7,7 @@ export const make = (tag, attributes = {}, ...children) => {
   return node;
 };
 export const setText = (node, text) => { if (node.textContent !== text) node.textContent = text; };
-export const announce = (text) => { byId("announcement").textContent = text; };  // to those who do not see it
+export const announce = (text) => { byId("announcement").textContent = text; };  // for screen readers
 
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 export const now = () => performance.now() / 1000;

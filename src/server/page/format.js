@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Formats numbers for display.
 
 export const count = (n) => Math.round(n).toLocaleString("en");
 export const many = (n, thing) => `${count(n)} ${thing}${n === 1 ? "" : "s"}`;

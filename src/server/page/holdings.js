@@ -1,4 +1,4 @@
-// Where the cake goes: what the server holds of the text that is shown, layer by layer.
+// Shows the tokens that the server holds of the current text, layer by layer.
 
 import { askJson, askSlot } from "./api.js";
 import { chat } from "./chat.js";
@@ -9,7 +9,7 @@ import { LONG_TOKENS, showText } from "./text.js";
 const POLL_MS = 500, POLL_LONG_MS = 2000;
 const GONE = "This text is no longer in the server's memory.";
 
-// Looks at a completion until its request has ended, and once more then.
+// Polls the state of a completion until its request has ended, and once more after it has.
 export const watch = async (run, figures) => {
   let piecesOf = -1, start = null;
   for (;;) {
@@ -24,8 +24,8 @@ export const watch = async (run, figures) => {
     } catch (error) {
       if (error.status === 404 && chat.shown === figures) return showNothing(GONE);
     }
-    if (chat.shown !== figures) return;  // another one is shown now
-    if (last) slot ??= run.seen;         // the server is gone
+    if (chat.shown !== figures) return;  // another completion is shown now
+    if (last) slot ??= run.seen;         // the server does not respond: show its last state
     if (slot !== null) {
       if (slot.state === "reading") start ??= { when: now(), read: slot.read_tokens };
       run.seen = slot;
@@ -116,7 +116,7 @@ const showServer = async () => {
   try {
     server = (await askJson("slots")).kv;
     drawServer();
-  } catch { /* it is only a line of text */ }
+  } catch { /* this line of text is then not updated */ }
 };
 
 const showLayers = (layers) => {
@@ -142,7 +142,7 @@ const showLayers = (layers) => {
   });
 };
 
-// What was shown before a reload.
+// Shows the completion that was shown before a reload.
 export const showAgain = async () => {
   const figures = chat.shown;
   if (figures === null) return;

@@ -1,4 +1,4 @@
-// The field for the API key, where the server wants one.
+// The field for the API key, if the server requires one.
 
 import { useKey } from "./api.js";
 import { byId } from "./dom.js";

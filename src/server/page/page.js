@@ -1,4 +1,4 @@
-// The page of the server: a conversation, and beside it what the model holds of the text.
+// The chat page: a conversation, and beside it the tokens that the server holds of its text.
 
 import { askJson } from "./api.js";
 import { chat, save } from "./chat.js";

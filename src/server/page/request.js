@@ -1,4 +1,4 @@
-// Asks for an answer, and shows it as it comes.
+// Requests an answer and shows it as it arrives.
 
 import { ServerError, ask, events, explain } from "./api.js";
 import { chat, messages, save } from "./chat.js";
@@ -13,7 +13,7 @@ export const showRunning = () => {
   byId("stop").hidden = chat.running === null;
 };
 
-// Whole sentences, at most every few seconds.
+// Announces whole sentences of an answer, at most every few seconds.
 const announcer = () => {
   let said = 0, when = -Infinity;
   return (text, ended) => {
@@ -26,7 +26,7 @@ const announcer = () => {
   };
 };
 
-// An answer to the turns so far.
+// Requests an answer to the turns so far.
 export const request = async () => {
   const turn = { role: "assistant", text: "", waiting: "Sent to the server…" };
   const body = { messages: messages(), stream: true, stream_options: { include_usage: true }, ...settings() };
@@ -91,7 +91,7 @@ export const request = async () => {
     else turn.error = explain(error);
     if (error.status === 401) askForKey();
   } finally {
-    if (run === chat.running) {  // else a new conversation has begun
+    if (run === chat.running) {  // otherwise a new conversation has begun
       const { shown } = chat;
       chat.running = null;
       turn.waiting = undefined;

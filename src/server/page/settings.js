@@ -1,4 +1,4 @@
-// What the fields of the settings say.
+// Values of the settings fields.
 
 import { byId } from "./dom.js";
 import { store, stored } from "./storage.js";

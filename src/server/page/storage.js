@@ -1,4 +1,4 @@
-// What outlives a reload, where it fits.
+// Values that survive a reload, if there is enough storage.
 
 export const stored = (name) => {
   try { return JSON.parse(sessionStorage.getItem(name)); } catch { return null; }
@@ -7,6 +7,6 @@ export const store = (name, value) => {
   try {
     sessionStorage.setItem(name, JSON.stringify(value));
   } catch {
-    try { sessionStorage.removeItem(name); } catch { /* no storage at all: a reload begins anew */ }
+    try { sessionStorage.removeItem(name); } catch { /* no storage: a reload starts from scratch */ }
   }
 };

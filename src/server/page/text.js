@@ -1,16 +1,16 @@
-// The text, shaded by the number of layers that hold each token.
+// Shows the text, shaded by the number of layers that hold each token.
 
 import { byId, make, setText } from "./dom.js";
 import { count, many, percent } from "./format.js";
 
-export const LONG_TOKENS = 20000;  // from here on a passage is several tokens
+export const LONG_TOKENS = 20000;  // in longer texts, a passage consists of several tokens
 const MOST_PASSAGES = 3000, PART_TOKENS = 250, LONGEST_PART = 1000, SLICE_MS = 6;
 const view = byId("text");
-let passages = [];  // {node, begin, end, level} of the tokens in view
+let passages = [];  // {node, begin, end, level}; begin and end are token indices
 let holding = { held: [], layers: 0 };
-let wanted = null, working = false, here = -1, under = -1;  // where the arrow keys are, and the pointer
+let wanted = null, working = false, here = -1, under = -1;  // passages: here is selected, under is under the pointer
 
-// 0: no layer, 1 to 4: a quarter of them each, 5: all.
+// Level of shading. 0: no layer, 1 to 4: a quarter of the layers each, 5: all.
 const levelOf = (held, layers) => held <= 0 ? 0 : held >= layers ? 5 : Math.ceil(4 * held / layers);
 const LEVELS = ["no layer", "up to ¼", "up to ½", "up to ¾", "most", "all layers"];
 byId("legend").append(...LEVELS.map((name, level) => {
@@ -30,7 +30,8 @@ const inSlices = async (steps) => {
   }
 };
 
-// Only the newest is drawn; what came while drawing waits, and its pieces are not lost.
+// Draws a state of the text. If several states arrive while one is being drawn, only the newest is drawn next. A state
+// without pieces uses those of the state before it.
 export const showText = async (next) => {
   wanted = { ...next, pieces: next.pieces ?? wanted?.pieces };
   if (working) return;
@@ -47,7 +48,7 @@ export const showText = async (next) => {
   working = false;
 };
 
-// Paragraphs stand in parts of their own, which the browser need not lay out before they come into sight.
+// Puts paragraphs in separate elements, so that the browser can skip the layout of those that are not visible.
 function* build(pieces) {
   const size = pieces.length > LONG_TOKENS ? Math.ceil(pieces.length / MOST_PASSAGES) : 1;
   const parts = document.createDocumentFragment(), built = [];
@@ -94,7 +95,7 @@ const summarize = (held, layers) => {
     + `by some layer, ${percent(all / held.length)} by all ${layers} layers.`);
 };
 
-// A passage in words.
+// Describes a passage in words.
 const PASSAGE_HINT = "Point at a word, or use the keys ← and →.";
 const describe = (i) => {
   const passage = passages[i];

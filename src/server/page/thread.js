@@ -1,4 +1,4 @@
-// The conversation as it is seen.
+// Shows the conversation.
 
 import { chat } from "./chat.js";
 import { byId, make, setText } from "./dom.js";
@@ -7,7 +7,7 @@ import { sizeOf } from "./format.js";
 const list = byId("messages");
 const panes = matchMedia("(min-width: 54rem) and (min-height: 30rem)");
 
-// Code between lines of ``` stands in a block of its own.
+// Splits a text into blocks of text and blocks of code. Lines of ``` begin and end a block of code.
 const blocks = (text) => {
   const found = [];
   let lines = [], code = false;
@@ -35,7 +35,7 @@ const drawText = (node, text) => {
     }
     setText(node.children[i], block.text);
   });
-  while (node.children.length > found.length) node.lastChild.remove();  // a last line of two ` becomes one of three
+  while (node.children.length > found.length) node.lastChild.remove();  // if a last line `` becomes ```, a block ends
 };
 
 export const documentLabel = ({ name, text }) => [make("span", { className: "name", textContent: name }),
@@ -74,7 +74,7 @@ const drawAnswer = (turn) => {
   if (last) setText(actions.firstChild, turn.error ? "Try again" : "Answer again");
 };
 
-// Keeps the end of the answer in sight, unless the reader has scrolled away from it.
+// Keep the end of the answer visible, unless the user has scrolled away from it.
 const below = () => list.getBoundingClientRect().bottom - byId("foot").getBoundingClientRect().top + 16;
 export const toEnd = () => {
   if (below() > 0) (panes.matches ? byId("chat") : document.scrollingElement).scrollBy({ top: below(), behavior: "instant" });
