@@ -21,7 +21,13 @@ Generator::Generator(const EngineState& engine, GeneratorOptions options)
 }
 
 void Generator::end(FinishReason reason, Error error) {
-    if (!ending_) ending_ = {.reason = reason, .error = std::move(error)};
+    end_with({.reason = reason, .error = std::move(error)});
+}
+
+void Generator::end_with(Ending ending) {
+    if (has_ended_) return;
+    has_ended_ = true;
+    ending_ = std::move(ending);
 }
 
 Result<void> Generator::make_sampler() {
@@ -46,7 +52,7 @@ std::optional<Token> Generator::draw(std::span<const float> logits) {
     }
     const auto token = sampler_->sample(logits);
     if (!token) {
-        ending_ = {.reason = FinishReason::failed, .error = token.error(), .by_grammar = true};
+        end_with({.reason = FinishReason::failed, .error = token.error(), .by_grammar = true});
         return std::nullopt;
     }
     if (engine_.vocabulary.is_end_of_generation(*token)) {

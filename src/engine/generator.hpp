@@ -42,11 +42,12 @@ class Generator {
     /// Ends the text for a reason outside the generator. Does nothing if it has ended already.
     void end(FinishReason reason, Error error = {});
 
-    bool has_ended() const { return ending_.has_value(); }
-    const Ending& ending() const { return *ending_; }  // requires has_ended()
+    bool has_ended() const { return has_ended_; }
+    const Ending& ending() const { return ending_; }  // requires has_ended()
     int64_t n_drawn() const { return n_drawn_; }
 
   private:
+    void end_with(Ending ending);
     Result<void> make_sampler();
 
     const EngineState& engine_;
@@ -54,7 +55,8 @@ class Generator {
     std::optional<Sampler> sampler_;
     AnswerText text_;  // finds stop strings
     int64_t n_drawn_ = 0;
-    std::optional<Ending> ending_;
+    bool has_ended_ = false;
+    Ending ending_;
 };
 
 }  // namespace cake
