@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cassert>
 #include <cstddef>
 #include <functional>
 #include <iterator>
@@ -24,7 +25,10 @@ class Stream {
         using difference_type = std::ptrdiff_t;
 
         explicit Iterator(Stream& stream) : stream_(&stream) {}
-        T& operator*() const { return *stream_->value_; }
+        T& operator*() const {
+            assert(stream_->value_.has_value());
+            return *stream_->value_;
+        }
         Iterator& operator++() {
             stream_->value_ = stream_->next_();
             return *this;

@@ -81,14 +81,14 @@ Result<std::string> Input::read_bytes() {
 }
 
 Result<std::string> Input::read_all() {
-    constexpr size_t kMostBytes = (size_t{1} << 31U) - 1;
+    constexpr size_t kMaxBytes = (size_t{1} << 31U) - 1;
     std::string text;
     for (;;) {
         auto some = read_some();
         if (!some) return some;
         if (some->empty()) return interrupted() ? fail("cancelled") : Result<std::string>(std::move(text));
         text += *some;
-        if (text.size() > kMostBytes) return fail(path_ + ": is larger than 2 GiB; cut it, or read it with --segment");
+        if (text.size() > kMaxBytes) return fail(path_ + ": is larger than 2 GiB; cut it, or read it with --segment");
     }
 }
 

@@ -92,9 +92,9 @@ Result<AttentionStats> analyse_window(GraphRunner& runner, const SequenceParts& 
 Result<void> add_attention(GraphRunner& runner, const EngineState& engine, const AttentionInput& input,
                            std::span<const std::span<float>> sums) {
     // Queries are processed in batches, because ggml's path stores all their attention weights.
-    constexpr int64_t kMostWeights = int64_t{1} << 22;
+    constexpr int64_t kMaxWeights = int64_t{1} << 22;
     const int64_t longest = std::ranges::max(input.heads, {}, &HeadSlots::length).length;
-    const auto step = static_cast<size_t>(std::max<int64_t>(1, kMostWeights / longest));
+    const auto step = static_cast<size_t>(std::max<int64_t>(1, kMaxWeights / longest));
     std::vector<int64_t> n_keys;
     for (const auto& head : input.heads) n_keys.push_back(head.length);
     for (size_t begin = 0; begin < input.window.size(); begin += step) {

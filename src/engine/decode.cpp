@@ -20,7 +20,7 @@ class Decode {
           engine_(*batch.front().state->config.engine),
           h_(engine_.hparams),
           runner_(runner),
-          graph_((LayerGraph::most_nodes(h_) + batch.size() * nodes_of_sequence()) *
+          graph_((LayerGraph::max_nodes(h_) + batch.size() * nodes_of_sequence()) *
                  (static_cast<size_t>(h_.n_layer) + 2)),
           nodes_(graph_.context(), h_, engine_.weights) {}
 

@@ -57,19 +57,19 @@ ModelInfo describe(const GgufFile& file, const Hparams& h, const Weights& weight
 
 Result<Engine> Engine::load(const std::string& path, const EngineOptions& options) {
     silence_libraries();
-    constexpr int32_t kMostThreads = 512;  // ggml's limit
-    if (options.threads < 0 || options.threads > kMostThreads) {
-        return fail(std::format("{} threads are not possible: 1 to {} are", options.threads, kMostThreads));
+    constexpr int32_t kMaxThreads = 512;  // ggml's limit
+    if (options.threads < 0 || options.threads > kMaxThreads) {
+        return fail(std::format("{} threads are not possible: 1 to {} are", options.threads, kMaxThreads));
     }
-    constexpr int32_t kMostBatch = 8192;  // bounds a chunk's mask, [tokens of the text, n_batch]
-    if (options.n_batch < 1 || options.n_batch > kMostBatch) {
-        return fail(std::format("a batch of {} tokens is not possible: 1 to {} are", options.n_batch, kMostBatch));
+    constexpr int32_t kMaxBatch = 8192;  // bounds a chunk's mask, [tokens of the text, n_batch]
+    if (options.n_batch < 1 || options.n_batch > kMaxBatch) {
+        return fail(std::format("a batch of {} tokens is not possible: 1 to {} are", options.n_batch, kMaxBatch));
     }
     auto file = GgufFile::open(path);
     if (!file) return std::unexpected(file.error());
     auto hparams = read_hparams(*file);
     if (!hparams) return std::unexpected(hparams.error());
-    auto compute = Compute::create(options.threads > 0 ? options.threads : std::min(available_cpus(), kMostThreads));
+    auto compute = Compute::create(options.threads > 0 ? options.threads : std::min(available_cpus(), kMaxThreads));
     if (!compute) return std::unexpected(compute.error());
     auto weights = load_weights(*file, *hparams, *compute, options.repack);
     if (!weights) return std::unexpected(weights.error());

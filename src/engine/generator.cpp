@@ -35,7 +35,7 @@ Result<void> Generator::make_sampler() {
     const auto sampling = options_.ignore_eos ? without_end(options_.sampling, vocabulary) : options_.sampling;
     auto sampler = Sampler::create(sampling, engine_.hparams.n_vocab, vocabulary, options_.grammar);
     if (!sampler) return std::unexpected(sampler.error());
-    sampler_ = std::move(*sampler);
+    sampler_ = std::make_unique<Sampler>(std::move(*sampler));
     return {};
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -52,7 +53,7 @@ class Generator {
 
     const EngineState& engine_;
     GeneratorOptions options_;
-    std::optional<Sampler> sampler_;
+    std::unique_ptr<Sampler> sampler_;
     AnswerText text_;  // finds stop strings
     int64_t n_drawn_ = 0;
     bool has_ended_ = false;

@@ -30,7 +30,7 @@ class Fields {
     void integer(const char* key, T& value, int64_t least, int64_t most) {
         const Json* field = find(key);
         if (field == nullptr) return;
-        if (!field->is_number_integer() || (field->is_number_unsigned() && field->get<uint64_t>() > kMostInteger))
+        if (!field->is_number_integer() || (field->is_number_unsigned() && field->get<uint64_t>() > kMaxInteger))
             return wrong(key);
         const auto number = field->get<int64_t>();
         if (number < least || number > most) return wrong(key);
@@ -87,7 +87,7 @@ class Fields {
     const std::string& first_wrong() const { return first_wrong_; }
 
   private:
-    static constexpr auto kMostInteger = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+    static constexpr auto kMaxInteger = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
     const Json& object_;
     std::string first_wrong_;
 };

@@ -132,9 +132,8 @@ class Prefill::Work {
         auto& accountant = first().accountant;
         auto* type = engine().compute.buffer_type();
         const auto& h = hparams();
-        auto staging =
-            StagingLayer::allocate(accountant, type, first().config.layout.sliced,
-                                   most_held(base_ != nullptr ? *base_ : first()) + n_segment(), n_segment());
+        auto staging = StagingLayer::allocate(accountant, type, first().config.layout.sliced,
+                                              max_held(base_ != nullptr ? *base_ : first()) + n_segment(), n_segment());
         if (!staging) return std::unexpected(staging.error());
         staging_ = std::move(*staging);
         auto& report = first().report;
@@ -192,7 +191,7 @@ class Prefill::Work {
         const bool last = layer == hparams().n_layer - 1;
         const int64_t output_begin = last ? std::clamp(first_output_, begin, end) : begin;
 
-        Graph graph(LayerGraph::most_nodes(hparams()) + kNodesPerRing * sequences_.size());
+        Graph graph(LayerGraph::max_nodes(hparams()) + kNodesPerRing * sequences_.size());
         ggml_tensor* positions = graph.input(GGML_TYPE_I32, end - begin);
         ggml_tensor* slots = graph.input(GGML_TYPE_I64, end - begin);
         ggml_tensor* ring_rows = nullptr;

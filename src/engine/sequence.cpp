@@ -171,9 +171,9 @@ Result<void> Sequence::make_up(int64_t n_tokens) {
     SequenceParts& state = *state_;
     if (state.progress.n_tokens > 0 || state.status.is_broken())
         return fail("only an empty sequence can be filled with what is made up");
-    constexpr int64_t kMostTokens = int64_t{1} << 28;
-    if (n_tokens < 1 || n_tokens > kMostTokens)
-        return fail(std::format("a made-up text of {} tokens is not possible: 1 to {} are", n_tokens, kMostTokens));
+    constexpr int64_t kMaxTokens = int64_t{1} << 28;
+    if (n_tokens < 1 || n_tokens > kMaxTokens)
+        return fail(std::format("a made-up text of {} tokens is not possible: 1 to {} are", n_tokens, kMaxTokens));
     if (state.config.options.max_tokens > 0 && n_tokens > state.config.options.max_tokens)
         return fail(std::format("a made-up text of {} tokens does not fit into the context of {}", n_tokens,
                                 state.config.options.max_tokens));

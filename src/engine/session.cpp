@@ -18,7 +18,7 @@ namespace cake {
 
 namespace {
 
-constexpr size_t kMostNoteBytes = size_t{8} << 20U;
+constexpr size_t kMaxNoteBytes = size_t{8} << 20U;
 
 Json optional_number(const std::optional<double>& value) {
     return value ? Json(*value) : Json(nullptr);
@@ -76,17 +76,17 @@ std::string write_header(const SequenceParts& state) {
 }
 
 SequenceOptions read_options(Fields& fields) {
-    constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+    constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
     SequenceOptions o;
     fields.text("policy", o.policy);
     fields.text("scorer", o.scorer);
     fields.text("allocator", o.allocator);
-    fields.integer("window", o.window, 1, kMost);
+    fields.integer("window", o.window, 1, kMax);
     fields.number("gamma", o.gamma);
-    fields.integer("pool_kernel", o.pool_kernel, 0, kMost);
+    fields.integer("pool_kernel", o.pool_kernel, 0, kMax);
     fields.number("tau1", o.tau1);
     fields.number("tau2", o.tau2);
-    fields.integer("evict_interval", o.evict_interval, 0, kMost);
+    fields.integer("evict_interval", o.evict_interval, 0, kMax);
     fields.text("cache_type_k", o.cache_type_k);
     fields.text("cache_type_v", o.cache_type_v);
     fields.integer("max_tokens", o.max_tokens, 0, std::numeric_limits<int64_t>::max());
@@ -161,10 +161,10 @@ class Loader {
     }
 
     Result<void> read_header(const Json& header) {
-        constexpr int64_t kMostTokens = int64_t{1} << 28;
+        constexpr int64_t kMaxTokens = int64_t{1} << 28;
         auto& state = *state_;
         Fields fields(header);
-        fields.integer("n_tokens", state.progress.n_tokens, 1, kMostTokens);
+        fields.integer("n_tokens", state.progress.n_tokens, 1, kMaxTokens);
         fields.unsigned64("layer_bytes", state.report.layer_bytes);
         fields.text("note", state.note);
         const Json* pending = fields.find("pending");
@@ -185,7 +185,7 @@ class Loader {
                 if (!read_layer((*layers)[i], static_cast<size_t>(numbers[i]))) fields.wrong("layers");
             }
         }
-        if (state.note.size() > kMostNoteBytes) fields.wrong("note");
+        if (state.note.size() > kMaxNoteBytes) fields.wrong("note");
         if (!fields.first_wrong().empty()) return damaged_field(fields.first_wrong());
         int64_t n_slots = 0;
         for (const auto& run : runs_) {
@@ -218,21 +218,21 @@ class Loader {
     }
 
     bool read_layer(const Json& saved, size_t layer) {
-        constexpr int64_t kMost = std::numeric_limits<int32_t>::max() / 2;
+        constexpr int64_t kMax = std::numeric_limits<int32_t>::max() / 2;
         auto& state = *state_;
         auto& report = state.report.layers[layer];
         Fields fields(saved);
         fields.number("dispersion", report.dispersion);
         fields.number("shift", report.shift);
         fields.number("preference", report.preference);
-        fields.integer("budget", report.budget, 0, kMost);
+        fields.integer("budget", report.budget, 0, kMax);
         fields.integer("n_unread", state.progress.n_unread[layer], 0, state.config.sums_attention() ? n_queries_ : 0);
         const Json* runs = fields.array("runs", static_cast<size_t>(state.config.layout.sliced.n_head_kv));
         if (!fields.first_wrong().empty()) return false;
         for (const auto& run : *runs) {
             if (!run.is_array() || run.size() != 2) return false;
             for (const auto& number : run) {
-                if (!number.is_number_unsigned() || number.get<uint64_t>() > kMost) return false;
+                if (!number.is_number_unsigned() || number.get<uint64_t>() > kMax) return false;
             }
             runs_.push_back({.length = run[0].get<int32_t>(), .capacity = run[1].get<int32_t>()});
             if (runs_.back().length < 1 || runs_.back().length > runs_.back().capacity) return false;
@@ -302,7 +302,7 @@ Result<void> save_session(const SequenceParts& state, const std::string& path) {
     if (state.status.is_broken()) return fail("an earlier text was not read to its end: there is no session to save");
     if (!state.cache.is_open() || state.progress.n_tokens == 0)
         return fail("nothing has been read yet: there is no session to save");
-    if (state.note.size() > kMostNoteBytes || readable(state.note).size() > kMostNoteBytes)
+    if (state.note.size() > kMaxNoteBytes || readable(state.note).size() > kMaxNoteBytes)
         return fail("the session's note is longer than 8 MiB");
     auto writer = SessionWriter::create(path, write_header(state));
     if (!writer) return std::unexpected(writer.error());

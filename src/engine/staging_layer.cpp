@@ -5,11 +5,11 @@
 
 namespace cake {
 
-int64_t most_held(const KvStore& store, int32_t layer) {
+int64_t max_held(const KvStore& store, int32_t layer) {
     return std::ranges::max(store.runs(layer), {}, &Run::length).length;
 }
 
-int64_t most_held(const SequenceParts& state) {
+int64_t max_held(const SequenceParts& state) {
     return std::max(state.cache.sliced.longest_run(), state.cache.sliding.longest_run());
 }
 
@@ -34,7 +34,7 @@ void StagingLayer::take(KvStore& store, int32_t layer, int32_t position) {
 
 void StagingLayer::copy(const KvStore& store, int32_t layer, int32_t position) {
     const int32_t n_head_kv = store.shape().n_head_kv;
-    n_kept_ = most_held(store, layer);
+    n_kept_ = max_held(store, layer);
     slots_.clear();
     positions_.resize(static_cast<size_t>(n_head_kv));
     sums_.resize(static_cast<size_t>(n_head_kv));

@@ -12,9 +12,9 @@
 namespace cake {
 
 /// Maximum number of tokens that a KV head of the layer holds.
-int64_t most_held(const KvStore& store, int32_t layer);
+int64_t max_held(const KvStore& store, int32_t layer);
 /// Maximum number of tokens that a KV head of any layer holds.
-int64_t most_held(const SequenceParts& state);
+int64_t max_held(const SequenceParts& state);
 
 /// The K and V of the one layer that is being computed, in full: for each KV head, [tokens kept from earlier segments |
 /// the segment]. The same buffer is used for every layer. If KV heads kept different numbers of tokens, they are placed

@@ -15,8 +15,8 @@ Result<void> check_text(const SequenceParts& state, std::span<const Token> token
     const auto outside = std::ranges::find_if(tokens, [&](Token t) { return t < 0 || t >= n_vocab; });
     if (outside != tokens.end())
         return fail(std::format("the token {} is outside the vocabulary of {}", *outside, n_vocab));
-    constexpr int64_t kMostTokens = int64_t{1} << 28;
-    const int64_t limit = state.config.options.max_tokens > 0 ? state.config.options.max_tokens : kMostTokens;
+    constexpr int64_t kMaxTokens = int64_t{1} << 28;
+    const int64_t limit = state.config.options.max_tokens > 0 ? state.config.options.max_tokens : kMaxTokens;
     const int64_t wanted = state.progress.n_tokens + static_cast<int64_t>(tokens.size());
     if (wanted > limit) {
         return fail(std::format(
@@ -27,7 +27,7 @@ Result<void> check_text(const SequenceParts& state, std::span<const Token> token
 }
 
 Result<void> check_room(const SequenceParts& state, int64_t n_more) {
-    const int64_t most = state.config.hparams().most_positions();
+    const int64_t most = state.config.hparams().max_positions();
     if (most > 0 && state.progress.n_tokens + n_more > most) {
         return fail(std::format("the text reaches {} tokens, and this model has learned {} positions and no more",
                                 state.progress.n_tokens + n_more, most));
@@ -74,7 +74,8 @@ void TextPrefill::begin_segment() {
     const int64_t n_left = std::ssize(tokens_) - begin_;
     const int64_t n = segment_ > 0 ? std::min(segment_, n_left) : n_left;
     const auto readers = begin_ == 0 ? sequences_ : sequences_.subspan(sequence_, 1);
-    prefill_.emplace(readers, tokens_.subspan(static_cast<size_t>(begin_), static_cast<size_t>(n)), all_logits_);
+    prefill_ = std::make_unique<Prefill>(readers, tokens_.subspan(static_cast<size_t>(begin_), static_cast<size_t>(n)),
+                                         all_logits_);
 }
 
 Result<int64_t> TextPrefill::step() {

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -44,7 +44,7 @@ class TextPrefill {
     std::vector<SequenceStatus::Step> steps_;  // one for each sequence, after prepare()
     size_t sequence_ = 0;                      // index of the current sequence, from the second segment on
     int64_t begin_ = 0;                        // first token of the current segment
-    std::optional<Prefill> prefill_;
+    std::unique_ptr<Prefill> prefill_;
     bool is_done_ = false;
 };
 

@@ -35,15 +35,15 @@ size_t last_character_end(std::string_view text) {
 TokenStream::TokenStream(const Engine& engine, bool continues) : state_(engine.state()), begun_(continues) {}
 
 Result<std::vector<Token>> TokenStream::feed(std::string_view bytes) {
-    // A call to the tokenizer has a fixed cost, so shorter texts wait for more. A text of kMost bytes without a place
+    // A call to the tokenizer has a fixed cost, so shorter texts wait for more. A text of kMax bytes without a place
     // to split is split between two characters.
-    constexpr size_t kLeast = size_t{1} << 14U;
-    constexpr size_t kMost = size_t{1} << 18U;
+    constexpr size_t kMin = size_t{1} << 14U;
+    constexpr size_t kMax = size_t{1} << 18U;
     rest_ += bytes;
     std::vector<Token> tokens;
-    if (rest_.size() < kLeast) return tokens;
+    if (rest_.size() < kMin) return tokens;
     size_t end = last_word_end(rest_);
-    if (end == 0 && rest_.size() >= kMost) end = last_character_end(rest_);
+    if (end == 0 && rest_.size() >= kMax) end = last_character_end(rest_);
     if (end == 0) return tokens;
     auto read = read_piece(std::string_view(rest_).substr(0, end));
     rest_.erase(0, end);

@@ -95,7 +95,7 @@ Filler text_filler(const std::vector<std::string>& sentences, Random& random) {
 }
 
 std::vector<std::string> split_sentences(std::string_view text) {
-    constexpr size_t kMostBytes = 300;
+    constexpr size_t kMaxBytes = 300;
     std::vector<std::string> sentences(1);
     for (const char c : text) {
         const bool space = c == ' ' || c == '\n' || c == '\r' || c == '\t';
@@ -103,7 +103,7 @@ std::vector<std::string> split_sentences(std::string_view text) {
         auto& sentence = sentences.back();
         const bool ended = space && !sentence.empty() && std::string_view(".!?").contains(sentence.back());
         const bool too_long =
-            sentence.size() >= kMostBytes && (space || (sentence.size() >= 2 * kMostBytes && begins_character));
+            sentence.size() >= kMaxBytes && (space || (sentence.size() >= 2 * kMaxBytes && begins_character));
         if (ended || too_long) sentences.emplace_back();
         auto& current = sentences.back();
         if (!space) {

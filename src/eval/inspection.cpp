@@ -7,10 +7,10 @@ namespace cake::eval {
 namespace {
 
 /// Max number of points of the memory curve. The prefill of a long text reports progress far more often.
-constexpr size_t kMostMoments = 1500;
+constexpr size_t kMaxMoments = 1500;
 
 void thin_out(std::vector<MemoryMoment>& moments) {
-    if (moments.size() < 2 * kMostMoments) return;
+    if (moments.size() < 2 * kMaxMoments) return;
     // Of each pair of neighbours, keep the one with more memory, so that no peak is lost.
     std::vector<MemoryMoment> half;
     for (size_t i = 0; i + 1 < moments.size(); i += 2)

@@ -19,7 +19,7 @@ namespace {
 // Palette of Okabe and Ito: colour-blind readers can tell the colours apart.
 constexpr const char* kColours[] = {"#0072B2", "#D55E00", "#009E73", "#CC79A7",
                                     "#E69F00", "#56B4E9", "#000000", "#7F7F7F"};
-constexpr double kLeastKl = 1e-6;
+constexpr double kMinKl = 1e-6;
 constexpr int kPanelWidth = 360;
 constexpr int kPanelHeight = 300;
 
@@ -80,7 +80,7 @@ std::string panel(std::span<const Row> rows, const std::string& name, std::span<
             figure = f.name;
             any = true;
             // A logarithmic axis cannot show 0.
-            const double floor = f.name == "kl" ? kLeastKl : -1e300;
+            const double floor = f.name == "kl" ? kMinKl : -1e300;
             const auto point = [&](int64_t x) {
                 block += std::format("{} {} {} {}\n", x, std::max(f.value, floor), std::max(interval.low, floor),
                                      std::max(interval.high, floor));

@@ -177,11 +177,11 @@ Puzzle tracking(Wording wording, Random& random, int64_t /*n_tokens*/) {
 
 Puzzle frequent(Wording wording, Random& random, int64_t /*n_tokens*/) {
     constexpr size_t kOthers = 6;
-    constexpr size_t kMost = 6;
+    constexpr size_t kMax = 6;
     Draw draw(wording, random);
     const std::string topic = draw.key();
     const std::string most = draw.noun();
-    std::vector<std::string> listed(kMost, most);
+    std::vector<std::string> listed(kMax, most);
     for (size_t i = 0; i < kOthers; i++) listed.insert(listed.end(), 1 + i % 2, draw.noun());
     std::ranges::shuffle(listed, random);
     Puzzle puzzle;

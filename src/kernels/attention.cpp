@@ -262,13 +262,13 @@ namespace cake {
 HWY_EXPORT(attention_task);
 
 Attention::Attention(AttentionProblem problem, int32_t n_threads) : n_threads_(n_threads) {
-    constexpr int64_t kMostRows = 384;
+    constexpr int64_t kMaxRows = 384;
     const auto n_head_kv = static_cast<int64_t>(problem.heads.size());
     const int64_t n_group = problem.n_head / n_head_kv;
     // Create enough tasks that no thread waits long for the last one: split by rows first, which costs nothing, then by
     // slots.
     const int64_t n_wanted = n_threads > 1 ? int64_t{4} * n_threads : 1;
-    const int64_t by_rows = divide_up(problem.n_queries, std::max<int64_t>(1, kMostRows / n_group));
+    const int64_t by_rows = divide_up(problem.n_queries, std::max<int64_t>(1, kMaxRows / n_group));
     const int64_t most_tiles = divide_up(problem.n_queries * n_group, 96);
     const int64_t n_tiles = std::max<int64_t>(by_rows, std::min(most_tiles, divide_up(n_wanted, n_head_kv)));
     const int64_t tile = divide_up(problem.n_queries, std::min(n_tiles, problem.n_queries));

@@ -42,12 +42,12 @@ Result<int64_t> budget_tokens(const CacheLayout& layout, const CacheDemand& dema
     if (!demand.evicts) return demand.max_tokens > 0 ? demand.max_tokens : std::max(n_prompt, demand.n_ctx_train);
     const auto [tokens, stated] = stated_tokens(layout, demand, n_prompt);
     if (tokens >= demand.window) return tokens;
-    const uint64_t least_bytes = sliding_bytes(layout, layout.sliding_capacity(demand.max_tokens)) +
-                                 bytes_per_token(layout.sliced) * static_cast<uint64_t>(demand.window);
+    const uint64_t min_bytes = sliding_bytes(layout, layout.sliding_capacity(demand.max_tokens)) +
+                               bytes_per_token(layout.sliced) * static_cast<uint64_t>(demand.window);
     return fail(std::format(
         "a budget of {} cannot hold the window of {} tokens in {} layers: at least {} tokens a layer, {} bytes, or a "
         "smaller --window would work",
-        stated, demand.window, layout.sliced.n_layer, demand.window, least_bytes));
+        stated, demand.window, layout.sliced.n_layer, demand.window, min_bytes));
 }
 
 /// The slack of decoding. It must leave tokens outside the window that are kept by score.

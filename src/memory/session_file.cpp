@@ -21,7 +21,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "session files are written as numbers lie in memory");
 
 constexpr std::array<char, 8> kMagic = {'C', 'A', 'K', 'E', 'S', 'E', 'S', 'S'};
-constexpr uint32_t kMostHeaderBytes = uint32_t{16} << 20U;
+constexpr uint32_t kMaxHeaderBytes = uint32_t{16} << 20U;
 
 struct Begin {
     std::array<char, 8> magic = kMagic;
@@ -101,7 +101,7 @@ Result<SessionWriter> SessionWriter::create(const std::string& path, const std::
     const auto status = std::filesystem::status(path, ignored);
     if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
         return fail(path + ": is not a plain file; name another for the session");
-    if (header.size() > kMostHeaderBytes) return fail(path + ": the session's note is too long to be saved");
+    if (header.size() > kMaxHeaderBytes) return fail(path + ": the session's note is too long to be saved");
     auto temporary = std::format("{}.part-{}", path, ::getpid());
     const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (fd < 0) return system_error(path);
@@ -182,7 +182,7 @@ Result<SessionReader> SessionReader::open(const std::string& path) {
         return std::unexpected(read.error());
     if (sum != actual.digest())
         return fail(path + ": the session is damaged (its checksum is not that of its content): save it again");
-    if (begin.header_bytes > kMostHeaderBytes || begin.header_bytes > state->end - sizeof(begin))
+    if (begin.header_bytes > kMaxHeaderBytes || begin.header_bytes > state->end - sizeof(begin))
         return fail(path + ": the session is damaged (its header is longer than the file)");
     state->header.resize(begin.header_bytes);
     if (auto read = read_at(state->file, path, sizeof(begin), std::as_writable_bytes(std::span(state->header))); !read)

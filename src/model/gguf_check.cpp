@@ -20,8 +20,8 @@ namespace cake {
 
 namespace {
 
-constexpr uint64_t kMostEntries = 1U << 20U;  // max metadata keys, and max tensors
-constexpr uint64_t kMostName = 1U << 16U;
+constexpr uint64_t kMaxEntries = 1U << 20U;  // max metadata keys, and max tensors
+constexpr uint64_t kMaxName = 1U << 16U;
 
 /// Reads the file sequentially, never beyond its end.
 class Reader {
@@ -129,10 +129,10 @@ class Checker {
         const auto n_tensors = reader_.read<uint64_t>();
         const auto n_kv = reader_.read<uint64_t>();
         if (!n_tensors || !n_kv) return truncated("the header");
-        if (*n_tensors > kMostEntries || *n_kv > kMostEntries) {
+        if (*n_tensors > kMaxEntries || *n_kv > kMaxEntries) {
             return fail(std::format(
                 "the header claims {} tensors and {} metadata keys; the file is damaged (at most {} of each)",
-                *n_tensors, *n_kv, kMostEntries));
+                *n_tensors, *n_kv, kMaxEntries));
         }
         n_tensors_ = *n_tensors;
         n_kv_ = *n_kv;
@@ -142,7 +142,7 @@ class Checker {
     Result<void> check_key_value() {
         const auto key = reader_.string();
         if (!key) return truncated("a metadata key");
-        if (key->empty() || key->size() > kMostName) return fail("a metadata key is empty or longer than 64 KiB");
+        if (key->empty() || key->size() > kMaxName) return fail("a metadata key is empty or longer than 64 KiB");
         if (!keys_.insert(*key).second) return fail(std::format("the metadata key {} stands twice", printable(*key)));
         const auto type = reader_.read<uint32_t>();
         if (!type) return truncated(std::format("the metadata value {}", printable(*key)));
@@ -202,7 +202,7 @@ class Checker {
         for (uint32_t d = 0; d < *n_dims; d++) {
             const auto size = reader_.read<uint64_t>();
             if (!size) return truncated(std::format("the tensor {}", shown));
-            if (*size < 1 || *size > kMostElements || n_elements > kMostElements / *size) {
+            if (*size < 1 || *size > kMaxElements || n_elements > kMaxElements / *size) {
                 return fail(std::format("the tensor {} has a dimension of {} or too many elements", shown,
                                         static_cast<int64_t>(*size)));
             }
@@ -261,7 +261,7 @@ class Checker {
         return {};
     }
 
-    static constexpr uint64_t kMostElements = uint64_t{1} << 48U;
+    static constexpr uint64_t kMaxElements = uint64_t{1} << 48U;
 
     Reader reader_;
     uint64_t n_tensors_ = 0;

@@ -11,13 +11,13 @@ namespace cake {
 
 namespace {
 
-constexpr uint32_t kMostWidth = 1U << 20U;
-constexpr uint32_t kMostTokens = 1U << 30U;
+constexpr uint32_t kMaxWidth = 1U << 20U;
+constexpr uint32_t kMaxTokens = 1U << 30U;
 
 void read_sizes(KeyReader& keys, Hparams& h) {
     h.n_layer = keys.count("block_count", 1, 4096);
-    h.n_ctx_train = keys.count("context_length", 1, kMostTokens);
-    h.n_embd = keys.count("embedding_length", 1, kMostWidth);
+    h.n_ctx_train = keys.count("context_length", 1, kMaxTokens);
+    h.n_embd = keys.count("embedding_length", 1, kMaxWidth);
     h.n_head = keys.count("attention.head_count", 1, 65536);
     h.n_head_kv = keys.count("attention.head_count_kv", 1, 65536, h.n_head);
     if (h.n_embd % h.n_head != 0 && !keys.has("attention.key_length")) {
@@ -28,8 +28,8 @@ void read_sizes(KeyReader& keys, Hparams& h) {
                               h.n_head_kv));
     }
     const int32_t head_dim = std::max(h.n_embd / h.n_head, 1);
-    h.head_dim_k = keys.count("attention.key_length", 1, kMostWidth, head_dim);
-    h.head_dim_v = keys.count("attention.value_length", 1, kMostWidth, head_dim);
+    h.head_dim_k = keys.count("attention.key_length", 1, kMaxWidth, head_dim);
+    h.head_dim_v = keys.count("attention.value_length", 1, kMaxWidth, head_dim);
     h.norm_eps = keys.positive(h.architecture->norm == NormKind::rms ? "attention.layer_norm_rms_epsilon"
                                                                      : "attention.layer_norm_epsilon");
 }
@@ -44,14 +44,14 @@ void read_feed_forward(KeyReader& keys, Hparams& h) {
     if (h.n_expert == 0) {
         keys.ignore("expert_used_count");
         keys.ignore("expert_feed_forward_length");
-        h.n_ff = keys.count("feed_forward_length", 1, kMostWidth * 8);
+        h.n_ff = keys.count("feed_forward_length", 1, kMaxWidth * 8);
         return;
     }
     h.n_expert_used = keys.count("expert_used_count", 1, static_cast<uint32_t>(h.n_expert));
     // Some files state the width of an expert only in feed_forward_length, some in both keys.
     const bool has_width = keys.has("expert_feed_forward_length");
-    if (has_width) h.n_ff_exp = keys.count("expert_feed_forward_length", 1, kMostWidth * 8);
-    h.n_ff = keys.count("feed_forward_length", 1, kMostWidth * 8, has_width ? std::optional(h.n_ff_exp) : std::nullopt);
+    if (has_width) h.n_ff_exp = keys.count("expert_feed_forward_length", 1, kMaxWidth * 8);
+    h.n_ff = keys.count("feed_forward_length", 1, kMaxWidth * 8, has_width ? std::optional(h.n_ff_exp) : std::nullopt);
     if (!has_width) h.n_ff_exp = h.n_ff;
     keys.require("expert_weights_scale", 1);
     keys.require("expert_shared_count", 0);
@@ -67,7 +67,7 @@ void read_feed_forward(KeyReader& keys, Hparams& h) {
 Rope read_rope(KeyReader& keys, const Hparams& h) {
     Rope rope;
     rope.freq_base = keys.positive("rope.freq_base", 10000);
-    rope.n_ctx_orig = keys.count("rope.scaling.original_context_length", 1, kMostTokens, h.n_ctx_train);
+    rope.n_ctx_orig = keys.count("rope.scaling.original_context_length", 1, kMaxTokens, h.n_ctx_train);
     const std::string type = keys.text("rope.scaling.type", "linear");
     const float old_factor = keys.positive("rope.scale_linear", 1);
     const float factor = keys.positive("rope.scaling.factor", old_factor);
@@ -99,7 +99,7 @@ void read_rotation(KeyReader& keys, Hparams& h) {
         h.rotates = keys.flag("rope.scaling.finetuned", true);  // in Granite models, false turns rotation off
     else
         keys.ignore("rope.scaling.finetuned");
-    h.n_rot = keys.count("rope.dimension_count", 1, kMostWidth, h.head_dim_k);
+    h.n_rot = keys.count("rope.dimension_count", 1, kMaxWidth, h.head_dim_k);
     if (h.rotates && (h.n_rot > h.head_dim_k || h.n_rot % 2 != 0)) {
         keys.note(std::format("rope.dimension_count {} must be even and at most the head's {}", h.n_rot, h.head_dim_k));
     }
@@ -122,7 +122,7 @@ void read_windows(KeyReader& keys, Hparams& h) {
         return;
     }
     if (a.swa_period == 0) return keys.require("attention.sliding_window", 0);
-    h.n_swa = keys.count("attention.sliding_window", 0, kMostTokens, a.default_swa);
+    h.n_swa = keys.count("attention.sliding_window", 0, kMaxTokens, a.default_swa);
     auto swa_layers = keys.pattern("attention.sliding_window_pattern", h.n_layer, a.swa_period);
     if (h.n_swa == 0) return;
     if (std::ranges::all_of(swa_layers, std::identity{}))

@@ -63,7 +63,7 @@ struct Hparams {
     /// True if the context was extended after the original training. The RoPE factors for long texts are then used.
     bool is_long() const { return n_ctx_train > rope.n_ctx_orig; }
     /// Max tokens of a text; 0: no limit.
-    int32_t most_positions() const { return architecture->learned_positions ? n_ctx_train : 0; }
+    int32_t max_positions() const { return architecture->learned_positions ? n_ctx_train : 0; }
 };
 
 /// Reads and checks the hyper-parameters. Fails for an architecture that is not in the table, and for a key that would

@@ -15,7 +15,7 @@ ggml_tensor* view_heads(ggml_context* context, ggml_tensor* x, int64_t dim, int6
 
 }  // namespace
 
-size_t LayerGraph::most_nodes(const Hparams& hparams) {
+size_t LayerGraph::max_nodes(const Hparams& hparams) {
     constexpr size_t kNodes = 96;
     constexpr size_t kNodesPerHead = 12;
     return kNodes + kNodesPerHead * static_cast<size_t>(hparams.n_head_kv) +
@@ -133,7 +133,7 @@ ggml_tensor* LayerGraph::expert_product(const Linear& linear, ggml_tensor* x, gg
 
 /// Weighted sum of the experts chosen for each token.
 ggml_tensor* LayerGraph::mix_experts(const LayerWeights& w, ggml_tensor* x) const {
-    constexpr float kLeastSum = 6.103515625e-5F;  // smallest normal number in half precision
+    constexpr float kMinSum = 6.103515625e-5F;  // smallest normal number in half precision
     const auto& h = hparams_;
     const int64_t n_tokens = x->ne[1];
     const bool of_all = h.architecture->experts == Experts::softmax;
@@ -143,7 +143,7 @@ ggml_tensor* LayerGraph::mix_experts(const LayerWeights& w, ggml_tensor* x) cons
     ggml_tensor* weights = ggml_get_rows(context_, ggml_reshape_3d(context_, scores, 1, h.n_expert, n_tokens), chosen);
     weights = ggml_reshape_2d(context_, weights, h.n_expert_used, n_tokens);
     if (of_all) {
-        ggml_tensor* sum = ggml_clamp(context_, ggml_sum_rows(context_, weights), kLeastSum, INFINITY);
+        ggml_tensor* sum = ggml_clamp(context_, ggml_sum_rows(context_, weights), kMinSum, INFINITY);
         weights = ggml_div(context_, weights, sum);
     } else {
         weights = ggml_soft_max(context_, weights);

@@ -28,7 +28,7 @@ class LayerGraph {
     LayerGraph(ggml_context* context, const Hparams& hparams, const Weights& weights)
         : context_(context), hparams_(hparams), weights_(weights) {}
     /// Upper bound of the number of nodes of a layer, even if attention is computed one KV head at a time.
-    static size_t most_nodes(const Hparams& hparams);
+    static size_t max_nodes(const Hparams& hparams);
 
     ggml_tensor* embed(ggml_tensor* tokens, ggml_tensor* positions) const;   // [n], [n] -> [n_embd, n]
     ggml_tensor* attention_input(int32_t layer, ggml_tensor* hidden) const;  // [n_embd, n]

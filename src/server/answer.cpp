@@ -17,8 +17,8 @@ double seconds(std::chrono::steady_clock::duration duration) {
 
 /// Limits a log probability to a finite value, because JSON cannot represent infinity.
 double finite(float logprob) {
-    constexpr double kLeast = -9999;
-    return std::isfinite(logprob) ? std::max(static_cast<double>(logprob), kLeast) : kLeast;
+    constexpr double kMin = -9999;
+    return std::isfinite(logprob) ? std::max(static_cast<double>(logprob), kMin) : kMin;
 }
 
 size_t n_characters(std::string_view utf8) {

@@ -13,7 +13,7 @@ namespace {
 
 constexpr size_t kDeepest = 64;
 // A limit, because ordered_json searches the fields of an object linearly.
-constexpr size_t kMostFields = 2000;
+constexpr size_t kMaxFields = 2000;
 
 /// Checks a text against these limits before it is parsed. Returns an error message, or an empty string.
 std::string beyond_limits(std::string_view text) {
@@ -31,8 +31,8 @@ std::string beyond_limits(std::string_view text) {
             n_fields.push_back(0);
         } else if ((c == '}' || c == ']') && n_fields.size() > 1) {
             n_fields.pop_back();
-        } else if (c == ':' && ++n_fields.back() > kMostFields) {
-            return std::format("an object of the body has more than {} fields", kMostFields);
+        } else if (c == ':' && ++n_fields.back() > kMaxFields) {
+            return std::format("an object of the body has more than {} fields", kMaxFields);
         }
     }
     return {};
@@ -57,9 +57,9 @@ ApiResult<Body> Body::parse(std::string_view text) {
         // Cut the message, which begins with an error code of the library and quotes the input.
         const std::string_view what = error.what();
         const auto begin = what.find("parse error");
-        constexpr size_t kMost = 80;
+        constexpr size_t kMax = 80;
         return invalid("the body is no JSON in UTF-8: " +
-                       beginning_of(begin == std::string_view::npos ? what : what.substr(begin), kMost));
+                       beginning_of(begin == std::string_view::npos ? what : what.substr(begin), kMax));
     }
 }
 
@@ -100,12 +100,12 @@ std::optional<double> Body::number(const std::string& name, double least, double
     return std::nullopt;
 }
 
-std::optional<std::string> Body::text(const std::string& name, size_t most_bytes) {
+std::optional<std::string> Body::text(const std::string& name, size_t max_bytes) {
     const Json* value = find(name);
     if (value == nullptr) return std::nullopt;
-    if (value->is_string() && value->get_ref<const std::string&>().size() <= most_bytes)
+    if (value->is_string() && value->get_ref<const std::string&>().size() <= max_bytes)
         return value->get<std::string>();
-    wrong(name, std::format("{} must be a string of at most {} bytes", name, most_bytes));
+    wrong(name, std::format("{} must be a string of at most {} bytes", name, max_bytes));
     return std::nullopt;
 }
 

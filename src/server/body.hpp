@@ -24,7 +24,7 @@ class Body {
     std::optional<bool> flag(const std::string& name);
     std::optional<int64_t> integer(const std::string& name, int64_t least, int64_t most);
     std::optional<double> number(const std::string& name, double least, double most);
-    std::optional<std::string> text(const std::string& name, size_t most_bytes);
+    std::optional<std::string> text(const std::string& name, size_t max_bytes);
     /// Returns null if the field is missing or null.
     const Json* find(const std::string& name);
     /// Accepts fields that the server ignores.

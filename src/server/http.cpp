@@ -23,8 +23,8 @@ namespace {
 using httplib::Request;
 using httplib::Response;
 
-constexpr size_t kMostBodyBytes = size_t{32} << 20U;
-constexpr size_t kMostBytesOfBodies = size_t{256} << 20U;  // all requests together
+constexpr size_t kMaxBodyBytes = size_t{32} << 20U;
+constexpr size_t kMaxBytesOfBodies = size_t{256} << 20U;  // all requests together
 // Interval at which the server checks whether the client has closed the connection.
 constexpr std::chrono::milliseconds kLook(20);
 // A stream gets a comment after this time without output, so that proxies and clients do not time out during a prefill.
@@ -78,7 +78,7 @@ bool same_key(std::string_view given, std::string_view key) {
 }
 
 std::string too_large() {
-    return std::format("the body is larger than {} MiB", kMostBodyBytes >> 20U);
+    return std::format("the body is larger than {} MiB", kMaxBodyBytes >> 20U);
 }
 
 ApiError too_busy() {
@@ -151,7 +151,7 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
         constexpr size_t kOthers = 64;  // health checks, the page, idle connections
         return new ConnectionThreads(n_requests + kOthers);
     };
-    http_.set_payload_max_length(kMostBodyBytes);
+    http_.set_payload_max_length(kMaxBodyBytes);
     http_.set_tcp_nodelay(true);
     http_.set_pre_routing_handler([this](const Request& request, Response& response) {
         // httplib would act on these headers: send only a part of an answer, or refuse the encoding "identity".
@@ -197,10 +197,10 @@ ApiServer::~ApiServer() {
     close();
     batcher_->end_all();
     // Wait until the last answers have been sent.
-    constexpr std::chrono::seconds kMost(2);
+    constexpr std::chrono::seconds kMax(2);
     constexpr std::chrono::milliseconds kOften(5);
     const auto begin = std::chrono::steady_clock::now();
-    while (n_answers_ > 0 && std::chrono::steady_clock::now() - begin < kMost) std::this_thread::sleep_for(kOften);
+    while (n_answers_ > 0 && std::chrono::steady_clock::now() - begin < kMax) std::this_thread::sleep_for(kOften);
     http_.end();
     if (listener_.joinable()) listener_.join();
 }
@@ -214,7 +214,7 @@ RequestContext ApiServer::context() const {
     return {.engine = engine_,
             .sequence = batcher_->pool().sequence(),
             .sampling = options_.sampling,
-            .most_choices = options_.batcher.pool.n_parallel,
+            .max_choices = options_.batcher.pool.n_parallel,
             .n_ctx = batcher_->pool().n_ctx(),
             .chat = options_.chat};
 }
@@ -248,7 +248,7 @@ ApiResult<void> ApiServer::check(const Request& request) const {
     }
     const auto announced = request.get_header_value("Content-Length");
     if (announced.size() > std::numeric_limits<uint64_t>::digits10 ||
-        request.get_header_value_u64("Content-Length") > kMostBodyBytes)
+        request.get_header_value_u64("Content-Length") > kMaxBodyBytes)
         return std::unexpected(ApiError{.status = kTooLarge, .message = too_large()});
     const bool open = request.path == "/" || request.path.starts_with("/page/") || request.path == "/health";
     if (options_.api_key.empty() || open) return {};
@@ -271,8 +271,8 @@ void ApiServer::post(const char* path, BodyHandler handler) {
         bool fits = true;
         bool room = true;
         const bool whole = read([&](const char* data, size_t n) {
-            fits = body.size() + n <= kMostBodyBytes;
-            room = n_body_bytes_ + n <= kMostBytesOfBodies;
+            fits = body.size() + n <= kMaxBodyBytes;
+            room = n_body_bytes_ + n <= kMaxBytesOfBodies;
             if (!fits || !room) return false;
             body.append(data, n);
             n_body_bytes_ += n;
@@ -362,7 +362,7 @@ void ApiServer::add_pages() {
     }
 }
 
-/// Waits until fewer than kMostPrepared bodies are being parsed, because each takes many times its size in memory. The
+/// Waits until fewer than kMaxPrepared bodies are being parsed, because each takes many times its size in memory. The
 /// turn ends when the result is destroyed.
 std::shared_ptr<void> ApiServer::take_turn() {
     preparing_.acquire();

@@ -43,7 +43,7 @@ class ApiServer {
     bool listens() const { return listens_; }
 
   private:
-    static constexpr int kMostPrepared = 4;
+    static constexpr int kMaxPrepared = 4;
 
     ApiServer(const Engine& engine, const ServerOptions& options, std::unique_ptr<Batcher> batcher);
 
@@ -68,7 +68,7 @@ class ApiServer {
     std::atomic<bool> listens_ = true;
     std::atomic<int> n_answers_ = 0;        // number of answers in progress
     std::atomic<size_t> n_body_bytes_ = 0;  // total size of the request bodies in memory
-    std::counting_semaphore<> preparing_{kMostPrepared};
+    std::counting_semaphore<> preparing_{kMaxPrepared};
     HttpServer http_;
     int port_ = 0;
     std::thread listener_;

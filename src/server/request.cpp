@@ -14,15 +14,15 @@ namespace cake::server {
 
 namespace {
 
-constexpr size_t kMostText = size_t{64} << 20U;
+constexpr size_t kMaxText = size_t{64} << 20U;
 
 /// Reads the messages of a conversation, the input of the chat template.
 std::vector<ChatMessage> read_messages(Body& body) {
-    constexpr size_t kMostMessages = 10'000;
+    constexpr size_t kMaxMessages = 10'000;
     std::vector<ChatMessage> messages;
     const Json* list = body.find("messages");
-    if (list == nullptr || !list->is_array() || list->empty() || list->size() > kMostMessages) {
-        body.wrong("messages", std::format("messages must be an array of 1 to {} messages", kMostMessages));
+    if (list == nullptr || !list->is_array() || list->empty() || list->size() > kMaxMessages) {
+        body.wrong("messages", std::format("messages must be an array of 1 to {} messages", kMaxMessages));
         return messages;
     }
     for (size_t i = 0; i < list->size(); i++) {
@@ -90,32 +90,32 @@ ChatOptions read_chat_options(Body& body, const ChatOptions& usual) {
 }
 
 void read_stop(Body& body, std::vector<std::string>& stop) {
-    constexpr size_t kMostStops = 16;
-    constexpr size_t kMostBytes = 256;
+    constexpr size_t kMaxStops = 16;
+    constexpr size_t kMaxBytes = 256;
     const Json* value = body.find("stop");
     if (value == nullptr) return;
     const auto add = [&](const Json& text) {
         if (!text.is_string()) return false;
         stop.push_back(text.get<std::string>());
-        return !stop.back().empty() && stop.back().size() <= kMostBytes;
+        return !stop.back().empty() && stop.back().size() <= kMaxBytes;
     };
-    const bool list = value->is_array() && value->size() <= kMostStops;
+    const bool list = value->is_array() && value->size() <= kMaxStops;
     if (list ? !std::ranges::all_of(*value, add) : !add(*value)) {
         body.wrong("stop", std::format("stop must be a string of 1 to {} bytes, or an array of up to {} of them",
-                                       kMostBytes, kMostStops));
+                                       kMaxBytes, kMaxStops));
     }
 }
 
 void read_logit_bias(Body& body, const Engine& engine, std::vector<LogitBias>& biases) {
-    constexpr size_t kMostBiases = 1024;
-    constexpr double kMostBias = 100;
+    constexpr size_t kMaxBiases = 1024;
+    constexpr double kMaxBias = 100;
     const Json* value = body.find("logit_bias");
     if (value == nullptr) return;
     const auto wrong = [&] {
         body.wrong("logit_bias", std::format("logit_bias must map up to {} token ids below {} to numbers from {} to {}",
-                                             kMostBiases, engine.info().n_vocab, -kMostBias, kMostBias));
+                                             kMaxBiases, engine.info().n_vocab, -kMaxBias, kMaxBias));
     };
-    if (!value->is_object() || value->size() > kMostBiases) return wrong();
+    if (!value->is_object() || value->size() > kMaxBiases) return wrong();
     for (const auto& entry : value->items()) {
         const auto& key = entry.key();
         Token token = 0;
@@ -124,7 +124,7 @@ void read_logit_bias(Body& body, const Engine& engine, std::vector<LogitBias>& b
                           token < engine.info().n_vocab && entry.value().is_number();
         if (!good) return wrong();
         const auto bias = entry.value().get<double>();
-        if (!(std::abs(bias) <= kMostBias)) return wrong();
+        if (!(std::abs(bias) <= kMaxBias)) return wrong();
         biases.push_back({.token = token, .bias = static_cast<float>(bias)});
     }
 }
@@ -143,12 +143,12 @@ void read_sampling(Body& body, const Engine& engine, SamplingOptions& sampling) 
         if (const auto number = body.number(name, least, most)) value = static_cast<float>(*number);
     };
     constexpr double kHottest = 100;
-    constexpr double kMostPenalty = 2;
+    constexpr double kMaxPenalty = 2;
     set("temperature", sampling.temperature, 0, kHottest);
     set("top_p", sampling.top_p, 0, 1);
     set("min_p", sampling.min_p, 0, 1);
-    set("frequency_penalty", sampling.frequency_penalty, -kMostPenalty, kMostPenalty);
-    set("presence_penalty", sampling.presence_penalty, -kMostPenalty, kMostPenalty);
+    set("frequency_penalty", sampling.frequency_penalty, -kMaxPenalty, kMaxPenalty);
+    set("presence_penalty", sampling.presence_penalty, -kMaxPenalty, kMaxPenalty);
     if (const auto top_k = body.integer("top_k", 0, 1 << 30)) sampling.top_k = static_cast<int32_t>(*top_k);
     if (const auto seed = body.integer("seed", INT64_MIN, INT64_MAX)) sampling.seed = seed_of(*seed);
     read_logit_bias(body, engine, sampling.logit_bias);
@@ -206,12 +206,12 @@ void read_common(Body& body, const RequestContext& context, CompletionRequest& r
     generation.sampling = context.sampling;
     read_sampling(body, context.engine, generation.sampling);
     generation.grammar = read_grammar(body);
-    if (const auto n = body.integer("n", 1, context.most_choices)) generation.n_choices = static_cast<int32_t>(*n);
+    if (const auto n = body.integer("n", 1, context.max_choices)) generation.n_choices = static_cast<int32_t>(*n);
     generation.ignore_eos = body.flag("ignore_eos").value_or(false);
     generation.reuse = body.flag("cache_prompt").value_or(true);
     generation.sequence = context.sequence;
-    constexpr size_t kMostName = 256;
-    const auto policy = body.text("policy", kMostName);
+    constexpr size_t kMaxName = 256;
+    const auto policy = body.text("policy", kMaxName);
     const auto budget = body.integer("kv_budget", 1, int64_t{1} << 31);
     if (policy && *policy != generation.sequence.policy) {
         generation.sequence.policy = *policy;
@@ -283,9 +283,9 @@ ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, st
     const auto old_limit = read_limit(*body, "max_tokens", context);
     const auto limit = read_limit(*body, "max_completion_tokens", context);
     generation.max_tokens = limit.value_or(old_limit.value_or(-1));
-    constexpr int64_t kMostLikeliest = 20;
+    constexpr int64_t kMaxLikeliest = 20;
     const bool logprobs = body->flag("logprobs").value_or(false);
-    const auto top = body->integer("top_logprobs", 0, kMostLikeliest);
+    const auto top = body->integer("top_logprobs", 0, kMaxLikeliest);
     if (top && !logprobs) body->wrong("top_logprobs", "top_logprobs needs logprobs to be true");
     if (logprobs) generation.n_logprobs = static_cast<int32_t>(top.value_or(0));
     body->unsupported("tools", {Json::array()});
@@ -312,13 +312,13 @@ ApiResult<CompletionRequest> read_text_request(const RequestContext& context, st
     read_common(*body, context, request);
     auto& generation = request.generation;
     constexpr int64_t kUsualLimit = 16;
-    constexpr int64_t kMostLikeliest = 5;
+    constexpr int64_t kMaxLikeliest = 5;
     generation.max_tokens = read_limit(*body, "max_tokens", context).value_or(kUsualLimit);
-    if (const auto n = body->integer("logprobs", 0, kMostLikeliest)) generation.n_logprobs = static_cast<int32_t>(*n);
+    if (const auto n = body->integer("logprobs", 0, kMaxLikeliest)) generation.n_logprobs = static_cast<int32_t>(*n);
     const bool echo = body->flag("echo").value_or(false);
     if (echo && generation.n_logprobs >= 0)
         body->wrong("echo", "echo with logprobs is not supported: the prompt's own are not kept");
-    if (const auto best_of = body->integer("best_of", 1, context.most_choices);
+    if (const auto best_of = body->integer("best_of", 1, context.max_choices);
         best_of && *best_of != generation.n_choices)
         body->wrong("best_of", "best_of is not supported beyond n: leave it out");
     body->unsupported("suffix", {""});
@@ -333,7 +333,7 @@ ApiResult<TokenizeRequest> read_tokenize_request(const Engine& engine, std::stri
     auto body = Body::parse(text);
     if (!body) return std::unexpected(body.error());
     if (body->find("content") == nullptr) body->wrong("content", "content must be a text");
-    const auto content = body->text("content", kMostText).value_or("");
+    const auto content = body->text("content", kMaxText).value_or("");
     const bool add_special = body->flag("add_special").value_or(false);
     const bool with_pieces = body->flag("with_pieces").value_or(false);
     body->ignore({"model"});

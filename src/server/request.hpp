@@ -16,7 +16,7 @@ struct RequestContext {
     const Engine& engine;
     SequenceOptions sequence;  // default options of a sequence
     SamplingOptions sampling;
-    int32_t most_choices = 1;
+    int32_t max_choices = 1;
     int64_t n_ctx = 0;
     ChatOptions chat{};  // default options of the chat template
 };

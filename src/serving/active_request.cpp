@@ -49,7 +49,7 @@ int64_t ActiveRequest::n_drawn() const {
 uint64_t ActiveRequest::staging_bytes(const KvPool& pool) const {
     const auto& sequence = choices_.front().sequence;
     int64_t n_tokens = std::ssize(request_->prompt);
-    if (n_cached_ > 0) n_tokens += most_held(*sequence.state) - n_cached();
+    if (n_cached_ > 0) n_tokens += max_held(*sequence.state) - n_cached();
     return pool.staging_bytes(sequence.state->config, sequence.tokens_per_layer, n_tokens);
 }
 

@@ -30,7 +30,7 @@ int64_t context_of(const EngineState& engine, int64_t stated) {
     constexpr int64_t kUnknown = 131072;  // used if the model file does not state the context length of its training
     int64_t n_ctx = stated > 0 ? stated : engine.hparams.n_ctx_train;
     if (n_ctx <= 0) n_ctx = kUnknown;
-    const int64_t most = engine.hparams.most_positions();
+    const int64_t most = engine.hparams.max_positions();
     return most > 0 ? std::min(n_ctx, most) : n_ctx;
 }
 

@@ -13,12 +13,12 @@ namespace cake {
 namespace {
 
 constexpr uint32_t kDeepest = 32;
-constexpr uint32_t kMostTimes = 256;
-constexpr uint32_t kMostNestedTimes = 4096;
-constexpr uint64_t kMostRulesRepeated = 2000;  // limit of libllama
+constexpr uint32_t kMaxTimes = 256;
+constexpr uint32_t kMaxNestedTimes = 4096;
+constexpr uint64_t kMaxRulesRepeated = 2000;  // limit of libllama
 // Max rules and symbols after repetitions are expanded: about 30 MB in libllama.
-constexpr size_t kMostWrittenOut = 100'000;
-constexpr size_t kMostSymbols = 500'000;
+constexpr size_t kMaxWrittenOut = 100'000;
+constexpr size_t kMaxSymbols = 500'000;
 constexpr uint32_t kLastCharacter = 0x10FFFF;
 
 bool is_digit(char c) {
@@ -43,7 +43,7 @@ std::vector<Bnf::Range> all_but(std::vector<Bnf::Range> ranges) {
 
 class Parser {
   public:
-    Parser(std::string_view text, size_t most_rules) : text_(text), most_rules_(most_rules) {}
+    Parser(std::string_view text, size_t max_rules) : text_(text), most_rules_(max_rules) {}
 
     Result<Bnf> parse() {
         skip_space(true);
@@ -98,7 +98,7 @@ class Parser {
     }
 
     bool add_rule(std::string_view name, bool is_part, uint32_t& id) {
-        if (bnf_.rules.size() >= kMostWrittenOut)
+        if (bnf_.rules.size() >= kMaxWrittenOut)
             return wrong("the grammar is too large once its repetitions are written out: make them smaller");
         id = static_cast<uint32_t>(bnf_.rules.size());
         bnf_.rules.push_back({.name = std::string(name), .is_part = is_part, .alternatives = {}});
@@ -159,7 +159,7 @@ class Parser {
     }
 
     bool fits(size_t n_more) {
-        if (bnf_.symbols.size() + n_more <= kMostSymbols) return true;
+        if (bnf_.symbols.size() + n_more <= kMaxSymbols) return true;
         return wrong("the grammar is too large once its repetitions are written out: make them smaller");
     }
 
@@ -322,12 +322,12 @@ class Parser {
         }
         const uint32_t n_times = std::max(most.value_or(least), 1U);
         last.n_times *= n_times;
-        if (last.n_times > kMostNestedTimes) {
+        if (last.n_times > kMaxNestedTimes) {
             return wrong(std::format("repetitions within each other come to more than {} together: make them smaller",
-                                     kMostNestedTimes));
+                                     kMaxNestedTimes));
         }
         last.n_rules *= n_times;
-        if (last.n_rules >= kMostRulesRepeated)
+        if (last.n_rules >= kMaxRulesRepeated)
             return wrong("a group with that much in it cannot be repeated so often: give its parts rules of their own");
         return write_out(sequence, last.begin, least, most);
     }
@@ -362,8 +362,7 @@ class Parser {
         value = 0;
         while (is_digit(peek())) {
             value = value * 10 + static_cast<uint32_t>(peek() - '0');
-            if (value > kMostTimes)
-                return wrong(std::format("a repetition of more than {} is not accepted", kMostTimes));
+            if (value > kMaxTimes) return wrong(std::format("a repetition of more than {} is not accepted", kMaxTimes));
             at_++;
         }
         return true;
@@ -403,8 +402,8 @@ class Parser {
 
 }  // namespace
 
-Result<Bnf> parse_gbnf(std::string_view text, size_t most_rules) {
-    return Parser(text, most_rules).parse();
+Result<Bnf> parse_gbnf(std::string_view text, size_t max_rules) {
+    return Parser(text, max_rules).parse();
 }
 
 }  // namespace cake

@@ -34,8 +34,8 @@ struct Bnf {
 };
 
 /// Parses a grammar in valid UTF-8 without zero bytes. Fails if libllama would misread it or hang on it, and if it is
-/// too large: more than `most_rules` rules, groups nested more than 32 deep, a repetition of more than 256, or nested
+/// too large: more than `max_rules` rules, groups nested more than 32 deep, a repetition of more than 256, or nested
 /// repetitions of more than 4,096 together.
-Result<Bnf> parse_gbnf(std::string_view text, size_t most_rules);
+Result<Bnf> parse_gbnf(std::string_view text, size_t max_rules);
 
 }  // namespace cake

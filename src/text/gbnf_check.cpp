@@ -15,7 +15,7 @@ namespace {
 using Kind = Bnf::Symbol::Kind;
 
 // Max ways to continue a text. libllama follows each of them for every token of the vocabulary.
-constexpr uint32_t kMostWays = 4096;
+constexpr uint32_t kMaxWays = 4096;
 constexpr uint32_t kWaysOfCharacter = 2;
 
 std::string shown(const Bnf& bnf, uint32_t rule) {
@@ -100,11 +100,11 @@ std::vector<Beginnings> beginnings_of(const Bnf& bnf, const std::vector<bool>& m
 }
 
 uint32_t sum(uint32_t a, uint32_t b) {
-    return std::min(a + b, kMostWays + 1);
+    return std::min(a + b, kMaxWays + 1);
 }
 
 /// Cost of finding everything that a text of each rule can begin with: the rules on the way, plus two for each
-/// character; at most kMostWays + 1. For a rule that begins with itself, it is infinite.
+/// character; at most kMaxWays + 1. For a rule that begins with itself, it is infinite.
 class Ways {
   public:
     explicit Ways(const std::vector<Beginnings>& beginnings) : beginnings_(beginnings), ways_(beginnings.size(), 1) {
@@ -121,7 +121,7 @@ class Ways {
             const uint32_t rule = ready.back();
             ready.pop_back();
             done[rule] = true;
-            ways_[rule] = sum(1, kWaysOfCharacter * std::min(beginnings[rule].n_characters, kMostWays));
+            ways_[rule] = sum(1, kWaysOfCharacter * std::min(beginnings[rule].n_characters, kMaxWays));
             for (const uint32_t first : beginnings[rule].rules) ways_[rule] = sum(ways_[rule], ways_[first]);
             for (const uint32_t user : users[rule]) {
                 if (--n_open[user] == 0) ready.push_back(user);
@@ -167,7 +167,7 @@ Result<uint32_t> most_ways(const Bnf& bnf, const Ways& ways, const std::vector<b
                 most = std::max(most, behind);
             }
         }
-        if (most > kMostWays) {
+        if (most > kMaxWays) {
             return fail(std::format("{} can go on in too many ways at one place: give it fewer alternatives",
                                     shown(bnf, rule)));
         }

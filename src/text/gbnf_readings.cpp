@@ -14,12 +14,12 @@ using Kind = Bnf::Symbol::Kind;
 
 // libllama follows every way to parse a token separately, even if several lead to the same state. The longest tokens of
 // vocabularies repeat one character.
-constexpr uint64_t kMostWays = 10'000;
+constexpr uint64_t kMaxWays = 10'000;
 constexpr uint32_t kTokenLength = 16;
 constexpr uint32_t kRunLength = 64;
 // Max steps for one character, per parse that is allowed and in total.
-constexpr uint64_t kMostStepsEach = 8;
-constexpr uint64_t kMostSteps = 30'000;
+constexpr uint64_t kMaxStepsEach = 8;
+constexpr uint64_t kMaxSteps = 30'000;
 
 /// How to choose the next character of a text: the one that leaves the most ways, the most parses, or the deepest
 /// stack.
@@ -79,7 +79,7 @@ class Trial {
     }
 
     void check(const Readings& readings) {
-        too_much_ = too_much_ || readings.stacks.size() > most_ || readings.all_ways > kMostWays;
+        too_much_ = too_much_ || readings.stacks.size() > most_ || readings.all_ways > kMaxWays;
     }
 
     /// A place at the end of a rule is not pushed, so that recursion at the end of a rule does not make the stack grow.
@@ -142,13 +142,13 @@ class Trial {
             add(push(stacks_[stack].place + 1, stacks_[stack].below), readings.ways[i], result);
         }
         check(result);
-        too_much_ = too_much_ || before - work_ > std::min<uint64_t>(kMostStepsEach * most_, kMostSteps);
+        too_much_ = too_much_ || before - work_ > std::min<uint64_t>(kMaxStepsEach * most_, kMaxSteps);
         return result;
     }
 
     /// Some of the characters that can come next.
     std::vector<uint32_t> characters(const Readings& readings) {
-        constexpr size_t kMost = 12;
+        constexpr size_t kMax = 12;
         std::vector<uint32_t> all;
         for (const uint32_t stack : readings.stacks) {
             const auto symbol = bnf_.symbols[stacks_[stack].place];
@@ -163,7 +163,7 @@ class Trial {
         std::ranges::sort(all);
         all.erase(std::unique(all.begin(), all.end()), all.end());
         std::ranges::shuffle(all, random_);
-        if (all.size() > kMost) all.resize(kMost);
+        if (all.size() > kMax) all.resize(kMax);
         return all;
     }
 
@@ -199,13 +199,13 @@ class Trial {
 std::optional<uint32_t> rule_of_many_readings(const Bnf& bnf, size_t most) {
     constexpr uint64_t kWorkFromRoot = 100'000;
     constexpr uint64_t kWorkFromRules = 100'000;
-    constexpr size_t kMostRules = 1000;
+    constexpr size_t kMaxRules = 1000;
     std::vector<uint32_t> rules;
     for (uint32_t rule = 0; rule < bnf.rules.size(); rule++) {
         if (!bnf.rules[rule].is_part) rules.push_back(rule);
     }
     std::ranges::shuffle(rules, std::minstd_rand());
-    if (rules.size() > kMostRules) rules.resize(kMostRules);
+    if (rules.size() > kMaxRules) rules.resize(kMaxRules);
     for (const auto taste : {Taste::ways, Taste::readings, Taste::depth}) {
         if (Trial(bnf, most).fails(bnf.root, taste, kWorkFromRoot)) return bnf.root;
         for (const uint32_t rule : rules) {

@@ -36,7 +36,7 @@ space ::= " "?
 gap ::= ( " " | "\n" [ \t]{0,32} )?
 )";
 
-constexpr size_t kMostDigits = 20;  // max digits of a number, as in the rules above
+constexpr size_t kMaxDigits = 20;  // max digits of a number, as in the rules above
 
 std::string digits(size_t n) {
     return n == 0 ? "" : gbnf_times("[0-9]", static_cast<uint32_t>(n), static_cast<uint32_t>(n));
@@ -86,7 +86,7 @@ std::string digits_between(std::string_view least, std::string_view most) {
 /// Expression for the numbers from `least` to `most`, without a sign. Without `most`, there is no upper limit.
 std::string naturals_between(uint64_t least, std::optional<uint64_t> most) {
     const std::string low = std::to_string(least);
-    const std::string high = most ? std::to_string(*most) : std::string(kMostDigits, '9');
+    const std::string high = most ? std::to_string(*most) : std::string(kMaxDigits, '9');
     if (low.size() == high.size()) return digits_between(low, high);
     std::vector<std::string> alternatives = {digits_between(low, std::string(low.size(), '9'))};
     if (high.size() - low.size() > 1) {

@@ -22,9 +22,9 @@ namespace {
 
 using namespace json_schema;
 
-constexpr size_t kMostBytes = size_t{64} << 10U;
-constexpr size_t kMostProperties = 1000;
-constexpr size_t kMostValues = 1000;
+constexpr size_t kMaxBytes = size_t{64} << 10U;
+constexpr size_t kMaxProperties = 1000;
+constexpr size_t kMaxValues = 1000;
 
 class Translation {
   public:
@@ -96,8 +96,8 @@ class Translation {
 
     Result<std::string> listed(const Json& values, const Json& schema, const std::string& at) {
         n_values_ += values.size();
-        if (n_values_ > kMostValues)
-            return fail_at(at, std::format("the schema has more than {} values of \"enum\"", kMostValues));
+        if (n_values_ > kMaxValues)
+            return fail_at(at, std::format("the schema has more than {} values of \"enum\"", kMaxValues));
         return rule_of_values(values, schema, at, rules_);
     }
 
@@ -237,8 +237,8 @@ class Translation {
             properties.push_back({.key = Json(name).dump(), .rule = others, .is_required = true});
         }
         n_properties_ += properties.size();
-        if (n_properties_ > kMostProperties)
-            return fail_at(at, std::format("the schema has more than {} properties", kMostProperties));
+        if (n_properties_ > kMaxProperties)
+            return fail_at(at, std::format("the schema has more than {} properties", kMaxProperties));
         return properties;
     }
 
@@ -285,8 +285,8 @@ class Translation {
         const auto prefix = schema.find("prefixItems");
         if (prefix != schema.end()) {
             const auto here = below(at, "prefixItems");
-            if (!prefix->is_array() || prefix->empty() || prefix->size() > kMostTimes)
-                return fail_at(here, std::format("\"prefixItems\" is a list of 1 to {} schemas", kMostTimes));
+            if (!prefix->is_array() || prefix->empty() || prefix->size() > kMaxTimes)
+                return fail_at(here, std::format("\"prefixItems\" is a list of 1 to {} schemas", kMaxTimes));
             for (size_t i = 0; i < prefix->size(); i++) {
                 auto rule = rule_of((*prefix)[i], below(here, std::to_string(i)), "");
                 if (!rule) return std::unexpected(rule.error());
@@ -358,8 +358,8 @@ class Translation {
 }  // namespace
 
 Result<CheckedGrammar> grammar_of_schema(std::string_view json) {
-    if (json.size() > kMostBytes)
-        return fail(std::format("a JSON schema of more than {} bytes is not accepted", kMostBytes));
+    if (json.size() > kMaxBytes)
+        return fail(std::format("a JSON schema of more than {} bytes is not accepted", kMaxBytes));
     SchemaScan scan;
     if (!Json::sax_parse(json, &scan)) return fail(scan.error());
     const auto schema = Json::parse(json, nullptr, false);

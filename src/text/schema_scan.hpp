@@ -26,8 +26,8 @@ class SchemaScan : public nlohmann::json_sax<nlohmann::ordered_json> {
     bool end_array() override { return end(); }
     bool key(string_t& name) override {
         last_key_ = beginning_of(name);
-        if (++n_keys_.back() <= kMostKeys) return true;
-        error_ = std::format("the JSON schema has an object of more than {} keys", kMostKeys);
+        if (++n_keys_.back() <= kMaxKeys) return true;
+        error_ = std::format("the JSON schema has an object of more than {} keys", kMaxKeys);
         return false;
     }
     bool parse_error(size_t position, const std::string& token, const nlohmann::detail::exception& error) override {
@@ -47,7 +47,7 @@ class SchemaScan : public nlohmann::json_sax<nlohmann::ordered_json> {
 
   private:
     static constexpr size_t kDeepest = 32;
-    static constexpr size_t kMostKeys = 1000;
+    static constexpr size_t kMaxKeys = 1000;
 
     bool start() {
         n_keys_.push_back(0);

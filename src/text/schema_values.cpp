@@ -52,8 +52,8 @@ Result<std::optional<uint32_t>> count(const Json& schema, const char* key, const
     const auto found = schema.find(key);
     if (found == schema.end()) return std::nullopt;
     const auto number = integer_of(*found);
-    if (!number || *number < 0 || *number > kMostTimes)
-        return fail_at(below(at, key), std::format("\"{}\" is a whole number from 0 to {}", key, kMostTimes));
+    if (!number || *number < 0 || *number > kMaxTimes)
+        return fail_at(below(at, key), std::format("\"{}\" is a whole number from 0 to {}", key, kMaxTimes));
     return static_cast<uint32_t>(*number);
 }
 
@@ -78,7 +78,7 @@ Result<Counts> counts(const Json& schema, const char* least_key, const char* mos
     if (!least) return std::unexpected(least.error());
     const auto most = count(schema, most_key, at);
     if (!most) return std::unexpected(most.error());
-    if (least->value_or(0) > most->value_or(kMostTimes))
+    if (least->value_or(0) > most->value_or(kMaxTimes))
         return fail_at(below(at, least_key), std::format("\"{}\" is more than \"{}\"", least_key, most_key));
     return Counts{.least = least->value_or(0), .most = *most};
 }

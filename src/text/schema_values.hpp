@@ -11,7 +11,7 @@
 
 namespace cake::json_schema {
 
-inline constexpr uint32_t kMostTimes = 256;  // max number of characters or items in a bound
+inline constexpr uint32_t kMaxTimes = 256;  // max number of characters or items in a bound
 
 struct Counts {
     uint32_t least = 0;

@@ -44,10 +44,10 @@ inline bool is_utf8(std::string_view text) {
 
 /// Number of bytes at the end of a text that begin a character without completing it.
 inline size_t bytes_begun(std::string_view text) {
-    constexpr size_t kMostBytes = 4;
-    for (size_t n = 1; n < kMostBytes && n <= text.size(); n++) {
+    constexpr size_t kMaxBytes = 4;
+    for (size_t n = 1; n < kMaxBytes && n <= text.size(); n++) {
         for (const char rest : {'\x80', '\xBF'}) {
-            const auto whole = std::string(text.substr(text.size() - n)) + std::string(kMostBytes - n, rest);
+            const auto whole = std::string(text.substr(text.size() - n)) + std::string(kMaxBytes - n, rest);
             if (utf8_character(whole, 0).n_bytes > n) return n;
         }
     }
@@ -55,9 +55,9 @@ inline size_t bytes_begun(std::string_view text) {
 }
 
 /// The beginning of a text that may be long, for error messages.
-inline std::string beginning_of(std::string_view text, size_t most_bytes = 40) {
-    if (text.size() <= most_bytes) return std::string(text);
-    size_t n = most_bytes;
+inline std::string beginning_of(std::string_view text, size_t max_bytes = 40) {
+    if (text.size() <= max_bytes) return std::string(text);
+    size_t n = max_bytes;
     while (n > 0 && (static_cast<unsigned char>(text[n]) & 0xC0U) == 0x80U) n--;
     return std::string(text.substr(0, n)) + "…";
 }

@@ -53,7 +53,7 @@ struct Fuzz {
         const auto& g = request.generation;
         if (auto wrong = look_at(g.prompt); !wrong.empty()) return wrong;
         if (g.prompt.empty()) return "an empty prompt";
-        if (g.n_choices < 1 || g.n_choices > context.most_choices) return "too many choices";
+        if (g.n_choices < 1 || g.n_choices > context.max_choices) return "too many choices";
         if (g.n_logprobs < -1 || g.n_logprobs > 20) return "too many probabilities";
         if (g.max_tokens < -1) return "a negative limit";
         const auto& s = g.sampling;
@@ -117,7 +117,7 @@ int main(int argc, char** argv) {
               .context = {.engine = *engine,
                           .sequence = {},
                           .sampling = {},
-                          .most_choices = 4,
+                          .max_choices = 4,
                           .n_ctx = 4096,
                           .chat = {.template_name = "chatml"}},
               .counts = {},
