@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <format>
+#include <iterator>
 #include <string_view>
 #include <system_error>
 
@@ -58,7 +59,8 @@ std::vector<std::string> model_names() {
 }
 
 std::vector<std::string> known_model_names() {
-    return {"smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"};
+    constexpr std::string_view kNames[] = {"smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"};
+    return {std::begin(kNames), std::end(kNames)};
 }
 
 Result<std::string> find_model(const std::string& model) {

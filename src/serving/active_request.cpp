@@ -108,7 +108,7 @@ void ActiveRequest::take_logits(const Result<void>& computed) {
             continue;
         }
         choice.sequence.tokens.push_back(*choice.next);
-        choice.step->complete();
+        if (choice.step) choice.step->complete();
         choice.step.reset();
         choice.next.reset();
         draw(choice);
@@ -124,7 +124,7 @@ void ActiveRequest::draw(Choice& choice) {
     // End here if the context has no room for another token.
     if (std::ssize(choice.sequence.tokens) + 1 >= state.config.options.max_tokens) generator.end(FinishReason::length);
     if (generator.has_ended()) return end(choice);
-    choice.next = *token;
+    choice.next = token;
 }
 
 /// Marks a choice as ended and reports it.
