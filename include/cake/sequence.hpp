@@ -131,8 +131,8 @@ class CAKE_API Sequence {
     FinishReason finish_reason() const;
     const Error& error() const;
 
-    /// Saves the whole state to a file, so that load() continues as if there had been no interruption. An earlier file
-    /// of that name is replaced only after the new one has been written completely.
+    /// Saves the whole state to a file, so that load() continues as if there had been no interruption. If the file
+    /// exists, it is replaced only after the new one is complete.
     Result<void> save(const std::string& path) const;
     /// Loads a saved sequence. Fails if the file is damaged, is not a session, or was made with another model.
     static Result<Sequence> load(const Engine& engine, const std::string& path);
@@ -182,9 +182,9 @@ CAKE_API Result<void> append_to_all(std::span<Sequence> sequences, std::span<con
 CAKE_API Result<Sequence> branch_base(const Engine& engine, std::span<const Sequence> sequences, int64_t n_tokens);
 
 /// Prefills `tokens` into several empty sequences as if each had already prefilled the text of `base`, which must hold
-/// that text in full. The text is thus computed once, however many questions are asked about it. All sequences need the
-/// same engine, window and cache types. There must be at least as many `tokens` as the window has. Sequences
-/// whose scorer reads the attention of all queries (h2o) need a base whose scorer does so, too.
+/// that text in full. With one sequence per question, the text is computed once for all questions. All sequences need
+/// the same engine, window and cache types, and `tokens` must be at least as long as the window. Sequences whose scorer
+/// reads the attention of all queries (h2o) need a base whose scorer does so, too.
 CAKE_API Result<void> branch_to_all(const Sequence& base, std::span<Sequence> sequences, std::span<const Token> tokens,
                                     const ProgressFunction& progress = {});
 

@@ -17,8 +17,8 @@ namespace {
 
 constexpr size_t kHeadBytes = 256;  // longer than the name of any token
 
-/// Warns if a text begins with the name of the token that is put before every text. `head`: the first kHeadBytes bytes
-/// of the text, or all of it.
+/// Warns if a text begins with the name of the token that is put before every text. `head`: the first kHeadBytes bytes,
+/// or the whole text if it is shorter.
 void warn_of_written_first_token(const Engine& engine, std::string_view head) {
     const auto first = engine.first_token();
     if (!first) return;

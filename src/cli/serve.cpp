@@ -153,7 +153,8 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
         ->type_name("N")
         ->check(CLI::Range(1, 256))
         ->capture_default_str();
-    serve_app->add_option("--queue", server.batcher.n_queue, "requests that may wait; others are told to come again")
+    serve_app
+        ->add_option("--queue", server.batcher.n_queue, "number of requests that may wait; further ones are refused")
         ->type_name("N")
         ->check(CLI::Range(0, 4096))
         ->capture_default_str();

@@ -9,8 +9,8 @@
 namespace cake {
 
 /// Prefill of one segment, layer by layer over the tokens that each layer kept, with eviction after each layer
-/// (docs/how-it-works.md, Eviction Manager). Fills the cache, report and logits of a sequence. It runs in steps, so
-/// that the caller can do other work in between.
+/// (docs/how-it-works.md, Eviction Manager). Fills the cache, report and logits of a sequence. The caller runs it step
+/// by step and can do other work in between.
 ///
 /// Several sequences can share one prefill if they are empty and have the same engine, window and cache types. Each
 /// layer is then computed once, and its memory is counted in the first sequence.

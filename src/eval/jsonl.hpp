@@ -10,8 +10,9 @@
 namespace cake::eval {
 
 /// Reads the input files, which have one JSON object per line, and converts each object with `make`: at most
-/// `input.n_samples` per file, after skipping the first `input.n_skip`. A line that cannot be converted is an error
-/// that names file and line; with `input.keep_going`, it is reported through `input.warn` and skipped.
+/// `input.n_samples` per file, after skipping the first `input.n_skip`. If a line cannot be converted,
+/// the error names the file and the line. With `input.keep_going`, the error goes to `input.warn` and the line is
+/// skipped.
 Result<std::vector<Sample>> read_samples(
     const TaskInput& input, const std::function<Result<Sample>(const nlohmann::json&, const std::string& file)>& make);
 
