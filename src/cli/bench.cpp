@@ -132,7 +132,7 @@ class Bench {
         options.max_tokens = std::max<int64_t>(of.depth + of.n_prompt + of.n_gen, 1);
         auto sequence = engine_->sequence(options);
         if (!sequence) return std::unexpected(sequence.error());
-        auto token = [&, random = std::mt19937(1)]() mutable {
+        auto token = [&, random = std::mt19937(1)] mutable {
             return static_cast<Token>(random() % static_cast<uint32_t>(engine_->info().n_vocab));
         };
         const auto tokens = [&](int64_t n) {

@@ -80,7 +80,7 @@ Result<std::vector<Token>> Dialog::plain_tokens(const std::string& before, const
 
 Stream<std::string> Dialog::answer_in_template(GenerateOptions options) {
     auto pieces = std::get<Conversation>(session_).answer(std::move(options));
-    return Stream<std::string>([this, pieces = std::move(pieces)]() mutable {
+    return Stream<std::string>([this, pieces = std::move(pieces)] mutable {
         auto piece = pieces.next();
         if (piece) n_drawn_++;
         return piece;
@@ -90,7 +90,7 @@ Stream<std::string> Dialog::answer_in_template(GenerateOptions options) {
 Stream<std::string> Dialog::plain_answer(GenerateOptions options) {
     auto tokens = std::get<Sequence>(session_).generate(std::move(options));
     const auto next = [this, tokens = std::move(tokens), held = std::string(),
-                       ended = false]() mutable -> std::optional<std::string> {
+                       ended = false] mutable -> std::optional<std::string> {
         if (ended) return std::nullopt;
         const auto token = tokens.next();
         if (token) {

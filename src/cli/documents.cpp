@@ -52,7 +52,7 @@ DocumentText::DocumentText(const std::vector<Document>& documents, const std::ve
     if (questions.size() < 2) return;
     text += "Questions:\n";
     for (size_t i = 0; i < questions.size(); i++) text += std::format("{}. {}\n", i + 1, questions[i]);
-    text += "\n";
+    text += '\n';
 }
 
 }  // namespace cake::cli

@@ -48,7 +48,7 @@ std::string as_text(const ModelInfo& m, uint64_t token_bytes) {
     for (const int64_t n : kTexts) out += std::format("{:>20}", format_count(static_cast<uint64_t>(n)) + " tokens");
     out += std::format("\n  {:<24}", "full cache");
     for (const int64_t n : kTexts) out += std::format("{:>20}", format_bytes(bytes(n, n)));
-    out += "\n";
+    out += '\n';
     for (const int64_t budget : kBudgets) {
         out += std::format("  {:<24}", std::format("--kv-budget {}", budget));
         for (const int64_t n : kTexts) {
@@ -56,7 +56,7 @@ std::string as_text(const ModelInfo& m, uint64_t token_bytes) {
             const double share = 100.0 * static_cast<double>(held) / static_cast<double>(bytes(n, n));
             out += std::format("{:>20}", std::format("{} ({:.1f}%)", format_bytes(held), share));
         }
-        out += "\n";
+        out += '\n';
     }
     out += std::format("\nWhile a prompt is read, one layer more is held in full: {} for {} tokens.\n",
                        format_bytes(token_bytes * static_cast<uint64_t>(kTexts[1])),

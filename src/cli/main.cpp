@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <exception>
 #include <format>
 #include <functional>
@@ -15,13 +16,14 @@ namespace {
 using namespace cake::cli;
 
 /// Replaces short flags of llama.cpp that have more than one letter.
-std::vector<std::string> arguments(int argc, char** argv) {
+std::vector<std::string> arguments(char** argv) {
     std::vector<std::string> result;
-    for (int i = argc - 1; i > 0; i--) {
-        const std::string_view argument = argv[i];
+    for (char** next = argv + 1; *next != nullptr; next++) {
+        const std::string_view argument = *next;
         result.emplace_back(argument == "-ctk" ? "--cache-type-k" : argument == "-ctv" ? "--cache-type-v" : argument);
     }
-    return result;  // in reverse order, as CLI11 expects
+    std::ranges::reverse(result);  // as CLI11 expects
+    return result;
 }
 
 std::string command_names(const CLI::App& app) {
@@ -58,7 +60,7 @@ int execute(int argc, char** argv) {
         return kWrongUsage;
     }
     try {
-        app.parse(arguments(argc, argv));
+        app.parse(arguments(argv));
     } catch (const CLI::Success& success) {
         return write_help(app, success);
     } catch (const CLI::ParseError& error) {

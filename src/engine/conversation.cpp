@@ -114,7 +114,7 @@ Result<void> Conversation::ask(const std::string& message, const AppendOptions& 
     // If the last message has no answer, the cache already ends with the prompt for one: record an empty answer.
     if (n_before > 0 && messages_.back().role == kUser) messages_.push_back({.role = kAssistant, .content = {}});
     messages_.push_back({.role = kUser, .content = message});
-    const auto read = [&]() -> Result<void> {
+    const auto read = [&] -> Result<void> {
         const auto text = text_since_last_answer();
         if (!text) return std::unexpected(text.error());
         auto tokens = tokenize_chat(engine_.state()->vocabulary, *text, sequence_.n_tokens() > 0);
@@ -130,7 +130,7 @@ Result<void> Conversation::ask(const std::string& message, const AppendOptions& 
 Stream<std::string> Conversation::answer(GenerateOptions options) {
     const auto tokens = std::make_shared<Stream<Token>>(sequence_.generate(std::move(options)));
     std::optional<size_t> place;  // index of the answer in messages_
-    return Stream<std::string>([this, tokens, place]() mutable -> std::optional<std::string> {
+    return Stream<std::string>([this, tokens, place] mutable -> std::optional<std::string> {
         if (!place) {
             place = messages_.size();
             messages_.push_back({.role = kAssistant, .content = {}});

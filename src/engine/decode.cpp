@@ -151,7 +151,7 @@ bool is_any_full(const SequenceParts& state) {
 Result<void> make_room_for_token(SequenceParts& state) {
     if (auto room = check_room(state, 1); !room) return room;
     std::optional<GraphRunner> analysis;  // created on first use, because most tokens evict nothing
-    const auto runner = [&]() -> GraphRunner& {
+    const auto runner = [&] -> GraphRunner& {
         if (!analysis) analysis.emplace(state.config.engine->compute, state.accountant);
         return *analysis;
     };

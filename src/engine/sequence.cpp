@@ -27,7 +27,7 @@ Result<void> decode_states(std::span<const NextToken> batch) {
     if (!first.decode_runner)
         first.decode_runner = std::make_unique<GraphRunner>(first.config.engine->compute, first.accountant);
     std::vector<SequenceStatus::Step> steps;
-    auto done = within_memory([&]() -> Result<void> {
+    auto done = within_memory([&] -> Result<void> {
         steps.reserve(batch.size());
         for (const auto& next : batch) steps.emplace_back(next.state->status);
         for (const auto& next : batch)
@@ -56,7 +56,7 @@ Result<void> read_pending(SequenceParts& state) {
 /// Draws the next token of the sequence. It becomes the pending token, which is decoded when the token after it is
 /// requested.
 std::optional<Token> draw_next(SequenceParts& state, Generator& generator) {
-    const auto ready = [&]() -> Result<void> {
+    const auto ready = [&] -> Result<void> {
         if (auto checked = state.status.check(); !checked) return checked;
         if (auto read = read_pending(state); !read) return read;
         if (state.progress.logits.empty()) return fail("there is nothing to go on from: append a text first");
@@ -177,7 +177,7 @@ Result<void> Sequence::make_up(int64_t n_tokens) {
     if (state.config.options.max_tokens > 0 && n_tokens > state.config.options.max_tokens)
         return fail(std::format("a made-up text of {} tokens does not fit into the context of {}", n_tokens,
                                 state.config.options.max_tokens));
-    return within_memory([&]() -> Result<void> {
+    return within_memory([&] -> Result<void> {
         if (auto made = make_room(state, n_tokens); !made) {
             state.close_cache();
             return made;
@@ -195,7 +195,7 @@ Stream<Token> Sequence::generate(GenerateOptions options) {
                                                                             .max_tokens = options.max_tokens,
                                                                             .ignore_eos = options.ignore_eos});
     parts->finish_reason = FinishReason::length;
-    return Stream<Token>([=, cancelled = std::move(options.cancelled)]() -> std::optional<Token> {
+    return Stream<Token>([=, cancelled = std::move(options.cancelled)] -> std::optional<Token> {
         if (generator->has_ended()) return std::nullopt;
         const auto token = cancelled && cancelled() ? (generator->end(FinishReason::cancelled), std::nullopt)
                                                     : draw_next(*parts, *generator);

@@ -138,7 +138,7 @@ Result<void> read_branches(const SequenceParts& base, std::span<SequenceParts* c
         }
         steps.emplace_back(state->status);
     }
-    auto done = within_memory([&]() -> Result<void> {
+    auto done = within_memory([&] -> Result<void> {
         Prefill prefill(states, tokens, false, &base);
         while (!prefill.is_done()) {
             const auto n_done = prefill.step();

@@ -63,7 +63,7 @@ size_t draw(Random& random, size_t n) {
 }
 
 Filler repeated_filler() {
-    return [i = size_t{0}]() mutable {
+    return [i = size_t{0}] mutable {
         static constexpr std::array<std::string_view, 5> kSentences = {
             "The grass is green.", "The sky is blue.", "The sun is yellow.", "Here we go.", "There and back again."};
         return std::string(kSentences[i++ % kSentences.size()]);
@@ -91,7 +91,7 @@ Filler generated_filler(Random& random) {
 }
 
 Filler text_filler(const std::vector<std::string>& sentences, Random& random) {
-    return [&sentences, i = draw(random, sentences.size())]() mutable { return sentences[i++ % sentences.size()]; };
+    return [&sentences, i = draw(random, sentences.size())] mutable { return sentences[i++ % sentences.size()]; };
 }
 
 std::vector<std::string> split_sentences(std::string_view text) {

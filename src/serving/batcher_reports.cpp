@@ -39,7 +39,7 @@ std::vector<SlotReport> Batcher::slots() {
 }
 
 std::optional<SlotReport> Batcher::slot(const std::string& id) {
-    return queue_.between_steps([&]() -> std::optional<SlotReport> {
+    return queue_.between_steps([&] -> std::optional<SlotReport> {
         for (const auto& running : running_)
             if (running.request->request().id == id) return report_of(running, true);
         for (const auto& sequence : cache_)

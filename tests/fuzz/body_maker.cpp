@@ -240,7 +240,7 @@ std::string BodyMaker::body() {
     auto object = Json::object();
     const auto set = [&](const std::string& field) { object[field] = value_of(field); };
     const size_t kind = below(6);
-    const auto of_kind = [&]() -> std::string {
+    const auto of_kind = [&] -> std::string {
         if (once_in(30)) return kOdd[below(std::size(kOdd))];
         if (kind >= 4) return kOfTokens[below(std::size(kOfTokens))];
         if (once_in(5)) return kind < 2 ? kOfChat[below(std::size(kOfChat))] : kOfText[below(std::size(kOfText))];
