@@ -6,13 +6,15 @@
 #include <random>
 #include <stdexcept>
 
-#include "engine/analysis.hpp"
-#include "engine/attention.hpp"
+#include "backend/attention.hpp"
+#include "eviction/analyzer.hpp"
+#include "memory/kv_buffer.hpp"
 
 namespace cake {
 namespace {
 
 constexpr int32_t kDim = 64;
+constexpr int32_t kHeads = 14;
 constexpr int32_t kThreads = 2;
 constexpr int64_t kLayers = 24;  // enough that decoding reads K/V from memory, as in a model, and not from CPU caches
 
@@ -29,23 +31,11 @@ void check(const Result<void>& done) {
 struct Cache {
     Compute compute = value_of(Compute::create(kThreads));
     Accountant accountant;
-    Hparams hparams;
-    Weights weights;
     KvBuffer buffer;
 
     Cache(ggml_type type, int64_t n_slots) {
-        hparams.n_head = 14;
-        hparams.n_head_kv = 2;
-        hparams.head_dim_k = hparams.head_dim_v = kDim;
-        hparams.attention_scale = 0.125F;
-        hparams.swa_layers = {false};
-        weights.layers.resize(1);
-        const KvShape shape{.n_layer = 1,
-                            .n_head_kv = hparams.n_head_kv,
-                            .head_dim_k = kDim,
-                            .head_dim_v = kDim,
-                            .type_k = type,
-                            .type_v = type};
+        const KvShape shape{
+            .n_layer = 1, .n_head_kv = 2, .head_dim_k = kDim, .head_dim_v = kDim, .type_k = type, .type_v = type};
         buffer = value_of(KvBuffer::allocate(accountant, compute.buffer_type(), shape, n_slots, "the benchmark's"));
         std::mt19937 random(1);
         std::normal_distribution<float> normal;
@@ -67,15 +57,14 @@ void attention(benchmark::State& state, bool kernels, ggml_type type, int64_t n_
     while (state.KeepRunning()) {
         state.PauseTiming();
         Graph graph(16 * static_cast<size_t>(n_layer) + 16);
-        const LayerGraph nodes(graph.context(), cache.hparams, cache.weights);
-        ggml_tensor* flat = graph.input(GGML_TYPE_F32, int64_t{kDim} * cache.hparams.n_head, n_queries);
-        ggml_tensor* query = ggml_reshape_3d(graph.context(), flat, kDim, cache.hparams.n_head, n_queries);
+        ggml_tensor* flat = graph.input(GGML_TYPE_F32, int64_t{kDim} * kHeads, n_queries);
+        ggml_tensor* query = ggml_reshape_3d(graph.context(), flat, kDim, kHeads, n_queries);
         std::vector<Attended> attended;
         for (int64_t layer = 0; layer < n_layer; layer++) {
             const std::vector<HeadSlots> heads = {{.begin = 2 * layer * length, .length = length},
                                                   {.begin = (2 * layer + 1) * length, .length = length}};
-            attended.push_back(attend(graph, {.kernels = kernels, .n_threads = kThreads}, nodes, 0, query,
-                                      {{.buffer = &cache.buffer, .heads = heads}}));
+            attended.push_back(attend(graph, {.kernels = kernels, .n_threads = kThreads}, {.scale = 0.125F}, query,
+                                      {{.k = cache.buffer.k(), .v = cache.buffer.v(), .heads = heads}}));
             graph.output(attended.back().node);
         }
         check(runner.allocate(graph));
@@ -87,7 +76,7 @@ void attention(benchmark::State& state, bool kernels, ggml_type type, int64_t n_
     }
     const double keys =
         static_cast<double>(n_queries) * (static_cast<double>(length) - static_cast<double>(n_queries - 1) / 2);
-    const double operations = 4.0 * kDim * cache.hparams.n_head * static_cast<double>(n_layer) * keys;
+    const double operations = 4.0 * kDim * kHeads * static_cast<double>(n_layer) * keys;
     state.counters["GFLOP/s"] = benchmark::Counter(operations * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
     if (n_queries == 1)
         state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(ggml_nbytes(cache.buffer.k()) * 2));

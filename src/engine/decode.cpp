@@ -4,9 +4,11 @@
 #include <optional>
 #include <utility>
 
-#include "engine/eviction.hpp"
 #include "engine/forward_layer.hpp"
 #include "engine/text_prefill.hpp"
+#include "eviction/decode_eviction.hpp"
+#include "eviction/layer_keys.hpp"
+#include "eviction/sliding_window.hpp"
 
 namespace cake {
 
@@ -35,8 +37,8 @@ class Decode {
         if (auto computed = runner_.compute(graph_); !computed) return computed;
         for (size_t i = 0; i < batch_.size(); i++) {
             auto& state = *batch_[i].state;
-            state.progress.logits.resize(static_cast<size_t>(h_.n_vocab));
-            ggml_backend_tensor_get(logits_, state.progress.logits.data(), i * logits_->nb[1], logits_->nb[1]);
+            state.next.logits.resize(static_cast<size_t>(h_.n_vocab));
+            ggml_backend_tensor_get(logits_, state.next.logits.data(), i * logits_->nb[1], logits_->nb[1]);
             state.progress.n_tokens++;
         }
         return {};
@@ -100,7 +102,7 @@ class Decode {
                 ggml_view_1d(graph_.context(), ring_rows_.tensor, 1, static_cast<size_t>(i) * sizeof(int64_t));
             write_rows(queries, projected.query, i, row);
         }
-        return {.buffer = &store.buffer(), .heads = held_slots(store, layer)};
+        return {.k = store.buffer().k(), .v = store.buffer().v(), .heads = held_slots(store, layer)};
     }
 
     ggml_tensor* row_of(ggml_tensor* rows, int64_t i) const {
@@ -150,23 +152,24 @@ bool is_any_full(const SequenceParts& state) {
 
 Result<void> make_room_for_token(SequenceParts& state) {
     if (auto room = check_room(state, 1); !room) return room;
+    const auto managed = state.managed();
     std::optional<GraphRunner> analysis;  // created on first use, because most tokens evict nothing
     const auto runner = [&] -> GraphRunner& {
         if (!analysis) analysis.emplace(state.config.engine->compute, state.accountant);
         return *analysis;
     };
-    if (state.config.evicts() && is_any_full(state) && holds_whole_text(state)) {
-        if (auto sliced = slice_decoded(runner(), state); !sliced) return sliced;
+    if (state.config.evicts() && is_any_full(state) && holds_whole_text(managed)) {
+        if (auto sliced = slice_decoded(runner(), managed); !sliced) return sliced;
     }
     for (const int32_t layer : state.cache.sliced.layers()) {
         const bool full = is_full(state, layer);
         const bool forgets = state.config.sums_attention() &&
                              state.progress.n_unread[static_cast<size_t>(layer)] == state.config.options.window;
         if (!full && !forgets) continue;
-        auto done = full ? evict_decoded(runner(), state, layer) : add_decoded_attention(runner(), state, layer);
+        auto done = full ? evict_decoded(runner(), managed, layer) : add_decoded_attention(runner(), managed, layer);
         if (!done) return done;
     }
-    for (const int32_t layer : state.cache.sliding.layers()) slide_window(state, layer);
+    for (const int32_t layer : state.cache.sliding.layers()) slide_window(managed, layer);
     return {};
 }
 

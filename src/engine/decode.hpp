@@ -2,7 +2,7 @@
 
 #include <span>
 
-#include "engine/graph.hpp"
+#include "backend/graph.hpp"
 #include "engine/sequence_parts.hpp"
 
 namespace cake {

@@ -4,10 +4,10 @@
 #include <format>
 #include <map>
 
+#include "backend/available_cpus.hpp"
 #include "engine/engine_state.hpp"
 #include "engine/sequence_parts.hpp"
 #include "memory/kv_buffer.hpp"
-#include "model/available_cpus.hpp"
 #include "text/chat_template.hpp"
 
 namespace cake {

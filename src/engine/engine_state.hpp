@@ -1,9 +1,9 @@
 #pragma once
 
+#include "backend/attention.hpp"
+#include "backend/compute.hpp"
 #include "cake/engine.hpp"
-#include "engine/attention.hpp"
 #include "model/architecture.hpp"
-#include "model/compute.hpp"
 #include "model/gguf_file.hpp"
 #include "model/weights.hpp"
 #include "text/vocabulary.hpp"

@@ -22,7 +22,7 @@ LayerOutput forward_layer(Graph& graph, const AttentionMethod& method, const Lay
     if (n_outputs == 0) return {};
     LayerOutput output;
     output.attended =
-        attend(graph, method, nodes, layer, last_tokens(graph, projected.query, 2, n_outputs), std::move(slots));
+        attend(graph, method, nodes.traits(layer), last_tokens(graph, projected.query, 2, n_outputs), std::move(slots));
     output.hidden = nodes.finish(layer, last_tokens(graph, hidden, 1, n_outputs), output.attended.node);
     return output;
 }

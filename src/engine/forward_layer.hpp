@@ -3,8 +3,8 @@
 #include <functional>
 #include <vector>
 
-#include "engine/attention.hpp"
-#include "engine/graph.hpp"
+#include "backend/attention.hpp"
+#include "backend/graph.hpp"
 #include "model/layer_graph.hpp"
 
 namespace cake {

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "engine/graph.hpp"
-#include "memory/accounted_tensor.hpp"
+#include "backend/accounted_tensor.hpp"
+#include "backend/graph.hpp"
 
 namespace cake {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <random>
 
-#include "engine/eviction.hpp"
+#include "eviction/slicing.hpp"
 
 namespace cake {
 
@@ -68,9 +68,9 @@ void make_up(SequenceParts& state, int64_t n_tokens) {
         ggml_backend_tensor_set(layer, queries.data(), 0, queries.size() * sizeof(float));
     }
     state.cache.queries.push(std::min(n_tokens, state.cache.queries.n_rows()));
-    state.progress.logits.assign(static_cast<size_t>(state.config.hparams().n_vocab), 0.0F);
+    state.next.logits.assign(static_cast<size_t>(state.config.hparams().n_vocab), 0.0F);
     state.progress.n_tokens = n_tokens;
-    make_room_for_decoding(state);
+    make_room_for_decoding(state.managed());
 }
 
 }  // namespace cake

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <format>
 
-#include "engine/analysis.hpp"
-#include "engine/attention.hpp"
+#include "eviction/analyzer.hpp"
 
 namespace cake {
 
@@ -17,11 +16,10 @@ Result<void> take_layer(GraphRunner& runner, const SequenceParts& state, int32_t
     const AttentionInput input{.queries = state.cache.queries.layer(layer),
                                .window = queries,
                                .k = state.cache.sliced.buffer().k(),
-                               .heads = held_slots(state.cache.sliced, layer),
-                               .sinks = state.config.sinks(layer)};
+                               .heads = held_slots(state.cache.sliced, layer)};
     std::vector<int64_t> n_keys;
     for (const auto& head : input.heads) n_keys.push_back(head.length);
-    const auto stats = attention_stats(runner, *state.config.engine, input, n_keys);
+    const auto stats = attention_stats(runner, state.config.attention, state.config.traits_of(layer), input, n_keys);
     if (!stats) return std::unexpected(stats.error());
     for (size_t head = 0; head < input.heads.size(); head++) {
         const auto positions = state.cache.sliced.positions(layer, static_cast<int32_t>(head));

@@ -5,11 +5,14 @@
 #include <optional>
 #include <vector>
 
-#include "engine/analysis.hpp"
-#include "engine/eviction.hpp"
 #include "engine/forward_layer.hpp"
 #include "engine/hidden_states.hpp"
 #include "engine/staging_layer.hpp"
+#include "eviction/analyzer.hpp"
+#include "eviction/decode_eviction.hpp"
+#include "eviction/segment_eviction.hpp"
+#include "eviction/slicing.hpp"
+#include "eviction/sliding_window.hpp"
 
 namespace cake {
 
@@ -49,7 +52,7 @@ class Prefill::Work {
           analysis_(engine().compute, first().accountant) {
         for (SequenceParts* sequence : sequences) {
             const int64_t n_after = sequence->progress.n_tokens + n_segment();
-            evictions_.emplace_back(*sequence, base != nullptr ? n_after : n_segment(), n_after);
+            evictions_.emplace_back(sequence->managed(), base != nullptr ? n_after : n_segment(), n_after);
             sequence->report.stages.clear();
         }
     }
@@ -122,7 +125,7 @@ class Prefill::Work {
     Result<void> begin() {
         if (auto allocated = allocate(); !allocated) return allocated;
         for (const int32_t layer : first().cache.sliced.layers()) {
-            if (auto added = add_decoded_attention(analysis_, first(), layer); !added) return added;
+            if (auto added = add_decoded_attention(analysis_, first().managed(), layer); !added) return added;
         }
         cursor_.phase = Cursor::Phase::embed;
         return {};
@@ -200,7 +203,8 @@ class Prefill::Work {
             graph.add(staging_.put(graph, projected.value, staging_.buffer().v(), slots));
             ring_rows = store_window_queries(graph, projected.query, end);
             if (sums_attention() && !is_sliding(layer)) store_chunk_queries(graph, projected.query);
-            return {{.buffer = &staging_.buffer(), .heads = staging_.slots(n_segment() - end)}};
+            return {
+                {.k = staging_.buffer().k(), .v = staging_.buffer().v(), .heads = staging_.slots(n_segment() - end)}};
         };
         const auto output = forward_layer(graph, engine().attention, layer_graph(graph), layer,
                                           hidden_.read(graph, begin, end), positions, end - output_begin, sink);
@@ -254,13 +258,12 @@ class Prefill::Work {
         AttentionInput input{.queries = chunk_queries_.get(),
                              .window = {},
                              .k = staging_.buffer().k(),
-                             .heads = staging_.slots(n_segment() - end),
-                             .sinks = first().config.sinks(layer)};
+                             .heads = staging_.slots(n_segment() - end)};
         for (int64_t i = begin; i < end; i++) input.window.push_back({.row = i - begin, .unseen = end - 1 - i});
         std::vector<std::span<float>> sums;
         for (size_t head = 0; head < input.heads.size(); head++)
             sums.push_back(std::span(staging_.sums()[head]).first(static_cast<size_t>(input.heads[head].length)));
-        return add_attention(analysis_, engine(), input, sums);
+        return add_attention(analysis_, engine().attention, first().config.traits_of(layer), input, sums);
     }
 
     /// Moves the tokens that the layer keeps from the staging layer into the caches.
@@ -268,7 +271,7 @@ class Prefill::Work {
         const int32_t layer = cursor_.layer;
         auto keys = staging_.keys(first().config.options.window);
         if (is_sliding(layer)) {
-            for (SequenceParts* sequence : sequences_) keep_window(*sequence, layer, keys);
+            for (SequenceParts* sequence : sequences_) keep_window(sequence->managed(), layer, keys);
         } else {
             auto stats = analyse(layer, keys);
             if (!stats) return std::unexpected(stats.error());
@@ -287,11 +290,11 @@ class Prefill::Work {
 
     /// Analyses the layer's window attention once for all sequences, if at least one of them reads it.
     Result<std::optional<AttentionStats>> analyse(int32_t layer, const LayerKeys& keys) {
-        const SequenceParts* reader = nullptr;
+        SequenceParts* reader = nullptr;
         for (size_t i = 0; i < sequences_.size(); i++)
             if (evictions_[i].reads_window()) reader = sequences_[i];
         if (reader == nullptr) return std::nullopt;
-        auto stats = analyse_window(analysis_, *reader, layer, keys);
+        auto stats = analyse_window(analysis_, reader->managed(), layer, keys);
         if (!stats) return std::unexpected(stats.error());
         return std::move(*stats);
     }
@@ -302,16 +305,16 @@ class Prefill::Work {
             auto& progress = sequence->progress;
             progress.n_tokens += n_segment();
             std::ranges::fill(progress.n_unread, 0);
-            if (sequence != &first()) progress.logits = first().progress.logits;
+            if (sequence != &first()) sequence->next.logits = first().next.logits;
         }
-        for (SequenceParts* sequence : sequences_) make_room_for_decoding(*sequence);
+        for (SequenceParts* sequence : sequences_) make_room_for_decoding(sequence->managed());
         cursor_.phase = Cursor::Phase::done;
         return {};
     }
 
     Result<void> compute_logits() {
         const auto n_vocab = static_cast<size_t>(hparams().n_vocab);
-        auto& all = first().progress.logits;
+        auto& all = first().next.logits;
         all.resize(n_vocab * static_cast<size_t>(n_segment() - first_output_));
         for (int64_t begin = first_output_; begin < n_segment(); begin += kLogitsPerGraph) {
             const int64_t end = std::min(begin + kLogitsPerGraph, n_segment());

@@ -45,11 +45,11 @@ Result<void> decode_state(SequenceParts& state, Token token) {
 
 /// Decodes the last generated token if it has not been passed through the model yet.
 Result<void> read_pending(SequenceParts& state) {
-    if (!state.progress.pending) return {};
-    const Token token = *state.progress.pending;
+    if (!state.next.pending) return {};
+    const Token token = *state.next.pending;
     if (auto checked = check_text(state, {&token, 1}); !checked) return checked;
     if (auto read = decode_state(state, token); !read) return read;
-    state.progress.pending.reset();
+    state.next.pending.reset();
     return {};
 }
 
@@ -59,7 +59,7 @@ std::optional<Token> draw_next(SequenceParts& state, Generator& generator) {
     const auto ready = [&] -> Result<void> {
         if (auto checked = state.status.check(); !checked) return checked;
         if (auto read = read_pending(state); !read) return read;
-        if (state.progress.logits.empty()) return fail("there is nothing to go on from: append a text first");
+        if (state.next.logits.empty()) return fail("there is nothing to go on from: append a text first");
         return {};
     };
     if (auto is_ready = ready(); !is_ready) {
@@ -67,8 +67,8 @@ std::optional<Token> draw_next(SequenceParts& state, Generator& generator) {
         return std::nullopt;
     }
     const auto n_vocab = static_cast<size_t>(state.config.hparams().n_vocab);
-    const auto token = generator.draw(std::span(state.progress.logits).last(n_vocab));
-    if (token) state.progress.pending = token;
+    const auto token = generator.draw(std::span(state.next.logits).last(n_vocab));
+    if (token) state.next.pending = token;
     return token;
 }
 
@@ -234,7 +234,7 @@ const Error& Sequence::error() const {
     return state_->error;
 }
 std::span<const float> Sequence::logits() const {
-    return state_->progress.logits;
+    return state_->next.logits;
 }
 int64_t Sequence::n_tokens() const {
     return state_->progress.n_tokens;

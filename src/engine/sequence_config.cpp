@@ -4,6 +4,7 @@
 #include <format>
 
 #include "memory/cache_type.hpp"
+#include "model/layer_graph.hpp"
 
 namespace cake {
 
@@ -94,18 +95,17 @@ Result<SequenceConfig> SequenceConfig::make(std::shared_ptr<const EngineState> e
     if (!policy) return std::unexpected(policy.error());
     auto layout = make_layout(*engine, options);
     if (!layout) return std::unexpected(layout.error());
-    SequenceConfig config{
-        .engine = std::move(engine), .options = options, .policy = *policy, .layout = std::move(*layout)};
+    SequenceConfig config{{.options = options,
+                           .policy = *policy,
+                           .layout = std::move(*layout),
+                           .n_head = engine->hparams.n_head,
+                           .traits = {},
+                           .attention = engine->attention},
+                          engine};
+    for (int32_t layer = 0; layer < engine->hparams.n_layer; layer++)
+        config.traits.push_back(attention_traits(engine->hparams, engine->weights, layer));
     if (auto budget = check_budget(config.layout, config.demand()); !budget) return std::unexpected(budget.error());
     return config;
-}
-
-bool SequenceConfig::reads_window() const {
-    return evicts() && (scorer().reads.window || allocator().reads_attention || options.analyse);
-}
-
-bool SequenceConfig::reads_queries() const {
-    return reads_window() || sums_attention() || options.keep_queries;
 }
 
 CacheDemand SequenceConfig::demand() const {

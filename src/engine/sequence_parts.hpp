@@ -5,30 +5,17 @@
 #include <string>
 #include <vector>
 
+#include "backend/graph.hpp"
 #include "cake/sequence.hpp"
-#include "engine/graph.hpp"
 #include "engine/sequence_config.hpp"
 #include "engine/sequence_status.hpp"
-#include "memory/accountant.hpp"
-#include "memory/sequence_cache.hpp"
 
 namespace cake {
 
-/// How much of its text a sequence has processed, and the logits for the next token.
-struct Progress {
-    int64_t n_tokens = 0;
-    int64_t n_settled = 0;          // text length at the last change that cannot be undone, such as an eviction
-    int64_t n_evicted_slots = 0;    // slots evicted since the first token
-    std::vector<int32_t> n_unread;  // [n_layer] decoded queries not yet included in the cumulative attention
-    std::vector<float> logits;      // [n_vocab, n] after the last token, or after every token of the last append
-    std::optional<Token> pending;   // generated token that is not in the cache yet; decoded before anything else
-};
-
-/// Figures that a Sequence reports and that cannot be derived from its cache.
-struct CacheReport {
-    std::vector<LayerReport> layers;           // [n_layer]
-    std::vector<std::vector<int32_t>> stages;  // budgets after each sliced layer of the last segment, without windows
-    uint64_t layer_bytes = 0;                  // size of the largest staging layer so far
+/// What the text so far says about the next token.
+struct Prediction {
+    std::vector<float> logits;     // [n_vocab, n] after the last token, or after every token of the last append
+    std::optional<Token> pending;  // generated token that is not in the cache yet; decoded before anything else
 };
 
 /// The state of a Sequence.
@@ -38,6 +25,7 @@ struct SequenceParts {
     SequenceCache cache;
     Progress progress;
     CacheReport report;
+    Prediction next;
     SequenceStatus status;
     FinishReason finish_reason = FinishReason::length;  // why the last generate() ended
     Error error;                                        // why the last generate() failed
@@ -50,6 +38,7 @@ struct SequenceParts {
     /// `whole`, if not null, also counts the memory of this sequence.
     explicit SequenceParts(SequenceConfig made, Accountant* whole = nullptr);
 
+    ManagedCache managed() { return {config, accountant, cache, progress, report}; }
     /// Allocates the cache as planned.
     Result<void> open_cache(const CachePlan& plan);
     void close_cache() { cache = {}; }

@@ -65,7 +65,7 @@ std::string write_header(const SequenceParts& state) {
                 {"options", write_options(state.config.options)},
                 {"tokens_per_layer", state.cache.plan.tokens_per_layer},
                 {"n_tokens", state.progress.n_tokens},
-                {"pending", state.progress.pending ? Json(*state.progress.pending) : Json(nullptr)},
+                {"pending", state.next.pending ? Json(*state.next.pending) : Json(nullptr)},
                 {"ring", {state.cache.queries.n_filled(), state.cache.queries.next()}},
                 {"layer_bytes", state.report.layer_bytes},
                 {"layers", std::move(layers)},
@@ -171,7 +171,7 @@ class Loader {
         if (pending != nullptr && !pending->is_null()) {
             Token token = 0;
             fields.integer("pending", token, 0, state.config.hparams().n_vocab - 1);
-            state.progress.pending = token;
+            state.next.pending = token;
         }
         read_ring(fields);
         if (state.config.layout.sliding.n_layer > 0) {
@@ -277,7 +277,7 @@ class Loader {
     }
 
     Result<void> read_content() {
-        auto& logits = state_->progress.logits;
+        auto& logits = state_->next.logits;
         logits.resize(static_cast<size_t>(state_->config.hparams().n_vocab));
         if (auto r = reader_.read(std::as_writable_bytes(std::span(logits))); !r) return r;
         std::vector<int32_t> lengths;
@@ -307,7 +307,7 @@ Result<void> save_session(const SequenceParts& state, const std::string& path) {
     auto writer = SessionWriter::create(path, write_header(state));
     if (!writer) return std::unexpected(writer.error());
     const auto n_vocab = static_cast<size_t>(state.config.hparams().n_vocab);
-    const auto logits = std::as_bytes(std::span(state.progress.logits).last(n_vocab));
+    const auto logits = std::as_bytes(std::span(state.next.logits).last(n_vocab));
     if (auto written = writer->write(logits); !written) return written;
     if (auto written = write_cache(*writer, state.cache); !written) return written;
     return writer->commit();

@@ -3,9 +3,9 @@
 #include <span>
 #include <vector>
 
-#include "engine/attention.hpp"
-#include "engine/scoring.hpp"
+#include "backend/graph.hpp"
 #include "engine/sequence_parts.hpp"
+#include "eviction/layer_keys.hpp"
 #include "memory/kv_buffer.hpp"
 #include "memory/kv_store.hpp"
 

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "memory/accountant.hpp"
+#include "backend/accountant.hpp"
 
 namespace cake {
 

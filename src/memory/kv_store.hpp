@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "memory/accountant.hpp"
+#include "backend/accountant.hpp"
 #include "memory/kv_buffer.hpp"
 
 namespace cake {

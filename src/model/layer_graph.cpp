@@ -22,11 +22,11 @@ size_t LayerGraph::max_nodes(const Hparams& hparams) {
            2 * static_cast<size_t>(hparams.n_expert_used);
 }
 
-AttentionTraits LayerGraph::attention_traits(int32_t i) const {
-    return {.scale = hparams_.attention_scale,
-            .softcap = hparams_.attn_softcap,
-            .window = hparams_.is_swa(i) ? hparams_.n_swa : 0,
-            .sinks = layer(i).attn_sinks};
+AttentionTraits attention_traits(const Hparams& hparams, const Weights& weights, int32_t layer) {
+    return {.scale = hparams.attention_scale,
+            .softcap = hparams.attn_softcap,
+            .window = hparams.is_swa(layer) ? hparams.n_swa : 0,
+            .sinks = weights.layers[static_cast<size_t>(layer)].attn_sinks};
 }
 
 ggml_tensor* LayerGraph::embed(ggml_tensor* tokens, ggml_tensor* positions) const {
@@ -78,18 +78,6 @@ ggml_tensor* LayerGraph::normalise_heads(ggml_tensor* x, ggml_tensor* weight) co
     ggml_tensor* vectors = all ? ggml_view_2d(context_, x, x->ne[0] * x->ne[1], x->ne[2], x->nb[2], 0) : x;
     vectors = normalise(vectors, {.weight = weight});
     return all ? ggml_reshape_3d(context_, vectors, x->ne[0], x->ne[1], x->ne[2]) : vectors;
-}
-
-ggml_tensor* LayerGraph::attend(int32_t i, int64_t first_head, ggml_tensor* query, ggml_tensor* k, ggml_tensor* v,
-                                ggml_tensor* mask) const {
-    const auto traits = attention_traits(i);
-    ggml_tensor* q = ggml_permute(context_, query, 0, 2, 1, 3);
-    ggml_tensor* out = ggml_flash_attn_ext(context_, q, k, v, mask, traits.scale, 0.0F, traits.softcap);
-    if (traits.sinks != nullptr) {
-        ggml_flash_attn_ext_add_sinks(
-            out, ggml_view_1d(context_, traits.sinks, query->ne[1], static_cast<size_t>(first_head) * sizeof(float)));
-    }
-    return ggml_reshape_2d(context_, out, out->ne[0] * out->ne[1], out->ne[2]);
 }
 
 ggml_tensor* LayerGraph::finish(int32_t i, ggml_tensor* hidden, ggml_tensor* attention) const {

@@ -2,6 +2,7 @@
 
 #include <ggml-cpp.h>
 
+#include "backend/attention.hpp"
 #include "model/hparams.hpp"
 #include "model/weights.hpp"
 
@@ -14,13 +15,8 @@ struct Projections {
     ggml_tensor* value;  // [head_dim_v, n_head_kv, n]
 };
 
-/// Parameters of a layer's attention.
-struct AttentionTraits {
-    float scale = 1;               // factor of the logits
-    float softcap = 0;             // logits x become softcap * tanh(x / softcap); 0: no cap
-    int64_t window = 0;            // tokens that a query sees, including its own; 0: all up to its own
-    ggml_tensor* sinks = nullptr;  // f32 [n_head] logits that take part in the softmax but have no value, or null
-};
+/// Parameters of the attention in a layer of the model.
+AttentionTraits attention_traits(const Hparams& hparams, const Weights& weights, int32_t layer);
 
 /// The arithmetic of the model as ggml nodes. The caller stores K and V and decides what is attended to.
 class LayerGraph {
@@ -33,16 +29,11 @@ class LayerGraph {
     ggml_tensor* embed(ggml_tensor* tokens, ggml_tensor* positions) const;   // [n], [n] -> [n_embd, n]
     ggml_tensor* attention_input(int32_t layer, ggml_tensor* hidden) const;  // [n_embd, n]
     Projections project(int32_t layer, ggml_tensor* input, ggml_tensor* positions) const;
-    /// Attention of the query heads from `first_head` on. `k`, `v`: [head_dim, n_kv, n_head_kv]; `mask`: f16 [n_kv, n],
-    /// added to the logits, or null. Returns [head_dim_v * n_head, n].
-    ggml_tensor* attend(int32_t layer, int64_t first_head, ggml_tensor* query, ggml_tensor* k, ggml_tensor* v,
-                        ggml_tensor* mask) const;
     /// The rest of the layer: output projection and feed-forward, with their residuals. Returns [n_embd, n].
     ggml_tensor* finish(int32_t layer, ggml_tensor* hidden, ggml_tensor* attention) const;
     ggml_tensor* logits(ggml_tensor* hidden) const;  // [n_vocab, n]
 
-    const Hparams& hparams() const { return hparams_; }
-    AttentionTraits attention_traits(int32_t layer) const;
+    AttentionTraits traits(int32_t layer) const { return attention_traits(hparams_, weights_, layer); }
 
   private:
     ggml_tensor* normalise(ggml_tensor* x, const Norm& norm) const;

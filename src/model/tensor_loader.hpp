@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "model/compute.hpp"
+#include "backend/compute.hpp"
 #include "model/gguf_file.hpp"
 
 namespace cake {

@@ -117,7 +117,7 @@ void ActiveRequest::take_logits(const Result<void>& computed) {
 
 void ActiveRequest::draw(Choice& choice) {
     const auto& state = *choice.sequence.state;
-    const auto logits = std::span(state.progress.logits);
+    const auto logits = std::span(state.next.logits);
     auto& generator = choice.generator;
     const auto token = generator.draw(logits);
     if (token) generation_->tell(with_logprobs(index(choice), *token, logits, request_->n_logprobs));

@@ -22,7 +22,7 @@ std::optional<CachedSequence> PrefixCache::take(const SequenceOptions& options, 
 }
 
 void PrefixCache::keep(CachedSequence&& sequence) {
-    sequence.state->progress.logits = {};  // the next request prefills at least one token
+    sequence.state->next.logits = {};  // the next request prefills at least one token
     sequence.state->decode_runner.reset();
     sequences_.push_front(std::move(sequence));
 }

@@ -1,4 +1,4 @@
-#include "engine/graph.hpp"
+#include "backend/graph.hpp"
 
 namespace cake {
 

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "memory/accountant.hpp"
+#include "backend/accountant.hpp"
 
 namespace cake {
 

@@ -1,4 +1,4 @@
-#include "memory/accountant.hpp"
+#include "backend/accountant.hpp"
 
 #include <algorithm>
 #include <cassert>

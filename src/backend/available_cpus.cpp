@@ -1,4 +1,4 @@
-#include "model/available_cpus.hpp"
+#include "backend/available_cpus.hpp"
 
 #include <sched.h>
 

@@ -1,4 +1,4 @@
-#include "engine/scoring.hpp"
+#include "eviction/scoring.hpp"
 
 #include <algorithm>
 #include <exception>
@@ -42,14 +42,14 @@ Result<std::vector<float>> call(const Scorer& scorer, const ScorerInput& input) 
 
 }  // namespace
 
-Result<std::vector<std::vector<float>>> score_layer(const SequenceParts& state, int32_t layer, const LayerKeys& keys) {
-    const auto n_head_kv = static_cast<size_t>(state.config.layout.sliced.n_head_kv);
+Result<std::vector<std::vector<float>>> score_layer(const CacheRules& rules, int32_t layer, const LayerKeys& keys) {
+    const auto n_head_kv = static_cast<size_t>(rules.layout.sliced.n_head_kv);
     std::vector<HeadKeys> heads(n_head_kv);
     for (size_t head = 0; head < n_head_kv; head++) {
         const auto n_keys = static_cast<size_t>(keys.n_keys(head));
         heads[head].positions = keys.positions[head].first(n_keys);
-        if (state.config.policy.scorer->reads.all_queries) heads[head].sum = keys.sums[head].first(n_keys);
-        if (state.config.policy.scorer->reads.window) {
+        if (rules.policy.scorer->reads.all_queries) heads[head].sum = keys.sums[head].first(n_keys);
+        if (rules.policy.scorer->reads.window) {
             const auto& stats = keys.stats->heads[head];
             heads[head].mean = stats.mean;
             heads[head].variance = stats.variance;
@@ -59,18 +59,18 @@ Result<std::vector<std::vector<float>>> score_layer(const SequenceParts& state, 
     std::vector<std::vector<float>> scores;
     for (size_t head = 0; head < n_head_kv; head++) {
         std::vector<float> values;
-        if (state.config.policy.scorer->reads.keys) {
+        if (rules.policy.scorer->reads.keys) {
             values = read_keys(keys.buffer.k(), keys.slots[head].begin, keys.n_keys(head));
             heads[head].keys = values;
         }
-        auto scored = call(*state.config.policy.scorer, {.layer = layer,
-                                                         .head = static_cast<int32_t>(head),
-                                                         .n_group = state.config.hparams().n_group(),
-                                                         .heads = heads,
-                                                         .window = keys.window,
-                                                         .gamma = state.config.options.gamma,
-                                                         .pool_kernel = state.config.options.pool_kernel,
-                                                         .seed = state.config.options.seed});
+        auto scored = call(*rules.policy.scorer, {.layer = layer,
+                                                  .head = static_cast<int32_t>(head),
+                                                  .n_group = rules.n_group(),
+                                                  .heads = heads,
+                                                  .window = keys.window,
+                                                  .gamma = rules.options.gamma,
+                                                  .pool_kernel = rules.options.pool_kernel,
+                                                  .seed = rules.options.seed});
         if (!scored) return std::unexpected(scored.error());
         heads[head].keys = {};
         scored->resize(static_cast<size_t>(keys.slots[head].length), std::numeric_limits<float>::infinity());
@@ -79,15 +79,15 @@ Result<std::vector<std::vector<float>>> score_layer(const SequenceParts& state, 
     return scores;
 }
 
-size_t scoring_bytes(const SequenceParts& state, int64_t n_slots) {
-    const auto& h = state.config.hparams();
+size_t scoring_bytes(const CacheRules& rules, int64_t n_slots) {
     size_t numbers_per_slot = 2;  // score and position
-    if (state.config.reads_window()) numbers_per_slot += 3 * static_cast<size_t>(h.n_group());
-    if (state.config.policy.scorer->reads.all_queries) numbers_per_slot++;
+    if (rules.reads_window()) numbers_per_slot += 3 * static_cast<size_t>(rules.n_group());
+    if (rules.policy.scorer->reads.all_queries) numbers_per_slot++;
     size_t bytes = static_cast<size_t>(n_slots) * sizeof(float) * numbers_per_slot;
     // Keys are read one head at a time.
-    if (state.config.policy.scorer->reads.keys)
-        bytes += static_cast<size_t>(n_slots / h.n_head_kv) * 2 * sizeof(float) * static_cast<size_t>(h.head_dim_k);
+    if (rules.policy.scorer->reads.keys)
+        bytes += static_cast<size_t>(n_slots / rules.layout.sliced.n_head_kv) * 2 * sizeof(float) *
+                 static_cast<size_t>(rules.layout.sliced.head_dim_k);
     return bytes;
 }
 

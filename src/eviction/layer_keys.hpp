@@ -1,10 +1,11 @@
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
-#include "engine/attention.hpp"
-#include "engine/sequence_parts.hpp"
+#include "kernels/rows.hpp"
+#include "memory/kv_store.hpp"
 #include "method/attention_stats.hpp"
 
 namespace cake {
@@ -21,10 +22,10 @@ struct LayerKeys {
     int64_t n_keys(size_t head) const { return slots[head].length - window; }
 };
 
-/// Computes the scores of a layer's tokens, by KV head. Tokens of the window get the score infinity.
-Result<std::vector<std::vector<float>>> score_layer(const SequenceParts& state, int32_t layer, const LayerKeys& keys);
+/// Returns the slots of a layer in the store, [n_head_kv].
+std::vector<HeadSlots> held_slots(const KvStore& store, int32_t layer);
 
-/// Bytes of host memory for the statistics and scores of a layer with `n_slots` tokens, all KV heads together.
-size_t scoring_bytes(const SequenceParts& state, int64_t n_slots);
+/// Returns the tokens of a layer in the store, of which the last `window` always stay, without statistics.
+LayerKeys held_keys(const KvStore& store, int32_t layer, int32_t window);
 
 }  // namespace cake

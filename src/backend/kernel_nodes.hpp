@@ -3,18 +3,17 @@
 #include <cstdint>
 #include <span>
 
-#include "engine/attention.hpp"
-#include "engine/graph.hpp"
+#include "backend/attention.hpp"
+#include "backend/graph.hpp"
 #include "kernels/rows.hpp"
 #include "kernels/window_stats.hpp"
-#include "model/layer_graph.hpp"
 
 namespace cake {
 
 // Our kernels as nodes of a graph, which run on ggml's threads.
 
 /// Attention as specified for attend(). [head_dim_v * n_head, n]
-ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
+ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const AttentionTraits& traits, ggml_tensor* query,
                             std::span<const AttendedSlots> sequences);
 
 /// A node with attention statistics, [WindowStats::n_result()], and the object that describes their layout.

@@ -1,9 +1,9 @@
-#include "engine/analysis.hpp"
+#include "eviction/analyzer.hpp"
 
 #include <algorithm>
 #include <cmath>
 
-#include "engine/kernel_nodes.hpp"
+#include "backend/kernel_nodes.hpp"
 
 namespace cake {
 
@@ -24,20 +24,19 @@ size_t newest_of(std::span<const WindowQuery> window) {
     return static_cast<size_t>(std::ranges::min_element(window, {}, &WindowQuery::unseen) - window.begin());
 }
 
-Result<AttentionStats> stats_of_kernels(GraphRunner& runner, const EngineState& engine, const AttentionInput& input,
-                                        std::vector<int64_t> n_keys) {
-    const auto& h = engine.hparams;
-    AttentionStats stats(h.n_head, n_keys);
+Result<AttentionStats> stats_of_kernels(GraphRunner& runner, int32_t n_threads, const AttentionTraits& traits,
+                                        const AttentionInput& input, std::vector<int64_t> n_keys) {
+    AttentionStats stats(input.n_head(), n_keys);
     Graph graph(8);
-    const auto node = window_stats_node(graph, engine.attention.n_threads, input.queries, input.k, input.sinks,
-                                        {.n_head = h.n_head,
-                                         .dim_k = h.head_dim_k,
+    const auto node = window_stats_node(graph, n_threads, input.queries, input.k, traits.sinks,
+                                        {.n_head = input.n_head(),
+                                         .dim_k = static_cast<int32_t>(input.k->ne[0]),
                                          .queries = input.window,
                                          .newest = newest_of(input.window),
                                          .heads = input.heads,
                                          .n_keys = std::move(n_keys),
-                                         .scale = h.attention_scale,
-                                         .softcap = h.attn_softcap});
+                                         .scale = traits.scale,
+                                         .softcap = traits.softcap});
     if (auto allocated = runner.allocate(graph); !allocated) return std::unexpected(allocated.error());
     if (auto computed = runner.compute(graph); !computed) return std::unexpected(computed.error());
     for (size_t head = 0; head < stats.heads.size(); head++) {
@@ -55,13 +54,14 @@ Result<AttentionStats> stats_of_kernels(GraphRunner& runner, const EngineState& 
 
 }  // namespace
 
-Result<AttentionStats> attention_stats(GraphRunner& runner, const EngineState& engine, const AttentionInput& input,
+Result<AttentionStats> attention_stats(GraphRunner& runner, const AttentionMethod& method,
+                                       const AttentionTraits& traits, const AttentionInput& input,
                                        std::vector<int64_t> n_keys) {
-    if (engine.attention.kernels) return stats_of_kernels(runner, engine, input, std::move(n_keys));
-    AttentionStats stats(engine.hparams.n_head, n_keys);
+    if (method.kernels) return stats_of_kernels(runner, method.n_threads, traits, input, std::move(n_keys));
+    AttentionStats stats(input.n_head(), n_keys);
     const auto n_queries = static_cast<int32_t>(input.window.size());
     const auto newest = static_cast<int32_t>(newest_of(input.window));
-    auto done = for_each_attention(runner, engine.hparams, input, [&](int32_t head, std::span<const float> attention) {
+    auto done = for_each_attention(runner, traits, input, [&](int32_t head, std::span<const float> attention) {
         add_head(stats, head, attention, n_queries, newest);
     });
     if (!done) return std::unexpected(done.error());
@@ -77,20 +77,20 @@ std::vector<WindowQuery> newest_queries(const QueryRing& ring, int64_t n) {
     return queries;
 }
 
-Result<AttentionStats> analyse_window(GraphRunner& runner, const SequenceParts& state, int32_t layer,
+Result<AttentionStats> analyse_window(GraphRunner& runner, const ManagedCache& managed, int32_t layer,
                                       const LayerKeys& keys) {
-    AttentionInput input{.queries = state.cache.queries.layer(layer),
-                         .window = newest_queries(state.cache.queries, state.config.options.window),
-                         .k = keys.buffer.k(),
-                         .heads = keys.slots,
-                         .sinks = state.config.sinks(layer)};
+    const auto& rules = managed.rules;
+    const AttentionInput input{.queries = managed.cache.queries.layer(layer),
+                               .window = newest_queries(managed.cache.queries, rules.options.window),
+                               .k = keys.buffer.k(),
+                               .heads = keys.slots};
     std::vector<int64_t> n_keys;
     for (size_t head = 0; head < keys.slots.size(); head++) n_keys.push_back(keys.n_keys(head));
-    return attention_stats(runner, *state.config.engine, input, std::move(n_keys));
+    return attention_stats(runner, rules.attention, rules.traits_of(layer), input, std::move(n_keys));
 }
 
-Result<void> add_attention(GraphRunner& runner, const EngineState& engine, const AttentionInput& input,
-                           std::span<const std::span<float>> sums) {
+Result<void> add_attention(GraphRunner& runner, const AttentionMethod& method, const AttentionTraits& traits,
+                           const AttentionInput& input, std::span<const std::span<float>> sums) {
     // Queries are processed in batches, because ggml's path stores all their attention weights.
     constexpr int64_t kMaxWeights = int64_t{1} << 22;
     const int64_t longest = std::ranges::max(input.heads, {}, &HeadSlots::length).length;
@@ -102,9 +102,9 @@ Result<void> add_attention(GraphRunner& runner, const EngineState& engine, const
         AttentionInput part = input;
         part.window = {input.window.begin() + static_cast<ptrdiff_t>(begin),
                        input.window.begin() + static_cast<ptrdiff_t>(begin + n_queries)};
-        const auto stats = attention_stats(runner, engine, part, n_keys);
+        const auto stats = attention_stats(runner, method, traits, part, n_keys);
         if (!stats) return std::unexpected(stats.error());
-        const float factor = static_cast<float>(n_queries) / static_cast<float>(engine.hparams.n_group());
+        const float factor = static_cast<float>(n_queries) / static_cast<float>(input.n_group());
         for (size_t head = 0; head < sums.size(); head++) {
             const auto& mean = stats->heads[head].mean;
             const auto n = static_cast<size_t>(n_keys[head]);
@@ -114,7 +114,7 @@ Result<void> add_attention(GraphRunner& runner, const EngineState& engine, const
     return {};
 }
 
-Result<void> for_each_attention(GraphRunner& runner, const Hparams& h, const AttentionInput& input,
+Result<void> for_each_attention(GraphRunner& runner, const AttentionTraits& traits, const AttentionInput& input,
                                 const AttentionVisitor& visit) {
     const auto n_queries = static_cast<int64_t>(input.window.size());
     std::vector<int32_t> rows;
@@ -122,34 +122,35 @@ Result<void> for_each_attention(GraphRunner& runner, const Hparams& h, const Att
     const int64_t longest = std::ranges::max(input.heads, {}, &HeadSlots::length).length;
     const AccountedBytes held(runner.accountant(), MemoryUse::compute,
                               2 * sizeof(float) * static_cast<size_t>(longest * n_queries));
+    const int64_t head_dim = input.k->ne[0];
     std::vector<float> mask;
     std::vector<float> attention;
 
-    for (int32_t head = 0; head < h.n_head; head++) {
-        const auto [begin, length] = input.heads[static_cast<size_t>(head / h.n_group())];
+    for (int32_t head = 0; head < input.n_head(); head++) {
+        const auto [begin, length] = input.heads[static_cast<size_t>(head / input.n_group())];
         const auto n_weights = static_cast<size_t>(length * n_queries);
         if (mask.size() != n_weights) mask = causal_mask(input.window, length);
         attention.resize(n_weights);
         Graph graph(16);
         auto* context = graph.context();
-        ggml_tensor* k = ggml_view_2d(context, input.k, h.head_dim_k, length, input.k->nb[1],
+        ggml_tensor* k = ggml_view_2d(context, input.k, head_dim, length, input.k->nb[1],
                                       static_cast<size_t>(begin) * input.k->nb[1]);
         ggml_tensor* of_head =
-            ggml_view_2d(context, input.queries, h.head_dim_k, input.queries->ne[1], input.queries->nb[1],
-                         static_cast<size_t>(head) * static_cast<size_t>(h.head_dim_k) * sizeof(float));
+            ggml_view_2d(context, input.queries, head_dim, input.queries->ne[1], input.queries->nb[1],
+                         static_cast<size_t>(head) * static_cast<size_t>(head_dim) * sizeof(float));
         ggml_tensor* numbers = graph.input(GGML_TYPE_I32, n_queries);
         ggml_tensor* q = ggml_get_rows(context, of_head, numbers);
         ggml_tensor* bias = graph.input(GGML_TYPE_F32, length, n_queries);
         ggml_tensor* logits = ggml_mul_mat(context, k, q);
-        float scale = h.attention_scale;
-        if (h.attn_softcap > 0) {
-            logits = ggml_tanh(context, ggml_scale(context, logits, scale / h.attn_softcap));
-            scale = h.attn_softcap;
+        float scale = traits.scale;
+        if (traits.softcap > 0) {
+            logits = ggml_tanh(context, ggml_scale(context, logits, scale / traits.softcap));
+            scale = traits.softcap;
         }
         ggml_tensor* weights = ggml_soft_max_ext(context, logits, bias, scale, 0.0F);
-        if (input.sinks != nullptr) {
+        if (traits.sinks != nullptr) {
             ggml_soft_max_add_sinks(weights,
-                                    ggml_view_1d(context, input.sinks, 1, static_cast<size_t>(head) * sizeof(float)));
+                                    ggml_view_1d(context, traits.sinks, 1, static_cast<size_t>(head) * sizeof(float)));
         }
         graph.output(weights);
         if (auto allocated = runner.allocate(graph); !allocated) return allocated;

@@ -1,4 +1,4 @@
-#include "memory/accounted_tensor.hpp"
+#include "backend/accounted_tensor.hpp"
 
 namespace cake {
 

@@ -1,4 +1,4 @@
-#include "engine/kernel_nodes.hpp"
+#include "backend/kernel_nodes.hpp"
 
 #include <memory>
 #include <utility>
@@ -15,11 +15,9 @@ Rows rows_of(const ggml_tensor* rows) {
 }
 
 /// bfloat16 if neither K nor V is more precise than bfloat16, else float32.
-Products products_of(const KvBuffer& buffer) {
-    const auto exact = [](const ggml_tensor* rows) {
-        return rows->type == GGML_TYPE_F32 || rows->type == GGML_TYPE_F16;
-    };
-    return exact(buffer.k()) || exact(buffer.v()) ? Products::f32 : Products::bf16;
+Products products_of(const ggml_tensor& k, const ggml_tensor& v) {
+    const auto exact = [](const ggml_tensor& rows) { return rows.type == GGML_TYPE_F32 || rows.type == GGML_TYPE_F16; };
+    return exact(k) || exact(v) ? Products::f32 : Products::bf16;
 }
 
 const float* floats_or_null(const ggml_tensor* tensor) {
@@ -116,28 +114,26 @@ WindowStatsNode window_stats_node(Graph& graph, int32_t n_threads, ggml_tensor* 
     return {.result = graph.output(node(stats.n_result(), args, run_window_reduction)), .stats = stats};
 }
 
-ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
+ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const AttentionTraits& traits, ggml_tensor* query,
                             std::span<const AttendedSlots> sequences) {
-    const auto& h = nodes.hparams();
-    const auto traits = nodes.attention_traits(layer);
+    const auto n_head = static_cast<int32_t>(query->ne[1]);
     auto& batch = graph.own<BatchedAttention>();
     batch.n_queries = query->ne[2] / static_cast<int64_t>(sequences.size());
-    batch.dim_v = h.head_dim_v;
-    for (const auto& [buffer, heads] : sequences) {
-        auto attention = std::make_unique<Attention>(AttentionProblem{.n_head = h.n_head,
+    batch.dim_v = static_cast<int32_t>(sequences[0].v->ne[0]);
+    for (const auto& [k, v, heads] : sequences) {
+        auto attention = std::make_unique<Attention>(AttentionProblem{.n_head = n_head,
                                                                       .n_queries = batch.n_queries,
-                                                                      .dim_k = h.head_dim_k,
-                                                                      .dim_v = h.head_dim_v,
+                                                                      .dim_k = static_cast<int32_t>(query->ne[0]),
+                                                                      .dim_v = batch.dim_v,
                                                                       .heads = heads,
                                                                       .scale = traits.scale,
                                                                       .softcap = traits.softcap,
                                                                       .window = traits.window,
-                                                                      .products = products_of(*buffer)},
+                                                                      .products = products_of(*k, *v)},
                                                      n_threads);
-        batch.parts.push_back(
-            {.attention = std::move(attention), .k = rows_of(buffer->k()), .v = rows_of(buffer->v())});
+        batch.parts.push_back({.attention = std::move(attention), .k = rows_of(k), .v = rows_of(v)});
     }
-    const int64_t width = int64_t{h.head_dim_v} * h.n_head;
+    const int64_t width = int64_t{batch.dim_v} * n_head;
     ggml_tensor* args[] = {query, traits.sinks};
     ggml_tensor* node =
         ggml_custom_4d(graph.context(), GGML_TYPE_F32, width * query->ne[2] + static_cast<int64_t>(batch.n_scratch()),

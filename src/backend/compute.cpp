@@ -1,4 +1,4 @@
-#include "model/compute.hpp"
+#include "backend/compute.hpp"
 
 #include <ggml-backend.h>
 #include <ggml-cpu.h>

@@ -1,9 +1,9 @@
-#include "engine/attention.hpp"
+#include "backend/attention.hpp"
 
 #include <algorithm>
 #include <cmath>
 
-#include "engine/kernel_nodes.hpp"
+#include "backend/kernel_nodes.hpp"
 
 namespace cake {
 
@@ -24,11 +24,25 @@ void leave_out_unseen(std::span<HeadSlots> heads, int64_t n) {
     }
 }
 
+/// Attention of the query heads from `first_head` on. `k`, `v`: [head_dim, n_kv, n_head_kv]; `mask`: f16 [n_kv, n],
+/// added to the logits, or null. Returns [head_dim_v * n_head, n].
+ggml_tensor* flash_attention(const Graph& graph, const AttentionTraits& traits, int64_t first_head, ggml_tensor* query,
+                             ggml_tensor* k, ggml_tensor* v, ggml_tensor* mask) {
+    auto* context = graph.context();
+    ggml_tensor* q = ggml_permute(context, query, 0, 2, 1, 3);
+    ggml_tensor* out = ggml_flash_attn_ext(context, q, k, v, mask, traits.scale, 0.0F, traits.softcap);
+    if (traits.sinks != nullptr) {
+        ggml_flash_attn_ext_add_sinks(
+            out, ggml_view_1d(context, traits.sinks, query->ne[1], static_cast<size_t>(first_head) * sizeof(float)));
+    }
+    return ggml_reshape_2d(context, out, out->ne[0] * out->ne[1], out->ne[2]);
+}
+
 /// Attention of one sequence, computed by ggml on any device: all KV heads at once if is_even(), else one by one.
 /// Appends to `masks` the inputs that set_masks() has to fill.
-ggml_tensor* attend_by_ggml(Graph& graph, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
-                            const AttendedSlots& slots, std::vector<ggml_tensor*>& masks) {
-    const auto& [buffer, heads] = slots;
+ggml_tensor* attend_by_ggml(Graph& graph, const AttentionTraits& traits, ggml_tensor* query, const AttendedSlots& slots,
+                            std::vector<ggml_tensor*>& masks) {
+    const auto& [k, v, heads] = slots;
     const auto mask = [&](int64_t length) -> ggml_tensor* {
         if (query->ne[2] == 1) return nullptr;  // a single query sees all slots
         return masks.emplace_back(graph.input(GGML_TYPE_F16, length, query->ne[2]));
@@ -38,7 +52,7 @@ ggml_tensor* attend_by_ggml(Graph& graph, const LayerGraph& nodes, int32_t layer
         const auto [begin, length] = heads[0];
         const int64_t stride = n_head_kv > 1 ? heads[1].begin - begin : length;
         const auto view = [&](ggml_tensor* rows) { return view_heads(graph, rows, begin, length, n_head_kv, stride); };
-        return nodes.attend(layer, 0, query, view(buffer->k()), view(buffer->v()), mask(length));
+        return flash_attention(graph, traits, 0, query, view(k), view(v), mask(length));
     }
     const int64_t n_group = query->ne[1] / n_head_kv;
     ggml_tensor* all = nullptr;
@@ -46,21 +60,15 @@ ggml_tensor* attend_by_ggml(Graph& graph, const LayerGraph& nodes, int32_t layer
         const auto [begin, length] = heads[i];
         ggml_tensor* group = ggml_view_3d(graph.context(), query, query->ne[0], n_group, query->ne[2], query->nb[1],
                                           query->nb[2], i * static_cast<size_t>(n_group) * query->nb[1]);
-        ggml_tensor* out = nodes.attend(layer, static_cast<int64_t>(i) * n_group, group,
-                                        view_heads(graph, buffer->k(), begin, length, 1, length),
-                                        view_heads(graph, buffer->v(), begin, length, 1, length), mask(length));
+        ggml_tensor* out = flash_attention(graph, traits, static_cast<int64_t>(i) * n_group, group,
+                                           view_heads(graph, k, begin, length, 1, length),
+                                           view_heads(graph, v, begin, length, 1, length), mask(length));
         all = all == nullptr ? out : ggml_concat(graph.context(), all, out, 0);
     }
     return all;
 }
 
 }  // namespace
-
-std::vector<HeadSlots> held_slots(const KvStore& store, int32_t layer) {
-    std::vector<HeadSlots> slots;
-    for (const Run& run : store.runs(layer)) slots.emplace_back(run.begin, run.length);
-    return slots;
-}
 
 bool is_even(std::span<const HeadSlots> heads) {
     for (size_t i = 1; i < heads.size(); i++) {
@@ -70,20 +78,20 @@ bool is_even(std::span<const HeadSlots> heads) {
     return true;
 }
 
-Attended attend(Graph& graph, const AttentionMethod& method, const LayerGraph& nodes, int32_t layer, ggml_tensor* query,
+Attended attend(Graph& graph, const AttentionMethod& method, const AttentionTraits& traits, ggml_tensor* query,
                 std::vector<AttendedSlots> sequences) {
-    Attended result{.window = nodes.attention_traits(layer).window};
+    Attended result{.window = traits.window};
     const int64_t n_each = query->ne[2] / static_cast<int64_t>(sequences.size());
     if (result.window > 0)
         for (auto& sequence : sequences) leave_out_unseen(sequence.heads, result.window + n_each - 1);
     if (method.kernels) {
-        result.node = attention_node(graph, method.n_threads, nodes, layer, query, sequences);
+        result.node = attention_node(graph, method.n_threads, traits, query, sequences);
         return result;
     }
     for (size_t i = 0; i < sequences.size(); i++) {
         ggml_tensor* own = ggml_view_3d(graph.context(), query, query->ne[0], query->ne[1], n_each, query->nb[1],
                                         query->nb[2], i * static_cast<size_t>(n_each) * query->nb[2]);
-        ggml_tensor* out = attend_by_ggml(graph, nodes, layer, own, sequences[i], result.masks);
+        ggml_tensor* out = attend_by_ggml(graph, traits, own, sequences[i], result.masks);
         result.node = i == 0 ? out : ggml_concat(graph.context(), result.node, out, 1);
     }
     return result;

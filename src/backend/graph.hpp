@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "memory/accountant.hpp"
-#include "model/compute.hpp"
+#include "backend/accountant.hpp"
+#include "backend/compute.hpp"
 
 namespace cake {
 

@@ -1,4 +1,4 @@
-#include "engine/attention.hpp"
+#include "backend/attention.hpp"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <random>
 #include <stdexcept>
 
-#include "engine/analysis.hpp"
+#include "eviction/analyzer.hpp"
 #include "method/attention_stats.hpp"
 #include "support/cpu.hpp"
 
@@ -72,17 +72,7 @@ class Attention : public testing::TestWithParam<std::vector<HeadSlots>> {
     Accountant accountant;
     Compute compute = make_compute();
     KvBuffer buffer = make_buffer();
-    Hparams hparams = [] {
-        Hparams h;
-        h.n_head = kHeads;
-        h.n_head_kv = kHeadsKv;
-        h.head_dim_k = kDim;
-        h.head_dim_v = kDim;
-        h.attention_scale = 1 / std::sqrt(static_cast<float>(kDim));
-        h.swa_layers = {false};
-        return h;
-    }();
-    Weights weights{.layers = {LayerWeights{}}};
+    AttentionTraits traits{.scale = 1 / std::sqrt(static_cast<float>(kDim))};
     GraphRunner runner{compute, accountant};
 };
 
@@ -90,10 +80,9 @@ void Attention::expect_the_definition(const AttentionMethod& method) {
     const auto& heads = GetParam();
     const auto queries = random_values(kDim * kHeads * kQueries);
     Graph graph(128);
-    const LayerGraph nodes(graph.context(), hparams, weights);
     ggml_tensor* flat = graph.input(GGML_TYPE_F32, kDim * kHeads, kQueries);
     ggml_tensor* query = ggml_reshape_3d(graph.context(), flat, kDim, kHeads, kQueries);
-    const auto attended = attend(graph, method, nodes, 0, query, {{.buffer = &buffer, .heads = heads}});
+    const auto attended = attend(graph, method, traits, query, {{.k = buffer.k(), .v = buffer.v(), .heads = heads}});
     ggml_tensor* out = graph.output(attended.node);
     ASSERT_TRUE(runner.allocate(graph));
     set_input<float>(flat, queries);
@@ -137,7 +126,7 @@ TEST_P(Attention, WeightsAreShownHeadByHead) {
     ASSERT_TRUE(holder.compute(graph));
     std::vector<int32_t> seen;
     const auto done = for_each_attention(
-        runner, hparams,
+        runner, traits,
         {.queries = rows, .window = {{0, 4}, {1, 3}, {2, 2}, {3, 1}, {4, 0}}, .k = buffer.k(), .heads = GetParam()},
         [&](int32_t head, std::span<const float> attention) {
             seen.push_back(head);

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "backend/graph.hpp"
+#include "kernels/rows.hpp"
+
+namespace cake {
+
+/// How attention is computed: by our kernels, which need K and V in host memory, or by ggml, on any device.
+struct AttentionMethod {
+    bool kernels = false;
+    int32_t n_threads = 1;
+};
+
+/// Parameters of a layer's attention.
+struct AttentionTraits {
+    float scale = 1;               // factor of the logits
+    float softcap = 0;             // logits x become softcap * tanh(x / softcap); 0: no cap
+    int64_t window = 0;            // tokens that a query sees, including its own; 0: all up to its own
+    ggml_tensor* sinks = nullptr;  // f32 [n_head] logits that take part in the softmax but have no value, or null
+};
+
+/// An attention node, [head_dim_v * n_head, n], and its masks, to be set with set_masks() after its graph has been
+/// allocated.
+struct Attended {
+    ggml_tensor* node = nullptr;
+    std::vector<ggml_tensor*> masks{};
+    int64_t window = 0;  // sliding window of the layer in tokens; 0: none
+};
+
+/// The slots that the queries of a sequence attend to; KV heads may have different numbers of them.
+struct AttendedSlots {
+    ggml_tensor* k;                // [head_dim_k, n_slots]
+    ggml_tensor* v;                // [head_dim_v, n_slots]
+    std::vector<HeadSlots> heads;  // [n_head_kv]
+};
+
+/// Attention of `query`, [head_dim_k, n_head, n], in one layer. The n tokens belong to `sequences`, one sequence after
+/// another, with the same number of tokens each. The last query of a sequence sees all of its slots and each query
+/// before it one slot fewer; the layer's sliding window, if it has one, limits this to the newest ones.
+Attended attend(Graph& graph, const AttentionMethod& method, const AttentionTraits& traits, ggml_tensor* query,
+                std::vector<AttendedSlots> sequences);
+void set_masks(const Attended& attended);
+
+/// True if all KV heads have the same number of slots and begin at equal distances.
+bool is_even(std::span<const HeadSlots> heads);
+
+}  // namespace cake

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <vector>
+
+#include "eviction/layer_keys.hpp"
+#include "eviction/managed_cache.hpp"
+
+namespace cake {
+
+/// Computes the scores of a layer's tokens, by KV head. Tokens of the window get the score infinity.
+Result<std::vector<std::vector<float>>> score_layer(const CacheRules& rules, int32_t layer, const LayerKeys& keys);
+
+/// Bytes of host memory for the statistics and scores of a layer with `n_slots` tokens, all KV heads together.
+size_t scoring_bytes(const CacheRules& rules, int64_t n_slots);
+
+}  // namespace cake
