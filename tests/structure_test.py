@@ -121,7 +121,7 @@ class Structure(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             root = pathlib.Path(folder)
             for target in ("src/method/a.hpp", "src/memory/a.hpp", "src/text/a.hpp", "src/model/a.hpp", "src/engine/a.hpp",
-                           "src/eval/a.hpp", "src/cli/a.hpp", "include/cake/a.hpp"):  # fmt: skip
+                           "src/backend/a.hpp", "src/eviction/a.hpp", "src/eval/a.hpp", "src/cli/a.hpp", "include/cake/a.hpp"):  # fmt: skip
                 (root / target).parent.mkdir(parents=True, exist_ok=True)
                 (root / target).touch()
             (root / path).write_text(f"#pragma once\n  #  include {line}\n", encoding="utf-8")
@@ -138,6 +138,10 @@ class Structure(unittest.TestCase):
             ("src/text/b.cpp", '"engine/a.hpp"'),
             ("src/model/b.cpp", '"method/a.hpp"'),
             ("src/model/b.cpp", '"memory/a.hpp"'),
+            ("src/model/b.cpp", '"text/a.hpp"'),
+            ("src/backend/b.cpp", '"memory/a.hpp"'),
+            ("src/eviction/b.cpp", '"engine/a.hpp"'),
+            ("src/eviction/b.cpp", '"model/a.hpp"'),
             ("src/engine/b.cpp", '"cli/a.hpp"'),
             ("src/engine/b.cpp", '"eval/a.hpp"'),
             ("src/cli/b.cpp", '"engine/a.hpp"'),
@@ -157,7 +161,10 @@ class Structure(unittest.TestCase):
             ("src/method/b.cpp", "<vector>"),
             ("src/memory/b.cpp", '"cake/a.hpp"'),
             ("src/memory/b.cpp", "<ggml-cpp.h>"),
-            ("src/model/b.cpp", '"text/a.hpp"'),
+            ("src/memory/b.cpp", '"backend/a.hpp"'),
+            ("src/eviction/b.cpp", '"method/a.hpp"'),
+            ("src/eviction/b.cpp", '"memory/a.hpp"'),
+            ("src/engine/b.cpp", '"text/a.hpp"'),
             ("src/engine/b.cpp", '"method/a.hpp"'),
             ("src/engine/b.cpp", '"memory/a.hpp"'),
             ("src/engine/b.cpp", '"model/a.hpp"'),
