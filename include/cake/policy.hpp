@@ -11,6 +11,9 @@
 
 namespace cake {
 
+/// The policy that keeps every token. It takes no budget.
+inline constexpr const char* kFullPolicy = "full";
+
 /// A policy, scorer or allocator that can be selected by name, with a one-line summary for help texts.
 struct Named {
     std::string name;

@@ -60,7 +60,8 @@ Result<AccountedBuffer> AccountedBuffer::allocate(Accountant& accountant, Memory
         result.buffer_.reset(ggml_backend_buft_alloc_buffer(type, std::max<size_t>(n_bytes, 1)));
     }
     if (!result.buffer_) {
-        return fail(std::format("{} needs {} MiB of memory and the device {} has {} MiB: ask for less", what,
+        return fail(Error::Code::out_of_memory,
+                    std::format("{} needs {} MiB of memory and the device {} has {} MiB: ask for less", what,
                                 n_bytes >> 20U, ggml_backend_buft_name(type), total_bytes >> 20U));
     }
     result.bytes_ = AccountedBytes(accountant, use, n_bytes);

@@ -25,9 +25,10 @@ Result<Compute> Compute::create(int32_t n_threads) {
     compute.n_threads_ = n_threads;
     compute.device_ = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
     if (compute.device_ == nullptr)
-        return fail("ggml has no CPU backend here: install the package that holds ggml's backends");
+        return fail(Error::Code::internal,
+                    "ggml has no CPU backend here: install the package that holds ggml's backends");
     compute.backend_.reset(ggml_backend_dev_init(compute.device_, nullptr));
-    if (!compute.backend_) return fail("ggml's CPU backend cannot be started");
+    if (!compute.backend_) return fail(Error::Code::internal, "ggml's CPU backend cannot be started");
 
     auto* make_pool = backend_function<decltype(ggml_threadpool_new)>(compute.device_, "ggml_threadpool_new");
     auto* free_pool = backend_function<decltype(ggml_threadpool_free)>(compute.device_, "ggml_threadpool_free");
@@ -38,7 +39,8 @@ Result<Compute> Compute::create(int32_t n_threads) {
     if (make_pool != nullptr && free_pool != nullptr && set_pool != nullptr) {
         ggml_threadpool_params params = ggml_threadpool_params_default(n_threads);
         compute.threadpool_ = Threadpool(make_pool(&params), free_pool);
-        if (!compute.threadpool_) return fail("the threads cannot be started: ask for fewer with -t");
+        if (!compute.threadpool_)
+            return fail(Error::Code::internal, "the threads cannot be started: ask for fewer with -t");
         set_pool(compute.backend_.get(), compute.threadpool_.get());
     }
     return compute;
@@ -47,7 +49,7 @@ Result<Compute> Compute::create(int32_t n_threads) {
 Result<void> Compute::run(ggml_cgraph* graph) const {
     const std::scoped_lock lock(*turn_);
     if (ggml_backend_graph_compute(backend_.get(), graph) != GGML_STATUS_SUCCESS)
-        return fail("the device failed to compute a graph");
+        return fail(Error::Code::internal, "the device failed to compute a graph");
     return {};
 }
 

@@ -46,7 +46,7 @@ int Asking::execute() {
     catch_interrupts();
     const auto done = run();
     if (done) return kDone;
-    if (interrupted() && done.error().message == "cancelled") {
+    if (interrupted() && done.error().code == Error::Code::cancelled) {
         complain(report_.answers.empty() ? "stopped before the documents were read"
                                          : "stopped while a question was read");
         return report_.answers.empty() ? kInterrupted : kDone;

@@ -8,6 +8,7 @@
 #include <random>
 #include <utility>
 
+#include "cake/policy.hpp"
 #include "cli/commands.hpp"
 #include "cli/flags.hpp"
 #include "cli/interrupt.hpp"
@@ -119,7 +120,7 @@ class Bench {
     /// A first run that is not measured, as in llama-bench, because the first access to memory is slower.
     Result<void> warm_up(const Case& of) const {
         Measured ignored;
-        const SequenceOptions everything{.policy = "full"};  // the budget may be too small for such a short text
+        const SequenceOptions everything{.policy = kFullPolicy};  // the budget may be too small for such a short text
         return repeat({.options = everything,
                        .n_prompt = std::min<int64_t>(of.n_prompt, flags_.model.options.n_batch),
                        .n_gen = std::min<int64_t>(of.n_gen, 1)},
@@ -150,7 +151,7 @@ class Bench {
         if (of.n_prompt > 0)
             if (auto read = sequence->append(prompt, stoppable); !read) return read;
         for (int64_t i = 0; i < of.n_gen; i++) {
-            if (interrupted()) return fail("cancelled");
+            if (interrupted()) return fail(Error::Code::cancelled, "cancelled");
             if (auto decoded = sequence->decode(token()); !decoded) return decoded;
         }
         const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;

@@ -115,7 +115,9 @@ class Chat {
             const bool had_document = !document_.empty();
             document_.clear();  // or else it would make every further message fail
             if (!interrupted())
-                return had_document ? fail(read.error().message + "; the file that was to be read is put aside") : read;
+                return had_document ? fail(read.error().code,
+                                           read.error().message + "; the file that was to be read is put aside")
+                                    : read;
             return fail("stopped while reading; what was half-read cannot be used: /clear or /load to go on");
         }
         document_.clear();

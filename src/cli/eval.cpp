@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cake/policy.hpp"
 #include "cli/commands.hpp"
 #include "cli/flags.hpp"
 #include "cli/input.hpp"
@@ -31,7 +32,7 @@ struct EvalFlags {
     std::string task;
     ModelFlags model;
     KvFlags kv;
-    std::vector<std::string> policies = {"full", "snapkv", "cake"};
+    std::vector<std::string> policies = {kFullPolicy, "snapkv", "cake"};
     std::vector<int64_t> budgets = {128, 512};
     std::vector<int64_t> lengths;
     std::vector<double> depths = {0, 25, 50, 75, 100};
@@ -304,7 +305,7 @@ void check_task(const EvalFlags& flags, const CLI::App& command) {
     only("--answers", task != nullptr, "tasks that have answers");
     only("--max-prompt", task != nullptr && reads_files, "tasks that read files");
     if (command.count("--kv-budget") > 0 &&
-        std::ranges::all_of(flags.policies, [](const auto& p) { return p == "full"; }))
+        std::ranges::all_of(flags.policies, [](const auto& p) { return p == kFullPolicy; }))
         throw CLI::ValidationError("--kv-budget: the policy full keeps everything and takes no budget: leave it out");
     if (flags.plot_kind == "map" && (task == nullptr || !task->by_depth))
         throw CLI::ValidationError("--plot-kind map needs depths, which only niah has: use lines");

@@ -155,11 +155,11 @@ SequenceOptions KvFlags::sequence_options() const {
 
 std::vector<SequenceOptions> KvFlags::options_of(const std::vector<std::string>& policies) const {
     std::vector<SequenceOptions> result;
-    const bool some_evict = std::ranges::any_of(policies, [](const auto& policy) { return policy != "full"; });
+    const bool some_evict = std::ranges::any_of(policies, [](const auto& policy) { return policy != kFullPolicy; });
     for (const auto& policy : policies) {
         KvFlags of_policy = *this;
         of_policy.options.policy = policy;
-        if (policy == "full" && some_evict) {
+        if (policy == kFullPolicy && some_evict) {
             of_policy.memory.reset();
             of_policy.tokens_per_layer = 0;
             of_policy.ratio = 0;
@@ -194,7 +194,7 @@ void warn_of_unread_flags(const CLI::App& app, std::span<const SequenceOptions> 
 }
 
 bool evicts(const SequenceOptions& options) {
-    return options.policy != "full" || !options.scorer.empty();
+    return options.policy != kFullPolicy || !options.scorer.empty();
 }
 
 void refuse_kept_flags(const CLI::App& app, std::string_view otherwise) {

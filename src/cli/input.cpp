@@ -17,7 +17,7 @@ namespace cake::cli {
 Result<Input> Input::open(const std::string& path) {
     // Do not wait here until the other end of a pipe is opened: read_some() waits, and can be interrupted.
     const int fd = path == "-" ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return fail(std::format("{}: {}", path, std::strerror(errno)));
+    if (fd < 0) return fail(Error::Code::not_found, std::format("{}: {}", path, std::strerror(errno)));
     Input input(path, fd);
     struct stat status{};
     if (::fstat(fd, &status) == 0) {
@@ -73,7 +73,7 @@ Result<std::string> Input::read_bytes() {
         if (!interrupted()) ::poll(&waiting, 1, -1);
         const ssize_t n = interrupted() ? 0 : ::read(fd_, buffer.data(), buffer.size());
         if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-        if (n < 0) return fail(std::format("{}: {}", path_, std::strerror(errno)));
+        if (n < 0) return fail(Error::Code::not_found, std::format("{}: {}", path_, std::strerror(errno)));
         buffer.resize(static_cast<size_t>(n));
         n_read_ += static_cast<uint64_t>(n);
         return buffer;
@@ -86,7 +86,8 @@ Result<std::string> Input::read_all() {
     for (;;) {
         auto some = read_some();
         if (!some) return some;
-        if (some->empty()) return interrupted() ? fail("cancelled") : Result<std::string>(std::move(text));
+        if (some->empty())
+            return interrupted() ? fail(Error::Code::cancelled, "cancelled") : Result<std::string>(std::move(text));
         text += *some;
         if (text.size() > kMaxBytes) return fail(path_ + ": is larger than 2 GiB; cut it, or read it with --segment");
     }

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 
+#include "cake/policy.hpp"
 #include "cli/commands.hpp"
 #include "cli/flags.hpp"
 #include "cli/input.hpp"
@@ -62,7 +63,7 @@ class Inspect {
         warn_beyond_training(*engine, static_cast<int64_t>(tokens->size()));
         std::vector<eval::Inspection> inspections;
         for (auto options : flags_.options) {
-            if (options.policy == "full")
+            if (options.policy == kFullPolicy)
                 options.max_tokens = static_cast<int64_t>(tokens->size()) + std::max<int64_t>(flags_.n_predict, 1);
             ProgressBar bar(std::format("{}: reading {} tokens", options.policy, format_count(tokens->size())));
             auto inspection = eval::inspect(*engine, options, *tokens,
@@ -70,7 +71,8 @@ class Inspect {
                                              .n_predict = flags_.n_predict,
                                              .progress = shown_on(bar),
                                              .cancelled = interrupted});
-            if (!inspection) return fail(std::format("{}: {}", options.policy, inspection.error().message));
+            if (!inspection)
+                return fail(inspection.error().code, std::format("{}: {}", options.policy, inspection.error().message));
             inspections.push_back(std::move(*inspection));
         }
         const auto name = flags_.prompt ? "the prompt" : flags_.file == "-" ? "standard input" : flags_.file;

@@ -70,7 +70,8 @@ Result<std::string> find_model(const std::string& model) {
     if (const auto folder = models_folder(); !folder.empty())
         if (auto path = folder / (model + std::string(kSuffix)); fs::exists(path, error)) return path.string();
     if (fs::exists(model, error)) return model;  // a folder: the loader reports the error
-    return fail(std::format("there is no file or model \"{}\"{}", model, what_would_work(model)));
+    return fail(Error::Code::not_found,
+                std::format("there is no file or model \"{}\"{}", model, what_would_work(model)));
 }
 
 }  // namespace cake::cli

@@ -63,7 +63,7 @@ Result<int64_t> read_stream(const Engine& engine, Sequence& sequence, Input& inp
     for (bool at_end = false; !at_end;) {
         const auto some = input.read_some();
         if (!some) return std::unexpected(some.error());
-        if (interrupted()) return fail("cancelled");
+        if (interrupted()) return fail(Error::Code::cancelled, "cancelled");
         at_end = some->empty();
         const auto tokens = at_end ? stream.finish() : stream.feed(*some);
         if (!tokens) return std::unexpected(tokens.error());

@@ -42,7 +42,7 @@ class Run {
         auto done = run();
         if (done) return kDone;
         // Report Ctrl-C only if it caused the error, because another error may have come first.
-        if (interrupted() && done.error().message == "cancelled") {
+        if (interrupted() && done.error().code == Error::Code::cancelled) {
             complain("stopped before the prompt was read");
             return kInterrupted;
         }
@@ -99,7 +99,7 @@ class Run {
     Result<Sequence> read_at_once(const Engine& engine, std::optional<Input>& input) {
         auto text = input ? input->read_all() : Result<std::string>("");
         if (!text) return std::unexpected(text.error());
-        if (input && text->empty()) return fail(interrupted() ? "cancelled" : kEmpty);
+        if (input && text->empty()) return interrupted() ? fail(Error::Code::cancelled, "cancelled") : fail(kEmpty);
         const auto tokens = text->empty() ? Result<std::vector<Token>>(std::vector<Token>())
                                           : tokens_of(engine, *text, !flags_.load_session.empty(), flags_.max_prompt);
         if (!tokens) return std::unexpected(tokens.error());

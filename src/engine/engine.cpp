@@ -76,8 +76,8 @@ Result<Engine> Engine::load(const std::string& path, const EngineOptions& option
     auto vocabulary = Vocabulary::load(path, file->metadata());
     if (!vocabulary) return std::unexpected(vocabulary.error());
     if (vocabulary->n_tokens() > hparams->n_vocab) {
-        return fail(std::format("{}: the vocabulary has {} tokens and token_embd.weight {} rows", path,
-                                vocabulary->n_tokens(), hparams->n_vocab));
+        return fail(Error::Code::corrupt, std::format("{}: the vocabulary has {} tokens and token_embd.weight {} rows",
+                                                      path, vocabulary->n_tokens(), hparams->n_vocab));
     }
     auto info = describe(*file, *hparams, *weights);
     const AttentionMethod attention{

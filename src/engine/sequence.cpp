@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "cake/engine.hpp"
+#include "cake/policy.hpp"
 #include "engine/decode.hpp"
 #include "engine/generator.hpp"
 #include "engine/made_up.hpp"
@@ -79,7 +80,8 @@ Result<void> append_states(std::span<SequenceParts* const> states, std::span<con
     while (!prefill.is_done()) {
         const auto n_done = prefill.step();
         if (!n_done) return std::unexpected(n_done.error());
-        if (options.progress && !prefill.is_done() && !options.progress(*n_done, n_tokens)) return fail("cancelled");
+        if (options.progress && !prefill.is_done() && !options.progress(*n_done, n_tokens))
+            return fail(Error::Code::cancelled, "cancelled");
     }
     return {};
 }
@@ -125,7 +127,7 @@ Result<Sequence> branch_base(const Engine& engine, std::span<const Sequence> seq
     const auto reader = std::ranges::find_if(sequences, reads_all);
     SequenceOptions options = reader == sequences.end() ? sequences.front().options() : reader->options();
     if (reader == sequences.end()) {
-        options.policy = "full";
+        options.policy = kFullPolicy;
         options.scorer.clear();
         options.allocator.clear();
         options.budget.reset();

@@ -18,7 +18,8 @@ Result<void> SequenceParts::open_cache(const CachePlan& plan) {
     if (!opened) {
         return config.evicts()
                    ? std::unexpected(opened.error())
-                   : fail(std::format("a full cache of {} tokens: {}; bound the context (-c), or take a policy that "
+                   : fail(opened.error().code,
+                          std::format("a full cache of {} tokens: {}; bound the context (-c), or take a policy that "
                                       "evicts",
                                       plan.tokens_per_layer, opened.error().message));
     }

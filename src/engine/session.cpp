@@ -126,7 +126,7 @@ class Loader {
   private:
     std::unexpected<Error> damaged(std::string_view what) const { return reader_.damaged(what); }
     std::unexpected<Error> with_path(const Error& error) const {
-        return fail(std::format("{}: {}", path_, error.message));
+        return fail(error.code, std::format("{}: {}", path_, error.message));
     }
     std::unexpected<Error> damaged_field(const std::string& key) const {
         return damaged(std::format("\"{}\" is not what it must be", key));
@@ -320,7 +320,7 @@ Result<std::unique_ptr<SequenceParts>> load_session(std::shared_ptr<const Engine
         if (!reader) return std::unexpected(reader.error());
         return Loader(std::move(engine), path, std::move(*reader)).load();
     } catch (const std::bad_alloc&) {
-        return fail(path + ": memory ran out: the session needs more than there is");
+        return fail(Error::Code::out_of_memory, path + ": memory ran out: the session needs more than there is");
     }
 }
 

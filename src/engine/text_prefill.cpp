@@ -143,7 +143,8 @@ Result<void> read_branches(const SequenceParts& base, std::span<SequenceParts* c
         while (!prefill.is_done()) {
             const auto n_done = prefill.step();
             if (!n_done) return std::unexpected(n_done.error());
-            if (progress && !prefill.is_done() && !progress(*n_done, n_tokens)) return fail("cancelled");
+            if (progress && !prefill.is_done() && !progress(*n_done, n_tokens))
+                return fail(Error::Code::cancelled, "cancelled");
         }
         return {};
     });

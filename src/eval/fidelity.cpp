@@ -1,4 +1,5 @@
 #include "eval/fidelity.hpp"
+#include "cake/policy.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -61,10 +62,10 @@ class Comparison {
     Comparison(const Engine& engine, std::span<const Setting> settings, const CountProgress& progress)
         : engine_(engine), progress_(progress) {
         SequenceOptions full = settings.empty() ? SequenceOptions{} : settings.front().options;
-        full.policy = "full";
+        full.policy = kFullPolicy;
         full.budget.reset();
         full.cache_type_k = full.cache_type_v = SequenceOptions{}.cache_type_k;
-        settings_.push_back({.policy = "full", .budget = 0, .options = full});
+        settings_.push_back({.policy = kFullPolicy, .budget = 0, .options = full});
         for (const auto& setting : settings) {
             const auto& o = setting.options;
             const bool same_types = o.cache_type_k == full.cache_type_k && o.cache_type_v == full.cache_type_v;
@@ -91,7 +92,7 @@ class Comparison {
 
     Result<void> compare(const FidelityInput& input, std::vector<Row>& rows) {
         const auto tokens = engine_.tokenize(input.text, false);
-        if (!tokens) return fail(input.name + ": " + tokens.error().message);
+        if (!tokens) return fail(tokens.error().code, input.name + ": " + tokens.error().message);
         const auto first = engine_.first_token();
         const int64_t n_read = input.n_prompt - (first ? 1 : 0);  // prompt tokens taken from the text
         const int64_t n_needed = n_read + input.n_continuation + 1;

@@ -60,7 +60,7 @@ Result<Inspection> inspect(const Engine& engine, const SequenceOptions& sequence
         result.answer += engine.piece(token);
         note(sequence->n_tokens());
     }
-    if (sequence->finish_reason() == FinishReason::cancelled) return fail("cancelled");
+    if (sequence->finish_reason() == FinishReason::cancelled) return fail(Error::Code::cancelled, "cancelled");
     if (sequence->finish_reason() == FinishReason::failed) return std::unexpected(sequence->error());
     result.memory = sequence->memory();
     return result;

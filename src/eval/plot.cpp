@@ -242,7 +242,7 @@ Result<void> draw_svg(const std::string& commands, const std::string& path) {
     if (drawn && std::rename(unfinished.c_str(), path.c_str()) == 0) return {};
     if (drawn) drawn = fail(std::strerror(errno));
     std::remove(unfinished.c_str());
-    return fail(std::format("{}: {}", path, drawn.error().message));
+    return fail(drawn.error().code, std::format("{}: {}", path, drawn.error().message));
 }
 
 }  // namespace cake::eval

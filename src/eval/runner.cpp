@@ -1,4 +1,5 @@
 #include "eval/runner.hpp"
+#include "cake/policy.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -282,7 +283,7 @@ std::vector<Setting> all_settings(std::span<const std::string> policies, std::sp
     for (const auto& policy : policies) {
         Setting setting{.policy = policy, .budget = 0, .options = common};
         setting.options.policy = policy;
-        if (policy == "full") {
+        if (policy == kFullPolicy) {
             settings.push_back(setting);
             continue;
         }
@@ -304,7 +305,7 @@ Result<std::vector<Sequence>> open_all(const Engine& engine, std::span<const Set
         options.seed += kStride * number;
         if (setting.budget == 0) options.max_tokens = n_tokens + max_more_tokens;
         auto sequence = engine.sequence(options);
-        if (!sequence) return fail(setting.policy + ": " + sequence.error().message);
+        if (!sequence) return fail(sequence.error().code, setting.policy + ": " + sequence.error().message);
         sequences.push_back(std::move(*sequence));
     }
     return sequences;

@@ -47,7 +47,7 @@ Result<std::vector<Sample>> hide(const TaskInput& input, std::string_view task, 
                                         : input.filler == "generated" ? generated_filler(random)
                                                                       : text_filler(sentences, random);
                     auto sample = bury(puzzle, filler, length, depth, random, input.counter);
-                    if (!sample) return fail(std::format("{}: {}", name, sample.error().message));
+                    if (!sample) return fail(sample.error().code, std::format("{}: {}", name, sample.error().message));
                     sample->subtasks = {std::string(name)};
                     samples.push_back(std::move(*sample));
                 }

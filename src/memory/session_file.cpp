@@ -44,7 +44,7 @@ class File {
 };
 
 std::unexpected<Error> system_error(const std::string& path) {
-    return fail(std::format("{}: {}", path, std::strerror(errno)));
+    return fail(Error::Code::not_found, std::format("{}: {}", path, std::strerror(errno)));
 }
 
 template <typename T>
@@ -57,7 +57,7 @@ Result<void> read_at(const File& file, const std::string& path, uint64_t offset,
         const ssize_t n = ::pread(file.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) return system_error(path);
-        if (n == 0) return fail(path + ": the session ends too early; it is damaged");
+        if (n == 0) return fail(Error::Code::corrupt, path + ": the session ends too early; it is damaged");
         bytes = bytes.subspan(static_cast<size_t>(n));
         offset += static_cast<uint64_t>(n);
     }
@@ -159,13 +159,14 @@ Result<SessionReader> SessionReader::open(const std::string& path) {
     Begin begin;
     uint64_t sum = 0;
     const auto n_bytes = static_cast<uint64_t>(status.st_size);
-    const auto not_one = [&] { return fail(path + ": is not a session of cake"); };
+    const auto not_one = [&] { return fail(Error::Code::corrupt, path + ": is not a session of cake"); };
     if (n_bytes < sizeof(begin) + sizeof(sum)) return not_one();
     if (auto read = read_at(state->file, path, 0, std::as_writable_bytes(std::span(&begin, 1))); !read)
         return std::unexpected(read.error());
     if (begin.magic != kMagic) return not_one();
     if (begin.version != kSessionVersion) {
-        return fail(std::format("{}: the session is of version {} and this program reads version {}", path,
+        return fail(Error::Code::unsupported,
+                    std::format("{}: the session is of version {} and this program reads version {}", path,
                                 begin.version, kSessionVersion));
     }
     state->end = n_bytes - sizeof(sum);
@@ -181,9 +182,10 @@ Result<SessionReader> SessionReader::open(const std::string& path) {
     if (auto read = read_at(state->file, path, state->end, std::as_writable_bytes(std::span(&sum, 1))); !read)
         return std::unexpected(read.error());
     if (sum != actual.digest())
-        return fail(path + ": the session is damaged (its checksum is not that of its content): save it again");
+        return fail(Error::Code::corrupt,
+                    path + ": the session is damaged (its checksum is not that of its content): save it again");
     if (begin.header_bytes > kMaxHeaderBytes || begin.header_bytes > state->end - sizeof(begin))
-        return fail(path + ": the session is damaged (its header is longer than the file)");
+        return fail(Error::Code::corrupt, path + ": the session is damaged (its header is longer than the file)");
     state->header.resize(begin.header_bytes);
     if (auto read = read_at(state->file, path, sizeof(begin), std::as_writable_bytes(std::span(state->header))); !read)
         return std::unexpected(read.error());
@@ -196,7 +198,7 @@ const std::string& SessionReader::header() const {
 }
 
 std::unexpected<Error> SessionReader::damaged(std::string_view what) const {
-    return fail(std::format("{}: the session is damaged ({})", state_->path, what));
+    return fail(Error::Code::corrupt, std::format("{}: the session is damaged ({})", state_->path, what));
 }
 
 uint64_t SessionReader::bytes_left() const {

@@ -24,7 +24,7 @@ std::span<const Policy> policies() {
     static const Policy table[] = {
         {"cake", "CAKE: layers by preference, tokens by mean + variance", find_scorer("cake"),
          find_allocator("preference")},
-        {"full", "keeps everything", nullptr, nullptr},
+        {kFullPolicy, "keeps everything", nullptr, nullptr},
         {"snapkv", "SnapKV: the same for every layer, tokens by mean", find_scorer("snapkv"),
          find_allocator("uniform")},
         {"pyramidkv", "PyramidKV: less with depth, tokens by mean", find_scorer("snapkv"), find_allocator("pyramid")},

@@ -111,28 +111,32 @@ class Checker {
 
   private:
     std::unexpected<Error> truncated(std::string_view in) const {
-        return fail(std::format("the file ends in {} (byte {}): it is truncated or damaged, get it again", in,
+        return fail(Error::Code::corrupt,
+                    std::format("the file ends in {} (byte {}): it is truncated or damaged, get it again", in,
                                 reader_.offset()));
     }
 
     Result<void> check_header() {
         const auto magic = reader_.read<std::array<char, 4>>();
         if (!magic || std::string_view(magic->data(), 4) != "GGUF") {
-            return fail("not a GGUF file: it does not begin with \"GGUF\"");
+            return fail(Error::Code::corrupt, "not a GGUF file: it does not begin with \"GGUF\"");
         }
         const auto version = reader_.read<uint32_t>();
         if (!version) return truncated("the header");
         if (*version != 2 && *version != 3) {
             return fail(
+                Error::Code::unsupported,
                 std::format("GGUF version {} is not supported: versions 2 and 3 (little-endian) are", *version));
         }
         const auto n_tensors = reader_.read<uint64_t>();
         const auto n_kv = reader_.read<uint64_t>();
         if (!n_tensors || !n_kv) return truncated("the header");
         if (*n_tensors > kMaxEntries || *n_kv > kMaxEntries) {
-            return fail(std::format(
-                "the header claims {} tensors and {} metadata keys; the file is damaged (at most {} of each)",
-                *n_tensors, *n_kv, kMaxEntries));
+            return fail(
+                Error::Code::corrupt,
+                std::format(
+                    "the header claims {} tensors and {} metadata keys; the file is damaged (at most {} of each)",
+                    *n_tensors, *n_kv, kMaxEntries));
         }
         n_tensors_ = *n_tensors;
         n_kv_ = *n_kv;
@@ -142,8 +146,10 @@ class Checker {
     Result<void> check_key_value() {
         const auto key = reader_.string();
         if (!key) return truncated("a metadata key");
-        if (key->empty() || key->size() > kMaxName) return fail("a metadata key is empty or longer than 64 KiB");
-        if (!keys_.insert(*key).second) return fail(std::format("the metadata key {} stands twice", printable(*key)));
+        if (key->empty() || key->size() > kMaxName)
+            return fail(Error::Code::corrupt, "a metadata key is empty or longer than 64 KiB");
+        if (!keys_.insert(*key).second)
+            return fail(Error::Code::corrupt, std::format("the metadata key {} stands twice", printable(*key)));
         const auto type = reader_.read<uint32_t>();
         if (!type) return truncated(std::format("the metadata value {}", printable(*key)));
         if (*key == "general.alignment") return check_alignment(*type);
@@ -154,7 +160,8 @@ class Checker {
     Result<void> check_alignment(uint32_t type) {
         const auto alignment = type == GGUF_TYPE_UINT32 ? reader_.read<uint32_t>() : std::nullopt;
         if (!alignment || !std::has_single_bit(*alignment) || *alignment > (1U << 20U)) {
-            return fail("the metadata value general.alignment must be a power of two, as an unsigned 32-bit number");
+            return fail(Error::Code::corrupt,
+                        "the metadata value general.alignment must be a power of two, as an unsigned 32-bit number");
         }
         alignment_ = *alignment;
         return {};
@@ -164,7 +171,8 @@ class Checker {
         const auto type = reader_.read<uint32_t>();
         const auto n = reader_.read<uint64_t>();
         if (!type || !n) return truncated(std::format("the metadata array {}", printable(key)));
-        if (*type == GGUF_TYPE_ARRAY) return fail(std::format("the metadata array {} holds arrays", printable(key)));
+        if (*type == GGUF_TYPE_ARRAY)
+            return fail(Error::Code::corrupt, std::format("the metadata array {} holds arrays", printable(key)));
         return check_values(key, *type, *n);
     }
 
@@ -176,7 +184,9 @@ class Checker {
             return {};
         }
         const uint64_t bytes = scalar_bytes(type);
-        if (bytes == 0) return fail(std::format("the metadata value {} has the unknown type {}", printable(key), type));
+        if (bytes == 0)
+            return fail(Error::Code::corrupt,
+                        std::format("the metadata value {} has the unknown type {}", printable(key), type));
         if (n > reader_.left() / bytes) return truncated(std::format("the metadata value {}", printable(key)));
         reader_.skip(n * bytes);
         return {};
@@ -188,14 +198,16 @@ class Checker {
         const std::string shown = printable(*name);
         if (name->empty() || name->size() >= GGML_MAX_NAME) {
             return fail(
+                Error::Code::corrupt,
                 std::format("the tensor name \"{}\" is empty or longer than {} characters", shown, GGML_MAX_NAME - 1));
         }
-        if (!names_.insert(*name).second) return fail(std::format("the tensor {} stands twice", shown));
+        if (!names_.insert(*name).second)
+            return fail(Error::Code::corrupt, std::format("the tensor {} stands twice", shown));
         const auto n_dims = reader_.read<uint32_t>();
         if (!n_dims) return truncated(std::format("the tensor {}", shown));
         if (*n_dims < 1 || *n_dims > GGML_MAX_DIMS) {
-            return fail(
-                std::format("the tensor {} has {} dimensions; 1 to {} are possible", shown, *n_dims, GGML_MAX_DIMS));
+            return fail(Error::Code::corrupt, std::format("the tensor {} has {} dimensions; 1 to {} are possible",
+                                                          shown, *n_dims, GGML_MAX_DIMS));
         }
         uint64_t n_elements = 1;
         uint64_t row = 1;
@@ -203,7 +215,8 @@ class Checker {
             const auto size = reader_.read<uint64_t>();
             if (!size) return truncated(std::format("the tensor {}", shown));
             if (*size < 1 || *size > kMaxElements || n_elements > kMaxElements / *size) {
-                return fail(std::format("the tensor {} has a dimension of {} or too many elements", shown,
+                return fail(Error::Code::corrupt,
+                            std::format("the tensor {} has a dimension of {} or too many elements", shown,
                                         static_cast<int64_t>(*size)));
             }
             n_elements *= *size;
@@ -219,11 +232,12 @@ class Checker {
         if (!type || !offset) return truncated(std::format("the tensor {}", shown));
         const auto ggml = static_cast<ggml_type>(*type);
         if (*type >= GGML_TYPE_COUNT || ggml_blck_size(ggml) <= 0 || ggml_type_size(ggml) == 0) {
-            return fail(std::format("the tensor {} has the unknown type {}", shown, *type));
+            return fail(Error::Code::corrupt, std::format("the tensor {} has the unknown type {}", shown, *type));
         }
         const auto block = static_cast<uint64_t>(ggml_blck_size(ggml));
         if (row % block != 0) {
-            return fail(std::format("the tensor {} has rows of {} elements, which {} does not divide into blocks of {}",
+            return fail(Error::Code::corrupt,
+                        std::format("the tensor {} has rows of {} elements, which {} does not divide into blocks of {}",
                                     shown, row, ggml_type_name(ggml), block));
         }
         extents_.push_back({.offset = *offset, .n_bytes = n_elements / block * ggml_type_size(ggml), .name = name});
@@ -237,11 +251,13 @@ class Checker {
         const uint64_t n_data = reader_.left() - padding;
         for (const auto& extent : extents_) {
             if (extent.offset % alignment_ != 0) {
-                return fail(std::format("the tensor {} lies at offset {}, which is not a multiple of {}",
+                return fail(Error::Code::corrupt,
+                            std::format("the tensor {} lies at offset {}, which is not a multiple of {}",
                                         printable(extent.name), extent.offset, alignment_));
             }
             if (extent.offset > n_data || extent.n_bytes > n_data - extent.offset) {
                 return fail(
+                    Error::Code::corrupt,
                     std::format("the tensor {} ends at byte {} of {} bytes of data: the file is truncated or damaged, "
                                 "get it again",
                                 printable(extent.name),
@@ -254,7 +270,8 @@ class Checker {
         std::ranges::sort(extents_, {}, &TensorExtent::offset);
         for (size_t i = 1; i < extents_.size(); i++) {
             if (extents_[i - 1].offset + extents_[i - 1].n_bytes > extents_[i].offset) {
-                return fail(std::format("the tensors {} and {} overlap", printable(extents_[i - 1].name),
+                return fail(Error::Code::corrupt,
+                            std::format("the tensors {} and {} overlap", printable(extents_[i - 1].name),
                                         printable(extents_[i].name)));
             }
         }

@@ -17,20 +17,21 @@ namespace cake {
 
 Result<MappedFile> MappedFile::open(const std::string& path) {
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return fail(std::format("{}: {}", path, std::strerror(errno)));
+    if (fd < 0) return fail(Error::Code::not_found, std::format("{}: {}", path, std::strerror(errno)));
     struct stat status{};
     const bool regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
     const auto size = static_cast<size_t>(status.st_size);
     if (!regular || size == 0) {
         ::close(fd);
-        return fail(std::format("{}: {}", path,
-                                S_ISDIR(status.st_mode) ? "is a folder; name a GGUF file in it"
-                                : !regular              ? "is not a regular file"
-                                                        : "is empty"));
+        return fail(Error::Code::not_found, std::format("{}: {}", path,
+                                                        S_ISDIR(status.st_mode) ? "is a folder; name a GGUF file in it"
+                                                        : !regular              ? "is not a regular file"
+                                                                                : "is empty"));
     }
     void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
     ::close(fd);
-    if (address == MAP_FAILED) return fail(std::format("{}: cannot be mapped: {}", path, std::strerror(errno)));
+    if (address == MAP_FAILED)
+        return fail(Error::Code::internal, std::format("{}: cannot be mapped: {}", path, std::strerror(errno)));
     return MappedFile({static_cast<const std::byte*>(address), size});
 }
 
@@ -50,14 +51,16 @@ void MappedFile::drop_pages(std::span<const std::byte> part) {
 Result<GgufPart> GgufPart::open(const std::string& path) {
     auto mapping = MappedFile::open(path);
     if (!mapping) return std::unexpected(mapping.error());
-    if (auto checked = check_gguf(mapping->bytes()); !checked) return fail(path + ": " + checked.error().message);
+    if (auto checked = check_gguf(mapping->bytes()); !checked)
+        return fail(checked.error().code, path + ": " + checked.error().message);
 
     GgufPart part{.path = path, .mapping = std::move(*mapping), .metadata = {}, .tensors = {}};
     ggml_context* tensors = nullptr;
     const auto bytes = part.mapping.bytes();
     part.metadata.reset(gguf_init_from_buffer(bytes.data(), bytes.size(), {.no_alloc = true, .ctx = &tensors}));
     part.tensors.reset(tensors);
-    if (!part.metadata || !part.tensors) return fail(path + ": ggml cannot read this GGUF file; it may be damaged");
+    if (!part.metadata || !part.tensors)
+        return fail(Error::Code::corrupt, path + ": ggml cannot read this GGUF file; it may be damaged");
     return part;
 }
 
@@ -75,7 +78,8 @@ Result<std::optional<uint32_t>> GgufPart::u32(const std::string& key) const {
         case GGUF_TYPE_INT32: {
             const int32_t value = gguf_get_val_i32(meta, id);
             if (value >= 0) return static_cast<uint32_t>(value);
-            return fail(std::format("{}: the metadata value {} is {}; it cannot be negative", path, key, value));
+            return fail(Error::Code::corrupt,
+                        std::format("{}: the metadata value {} is {}; it cannot be negative", path, key, value));
         }
         default:
             return wrong_type(key, "whole number of 32 bits");
@@ -84,8 +88,8 @@ Result<std::optional<uint32_t>> GgufPart::u32(const std::string& key) const {
 
 std::unexpected<Error> GgufPart::wrong_type(const std::string& key, std::string_view wanted) const {
     const gguf_type type = gguf_get_kv_type(metadata.get(), gguf_find_key(metadata.get(), key.c_str()));
-    return fail(std::format("{}: the metadata value {} is of type {}; a {} is needed", path, key, gguf_type_name(type),
-                            wanted));
+    return fail(Error::Code::corrupt, std::format("{}: the metadata value {} is of type {}; a {} is needed", path, key,
+                                                  gguf_type_name(type), wanted));
 }
 
 std::span<const std::byte> GgufPart::header() const {

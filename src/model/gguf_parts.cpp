@@ -43,10 +43,10 @@ Result<Split> read_split(const GgufPart& part) {
     const auto n_tensors = part.u32("split.tensors.count");
     if (!n_tensors) return std::unexpected(n_tensors.error());
     if (count > kMaxParts || no >= count) {
-        return fail(
-            std::format("{}: the metadata values split.no and split.count do not say which part of a model "
-                        "this is: the file is damaged",
-                        part.path));
+        return fail(Error::Code::corrupt,
+                    std::format("{}: the metadata values split.no and split.count do not say which part of a model "
+                                "this is: the file is damaged",
+                                part.path));
     }
     return Split{.no = no, .count = count, .n_tensors = *n_tensors};
 }
@@ -54,20 +54,21 @@ Result<Split> read_split(const GgufPart& part) {
 Result<GgufPart> open_part(uint32_t no, const GgufPart& first, const Split& split) {
     const auto path = path_of(no, first.path, split);
     if (!path) {
-        return fail(
-            std::format("{}: is the first of {} parts, and the others are found by its name, which must end "
-                        "in {}: give it its name back",
-                        first.path, split.count, ending(0, split.count)));
+        return fail(Error::Code::corrupt,
+                    std::format("{}: is the first of {} parts, and the others are found by its name, which must end "
+                                "in {}: give it its name back",
+                                first.path, split.count, ending(0, split.count)));
     }
     auto part = GgufPart::open(*path);
     if (!part) {
-        return fail(std::format("part {} of {} of {} cannot be used: {}", no + 1, split.count, first.path,
-                                part.error().message));
+        return fail(part.error().code, std::format("part {} of {} of {} cannot be used: {}", no + 1, split.count,
+                                                   first.path, part.error().message));
     }
     const auto own = read_split(*part);
     if (!own) return std::unexpected(own.error());
     if (own->no != no || own->count != split.count) {
         return fail(
+            Error::Code::corrupt,
             std::format("{}: its metadata say that it is part {} of {}, and its name part {} of {}: get it again",
                         *path, own->no + 1, own->count, no + 1, split.count));
     }
@@ -82,16 +83,17 @@ Result<void> check_tensors(const std::vector<GgufPart>& parts, const Split& spli
         for (auto* t = ggml_get_first_tensor(context); t != nullptr; t = ggml_get_next_tensor(context, t)) {
             const auto [other, added] = seen.emplace(ggml_get_name(t), &part);
             if (!added) {
-                return fail(std::format("{}: the tensor {} is in {} too: one of the two is damaged or of another model",
+                return fail(Error::Code::corrupt,
+                            std::format("{}: the tensor {} is in {} too: one of the two is damaged or of another model",
                                         part.path, ggml_get_name(t), other->second->path));
             }
         }
     }
     if (split.n_tensors && *split.n_tensors != seen.size()) {
-        return fail(
-            std::format("{}: the {} parts of the model have {} tensors and the first says {}: a part is "
-                        "damaged or of another model",
-                        parts.front().path, split.count, seen.size(), *split.n_tensors));
+        return fail(Error::Code::corrupt,
+                    std::format("{}: the {} parts of the model have {} tensors and the first says {}: a part is "
+                                "damaged or of another model",
+                                parts.front().path, split.count, seen.size(), *split.n_tensors));
     }
     return {};
 }

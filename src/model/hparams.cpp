@@ -150,12 +150,13 @@ void read_scales(KeyReader& keys, Hparams& h) {
 Result<Hparams> read_hparams(const GgufFile& file) {
     const auto name = file.string("general.architecture");
     if (!name) return std::unexpected(name.error());
-    if (!name->has_value()) return fail(file.path() + ": the metadata value general.architecture is missing");
+    if (!name->has_value())
+        return fail(Error::Code::corrupt, file.path() + ": the metadata value general.architecture is missing");
     Hparams h;
     h.architecture = find_architecture(**name);
     if (h.architecture == nullptr) {
-        return fail(std::format("{}: the architecture \"{}\" is not supported; these are: {}", file.path(), **name,
-                                architecture_names()));
+        return fail(Error::Code::unsupported, std::format("{}: the architecture \"{}\" is not supported; these are: {}",
+                                                          file.path(), **name, architecture_names()));
     }
     const auto title = file.string("general.name");
     h.name = title && title->has_value() ? **title : std::string(h.architecture->name);
@@ -171,7 +172,7 @@ Result<Hparams> read_hparams(const GgufFile& file) {
         keys.require("attention.causal", 1);
         keys.refuse_unknown();
     }
-    if (!keys.error().empty()) return fail(keys.error());
+    if (!keys.error().empty()) return fail(Error::Code::unsupported, keys.error());
     return h;
 }
 

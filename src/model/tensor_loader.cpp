@@ -142,7 +142,7 @@ void TensorLoader::refuse_unused(const std::string& owner) {
 }
 
 Result<LoadedTensors> TensorLoader::load() {
-    if (!error_.empty()) return fail(std::format("{}: {}", file_.path(), error_));
+    if (!error_.empty()) return fail(Error::Code::unsupported, std::format("{}: {}", file_.path(), error_));
     if (auto mapped = map_in_place(); !mapped) return std::unexpected(mapped.error());
     if (auto copied = copy_rest(); !copied) return std::unexpected(copied.error());
     return std::move(loaded_);
@@ -190,7 +190,7 @@ Result<void> TensorLoader::map_in_place() {
             const auto bytes = part.mapping.bytes();
             buffer.reset(ggml_backend_dev_buffer_from_host_ptr(compute_.device(), const_cast<std::byte*>(bytes.data()),
                                                                bytes.size(), bytes.size()));
-            if (!buffer) return fail(part.path + ": the device cannot use the mapped file");
+            if (!buffer) return fail(Error::Code::internal, part.path + ": the device cannot use the mapped file");
             ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         }
         ggml_backend_tensor_alloc(buffer.get(), tensor, const_cast<std::byte*>(data.data()));
@@ -213,7 +213,9 @@ Result<void> TensorLoader::copy_rest() {
         for (const auto* tensor : tensors)
             n_bytes += GGML_PAD(ggml_backend_buft_get_alloc_size(type, tensor), alignment);
         ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, n_bytes + alignment));
-        if (!buffer) return fail(std::format("{}: {} MiB for the weights cannot be had", file_.path(), n_bytes >> 20U));
+        if (!buffer)
+            return fail(Error::Code::out_of_memory,
+                        std::format("{}: {} MiB for the weights cannot be had", file_.path(), n_bytes >> 20U));
         ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         ggml_tallocr place = ggml_tallocr_new(buffer.get());
         for (auto* tensor : tensors) {

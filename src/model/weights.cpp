@@ -95,11 +95,13 @@ void take_common(TensorLoader& tensors, const Hparams& h, Weights& w) {
 Result<Weights> load_weights(const GgufFile& file, Hparams& hparams, const Compute& compute, bool repack) {
     const ggml_tensor* embeddings = file.tensor("token_embd.weight");
     if (embeddings == nullptr) {
-        return fail(file.path() + (file.tensors().empty()
+        return fail(Error::Code::corrupt,
+                    file.path() + (file.tensors().empty()
                                        ? ": holds a vocabulary but no weights; name the file of a whole model"
                                        : ": the tensor token_embd.weight is missing"));
     }
-    if (embeddings->ne[1] > (1 << 26)) return fail(file.path() + ": the tensor token_embd.weight has too many rows");
+    if (embeddings->ne[1] > (1 << 26))
+        return fail(Error::Code::corrupt, file.path() + ": the tensor token_embd.weight has too many rows");
     hparams.n_vocab = static_cast<int32_t>(embeddings->ne[1]);
 
     TensorLoader tensors(file, compute, repack);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <format>
 
+#include "cake/policy.hpp"
 #include "cake/token_stream.hpp"
 #include "server/body.hpp"
 #include "text/json_schema.hpp"
@@ -216,7 +217,7 @@ void read_common(Body& body, const RequestContext& context, CompletionRequest& r
     if (policy && *policy != generation.sequence.policy) {
         generation.sequence.policy = *policy;
         generation.sequence.scorer = generation.sequence.allocator = {};
-        if (*policy == "full") generation.sequence.budget.reset();
+        if (*policy == kFullPolicy) generation.sequence.budget.reset();
     }
     if (budget) generation.sequence.budget = TokensPerLayer{*budget};
     if (body.good()) {

@@ -7,7 +7,7 @@ bool can_render_templates() {
 }
 
 Result<std::string> render_template(std::string_view /*source*/, std::string_view /*context_json*/) {
-    return fail("this build of cake renders no chat templates (CAKE_BRIDGE is OFF)");
+    return fail(Error::Code::unsupported, "this build of cake renders no chat templates (CAKE_BRIDGE is OFF)");
 }
 
 }  // namespace cake

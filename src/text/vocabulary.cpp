@@ -73,7 +73,8 @@ void silence_libraries() {
 }
 
 Result<Vocabulary> Vocabulary::load(const std::string& path, const gguf_context* metadata) {
-    if (auto checked = check_vocabulary(metadata); !checked) return fail(path + ": " + checked.error().message);
+    if (auto checked = check_vocabulary(metadata); !checked)
+        return fail(checked.error().code, path + ": " + checked.error().message);
 
     llama_model_params params = llama_model_default_params();
     params.vocab_only = true;
