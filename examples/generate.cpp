@@ -26,7 +26,8 @@ int main(int argc, char** argv) {
 
     const auto tokens = engine->tokenize(text);
     if (!tokens) return fail(tokens.error());
-    auto sequence = engine->sequence({.budget = cake::TokensPerLayer{argc > 3 ? std::strtoll(argv[3], nullptr, 10) : 1024}});
+    auto sequence =
+        engine->sequence({.budget = cake::TokensPerLayer{argc > 3 ? std::strtoll(argv[3], nullptr, 10) : 1024}});
     if (!sequence) return fail(sequence.error());
     if (auto read = sequence->append(*tokens); !read) return fail(read.error());
     for (const auto token : sequence->generate({.max_tokens = 64, .sampling = {.temperature = 0}}))

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cake/budget.hpp"
+#include "cake/constraint.hpp"
 #include "cake/error.hpp"
 #include "cake/export.hpp"
 #include "cake/sampling.hpp"
@@ -65,8 +66,9 @@ struct GenerateOptions {
     int64_t max_tokens = -1;  // -1: no limit
     bool ignore_eos = false;  // never draw a token that ends the text
     SamplingOptions sampling;
-    std::vector<std::string> stop{};    // generation ends with the token that completes one of these strings
-    std::function<bool()> cancelled{};  // checked before each token; return true to end
+    std::vector<std::string> stop{};         // generation ends with the token that completes one of these strings
+    std::optional<Constraint> constraint{};  // what the text must be
+    std::function<bool()> cancelled{};       // checked before each token; return true to end
 };
 
 /// Cache use of one layer. Dispersion, shift and preference are not set if nothing had to be evicted or if the policy

@@ -49,7 +49,9 @@ int execute(int argc, char** argv) {
     add_ask(app, action);
     add_run(app, action);
     add_chat(app, action);
+#ifdef CAKE_SERVER
     add_serve(app, action);
+#endif
     add_bench(app, action);
     add_eval(app, action);
     add_inspect(app, action);

@@ -70,18 +70,18 @@ std::string address(const server::ServerOptions& options, int port) {
 }
 
 void introduce(const ServeFlags& flags, const Engine& engine, const server::ApiServer& server) {
-    const auto& pool = server.pool();
-    const auto n_parallel = flags.server.batcher.pool.n_parallel;
-    const auto* budget = pool.sequence().budget ? std::get_if<TokensPerLayer>(&*pool.sequence().budget) : nullptr;
-    const auto share = pool.bytes_of_stores() / static_cast<uint64_t>(n_parallel);
+    const auto& limits = server.limits();
+    const auto n_parallel = limits.n_parallel;
+    const auto* budget = limits.sequence.budget ? std::get_if<TokensPerLayer>(&*limits.sequence.budget) : nullptr;
+    const auto share = limits.bytes_of_stores / static_cast<uint64_t>(n_parallel);
     tell(std::format("{} at {}", printable(engine.info().path), address(flags.server, server.port())));
     tell(
         std::format("K/V memory: at most {}: {} sequences of {} tokens{} ({} each), and {} for the one layer in full "
                     "of texts that are read, {} tokens together",
-                    format_bytes(pool.bytes_bound()), n_parallel,
-                    format_count(static_cast<uint64_t>(budget != nullptr ? budget->tokens : pool.n_ctx())),
-                    budget != nullptr ? " a layer" : "", format_bytes(share), format_bytes(pool.bytes_of_staging()),
-                    format_count(static_cast<uint64_t>(pool.n_ctx()))));
+                    format_bytes(limits.kv_bytes), n_parallel,
+                    format_count(static_cast<uint64_t>(budget != nullptr ? budget->tokens : limits.n_ctx)),
+                    budget != nullptr ? " a layer" : "", format_bytes(share), format_bytes(limits.bytes_of_staging),
+                    format_count(static_cast<uint64_t>(limits.n_ctx))));
     const auto& host = flags.server.host;
     const bool loopback = host == "localhost" || host == "::1" || host.starts_with("127.");
     if (!loopback && flags.server.api_key.empty())

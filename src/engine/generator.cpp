@@ -33,7 +33,8 @@ void Generator::end_with(Ending ending) {
 Result<void> Generator::make_sampler() {
     const auto& vocabulary = engine_.vocabulary;
     const auto sampling = options_.ignore_eos ? without_end(options_.sampling, vocabulary) : options_.sampling;
-    auto sampler = Sampler::create(sampling, engine_.hparams.n_vocab, vocabulary, options_.grammar);
+    auto sampler = Sampler::create(sampling, engine_.hparams.n_vocab, vocabulary,
+                                   options_.constraint ? &options_.constraint->grammar() : nullptr);
     if (!sampler) return std::unexpected(sampler.error());
     sampler_ = std::make_unique<Sampler>(std::move(*sampler));
     return {};
@@ -52,7 +53,7 @@ std::optional<Token> Generator::draw(std::span<const float> logits) {
     }
     const auto token = sampler_->sample(logits);
     if (!token) {
-        end_with({.reason = FinishReason::failed, .error = token.error(), .by_grammar = true});
+        end_with({.reason = FinishReason::failed, .error = token.error(), .by_constraint = true});
         return std::nullopt;
     }
     if (engine_.vocabulary.is_end_of_generation(*token)) {

@@ -17,10 +17,10 @@ namespace cake {
 /// Sampling and limits of one generated text.
 struct GeneratorOptions {
     SamplingOptions sampling{};
-    std::optional<CheckedGrammar> grammar{};  // constrains the text
-    std::vector<std::string> stop{};          // the text ends with the token that completes one of these
-    int64_t max_tokens = -1;                  // -1: no limit
-    bool ignore_eos = false;                  // draw no end-of-generation token, unless the grammar allows no other
+    std::optional<Constraint> constraint{};  // what the text must be
+    std::vector<std::string> stop{};         // the text ends with the token that completes one of these
+    int64_t max_tokens = -1;                 // -1: no limit
+    bool ignore_eos = false;                 // draw no end-of-generation token, unless the constraint allows no other
 };
 
 /// Draws the tokens of one text and determines when it ends. It computes no logits and touches no cache.
@@ -28,8 +28,8 @@ class Generator {
   public:
     struct Ending {
         FinishReason reason = FinishReason::length;
-        Error error{};            // set if generation failed
-        bool by_grammar = false;  // true if it failed because the grammar allows no further token
+        Error error{};               // set if generation failed
+        bool by_constraint = false;  // true if it failed because the constraint allows no further token
     };
 
     /// `engine` must outlive the generator. The sampler is created with the first token, because a compiled grammar may

@@ -193,6 +193,7 @@ Stream<Token> Sequence::generate(GenerateOptions options) {
     SequenceParts* const parts = state_.get();
     const auto generator =
         std::make_shared<Generator>(*parts->config.engine, GeneratorOptions{.sampling = std::move(options.sampling),
+                                                                            .constraint = std::move(options.constraint),
                                                                             .stop = std::move(options.stop),
                                                                             .max_tokens = options.max_tokens,
                                                                             .ignore_eos = options.ignore_eos});

@@ -89,7 +89,7 @@ std::string to_csv(const std::vector<Row>& rows) {
             text += std::format(",{0},{0}_low,{0}_high", figure.name);
         }
     }
-    text += "\n";
+    text += '\n';
     for (const auto& row : rows) {
         text +=
             std::format("{},{},{},{},{},{}", csv_field(row.policy), row.budget, csv_field(row.subtask),
@@ -98,7 +98,7 @@ std::string to_csv(const std::vector<Row>& rows) {
             text += std::format(",{}", figure.value);
             text += figure.interval ? std::format(",{},{}", figure.interval->low, figure.interval->high) : ",,";
         }
-        text += "\n";
+        text += '\n';
     }
     return text;
 }

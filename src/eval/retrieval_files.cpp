@@ -28,7 +28,7 @@ Result<JsonData> json_data(const nlohmann::json& object) {
         data.text += (data.text.empty() ? "{" : ",\n ") + record[0].dump() + ": " + record[1].dump();
         data.facts.push_back({.key = record[0].get<std::string>(), .value = record[1].get<std::string>()});
     }
-    data.text += "}";
+    data.text += '}';
     return data;
 }
 

@@ -111,8 +111,8 @@ void Answer::take(const ChoiceEnded& ended) {
             error_ = ApiError{.status = kUnavailable, .message = "the server is being stopped: ask again later"};
             break;
         case FinishReason::failed:
-            error_ = ended.by_grammar ? ApiError{.status = kInvalid, .message = ended.error, .param = "grammar"}
-                                      : ApiError{.status = kFailed, .message = ended.error};
+            error_ = ended.by_constraint ? ApiError{.status = kInvalid, .message = ended.error, .param = "grammar"}
+                                         : ApiError{.status = kFailed, .message = ended.error};
             break;
     }
     generation_->cancel();

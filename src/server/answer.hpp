@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "cake/batcher.hpp"
 #include "server/body.hpp"
 #include "server/metrics.hpp"
 #include "server/request.hpp"
-#include "serving/batcher.hpp"
 #include "text/answer_text.hpp"
 
 namespace cake::server {

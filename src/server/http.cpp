@@ -56,7 +56,7 @@ ApiError error_of(const Refusal& refusal, bool chat) {
     switch (refusal.reason) {
         case Refusal::Reason::invalid:
             return {.status = kInvalid, .message = refusal.message};
-        case Refusal::Reason::grammar:
+        case Refusal::Reason::constraint:
             return {.status = kInvalid, .message = refusal.message, .param = "grammar"};
         case Refusal::Reason::budget:
             return {.status = kInvalid, .message = refusal.message, .param = "kv_budget"};
@@ -212,10 +212,10 @@ void ApiServer::close() {
 
 RequestContext ApiServer::context() const {
     return {.engine = engine_,
-            .sequence = batcher_->pool().sequence(),
+            .sequence = batcher_->limits().sequence,
             .sampling = options_.sampling,
             .max_choices = options_.batcher.pool.n_parallel,
-            .n_ctx = batcher_->pool().n_ctx(),
+            .n_ctx = batcher_->limits().n_ctx,
             .chat = options_.chat};
 }
 
@@ -299,7 +299,7 @@ void ApiServer::add_routes() {
                     {"created", 0},
                     {"owned_by", "cake"},
                     {"meta",
-                     {{"n_ctx", batcher_->pool().n_ctx()},
+                     {{"n_ctx", batcher_->limits().n_ctx},
                       {"n_ctx_train", info.n_ctx_train},
                       {"n_vocab", info.n_vocab},
                       {"n_params", info.n_params},

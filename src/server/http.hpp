@@ -7,13 +7,13 @@
 #include <string>
 #include <thread>
 
+#include "cake/batcher.hpp"
 #include "cake/engine.hpp"
 #include "server/answer.hpp"
 #include "server/api_error.hpp"
 #include "server/connection.hpp"
 #include "server/metrics.hpp"
 #include "server/request.hpp"
-#include "serving/batcher.hpp"
 
 namespace cake::server {
 
@@ -34,7 +34,7 @@ class ApiServer {
     ~ApiServer();
 
     int port() const { return port_; }
-    const KvPool& pool() const { return batcher_->pool(); }
+    const BatcherLimits& limits() const { return batcher_->limits(); }
 
     /// Refuses all further requests; running ones continue.
     void close();

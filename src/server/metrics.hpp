@@ -6,7 +6,7 @@
 #include <mutex>
 #include <string>
 
-#include "serving/batcher.hpp"
+#include "cake/batcher.hpp"
 
 namespace cake::server {
 

@@ -8,7 +8,7 @@
 #include "cake/policy.hpp"
 #include "cake/token_stream.hpp"
 #include "server/body.hpp"
-#include "text/json_schema.hpp"
+#include "text/grammar.hpp"
 #include "text/utf8.hpp"
 
 namespace cake::server {
@@ -156,17 +156,17 @@ void read_sampling(Body& body, const Engine& engine, SamplingOptions& sampling) 
 }
 
 /// Reads the grammar in the field `grammar`.
-std::optional<CheckedGrammar> read_own_grammar(Body& body) {
+std::optional<Constraint> read_own_grammar(Body& body) {
     auto gbnf = body.text("grammar", GrammarLimits().n_bytes);
     if (!gbnf || gbnf->empty()) return std::nullopt;
-    auto checked = check_grammar(std::move(*gbnf));
+    auto checked = Constraint::gbnf(std::move(*gbnf));
     if (checked) return std::move(*checked);
     body.wrong("grammar", checked.error().message);
     return std::nullopt;
 }
 
 /// Reads the grammar from the field `response_format` or `grammar`.
-std::optional<CheckedGrammar> read_grammar(Body& body) {
+std::optional<Constraint> read_grammar(Body& body) {
     auto grammar = read_own_grammar(body);
     const Json* format = body.find("response_format");
     if (format == nullptr) return grammar;
@@ -176,7 +176,7 @@ std::optional<CheckedGrammar> read_grammar(Body& body) {
         body.wrong("grammar", "grammar and response_format exclude each other: leave one of them out");
         return std::nullopt;
     }
-    if (type == "json_object") return grammar_of_any_json_object();
+    if (type == "json_object") return Constraint::json_object();
     if (type != "json_schema" || !format->contains("json_schema") || !(*format)["json_schema"].is_object() ||
         !(*format)["json_schema"].contains("schema")) {
         body.wrong("response_format",
@@ -184,7 +184,7 @@ std::optional<CheckedGrammar> read_grammar(Body& body) {
                    "{\"type\": \"json_schema\", \"json_schema\": {\"schema\": …}}");
         return std::nullopt;
     }
-    auto made = grammar_of_schema((*format)["json_schema"]["schema"].dump());
+    auto made = Constraint::json_schema((*format)["json_schema"]["schema"].dump());
     if (!made) {
         body.wrong("response_format", "response_format.json_schema.schema: " + made.error().message);
         return std::nullopt;
@@ -206,7 +206,7 @@ void read_common(Body& body, const RequestContext& context, CompletionRequest& r
     read_stop(body, generation.stop);
     generation.sampling = context.sampling;
     read_sampling(body, context.engine, generation.sampling);
-    generation.grammar = read_grammar(body);
+    generation.constraint = read_grammar(body);
     if (const auto n = body.integer("n", 1, context.max_choices)) generation.n_choices = static_cast<int32_t>(*n);
     generation.ignore_eos = body.flag("ignore_eos").value_or(false);
     generation.reuse = body.flag("cache_prompt").value_or(true);

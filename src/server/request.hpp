@@ -5,9 +5,9 @@
 #include <string_view>
 #include <vector>
 
+#include "cake/batcher.hpp"
 #include "cake/engine.hpp"
 #include "server/api_error.hpp"
-#include "serving/generation.hpp"
 
 namespace cake::server {
 

@@ -2,9 +2,9 @@
 
 #include <span>
 
+#include "cake/batcher.hpp"
 #include "cake/engine.hpp"
 #include "server/body.hpp"
-#include "serving/batcher.hpp"
 
 namespace cake::server {
 

@@ -22,7 +22,7 @@ void ActiveRequest::contain(Work work) {
     }
 }
 
-ActiveRequest::ActiveRequest(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<Generation> generation,
+ActiveRequest::ActiveRequest(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<EventQueue> generation,
                              std::vector<CachedSequence> sequences, size_t n_cached, int64_t segment)
     : request_(std::move(request)), generation_(std::move(generation)), n_cached_(n_cached) {
     for (auto& sequence : sequences) {
@@ -135,7 +135,7 @@ void ActiveRequest::end(Choice& choice) {
     generation_->tell(ChoiceEnded{.choice = index(choice),
                                   .reason = ending.reason,
                                   .error = ending.error.message,
-                                  .by_grammar = ending.by_grammar});
+                                  .by_constraint = ending.by_constraint});
 }
 
 void ActiveRequest::end(Choice& choice, FinishReason reason, std::string error) {
@@ -148,7 +148,7 @@ GeneratorOptions ActiveRequest::generator_options(int32_t choice) const {
     constexpr uint32_t kRandom = 0xFFFFFFFF;
     if (sampling.seed != kRandom) sampling.seed = (sampling.seed + static_cast<uint32_t>(choice)) % kRandom;
     return {.sampling = std::move(sampling),
-            .grammar = request_->grammar,
+            .constraint = request_->constraint,
             .stop = request_->stop,
             .max_tokens = request_->max_tokens,
             .ignore_eos = request_->ignore_eos};

@@ -28,13 +28,13 @@ class ActiveRequest {
 
     /// `sequences`: one for each choice, each holding the first `n_cached` tokens of the prompt. `segment`: tokens to
     /// prefill at a time; 0: all.
-    ActiveRequest(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<Generation> generation,
+    ActiveRequest(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<EventQueue> generation,
                   std::vector<CachedSequence> sequences, size_t n_cached, int64_t segment);
     ActiveRequest(const ActiveRequest&) = delete;
     ActiveRequest& operator=(const ActiveRequest&) = delete;
 
     const GenerationRequest& request() const { return *request_; }
-    const Generation& generation() const { return *generation_; }
+    const EventQueue& generation() const { return *generation_; }
     bool is_reading() const { return prefill_.has_value(); }
     bool has_ended() const;
     /// Prompt tokens prefilled so far, cached ones included.
@@ -73,7 +73,7 @@ class ActiveRequest {
     int32_t index(const Choice& choice) const { return static_cast<int32_t>(&choice - choices_.data()); }
 
     std::shared_ptr<const GenerationRequest> request_;
-    std::shared_ptr<Generation> generation_;
+    std::shared_ptr<EventQueue> generation_;
     std::vector<Choice> choices_;
     size_t n_cached_;
     int64_t n_read_ = 0;

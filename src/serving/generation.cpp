@@ -7,15 +7,28 @@
 
 namespace cake {
 
-std::optional<GenerationEvent> Generation::next(std::chrono::milliseconds most) {
-    std::unique_lock lock(mutex_);
-    if (!told_.wait_for(lock, most, [&] { return !events_.empty(); })) return std::nullopt;
+/// Requires the lock and an event.
+std::optional<GenerationEvent> EventQueue::take() {
     auto event = std::move(events_.front());
     events_.pop_front();
+    if (std::holds_alternative<ChoiceEnded>(event.what)) n_open_--;
     return event;
 }
 
-void Generation::tell(decltype(GenerationEvent::what) what) {
+std::optional<GenerationEvent> EventQueue::next(std::chrono::milliseconds most) {
+    std::unique_lock lock(mutex_);
+    if (!told_.wait_for(lock, most, [&] { return !events_.empty(); })) return std::nullopt;
+    return take();
+}
+
+std::optional<GenerationEvent> EventQueue::next() {
+    std::unique_lock lock(mutex_);
+    told_.wait(lock, [&] { return !events_.empty() || n_open_ <= 0; });
+    if (events_.empty()) return std::nullopt;
+    return take();
+}
+
+void EventQueue::tell(decltype(GenerationEvent::what) what) {
     {
         const std::scoped_lock lock(mutex_);
         events_.push_back({.what = std::move(what), .when = std::chrono::steady_clock::now()});

@@ -1,21 +1,12 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 
+#include "cake/batcher.hpp"
 #include "engine/engine_state.hpp"
 #include "engine/sequence_config.hpp"
 
 namespace cake {
-
-/// Size of the K/V memory that many sequences share.
-struct PoolOptions {
-    SequenceOptions sequence;            // options of a request that sets none
-    std::optional<uint64_t> kv_bytes{};  // size of all stores and staging layers; not set: as `sequence` requires
-    int32_t n_parallel = 4;              // maximum number of sequences that run concurrently
-    int64_t n_ctx = 0;                   // max tokens of a prompt and its answer; 0: as the model was trained
-    int64_t segment = 0;                 // tokens to prefill at a time; 0: all
-};
 
 /// The K/V memory that many sequences share: a fixed number of bytes for their stores, and another for the staging
 /// layers of running prefills. Reserve here (`take_…`) before allocating, so that neither is exceeded.

@@ -13,14 +13,13 @@
 #include "serving/annotated_mutex.hpp"
 #include "serving/cached_sequence.hpp"
 #include "serving/generation.hpp"
-#include "serving/refusal.hpp"
 
 namespace cake {
 
 /// A request that has been checked and waits in the queue.
 struct WaitingRequest {
     std::shared_ptr<const GenerationRequest> request;
-    std::shared_ptr<Generation> generation;
+    std::shared_ptr<EventQueue> generation;
     std::vector<CachedSequence> sequences;  // one empty sequence for each choice
 
     /// Reports for all choices that they ended before they started.

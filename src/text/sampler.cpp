@@ -43,9 +43,9 @@ Sampler::Sampler(const SamplingOptions& options, int32_t n_vocab)
 }
 
 Result<Sampler> Sampler::create(const SamplingOptions& options, int32_t n_vocab, const Vocabulary& vocabulary,
-                                const std::optional<CheckedGrammar>& grammar) {
+                                const CheckedGrammar* grammar) {
     Sampler result(options, n_vocab);
-    if (!grammar) return result;
+    if (grammar == nullptr) return result;
     auto read = Grammar::create(vocabulary.get(), *grammar);
     if (!read) return std::unexpected(read.error());
     result.grammar_ = std::move(*read);

@@ -22,10 +22,10 @@ SamplingOptions without_end(SamplingOptions options, const Vocabulary& vocabular
 class Sampler {
   public:
     Sampler(const SamplingOptions& options, int32_t n_vocab);
-    /// Creates a sampler whose text must match `grammar`, if there is one. Fails if libllama cannot read the grammar.
+    /// Creates a sampler whose text must match `grammar`, if it is not null. Fails if libllama cannot read the grammar.
     /// `n_vocab`: number of logits, which may be larger than the number of tokens in the vocabulary.
     static Result<Sampler> create(const SamplingOptions& options, int32_t n_vocab, const Vocabulary& vocabulary,
-                                  const std::optional<CheckedGrammar>& grammar);
+                                  const CheckedGrammar* grammar = nullptr);
 
     /// `logits`: [n_vocab]. If the grammar only allows the text to end, a token that ends it is drawn, even if
     /// without_end() excluded it. Fails if the grammar fails or if no token is possible.

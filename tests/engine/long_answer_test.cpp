@@ -8,8 +8,8 @@
 #include <format>
 #include <set>
 
+#include "cake/batcher.hpp"
 #include "cake/engine.hpp"
-#include "serving/batcher.hpp"
 #include "support/test_models.hpp"
 
 namespace cake {
@@ -131,7 +131,7 @@ TEST_P(LongAnswer, AmongOthersIsWhatItIsAlone) {
     for (size_t i = 0; i < 3; i++) {
         auto generation = (*scheduler)
                               ->submit({.prompt = {tokens.begin(), tokens.begin() + 12 + 9 * static_cast<ptrdiff_t>(i)},
-                                        .sequence = (*scheduler)->pool().sequence(),
+                                        .sequence = (*scheduler)->limits().sequence,
                                         .sampling = {.temperature = 0},
                                         .max_tokens = 100,
                                         .ignore_eos = true,
@@ -147,7 +147,7 @@ TEST_P(LongAnswer, AmongOthersIsWhatItIsAlone) {
             if (const auto* token = std::get_if<TokenDrawn>(&event->what)) drawn.push_back(token->token);
             open = !std::holds_alternative<ChoiceEnded>(event->what);
         }
-        auto alone = start(engine, (*scheduler)->pool().sequence());
+        auto alone = start(engine, (*scheduler)->limits().sequence);
         append(alone, std::span(tokens).first(12 + 9 * i));
         EXPECT_EQ(drawn, generate(alone, 100));
         if (GetParam().starts_with("cake")) EXPECT_TRUE(alone.layers()[0].preference.has_value());

@@ -162,7 +162,7 @@ std::string BodyMaker::expression(int depth) {
                 result += one_of<std::string>({"root", "x", "y", "none"});
                 break;
             case 4:
-                result += ".";
+                result += '.';
                 break;
             case 5:
             case 6:
@@ -173,7 +173,7 @@ std::string BodyMaker::expression(int depth) {
         }
         if (once_in(3))
             result += one_of<std::string>({"*", "+", "?", "{2}", "{1,3}", "{,5}", "{0,}", "{9999}", "{3,1}"});
-        result += " ";
+        result += ' ';
     }
     return result;
 }

@@ -63,13 +63,14 @@ struct Fuzz {
             if (stop.empty() || stop.size() > 256) return "a stop string out of range";
         if (auto valid = validate(g.sequence); !valid) return "a policy that is none";
         // Create a sampler and draw tokens, as the batcher does.
-        auto sampler = Sampler::create(s, engine.info().n_vocab, engine.state()->vocabulary, g.grammar);
+        auto sampler = Sampler::create(s, engine.info().n_vocab, engine.state()->vocabulary,
+                                       g.constraint ? &g.constraint->grammar() : nullptr);
         if (!sampler) {
             counts["grammar: refused"]++;
             return sampler.error().message.empty() ? "a grammar's error without a sentence" : "";
         }
         AnswerText text(g.stop);
-        for (int i = 0; i < (g.grammar ? 12 : 2); i++) {
+        for (int i = 0; i < (g.constraint ? 12 : 2); i++) {
             first_logit = (first_logit + 1) % (logits.size() / 2);
             const auto token = sampler->sample(std::span(logits).subspan(first_logit, logits.size() / 2));
             if (!token || engine.state()->vocabulary.is_end_of_generation(*token)) break;

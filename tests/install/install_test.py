@@ -56,9 +56,14 @@ class Installed(unittest.TestCase):
         self.assertGreater(len(self.example("session", "ask", MODEL, session, "\nUSER: Who?\nASSISTANT:")), 5)
         self.assertIn("No such file", self.example("session", "ask", MODEL, self.folder / "none", "?", code=1))
 
+    def test_four_prompts_at_once(self):
+        lines = self.example("batch", MODEL).splitlines()
+        self.assertGreaterEqual(len(lines), 4)
+        self.assertIn("No such file", self.example("batch", self.folder / "none", code=1))
+
     def test_examples_are_short(self):
         for file in (SOURCE / "examples").glob("*.cpp"):
-            self.assertLess(len(file.read_text(encoding="utf-8").splitlines()), 60, file.name)
+            self.assertLess(len(file.read_text(encoding="utf-8").splitlines()), 40 if file.stem == "batch" else 60, file.name)
 
     def test_pkg_config_says_how_to_compile(self):
         [pc] = self.prefix.rglob("cake.pc")

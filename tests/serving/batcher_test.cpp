@@ -1,4 +1,4 @@
-#include "serving/batcher.hpp"
+#include "serving/batch_loop.hpp"
 
 #include <gtest/gtest.h>
 
@@ -54,8 +54,8 @@ std::vector<Outcome> collect(Generation& generation, int32_t n_choices = 1) {
     return outcomes;
 }
 
-std::unique_ptr<Batcher> start(const Engine& engine, const BatcherOptions& options) {
-    auto batcher = Batcher::start(engine, options);
+std::unique_ptr<BatchLoop> start(const Engine& engine, const BatcherOptions& options) {
+    auto batcher = BatchLoop::start(engine, options);
     if (!batcher) throw std::runtime_error(batcher.error().message);
     return std::move(*batcher);
 }
@@ -77,7 +77,7 @@ BatcherOptions small_options(int32_t n_parallel) {
 
 GenerationRequest greedy(const Batcher& batcher, std::span<const Token> prompt, int64_t max_tokens) {
     return {.prompt = {prompt.begin(), prompt.end()},
-            .sequence = batcher.pool().sequence(),
+            .sequence = batcher.limits().sequence,
             .sampling = {.temperature = 0},
             .max_tokens = max_tokens,
             .ignore_eos = true,
@@ -124,7 +124,7 @@ TEST(Batcher, AnswersAsASequenceOfItsOwnDoes) {
     const auto engine = load("q8_0", 128);
     auto batcher = start(engine, small_options(2));
     const auto prompt = sample_tokens(engine, 500);
-    auto sequence = test::start(engine, batcher->pool().sequence());
+    auto sequence = test::start(engine, batcher->limits().sequence);
     test::append(sequence, prompt);
     EXPECT_EQ(answer(*batcher, greedy(*batcher, prompt, 60)).tokens(), test::generate(sequence, 60));
 }
@@ -142,7 +142,7 @@ TEST(Batcher, GoesOnFromWhatIsInMemory) {
     auto next = first;
     next.prompt.append_range(said.tokens());
     next.prompt.insert(next.prompt.end(), text.begin() + 400, text.end());
-    auto sequence = test::start(engine, batcher->pool().sequence());
+    auto sequence = test::start(engine, batcher->limits().sequence);
     test::append(sequence, first.prompt);
     for (size_t i = 0; i < 49; i++) ASSERT_TRUE(sequence.decode(said.drawn[i].token));
     test::append(sequence, std::span(next.prompt).subspan(449));
@@ -172,7 +172,7 @@ TEST(Batcher, GoesOnFromAPartOfAnAnswerAsIfTheRestHadNotBeen) {
     next.prompt.append_range(said.tokens() | std::views::take(4));
     next.prompt.insert(next.prompt.end(), text.begin() + 500, text.begin() + 520);
     next.max_tokens = 60;
-    auto sequence = test::start(engine, batcher->pool().sequence());
+    auto sequence = test::start(engine, batcher->limits().sequence);
     test::append(sequence, request.prompt);
     for (size_t i = 0; i < 4; i++) ASSERT_TRUE(sequence.decode(said.drawn[i].token));
     test::append(sequence, std::span(text).subspan(500, 20));
@@ -349,7 +349,7 @@ TEST(Batcher, ToldProbabilitiesAreThoseOfTheSoftmax) {
     auto request = greedy(*batcher, prompt, 1);
     request.n_logprobs = engine.info().n_vocab;
     const auto outcome = answer(*batcher, request);
-    auto sequence = test::start(engine, batcher->pool().sequence());
+    auto sequence = test::start(engine, batcher->limits().sequence);
     test::append(sequence, prompt);
     double sum = 0;
     for (const float logit : sequence.logits()) sum += std::exp(static_cast<double>(logit));
@@ -496,7 +496,7 @@ TEST(Batcher, KeepsToAGrammar) {
     auto batcher = start(engine, small_options(2));
     auto request = greedy(*batcher, sample_tokens(engine, 50), 40);
     request.ignore_eos = false;
-    request.grammar = check_grammar("root ::= (\"yes\" | \"no\") \", \" [0-9] [0-9]").value();
+    request.constraint = Constraint::gbnf("root ::= (\"yes\" | \"no\") \", \" [0-9] [0-9]").value();
     const auto outcome = answer(*batcher, request);
     EXPECT_EQ(outcome.reason, FinishReason::end_of_generation) << outcome.error;
     std::string text;
@@ -519,7 +519,7 @@ TEST(Batcher, NeverDrawsTheEndWhereItIsIgnored) {
 
     // Once the grammar is complete, generation ends even with ignore_eos, since nothing else may follow.
     request.ignore_eos = true;
-    request.grammar = check_grammar("root ::= \"yes\" [0-9]").value();
+    request.constraint = Constraint::gbnf("root ::= \"yes\" [0-9]").value();
     const auto said = answer(*batcher, request);
     EXPECT_EQ(said.reason, FinishReason::end_of_generation) << said.error;
     std::string text;
@@ -532,8 +532,8 @@ TEST(Batcher, StatedMemoryIsABoundOnAllOfIt) {
     const auto engine = load("f32", 128);
     BatcherOptions options{.pool = {.sequence = {.window = 8}, .kv_bytes = 1'000'000, .n_parallel = 3, .n_ctx = 1500}};
     auto batcher = start(engine, options);
-    EXPECT_LE(batcher->pool().bytes_bound(), 1'000'000U);
-    EXPECT_GE(batcher->pool().bytes_bound(), 950'000U);
+    EXPECT_LE(batcher->limits().kv_bytes, 1'000'000U);
+    EXPECT_GE(batcher->limits().kv_bytes, 950'000U);
     const auto text = sample_tokens(engine, 1499);
     std::vector<std::shared_ptr<Generation>> all;
     for (size_t i = 0; i < 9; i++)
@@ -542,7 +542,7 @@ TEST(Batcher, StatedMemoryIsABoundOnAllOfIt) {
     EXPECT_LE(batcher->report().kv_bytes_peak, 1'000'000U);
 
     options.pool.kv_bytes = 50'000;
-    const auto refused = Batcher::start(engine, options);
+    const auto refused = BatchLoop::start(engine, options);
     ASSERT_FALSE(refused);
     EXPECT_TRUE(refused.error().message.starts_with("K/V memory of 50000 bytes is too little: "))
         << refused.error().message;

@@ -12,7 +12,7 @@ WaitingRequest request(const std::string& client, const std::string& id = {}) {
     auto asked = std::make_shared<GenerationRequest>();
     asked->client = client;
     asked->id = id;
-    WaitingRequest waiting{.request = asked, .generation = std::make_shared<Generation>()};
+    WaitingRequest waiting{.request = asked, .generation = std::make_shared<EventQueue>(1)};
     waiting.sequences.emplace_back();
     return waiting;
 }
@@ -74,7 +74,7 @@ TEST(RequestQueue, AClosedQueueTakesNothingMoreAndKeepsWhatItHas) {
 
 TEST(RequestQueue, TakesOutWhatNobodyWantsAnyMore) {
     RequestQueue queue(1, 8);
-    std::vector<std::shared_ptr<Generation>> generations;
+    std::vector<std::shared_ptr<EventQueue>> generations;
     for (const char* id : {"1", "2", "3"}) {
         auto waiting = request("a", id);
         generations.push_back(waiting.generation);

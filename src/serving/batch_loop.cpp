@@ -1,4 +1,4 @@
-#include "serving/batcher.hpp"
+#include "serving/batch_loop.hpp"
 
 #include <algorithm>
 #include <format>
@@ -34,25 +34,40 @@ uint64_t bytes_of(const std::vector<CachedSequence>& sequences) {
 }  // namespace
 
 Result<std::unique_ptr<Batcher>> Batcher::start(const Engine& engine, const BatcherOptions& options) {
-    auto pool = KvPool::create(engine.state(), options.pool);
-    if (!pool) return std::unexpected(pool.error());
-    return std::unique_ptr<Batcher>(new Batcher(engine, std::move(*pool), options));
+    return BatchLoop::start(engine, options);
 }
 
-Batcher::Batcher(const Engine& engine, KvPool pool, const BatcherOptions& options)
+Result<std::unique_ptr<BatchLoop>> BatchLoop::start(const Engine& engine, const BatcherOptions& options) {
+    constexpr int32_t kMaxSequences = 4096;
+    if (options.pool.n_parallel < 1 || options.pool.n_parallel > kMaxSequences) {
+        return fail(
+            std::format("{} sequences at once are not possible: 1 to {} are", options.pool.n_parallel, kMaxSequences));
+    }
+    if (options.n_queue < 0) return fail("the queue must hold at least 0 requests");
+    auto pool = KvPool::create(engine.state(), options.pool);
+    if (!pool) return std::unexpected(pool.error());
+    return std::unique_ptr<BatchLoop>(new BatchLoop(engine, std::move(*pool), options));
+}
+
+BatchLoop::BatchLoop(const Engine& engine, KvPool pool, const BatcherOptions& options)
     : engine_(engine.state()),
-      options_(options),
+      limits_{.sequence = pool.sequence(),
+              .n_ctx = pool.n_ctx(),
+              .n_parallel = options.pool.n_parallel,
+              .kv_bytes = pool.bytes_bound(),
+              .bytes_of_stores = pool.bytes_of_stores(),
+              .bytes_of_staging = pool.bytes_of_staging()},
       pool_(std::move(pool)),
       queue_(static_cast<size_t>(options.pool.n_parallel), static_cast<size_t>(options.n_queue)),
       runner_(engine_->compute, accountant_),
       thread_([this] { run(); }) {}
 
-Batcher::~Batcher() {
+BatchLoop::~BatchLoop() {
     queue_.stop();
     thread_.join();
 }
 
-std::expected<std::shared_ptr<Generation>, Refusal> Batcher::submit(GenerationRequest request) {
+std::expected<std::shared_ptr<Generation>, Refusal> BatchLoop::submit(GenerationRequest request) {
     auto waiting = prepare(std::move(request));
     if (!waiting) return std::unexpected(waiting.error());
     auto generation = waiting->generation;
@@ -61,9 +76,9 @@ std::expected<std::shared_ptr<Generation>, Refusal> Batcher::submit(GenerationRe
 }
 
 /// Checks a request and creates its sequences, without their caches.
-std::expected<WaitingRequest, Refusal> Batcher::prepare(GenerationRequest request) {
+std::expected<WaitingRequest, Refusal> BatchLoop::prepare(GenerationRequest request) {
     const auto n_prompt = static_cast<int64_t>(request.prompt.size());
-    const int32_t n_parallel = options_.pool.n_parallel;
+    const int32_t n_parallel = limits_.n_parallel;
     if (request.n_choices < 1 || request.n_choices > n_parallel)
         return refuse(std::format("{} answers at once are not possible: 1 to {} are (--parallel)", request.n_choices,
                                   n_parallel));
@@ -75,7 +90,7 @@ std::expected<WaitingRequest, Refusal> Batcher::prepare(GenerationRequest reques
                                    n_prompt, pool_.n_ctx())});
     }
     request.sequence.max_tokens = pool_.n_ctx();
-    WaitingRequest waiting{.request = nullptr, .generation = std::make_shared<Generation>()};
+    WaitingRequest waiting{.request = nullptr, .generation = std::make_shared<EventQueue>(request.n_choices)};
     uint64_t staging_bytes = 0;
     for (int32_t i = 0; i < request.n_choices; i++) {
         auto config = SequenceConfig::make(engine_, request.sequence);
@@ -99,9 +114,9 @@ std::expected<WaitingRequest, Refusal> Batcher::prepare(GenerationRequest reques
                                   n_bytes, staging_bytes, pool_.bytes_of_stores(), pool_.bytes_of_staging()),
                       Refusal::Reason::budget);
     }
-    if (request.grammar) {
-        if (auto read = Grammar::create(engine_->vocabulary.get(), *request.grammar); !read)
-            return refuse(read.error().message, Refusal::Reason::grammar);
+    if (request.constraint) {
+        if (auto read = Grammar::create(engine_->vocabulary.get(), request.constraint->grammar()); !read)
+            return refuse(read.error().message, Refusal::Reason::constraint);
     }
     waiting.request = std::make_shared<const GenerationRequest>(std::move(request));
     return waiting;
@@ -110,24 +125,24 @@ std::expected<WaitingRequest, Refusal> Batcher::prepare(GenerationRequest reques
 /// Capacity of a cache that evicts nothing: the prompt and its answer. If the request does not limit the answer, it is
 /// assumed to have a usual length, or less if there is no room. The result is at least an equal share of the stores,
 /// which leaves room for further turns.
-int64_t Batcher::tokens_of_full_cache(const GenerationRequest& request, const SequenceConfig& config) const {
+int64_t BatchLoop::tokens_of_full_cache(const GenerationRequest& request, const SequenceConfig& config) const {
     constexpr int64_t kUsualAnswer = 1024;
     const auto n_prompt = static_cast<int64_t>(request.prompt.size());
-    const int64_t least = std::min(pool_.tokens_of_full_cache(config, options_.pool.n_parallel), pool_.n_ctx());
+    const int64_t least = std::min(pool_.tokens_of_full_cache(config, limits_.n_parallel), pool_.n_ctx());
     const int64_t possible = pool_.tokens_of_full_cache(config, request.n_choices) - n_prompt - 1;
     const int64_t answer = request.max_tokens >= 0 ? std::min(request.max_tokens, pool_.n_ctx())
                                                    : std::clamp<int64_t>(possible, 0, kUsualAnswer);
     return std::clamp(n_prompt + answer + 1, least, pool_.n_ctx());
 }
 
-void Batcher::end_all() {
+void BatchLoop::end_all() {
     close();
     queue_.between_steps([this] { end_everything(FinishReason::cancelled); });
 }
 
 // ---- the compute thread
 
-void Batcher::run() {
+void BatchLoop::run() {
     while (queue_.wait(!running_.empty())) {
         queue_.run_tasks();
         try {
@@ -146,26 +161,26 @@ void Batcher::run() {
 
 /// Called if memory runs out in the batcher's own code, which allocates little. Ends all requests and recounts the
 /// memory that is reserved in the pool.
-void Batcher::recover() {
+void BatchLoop::recover() {
     end_everything(FinishReason::failed, out_of_memory().error().message);
     retire();
     pool_.recount(cache_.kv_bytes());
     queue_.nothing_runs();
 }
 
-void Batcher::end_everything(FinishReason reason, const std::string& error) {
+void BatchLoop::end_everything(FinishReason reason, const std::string& error) {
     for (auto& running : running_) running.request->end_all(reason, error);
     for (const auto& waiting : queue_.take_all()) waiting.end(reason, error);
 }
 
-void Batcher::end_cancelled() {
+void BatchLoop::end_cancelled() {
     for (auto& running : running_)
         if (running.request->generation().cancelled()) running.request->end_all(FinishReason::cancelled);
     retire();
     for (const auto& waiting : queue_.take_cancelled()) waiting.end(FinishReason::cancelled);
 }
 
-void Batcher::admit() {
+void BatchLoop::admit() {
     const auto n_running = [this](const std::string& client) {
         return static_cast<size_t>(std::ranges::count_if(
             running_, [&](const Running& running) { return running.request->request().client == client; }));
@@ -173,7 +188,7 @@ void Batcher::admit() {
     queue_.admit(n_running, [this](WaitingRequest& waiting) { return admit(waiting); });
 }
 
-bool Batcher::admit(WaitingRequest& waiting) {
+bool BatchLoop::admit(WaitingRequest& waiting) {
     const auto& request = *waiting.request;
     std::vector<CachedSequence> sequences;
     if (request.reuse && request.n_choices == 1) {
@@ -193,21 +208,21 @@ bool Batcher::admit(WaitingRequest& waiting) {
     // Cached sequences stay as long as there are at most n_parallel sequences in all.
     size_t n_used = 0;
     for (const auto& r : running_) n_used += r.request->choices().size();
-    while (!cache_.empty() && cache_.size() + n_used > static_cast<size_t>(options_.pool.n_parallel))
+    while (!cache_.empty() && cache_.size() + n_used > static_cast<size_t>(limits_.n_parallel))
         drop(cache_.take_oldest());
     return true;
 }
 
 /// Reserves memory for stores in the pool and drops cached sequences, oldest first, if necessary. Returns false if this
 /// would not be enough.
-bool Batcher::take_stores(uint64_t n_bytes) {
+bool BatchLoop::take_stores(uint64_t n_bytes) {
     if (n_bytes > pool_.stores_left() + cache_.kv_bytes()) return false;
     while (!pool_.take_store(n_bytes)) drop(cache_.take_oldest());
     return true;
 }
 
 /// Decodes one token in every sequence that is generating.
-void Batcher::decode() {
+void BatchLoop::decode() {
     const auto begin = Clock::now();
     std::vector<NextToken> batch;
     for (auto& running : running_)
@@ -220,7 +235,7 @@ void Batcher::decode() {
 }
 
 /// Prefills prompts for as long as the pacer allows, or until one of them is done.
-void Batcher::read() {
+void BatchLoop::read() {
     while (pacer_.may_read()) {
         auto* const running = next_to_read();
         if (running == nullptr) return;
@@ -233,7 +248,7 @@ void Batcher::read() {
 
 /// The request to prefill next: the oldest, or the one with the fewest tokens left. A request for whose staging layer
 /// there is no memory waits. If one has waited long, no other request starts its prefill.
-Batcher::Running* Batcher::next_to_read() {
+BatchLoop::Running* BatchLoop::next_to_read() {
     constexpr double kLongSeconds = 5;
     const auto left = [](const Running& r) { return std::ssize(r.request->request().prompt) - r.request->n_read(); };
     Running* first = nullptr;
@@ -259,7 +274,7 @@ Batcher::Running* Batcher::next_to_read() {
 
 /// Releases the staging memory of requests whose prefill is done, and removes requests that have ended. Their sequences
 /// are cached for a next turn.
-void Batcher::retire() {
+void BatchLoop::retire() {
     for (auto it = running_.begin(); it != running_.end();) {
         auto& request = *it->request;
         if (!request.is_reading()) pool_.give_staging(std::exchange(it->staging_bytes, 0));
@@ -279,7 +294,7 @@ void Batcher::retire() {
     }
 }
 
-void Batcher::drop(CachedSequence sequence) {
+void BatchLoop::drop(CachedSequence sequence) {
     n_evicted_slots_ += sequence.state->progress.n_evicted_slots;
     pool_.give_store(sequence.kv_bytes);
 }

@@ -2,11 +2,11 @@
 
 #include "engine/engine_state.hpp"
 #include "engine/reports.hpp"
-#include "serving/batcher.hpp"
+#include "serving/batch_loop.hpp"
 
 namespace cake {
 
-PoolReport Batcher::report() {
+PoolReport BatchLoop::report() {
     return queue_.between_steps([this] {
         PoolReport report{.kv_bytes_bound = pool_.bytes_bound(),
                           .kv_bytes_now = accountant_.bytes_now(MemoryUse::kv),
@@ -27,7 +27,7 @@ PoolReport Batcher::report() {
     });
 }
 
-std::vector<SlotReport> Batcher::slots() {
+std::vector<SlotReport> BatchLoop::slots() {
     return queue_.between_steps([this] {
         std::vector<SlotReport> reports;
         for (const auto& running : running_) reports.push_back(report_of(running, false));
@@ -38,7 +38,7 @@ std::vector<SlotReport> Batcher::slots() {
     });
 }
 
-std::optional<SlotReport> Batcher::slot(const std::string& id) {
+std::optional<SlotReport> BatchLoop::slot(const std::string& id) {
     return queue_.between_steps([&] -> std::optional<SlotReport> {
         for (const auto& running : running_)
             if (running.request->request().id == id) return report_of(running, true);
@@ -52,7 +52,7 @@ std::optional<SlotReport> Batcher::slot(const std::string& id) {
     });
 }
 
-SlotReport Batcher::report_of(const WaitingRequest& waiting, size_t n_ahead) {
+SlotReport BatchLoop::report_of(const WaitingRequest& waiting, size_t n_ahead) {
     return {.id = waiting.request->id,
             .state = SlotState::queued,
             .queue_position = static_cast<int64_t>(n_ahead) + 1,
@@ -60,7 +60,7 @@ SlotReport Batcher::report_of(const WaitingRequest& waiting, size_t n_ahead) {
             .policy = waiting.request->sequence.policy};
 }
 
-SlotReport Batcher::report_of(const Running& running, bool with_text) {
+SlotReport BatchLoop::report_of(const Running& running, bool with_text) {
     const auto& request = *running.request;
     auto report = report_of(request.choices().front().sequence,
                             request.is_reading() ? SlotState::reading : SlotState::generating, false);
@@ -76,7 +76,7 @@ SlotReport Batcher::report_of(const Running& running, bool with_text) {
     return report;
 }
 
-SlotReport Batcher::report_of(const CachedSequence& sequence, SlotState state, bool with_text) {
+SlotReport BatchLoop::report_of(const CachedSequence& sequence, SlotState state, bool with_text) {
     const auto n_prompt = static_cast<int64_t>(sequence.n_prompt);
     SlotReport report{.id = sequence.id,
                       .state = state,

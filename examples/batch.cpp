@@ -1,0 +1,35 @@
+// Answers four prompts at once in a fixed amount of K/V memory. usage: batch MODEL
+
+#include <cake/batcher.hpp>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+int main(int argc, char** argv) {
+    const auto fail = [](const std::string& message) { return std::fprintf(stderr, "%s\n", message.c_str()), 1; };
+    if (argc < 2) return fail("usage: batch MODEL");
+    const auto engine = cake::Engine::load(argv[1]);
+    if (!engine) return fail(engine.error().message);
+    const auto batcher = cake::Batcher::start(*engine, {.pool = {.n_parallel = 4, .n_ctx = 2048}});
+    if (!batcher) return fail(batcher.error().message);
+
+    std::vector<std::shared_ptr<cake::Generation>> answers;
+    for (const auto* prompt : {"The capital of France is", "Two and two are", "A cake is made of", "Once upon a time"}) {
+        const auto tokens = engine->tokenize(prompt);
+        if (!tokens) return fail(tokens.error().message);
+        auto answer = (*batcher)->submit({.prompt = *tokens,
+                                          .sequence = (*batcher)->limits().sequence,
+                                          .sampling = {.temperature = 0},
+                                          .max_tokens = 24});
+        if (!answer) return fail(answer.error().message);
+        answers.push_back(*answer);
+    }
+    for (const auto& answer : answers) {
+        while (const auto event = answer->next()) {
+            if (const auto* drawn = std::get_if<cake::TokenDrawn>(&event->what))
+                std::fputs(engine->piece(drawn->token).c_str(), stdout);
+            if (const auto* ended = std::get_if<cake::ChoiceEnded>(&event->what)) std::puts(ended->error.c_str());
+        }
+    }
+}

@@ -1,0 +1,173 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "cake/constraint.hpp"
+#include "cake/engine.hpp"
+#include "cake/error.hpp"
+#include "cake/export.hpp"
+#include "cake/sampling.hpp"
+#include "cake/sequence.hpp"
+
+namespace cake {
+
+/// Size of the K/V memory that many sequences share.
+struct PoolOptions {
+    SequenceOptions sequence;            // options of a request that sets none
+    std::optional<uint64_t> kv_bytes{};  // size of all stores and staging layers; not set: as `sequence` requires
+    int32_t n_parallel = 4;              // maximum number of sequences that run concurrently
+    int64_t n_ctx = 0;                   // max tokens of a prompt and its answer; 0: as the model was trained
+    int64_t segment = 0;                 // tokens to prefill at a time; 0: all
+};
+
+struct BatcherOptions {
+    PoolOptions pool;
+    int32_t n_queue = 128;  // maximum number of waiting requests
+};
+
+/// A request to the batcher: a prompt and the number of answers to generate.
+struct GenerationRequest {
+    std::string id;
+    std::string client;  // waiting requests of different clients take turns
+    std::vector<Token> prompt;
+    SequenceOptions sequence;
+    SamplingOptions sampling;  // each further choice uses the next seed
+    std::optional<Constraint> constraint{};
+    std::vector<std::string> stop;  // an answer ends with the token that completes one of these
+    int32_t n_choices = 1;
+    int64_t max_tokens = -1;  // -1: until the model ends the text or the context is full
+    bool ignore_eos = false;  // draw no end-of-generation token, unless the constraint allows no other
+    int32_t n_logprobs = -1;  // number of likeliest tokens to report with each token; -1: no log probabilities at all
+    bool reuse = true;        // continue from a cached sequence if the prompt begins with its text
+};
+
+struct TokenLogprob {
+    Token token = 0;
+    float logprob = 0;
+};
+
+/// The prefill of the prompt is done. `n_cached`: number of prompt tokens that came from a cached sequence.
+struct PromptRead {
+    int64_t n_cached = 0;
+};
+
+struct TokenDrawn {
+    int32_t choice = 0;
+    Token token = 0;
+    float logprob = 0;                    // log of the softmax of the model's logits, if requested
+    std::vector<TokenLogprob> likeliest;  // most likely first
+};
+
+struct ChoiceEnded {
+    int32_t choice = 0;
+    FinishReason reason = FinishReason::length;
+    std::string error;           // set if it failed
+    bool by_constraint = false;  // true if it failed because the constraint allows no further token
+};
+
+struct GenerationEvent {
+    std::variant<PromptRead, TokenDrawn, ChoiceEnded> what;
+    std::chrono::steady_clock::time_point when;
+};
+
+/// Events of one submitted request.
+class CAKE_API Generation {
+  public:
+    virtual ~Generation() = default;
+
+    /// Waits for the next event, at most for `most`. Returns nothing if there is none.
+    virtual std::optional<GenerationEvent> next(std::chrono::milliseconds most) = 0;
+    /// Waits for the next event. Returns nothing after all choices have ended.
+    virtual std::optional<GenerationEvent> next() = 0;
+    /// Cancels the request; it ends within one step.
+    virtual void cancel() = 0;
+};
+
+/// Reason why a request was not accepted.
+struct Refusal {
+    enum class Reason { invalid, too_long, budget, constraint, busy };
+    Reason reason = Reason::invalid;
+    std::string message;
+    std::chrono::seconds retry_after{0};  // set if the reason is `busy`
+};
+
+enum class SlotState { queued, reading, generating, idle };
+
+/// A waiting or running request, or a cached sequence (`idle`).
+struct SlotReport {
+    std::string id;
+    SlotState state = SlotState::idle;
+    int64_t queue_position = 0;  // 1 for the first waiting request; 0 if it does not wait
+    int64_t n_prompt = 0;
+    int64_t n_read = 0;  // prompt tokens prefilled so far, cached ones included
+    int64_t n_cached = 0;
+    int64_t n_generated = 0;
+    std::string policy;
+    MemoryReport memory{};
+    std::vector<LayerReport> layers{};
+    std::vector<Token> tokens{};  // prompt and answer; only from slot()
+    std::vector<int32_t> held{};  // [tokens.size()] number of layers that still hold each token
+};
+
+struct PoolReport {
+    uint64_t kv_bytes_bound = 0;
+    uint64_t kv_bytes_now = 0;
+    uint64_t kv_bytes_peak = 0;
+    uint64_t hidden_bytes_peak = 0;
+    uint64_t compute_bytes_peak = 0;
+    int64_t n_waiting = 0;
+    int64_t n_reading = 0;
+    int64_t n_generating = 0;
+    int64_t n_idle = 0;
+    int64_t n_evicted_tokens = 0;  // since the start; a token counts once for each layer that evicts it
+};
+
+/// What a batcher's options come to with its model.
+struct BatcherLimits {
+    SequenceOptions sequence;  // options of a request that sets none, with the budget that fits the memory
+    int64_t n_ctx = 0;         // max tokens of a prompt and its answer
+    int32_t n_parallel = 0;
+    uint64_t kv_bytes = 0;          // bound on all K/V memory, the sum of the next two
+    uint64_t bytes_of_stores = 0;   // for what sequences keep
+    uint64_t bytes_of_staging = 0;  // for the staging layers of running prefills
+};
+
+/// Runs many requests concurrently in a fixed amount of K/V memory (docs/how-it-works.md, Serving many requests). One
+/// thread computes. Each decoding step adds a token to every sequence that is generating. Between two decoding steps,
+/// prompts are prefilled in steps of one chunk in one layer, for at most about as long as decoding takes. Requests that
+/// exceed `n_parallel` sequences or the memory wait. All functions may be called from any thread.
+class CAKE_API Batcher {
+  public:
+    /// Fails if the K/V memory is too small; the error states the minimum.
+    static Result<std::unique_ptr<Batcher>> start(const Engine& engine, const BatcherOptions& options = {});
+    /// Ends all requests.
+    virtual ~Batcher() = default;
+
+    /// Refuses a request that is invalid or can never fit.
+    virtual std::expected<std::shared_ptr<Generation>, Refusal> submit(GenerationRequest request) = 0;
+    /// The reason why any request would be refused now; nothing if requests are accepted.
+    virtual std::optional<Refusal> refusal() = 0;
+
+    /// Refuses all further requests; waiting and running ones continue.
+    virtual void close() = 0;
+    /// True if requests are waiting or running.
+    virtual bool is_busy() = 0;
+    /// Like close(), and cancels all waiting and running requests.
+    virtual void end_all() = 0;
+
+    virtual const BatcherLimits& limits() const = 0;
+    virtual PoolReport report() = 0;
+    virtual std::vector<SlotReport> slots() = 0;
+    /// The report of one request, including its tokens and how many layers hold each of them; nothing if the ID is
+    /// unknown.
+    virtual std::optional<SlotReport> slot(const std::string& id) = 0;
+};
+
+}  // namespace cake

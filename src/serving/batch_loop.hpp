@@ -1,0 +1,86 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <expected>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cake/batcher.hpp"
+#include "serving/active_request.hpp"
+#include "serving/generation.hpp"
+#include "serving/kv_pool.hpp"
+#include "serving/prefill_pacer.hpp"
+#include "serving/prefix_cache.hpp"
+#include "serving/request_queue.hpp"
+
+namespace cake {
+
+/// The implementation of Batcher: the loop of the computing thread and what other threads may ask of it.
+class BatchLoop final : public Batcher {
+  public:
+    static Result<std::unique_ptr<BatchLoop>> start(const Engine& engine, const BatcherOptions& options);
+    ~BatchLoop() override;
+
+    std::expected<std::shared_ptr<Generation>, Refusal> submit(GenerationRequest request) override;
+    std::optional<Refusal> refusal() override { return queue_.refusal(); }
+    void close() override { queue_.close(); }
+    bool is_busy() override { return queue_.is_busy(); }
+    void end_all() override;
+    const BatcherLimits& limits() const override { return limits_; }
+    PoolReport report() override;
+    std::vector<SlotReport> slots() override;
+    std::optional<SlotReport> slot(const std::string& id) override;
+
+    const KvPool& pool() const { return pool_; }
+
+  private:
+    struct Running {
+        std::unique_ptr<ActiveRequest> request;
+        std::chrono::steady_clock::time_point since;
+        uint64_t staging_bytes = 0;  // reserved for its staging layer, from the first prefill step to the last
+    };
+
+    BatchLoop(const Engine& engine, KvPool pool, const BatcherOptions& options);
+
+    std::expected<WaitingRequest, Refusal> prepare(GenerationRequest request);
+    int64_t tokens_of_full_cache(const GenerationRequest& request, const SequenceConfig& config) const;
+
+    void run();
+    void recover();
+    void end_everything(FinishReason reason, const std::string& error = {});
+    void end_cancelled();
+    void admit();
+    bool admit(WaitingRequest& waiting);
+    bool take_stores(uint64_t n_bytes);
+    void decode();
+    void read();
+    Running* next_to_read();
+    void retire();
+    void drop(CachedSequence sequence);
+    static SlotReport report_of(const WaitingRequest& waiting, size_t n_ahead);
+    static SlotReport report_of(const Running& running, bool with_text);
+    static SlotReport report_of(const CachedSequence& sequence, SlotState state, bool with_text);
+
+    std::shared_ptr<const EngineState> engine_;
+    BatcherLimits limits_;
+    Accountant accountant_;  // counts the memory of all sequences
+    KvPool pool_;
+    RequestQueue queue_;
+
+    // ---- used by the compute thread only
+    std::list<Running> running_;
+    PrefixCache cache_;
+    PrefillPacer pacer_;
+    GraphRunner runner_;
+    Running* first_reading_ = nullptr;  // oldest request that is being prefilled
+    int64_t n_evicted_slots_ = 0;       // slots evicted in sequences that no longer exist
+
+    std::thread thread_;
+};
+
+}  // namespace cake
