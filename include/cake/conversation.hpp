@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -9,8 +10,6 @@
 #include "cake/export.hpp"
 
 namespace cake {
-
-struct ChatText;
 
 struct ConversationOptions {
     SequenceOptions sequence{};
@@ -24,6 +23,10 @@ struct ConversationOptions {
 /// over the tokens kept from earlier turns, and answered.
 class CAKE_API Conversation {
   public:
+    Conversation(Conversation&&) noexcept;
+    Conversation& operator=(Conversation&&) noexcept;
+    ~Conversation();
+
     /// Fails if there is no chat template.
     static Result<Conversation> start(const Engine& engine, const ConversationOptions& options = {});
     /// Continues from a file written by save(), or by Sequence::save(), whose text then precedes the conversation. Only
@@ -36,28 +39,21 @@ class CAKE_API Conversation {
     /// to the conversation.
     Result<void> ask(const std::string& message, const AppendOptions& options = {});
 
-    /// Generates the answer, piece by piece. The conversation must outlive the stream and must not be moved meanwhile.
+    /// Generates the answer, piece by piece. The conversation must outlive the stream.
     /// sequence().finish_reason() says why the answer ended.
     Stream<std::string> answer(GenerateOptions options);
 
-    const std::vector<ChatMessage>& messages() const { return messages_; }
+    const std::vector<ChatMessage>& messages() const;
     /// Tokens that the last ask() prefilled, including those of the template. Until the answer begins, they are the
     /// last tokens of sequence().
-    std::span<const Token> last_prompt() const { return last_prompt_; }
-    const Sequence& sequence() const { return sequence_; }
+    std::span<const Token> last_prompt() const;
+    const Sequence& sequence() const;
 
   private:
-    Conversation(const Engine& engine, Sequence sequence, ChatOptions chat)
-        : engine_(engine), sequence_(std::move(sequence)), chat_(std::move(chat)) {}
+    struct Parts;
+    explicit Conversation(std::unique_ptr<Parts> parts);
 
-    Result<ChatText> render(size_t n_messages, bool answer) const;
-    Result<ChatText> text_since_last_answer() const;
-
-    Engine engine_;
-    Sequence sequence_;
-    ChatOptions chat_;
-    std::vector<ChatMessage> messages_;
-    std::vector<Token> last_prompt_;
+    std::unique_ptr<Parts> parts_;
 };
 
 }  // namespace cake

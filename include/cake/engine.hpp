@@ -61,8 +61,6 @@ class CAKE_API Engine {
   public:
     /// For a model that is split over several files, `path` is the first of them.
     static Result<Engine> load(const std::string& path, const EngineOptions& options = {});
-    explicit Engine(std::shared_ptr<const EngineState> state);
-
     Result<Sequence> sequence(const SequenceOptions& options = {}) const;
 
     /// `special`: add the tokens that the model puts around a text, and recognise special tokens that are written out
@@ -87,20 +85,22 @@ class CAKE_API Engine {
     Result<std::vector<Token>> chat_tokens(std::span<const ChatMessage> messages,
                                            const ChatOptions& options = {}) const;
     /// The bytes of a token. A character may be spread over several tokens.
-    std::string piece(Token token) const;
+    /// `special`: also the text of control tokens, which is empty otherwise.
+    std::string piece(Token token, bool special = false) const;
     /// True if this token ends an answer.
     bool is_end_of_generation(Token token) const;
 
     const ModelInfo& info() const;
     /// Number of compute threads.
     int32_t threads() const;
-    /// State shared by all sequences; opaque outside the library.
-    const std::shared_ptr<const EngineState>& state() const { return state_; }
     /// Bytes of K and V for one token in one layer, all KV heads.
     Result<uint64_t> kv_bytes_per_token_and_layer(const std::string& cache_type_k,
                                                   const std::string& cache_type_v) const;
 
   private:
+    friend struct EngineAccess;
+    explicit Engine(std::shared_ptr<const EngineState> state);
+
     std::shared_ptr<const EngineState> state_;
 };
 

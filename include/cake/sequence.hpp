@@ -123,10 +123,6 @@ class CAKE_API Sequence {
     /// Appends one token, as generate() does.
     Result<void> decode(Token token);
 
-    /// Fills an empty sequence with random keys and values, as if a text of `n_tokens` tokens had been prefilled. This
-    /// is for measuring speed at a depth that would take long to reach; text generated from it is meaningless.
-    Result<void> make_up(int64_t n_tokens);
-
     /// Generates tokens one by one. Ends at the limit, at the model's end of text, at a stop string, when cancelled, or
     /// on an error. The sequence must outlive the stream.
     Stream<Token> generate(GenerateOptions options);
@@ -168,6 +164,7 @@ class CAKE_API Sequence {
     friend Result<Sequence> branch_base(const Engine& engine, std::span<const Sequence> sequences, int64_t n_tokens);
     friend Result<void> branch_to_all(const Sequence& base, std::span<Sequence> sequences,
                                       std::span<const Token> tokens, const ProgressFunction& progress);
+    friend Result<void> make_up(Sequence& sequence, int64_t n_tokens);
     friend Result<void> decode_each(std::span<Sequence* const> sequences, std::span<const Token> tokens);
     std::unique_ptr<SequenceParts> state_;
 };

@@ -8,6 +8,7 @@
 #include <random>
 #include <utility>
 
+#include "cake/made_up.hpp"
 #include "cake/policy.hpp"
 #include "cli/commands.hpp"
 #include "cli/flags.hpp"
@@ -143,7 +144,7 @@ class Bench {
         };
         const AppendOptions stoppable{.progress = [](int64_t, int64_t) { return !interrupted(); }};
         if (of.depth > 0) {
-            auto there = flags_.made_up ? sequence->make_up(of.depth) : sequence->append(tokens(of.depth), stoppable);
+            auto there = flags_.made_up ? make_up(*sequence, of.depth) : sequence->append(tokens(of.depth), stoppable);
             if (!there) return there;
         }
         const auto prompt = tokens(of.n_prompt);

@@ -52,50 +52,79 @@ ChatOptions chat_options(const ConversationOptions& options) {
 
 }  // namespace
 
+struct Conversation::Parts {
+    Engine engine;
+    Sequence sequence;
+    ChatOptions chat;
+    std::vector<ChatMessage> messages{};
+    std::vector<Token> last_prompt{};
+
+    const Vocabulary& vocabulary() const { return EngineAccess::state(engine)->vocabulary; }
+    Result<ChatText> render(size_t n_messages, bool answer) const;
+    Result<ChatText> text_since_last_answer() const;
+};
+
+Conversation::Conversation(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+Conversation::Conversation(Conversation&&) noexcept = default;
+Conversation& Conversation::operator=(Conversation&&) noexcept = default;
+Conversation::~Conversation() = default;
+
+const std::vector<ChatMessage>& Conversation::messages() const {
+    return parts_->messages;
+}
+std::span<const Token> Conversation::last_prompt() const {
+    return parts_->last_prompt;
+}
+const Sequence& Conversation::sequence() const {
+    return parts_->sequence;
+}
+
 Result<Conversation> Conversation::start(const Engine& engine, const ConversationOptions& options) {
     auto sequence = engine.sequence(options.sequence);
     if (!sequence) return std::unexpected(sequence.error());
-    Conversation result(engine, std::move(*sequence), chat_options(options));
-    if (!options.system.empty()) result.messages_.push_back({.role = "system", .content = options.system});
+    auto parts = std::make_unique<Parts>(engine, std::move(*sequence), chat_options(options));
+    if (!options.system.empty()) parts->messages.push_back({.role = "system", .content = options.system});
     const ChatMessage trial{.role = kUser, .content = "?"};
-    if (auto possible = engine.chat_prompt({&trial, 1}, result.chat_); !possible)
+    if (auto possible = engine.chat_prompt({&trial, 1}, parts->chat); !possible)
         return std::unexpected(possible.error());
-    return result;
+    return Conversation(std::move(parts));
 }
 
 Result<Conversation> Conversation::load(const Engine& engine, const std::string& path,
                                         const ConversationOptions& options) {
     auto sequence = Sequence::load(engine, path);
     if (!sequence) return std::unexpected(sequence.error());
-    Conversation result(engine, std::move(*sequence), chat_options(options));
-    result.messages_ = read_messages(result.sequence_.note());
-    return result;
+    auto parts = std::make_unique<Parts>(engine, std::move(*sequence), chat_options(options));
+    parts->messages = read_messages(parts->sequence.note());
+    return Conversation(std::move(parts));
 }
 
 Result<void> Conversation::save(const std::string& path) {
     Json messages = Json::array();
-    for (const auto& message : messages_) messages.push_back({{"role", message.role}, {"content", message.content}});
-    sequence_.set_note(Json{{"messages", std::move(messages)}}.dump(-1, ' ', false, Json::error_handler_t::replace));
-    return sequence_.save(path);
+    for (const auto& message : parts_->messages)
+        messages.push_back({{"role", message.role}, {"content", message.content}});
+    parts_->sequence.set_note(
+        Json{{"messages", std::move(messages)}}.dump(-1, ' ', false, Json::error_handler_t::replace));
+    return parts_->sequence.save(path);
 }
 
-Result<ChatText> Conversation::render(size_t n_messages, bool answer) const {
-    ChatOptions options = chat_;
+Result<ChatText> Conversation::Parts::render(size_t n_messages, bool answer) const {
+    ChatOptions options = chat;
     options.add_generation_prompt = answer;
-    return render_chat(engine_.state()->vocabulary, std::span(messages_).first(n_messages), options);
+    return render_chat(vocabulary(), std::span(messages).first(n_messages), options);
 }
 
 /// The part of the rendered conversation after the last answer, which has not been prefilled yet.
-Result<ChatText> Conversation::text_since_last_answer() const {
-    auto whole = render(messages_.size(), true);
+Result<ChatText> Conversation::Parts::text_since_last_answer() const {
+    auto whole = render(messages.size(), true);
     if (!whole) return whole;
-    const size_t n_before = messages_.size() - 1;
-    if (n_before == 0 || messages_[n_before - 1].role != kAssistant) return whole;
+    const size_t n_before = messages.size() - 1;
+    if (n_before == 0 || messages[n_before - 1].role != kAssistant) return whole;
     const auto asked = render(n_before - 1, true);
     if (!asked) return asked;
     // A template may add or drop white space around an answer.
     if (whole->text.starts_with(asked->text)) {
-        const std::string& content = messages_[n_before - 1].content;
+        const std::string& content = messages[n_before - 1].content;
         const auto answer = trimmed(content);
         const auto rest = std::string_view(whole->text).substr(asked->text.size());
         const size_t begin = answer.empty() ? 0 : std::min(rest.find_first_not_of(kSpace), rest.size());
@@ -110,36 +139,37 @@ Result<ChatText> Conversation::text_since_last_answer() const {
 }
 
 Result<void> Conversation::ask(const std::string& message, const AppendOptions& options) {
-    const size_t n_before = messages_.size();
+    auto& [engine, sequence, chat, messages, last_prompt] = *parts_;
+    const size_t n_before = messages.size();
     // If the last message has no answer, the cache already ends with the prompt for one: record an empty answer.
-    if (n_before > 0 && messages_.back().role == kUser) messages_.push_back({.role = kAssistant, .content = {}});
-    messages_.push_back({.role = kUser, .content = message});
+    if (n_before > 0 && messages.back().role == kUser) messages.push_back({.role = kAssistant, .content = {}});
+    messages.push_back({.role = kUser, .content = message});
     const auto read = [&] -> Result<void> {
-        const auto text = text_since_last_answer();
+        const auto text = parts_->text_since_last_answer();
         if (!text) return std::unexpected(text.error());
-        auto tokens = tokenize_chat(engine_.state()->vocabulary, *text, sequence_.n_tokens() > 0);
+        auto tokens = tokenize_chat(parts_->vocabulary(), *text, sequence.n_tokens() > 0);
         if (!tokens) return std::unexpected(tokens.error());
-        last_prompt_ = std::move(*tokens);
-        return sequence_.append(last_prompt_, options);
+        last_prompt = std::move(*tokens);
+        return sequence.append(last_prompt, options);
     };
     auto done = read();
-    if (!done) messages_.resize(n_before);
+    if (!done) messages.resize(n_before);
     return done;
 }
 
 Stream<std::string> Conversation::answer(GenerateOptions options) {
-    const auto tokens = std::make_shared<Stream<Token>>(sequence_.generate(std::move(options)));
-    std::optional<size_t> place;  // index of the answer in messages_
-    return Stream<std::string>([this, tokens, place] mutable -> std::optional<std::string> {
+    const auto tokens = std::make_shared<Stream<Token>>(parts_->sequence.generate(std::move(options)));
+    std::optional<size_t> place;  // index of the answer in messages
+    return Stream<std::string>([parts = parts_.get(), tokens, place] mutable -> std::optional<std::string> {
         if (!place) {
-            place = messages_.size();
-            messages_.push_back({.role = kAssistant, .content = {}});
+            place = parts->messages.size();
+            parts->messages.push_back({.role = kAssistant, .content = {}});
         }
         const auto token = tokens->next();
         if (!token) return std::nullopt;
-        std::string piece = engine_.piece(*token);
+        std::string piece = parts->engine.piece(*token);
         // A zero byte would cut off the message in the chat template.
-        for (const char byte : piece) messages_[*place].content += byte == '\0' ? '?' : byte;
+        for (const char byte : piece) parts->messages[*place].content += byte == '\0' ? '?' : byte;
         return piece;
     });
 }

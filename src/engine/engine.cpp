@@ -131,8 +131,8 @@ Result<std::vector<Token>> Engine::chat_tokens(std::span<const ChatMessage> mess
     return tokenize_chat(state_->vocabulary, *rendered, false);
 }
 
-std::string Engine::piece(Token token) const {
-    return state_->vocabulary.piece(token);
+std::string Engine::piece(Token token, bool special) const {
+    return state_->vocabulary.piece(token, special);
 }
 
 bool Engine::is_end_of_generation(Token token) const {

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <memory>
 #include "backend/attention.hpp"
 #include "backend/compute.hpp"
+
 #include "cake/engine.hpp"
 #include "model/architecture.hpp"
 #include "model/gguf_file.hpp"
@@ -20,6 +22,11 @@ struct EngineState {
     Weights weights;
     Vocabulary vocabulary;
     ModelInfo info;
+};
+
+/// The state behind the public face of an Engine, for the rest of the library.
+struct EngineAccess {
+    static const std::shared_ptr<const EngineState>& state(const Engine& engine) { return engine.state_; }
 };
 
 }  // namespace cake

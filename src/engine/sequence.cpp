@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "cake/engine.hpp"
+#include "cake/made_up.hpp"
 #include "cake/policy.hpp"
 #include "engine/decode.hpp"
 #include "engine/generator.hpp"
@@ -169,8 +170,8 @@ Result<void> decode_each(std::span<Sequence* const> sequences, std::span<const T
     return decode_states(batch);
 }
 
-Result<void> Sequence::make_up(int64_t n_tokens) {
-    SequenceParts& state = *state_;
+Result<void> make_up(Sequence& sequence, int64_t n_tokens) {
+    SequenceParts& state = *sequence.state_;
     if (state.progress.n_tokens > 0 || state.status.is_broken())
         return fail("only an empty sequence can be filled with what is made up");
     constexpr int64_t kMaxTokens = int64_t{1} << 28;
@@ -184,7 +185,7 @@ Result<void> Sequence::make_up(int64_t n_tokens) {
             state.close_cache();
             return made;
         }
-        cake::make_up(state, n_tokens);
+        make_up(state, n_tokens);
         return {};
     });
 }
@@ -215,7 +216,7 @@ Result<void> Sequence::save(const std::string& path) const {
 }
 
 Result<Sequence> Sequence::load(const Engine& engine, const std::string& path) {
-    auto state = load_session(engine.state(), path);
+    auto state = load_session(EngineAccess::state(engine), path);
     if (!state) return std::unexpected(state.error());
     return Sequence(std::move(*state));
 }

@@ -32,7 +32,8 @@ size_t last_character_end(std::string_view text) {
 
 }  // namespace
 
-TokenStream::TokenStream(const Engine& engine, bool continues) : state_(engine.state()), begun_(continues) {}
+TokenStream::TokenStream(const Engine& engine, bool continues)
+    : state_(EngineAccess::state(engine)), begun_(continues) {}
 
 Result<std::vector<Token>> TokenStream::feed(std::string_view bytes) {
     // A call to the tokenizer has a fixed cost, so shorter texts wait for more. A text of kMax bytes without a place

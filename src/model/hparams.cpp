@@ -145,6 +145,20 @@ void read_scales(KeyReader& keys, Hparams& h) {
     if (a.final_softcap) h.final_softcap = keys.positive("final_logit_softcapping", a.final_softcap);
 }
 
+/// Reads the number of logits, which may be larger than the number of tokens in the vocabulary.
+Result<int32_t> read_n_vocab(const GgufFile& file) {
+    const ggml_tensor* embeddings = file.tensor("token_embd.weight");
+    if (embeddings == nullptr) {
+        return fail(Error::Code::corrupt,
+                    file.path() + (file.tensors().empty()
+                                       ? ": holds a vocabulary but no weights; name the file of a whole model"
+                                       : ": the tensor token_embd.weight is missing"));
+    }
+    if (embeddings->ne[1] > (1 << 26))
+        return fail(Error::Code::corrupt, file.path() + ": the tensor token_embd.weight has too many rows");
+    return static_cast<int32_t>(embeddings->ne[1]);
+}
+
 }  // namespace
 
 Result<Hparams> read_hparams(const GgufFile& file) {
@@ -173,6 +187,9 @@ Result<Hparams> read_hparams(const GgufFile& file) {
         keys.refuse_unknown();
     }
     if (!keys.error().empty()) return fail(Error::Code::unsupported, keys.error());
+    const auto n_vocab = read_n_vocab(file);
+    if (!n_vocab) return std::unexpected(n_vocab.error());
+    h.n_vocab = *n_vocab;
     return h;
 }
 

@@ -92,18 +92,7 @@ void take_common(TensorLoader& tensors, const Hparams& h, Weights& w) {
 
 }  // namespace
 
-Result<Weights> load_weights(const GgufFile& file, Hparams& hparams, const Compute& compute, bool repack) {
-    const ggml_tensor* embeddings = file.tensor("token_embd.weight");
-    if (embeddings == nullptr) {
-        return fail(Error::Code::corrupt,
-                    file.path() + (file.tensors().empty()
-                                       ? ": holds a vocabulary but no weights; name the file of a whole model"
-                                       : ": the tensor token_embd.weight is missing"));
-    }
-    if (embeddings->ne[1] > (1 << 26))
-        return fail(Error::Code::corrupt, file.path() + ": the tensor token_embd.weight has too many rows");
-    hparams.n_vocab = static_cast<int32_t>(embeddings->ne[1]);
-
+Result<Weights> load_weights(const GgufFile& file, const Hparams& hparams, const Compute& compute, bool repack) {
     TensorLoader tensors(file, compute, repack);
     Weights weights;
     take_common(tensors, hparams, weights);

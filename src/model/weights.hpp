@@ -43,8 +43,8 @@ struct Weights {
     LoadedTensors tensors;
 };
 
-/// `file` must outlive the result. Sets `hparams.n_vocab`. Fails if a tensor is missing, has another shape, or is not
+/// `file` must outlive the result. Fails if a tensor is missing, has another shape, or is not
 /// used by the architecture; the error names it.
-Result<Weights> load_weights(const GgufFile& file, Hparams& hparams, const Compute& compute, bool repack);
+Result<Weights> load_weights(const GgufFile& file, const Hparams& hparams, const Compute& compute, bool repack);
 
 }  // namespace cake

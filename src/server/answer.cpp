@@ -4,7 +4,6 @@
 #include <cmath>
 #include <format>
 
-#include "engine/engine_state.hpp"
 #include "text/utf8.hpp"
 
 namespace cake::server {
@@ -36,7 +35,7 @@ Json bytes_of(const std::string& piece) {
 /// characters, or the name of a control token, which has no text.
 std::string text_key(const Engine& engine, Token token) {
     auto piece = engine.piece(token);
-    if (piece.empty()) piece = engine.state()->vocabulary.piece(token, true);
+    if (piece.empty()) piece = engine.piece(token, true);
     if (is_utf8(piece)) return piece;
     std::string key = "bytes:";
     for (const char c : piece) {

@@ -9,7 +9,6 @@
 #include <limits>
 #include <random>
 
-#include "engine/engine_state.hpp"
 #include "server/answer.hpp"
 #include "server/connection_threads.hpp"
 #include "server/page_files.hpp"
@@ -329,7 +328,7 @@ void ApiServer::add_routes() {
         const auto tokens = read_detokenize_request(engine_, body);
         if (!tokens) return send(response, tokens.error());
         std::string text;
-        for (const Token token : *tokens) text += engine_.state()->vocabulary.piece(token, true);
+        for (const Token token : *tokens) text += engine_.piece(token, true);
         send(response, Json{{"content", to_utf8(text)}});
     });
     http_.Get("/health", [this](const Request&, Response& response) {

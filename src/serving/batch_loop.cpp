@@ -44,13 +44,13 @@ Result<std::unique_ptr<BatchLoop>> BatchLoop::start(const Engine& engine, const 
             std::format("{} sequences at once are not possible: 1 to {} are", options.pool.n_parallel, kMaxSequences));
     }
     if (options.n_queue < 0) return fail("the queue must hold at least 0 requests");
-    auto pool = KvPool::create(engine.state(), options.pool);
+    auto pool = KvPool::create(EngineAccess::state(engine), options.pool);
     if (!pool) return std::unexpected(pool.error());
     return std::unique_ptr<BatchLoop>(new BatchLoop(engine, std::move(*pool), options));
 }
 
 BatchLoop::BatchLoop(const Engine& engine, KvPool pool, const BatcherOptions& options)
-    : engine_(engine.state()),
+    : engine_(EngineAccess::state(engine)),
       limits_{.sequence = pool.sequence(),
               .n_ctx = pool.n_ctx(),
               .n_parallel = options.pool.n_parallel,

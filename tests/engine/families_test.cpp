@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "cake/engine.hpp"
+#include "cake/made_up.hpp"
 #include "support/llama_reference.hpp"
 #include "support/test_models.hpp"
 
@@ -145,8 +146,8 @@ TEST(LearnedPositions, EndWithTheContext) {
 TEST(Windows, AreNotMadeUpBeyondTheContext) {
     const auto engine = load("gemma3");
     auto sequence = start(engine, {.budget = TokensPerLayer{40}, .window = 8, .max_tokens = 50});
-    EXPECT_FALSE(sequence.make_up(60));
-    EXPECT_TRUE(sequence.make_up(50));
+    EXPECT_FALSE(make_up(sequence, 60));
+    EXPECT_TRUE(make_up(sequence, 50));
 }
 
 TEST(Windows, CountInTheBudgetOfBytes) {

@@ -27,7 +27,7 @@ struct Begun {
 Begun begin(const Engine& engine, SequenceOptions options) {
     options.window = kWindow;
     options.cache_type_k = "f32";
-    auto made = make_sequence(engine.state(), options);
+    auto made = make_sequence(EngineAccess::state(engine), options);
     if (!made) throw std::runtime_error(made.error().message);
     const SequenceParts& state = **made;
     Begun begun{.sequence = Sequence(std::move(*made)), .state = state};

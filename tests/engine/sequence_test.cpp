@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "cake/engine.hpp"
+#include "cake/made_up.hpp"
 #include "support/llama_reference.hpp"
 #include "support/test_models.hpp"
 
@@ -338,11 +339,11 @@ TEST(MakeUp, IsAsDeepAsASequenceThatReadAndGoesOn) {
         SequenceOptions options{.policy = policy, .max_tokens = 700};
         if (std::string_view(policy) != "full") options.budget = TokensPerLayer{64};
         auto sequence = start(engine, options);
-        EXPECT_FALSE(sequence.make_up(0));
-        const auto made = sequence.make_up(500);
+        EXPECT_FALSE(make_up(sequence, 0));
+        const auto made = make_up(sequence, 500);
         ASSERT_TRUE(made) << made.error().message;
         EXPECT_EQ(sequence.n_tokens(), 500);
-        EXPECT_FALSE(sequence.make_up(5)) << "it is not empty";
+        EXPECT_FALSE(make_up(sequence, 5)) << "it is not empty";
         auto read = start(engine, options);
         append(read, test::sample_tokens(engine, 500));
         EXPECT_NEAR(

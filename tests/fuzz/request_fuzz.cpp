@@ -63,7 +63,7 @@ struct Fuzz {
             if (stop.empty() || stop.size() > 256) return "a stop string out of range";
         if (auto valid = validate(g.sequence); !valid) return "a policy that is none";
         // Create a sampler and draw tokens, as the batcher does.
-        auto sampler = Sampler::create(s, engine.info().n_vocab, engine.state()->vocabulary,
+        auto sampler = Sampler::create(s, engine.info().n_vocab, EngineAccess::state(engine)->vocabulary,
                                        g.constraint ? &g.constraint->grammar() : nullptr);
         if (!sampler) {
             counts["grammar: refused"]++;
@@ -73,7 +73,7 @@ struct Fuzz {
         for (int i = 0; i < (g.constraint ? 12 : 2); i++) {
             first_logit = (first_logit + 1) % (logits.size() / 2);
             const auto token = sampler->sample(std::span(logits).subspan(first_logit, logits.size() / 2));
-            if (!token || engine.state()->vocabulary.is_end_of_generation(*token)) break;
+            if (!token || EngineAccess::state(engine)->vocabulary.is_end_of_generation(*token)) break;
             if (!is_utf8(text.add(engine.piece(*token)))) return "a text that is no UTF-8";
         }
         return {};

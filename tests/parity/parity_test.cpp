@@ -114,7 +114,7 @@ TEST_P(HiddenStates, OfALongTextGiveLlamaCppsLogits) {
     const auto tokens = test::sample_tokens(*engine, 300);
     const auto reference = llama_logits(path, tokens);
     for (const size_t most_f32_bytes : {size_t{1} << 40U, size_t{0}}) {
-        auto state = make_sequence(engine->state(), {.policy = "full", .max_tokens = 300});
+        auto state = make_sequence(EngineAccess::state(*engine), {.policy = "full", .max_tokens = 300});
         ASSERT_TRUE(state) << state.error().message;
         (*state)->max_hidden_f32_bytes = most_f32_bytes;
         Sequence sequence(std::move(*state));

@@ -146,7 +146,8 @@ TEST(RealHiddenStates, OfGemmaAreReadWholeAsInSegments) {
     const auto tokens = text_of(*engine, n_tokens);
     constexpr size_t kLast = 64;
     const auto logits = [&](size_t most_f32_bytes, int64_t segment) {
-        auto state = make_sequence(engine->state(), {.policy = "full", .max_tokens = static_cast<int64_t>(n_tokens)});
+        auto state = make_sequence(EngineAccess::state(*engine),
+                                   {.policy = "full", .max_tokens = static_cast<int64_t>(n_tokens)});
         if (!state) throw std::runtime_error(state.error().message);
         (*state)->max_hidden_f32_bytes = most_f32_bytes;
         Sequence sequence(std::move(*state));
