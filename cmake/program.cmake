@@ -61,6 +61,7 @@ if(CAKE_BUILD_SERVER)
 
   add_library(cake_server STATIC
     ${server_page_parts}
+    src/server/access.cpp
     src/server/answer.cpp
     src/server/api_error.cpp
     src/server/body.cpp

@@ -1,14 +1,10 @@
 #include "server/http.hpp"
 
-#include <arpa/inet.h>
-
-#include <algorithm>
-#include <cctype>
 #include <filesystem>
 #include <format>
-#include <limits>
 #include <random>
 
+#include "server/access.hpp"
 #include "server/answer.hpp"
 #include "server/connection_threads.hpp"
 #include "server/page_files.hpp"
@@ -22,7 +18,6 @@ namespace {
 using httplib::Request;
 using httplib::Response;
 
-constexpr size_t kMaxBodyBytes = size_t{32} << 20U;
 constexpr size_t kMaxBytesOfBodies = size_t{256} << 20U;  // all requests together
 // Interval at which the server checks whether the client has closed the connection.
 constexpr std::chrono::milliseconds kLook(20);
@@ -68,44 +63,12 @@ ApiError error_of(const Refusal& refusal, bool chat) {
         .status = kUnavailable, .message = refusal.message, .code = "overloaded", .retry_after = refusal.retry_after};
 }
 
-/// Compares in a time that does not depend on how many characters of the key are right.
-bool same_key(std::string_view given, std::string_view key) {
-    size_t different = given.size() ^ key.size();
-    for (size_t i = 0; i < given.size(); i++)
-        different |= static_cast<unsigned char>(given[i]) ^ static_cast<unsigned char>(key[i % key.size()]);
-    return different == 0;
-}
-
-std::string too_large() {
-    return std::format("the body is larger than {} MiB", kMaxBodyBytes >> 20U);
-}
-
 ApiError too_busy() {
     constexpr std::chrono::seconds kSoon(5);
     return {.status = kUnavailable,
             .message = "too much is being sent to the server at once: try again later",
             .code = "overloaded",
             .retry_after = kSoon};
-}
-
-bool is_address(const std::string& host) {
-    in6_addr address{};
-    return inet_pton(AF_INET, host.c_str(), &address) == 1 || inet_pton(AF_INET6, host.c_str(), &address) == 1;
-}
-
-bool is_loopback(const std::string& host) {
-    return host == "localhost" || host == "::1" || host.starts_with("127.");
-}
-
-std::string lower(std::string text) {
-    std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
-    return text;
-}
-
-/// The host of "host:port", without the brackets of an IPv6 address.
-std::string host_of(std::string_view authority) {
-    if (authority.starts_with('[')) return std::string(authority.substr(1, authority.find(']') - 1));
-    return std::string(authority.substr(0, authority.find(':')));
 }
 
 /// A random ID that cannot be guessed, because it gives access to the text of the request (/slots/ID).
@@ -199,7 +162,7 @@ ApiServer::~ApiServer() {
     constexpr std::chrono::seconds kMax(2);
     constexpr std::chrono::milliseconds kOften(5);
     const auto begin = std::chrono::steady_clock::now();
-    while (n_answers_ > 0 && std::chrono::steady_clock::now() - begin < kMax) std::this_thread::sleep_for(kOften);
+    while (load_.n_answers > 0 && std::chrono::steady_clock::now() - begin < kMax) std::this_thread::sleep_for(kOften);
     http_.end();
     if (listener_.joinable()) listener_.join();
 }
@@ -219,46 +182,11 @@ RequestContext ApiServer::context() const {
 }
 
 /// Checks a request before its body is read. If it is refused, sends an error response and returns false.
-bool ApiServer::let_in(const Request& request, Response& response) {
+bool ApiServer::let_in(const Request& request, Response& response) const {
     HttpServer::understood();
-    const auto checked = check(request);
+    const auto checked = check_access(request, {.host = options_.host, .api_key = options_.api_key});
     if (!checked) send(response, checked.error());
     return checked.has_value();
-}
-
-ApiResult<void> ApiServer::check(const Request& request) const {
-    const auto host = request.get_header_value("Host");
-    // Refuse requests from foreign web pages in the user's browser: their origin differs (CSRF), or their host name
-    // resolves to this address (DNS rebinding).
-    const auto origin = request.get_header_value("Origin");
-    const bool foreign = !origin.empty() && origin != "http://" + host && origin != "https://" + host;
-    const auto name = lower(host_of(host));
-    const bool renamed = is_loopback(options_.host) && options_.api_key.empty() && !name.empty() &&
-                         name != "localhost" && !is_address(name);
-    if (foreign || renamed) {
-        return std::unexpected(
-            ApiError{.status = kForbidden,
-                     .message = "requests of other sites are not answered: open the server by its own address"});
-    }
-    const auto encoding = request.get_header_value("Content-Encoding");
-    if (!encoding.empty() || request.is_multipart_form_data()) {
-        return std::unexpected(
-            ApiError{.status = kUnsupported, .message = "forms and compressed bodies are not read: send plain JSON"});
-    }
-    const auto announced = request.get_header_value("Content-Length");
-    if (announced.size() > std::numeric_limits<uint64_t>::digits10 ||
-        request.get_header_value_u64("Content-Length") > kMaxBodyBytes)
-        return std::unexpected(ApiError{.status = kTooLarge, .message = too_large()});
-    const bool open = request.path == "/" || request.path.starts_with("/page/") || request.path == "/health";
-    if (options_.api_key.empty() || open) return {};
-    constexpr std::string_view kScheme = "bearer ";
-    const auto authorization = request.get_header_value("Authorization");
-    if (lower(authorization.substr(0, kScheme.size())) == kScheme &&
-        same_key(std::string_view(authorization).substr(kScheme.size()), options_.api_key))
-        return {};
-    return std::unexpected(ApiError{.status = kUnauthorized,
-                                    .message = "the API key is missing or wrong: send it as Authorization: Bearer KEY",
-                                    .code = "invalid_api_key"});
 }
 
 /// Adds a route whose body is parsed as JSON whatever its content type is: `curl -d` labels every body as a form.
@@ -266,15 +194,15 @@ void ApiServer::post(const char* path, BodyHandler handler) {
     http_.Post(path, [this, handler = std::move(handler)](const Request& request, Response& response,
                                                           const httplib::ContentReader& read) {
         std::string body;
-        const std::shared_ptr<void> end(nullptr, [&](void*) { n_body_bytes_ -= body.size(); });
+        const std::shared_ptr<void> end(nullptr, [&](void*) { load_.n_body_bytes -= body.size(); });
         bool fits = true;
         bool room = true;
         const bool whole = read([&](const char* data, size_t n) {
             fits = body.size() + n <= kMaxBodyBytes;
-            room = n_body_bytes_ + n <= kMaxBytesOfBodies;
+            room = load_.n_body_bytes + n <= kMaxBytesOfBodies;
             if (!fits || !room) return false;
             body.append(data, n);
-            n_body_bytes_ += n;
+            load_.n_body_bytes += n;
             return true;
         });
         if (whole) return handler(request, response, body);
@@ -364,8 +292,8 @@ void ApiServer::add_pages() {
 /// Waits until fewer than kMaxPrepared bodies are being parsed, because each takes many times its size in memory. The
 /// turn ends when the result is destroyed.
 std::shared_ptr<void> ApiServer::take_turn() {
-    preparing_.acquire();
-    return {nullptr, [this](void*) { preparing_.release(); }};
+    load_.preparing.acquire();
+    return {nullptr, [this](void*) { load_.preparing.release(); }};
 }
 
 void ApiServer::complete(const Request& request, Response& response, const std::string& body, bool chat) {
@@ -378,10 +306,10 @@ void ApiServer::complete(const Request& request, Response& response, const std::
     if (!generation) return send(response, error_of(generation.error(), chat));
     const bool stream = read->stream;
     auto made = std::make_unique<Answer>(engine_, std::move(*read), model_, std::move(*generation), metrics_, received);
-    n_answers_++;
+    load_.n_answers++;
     const std::shared_ptr<Answer> answer(made.release(), [this](Answer* done) {
         delete done;
-        n_answers_--;
+        load_.n_answers--;
     });
     if (stream) return send_stream(response, answer);
     while (!answer->is_done() && !HttpServer::client_has_gone()) answer->wait(kLook);

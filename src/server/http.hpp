@@ -38,19 +38,24 @@ class ApiServer {
 
     /// Refuses all further requests; running ones continue.
     void close();
-    bool is_busy() { return batcher_->is_busy() || n_answers_ > 0; }
+    bool is_busy() { return batcher_->is_busy() || load_.n_answers > 0; }
     /// False if the server does not accept connections any more, for example because of a system error.
     bool listens() const { return listens_; }
 
   private:
-    static constexpr int kMaxPrepared = 4;
+    /// What is being worked on now.
+    struct Load {
+        static constexpr int kMaxPrepared = 4;
+        std::atomic<int> n_answers = 0;        // answers in progress
+        std::atomic<size_t> n_body_bytes = 0;  // total size of the request bodies in memory
+        std::counting_semaphore<> preparing{kMaxPrepared};
+    };
 
     ApiServer(const Engine& engine, const ServerOptions& options, std::unique_ptr<Batcher> batcher);
 
     void add_routes();
     void add_pages();
-    bool let_in(const httplib::Request& request, httplib::Response& response);
-    ApiResult<void> check(const httplib::Request& request) const;
+    bool let_in(const httplib::Request& request, httplib::Response& response) const;
     using BodyHandler = std::function<void(const httplib::Request&, httplib::Response&, const std::string& body)>;
     void post(const char* path, BodyHandler handler);
     void complete(const httplib::Request& request, httplib::Response& response, const std::string& body, bool chat);
@@ -66,9 +71,7 @@ class ApiServer {
     Metrics metrics_;
     std::atomic<bool> closing_ = false;
     std::atomic<bool> listens_ = true;
-    std::atomic<int> n_answers_ = 0;        // number of answers in progress
-    std::atomic<size_t> n_body_bytes_ = 0;  // total size of the request bodies in memory
-    std::counting_semaphore<> preparing_{kMaxPrepared};
+    Load load_;
     HttpServer http_;
     int port_ = 0;
     std::thread listener_;

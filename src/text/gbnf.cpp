@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "text/gbnf_scanner.hpp"
 #include "text/utf8.hpp"
 
 namespace cake {
@@ -13,21 +14,11 @@ namespace cake {
 namespace {
 
 constexpr uint32_t kDeepest = 32;
-constexpr uint32_t kMaxTimes = 256;
 constexpr uint32_t kMaxNestedTimes = 4096;
 constexpr uint64_t kMaxRulesRepeated = 2000;  // limit of libllama
 // Max rules and symbols after repetitions are expanded: about 30 MB in libllama.
 constexpr size_t kMaxWrittenOut = 100'000;
 constexpr size_t kMaxSymbols = 500'000;
-constexpr uint32_t kLastCharacter = 0x10FFFF;
-
-bool is_digit(char c) {
-    return c >= '0' && c <= '9';
-}
-
-bool is_of_a_name(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit(c) || c == '-';
-}
 
 std::vector<Bnf::Range> all_but(std::vector<Bnf::Range> ranges) {
     std::ranges::sort(ranges, {}, &Bnf::Range::first);
@@ -41,9 +32,9 @@ std::vector<Bnf::Range> all_but(std::vector<Bnf::Range> ranges) {
     return result;
 }
 
-class Parser {
+class Parser : GbnfScanner {
   public:
-    Parser(std::string_view text, size_t max_rules) : text_(text), most_rules_(max_rules) {}
+    Parser(std::string_view text, size_t max_rules) : GbnfScanner(text), max_rules_(max_rules) {}
 
     Result<Bnf> parse() {
         skip_space(true);
@@ -70,33 +61,6 @@ class Parser {
         uint64_t n_rules = 1;  // number of rules made for it, counted as in libllama
     };
 
-    bool wrong(std::string_view sentence) {
-        const auto line = 1 + std::ranges::count(text_.substr(0, at_), '\n');
-        wrong_ = std::format("the grammar's line {}: {}", line, sentence);
-        return false;
-    }
-
-    char peek(size_t ahead = 0) const { return at_ + ahead < text_.size() ? text_[at_ + ahead] : '\0'; }
-
-    void skip_space(bool lines) {
-        for (;;) {
-            const char c = peek();
-            if (c == '#') {
-                while (at_ < text_.size() && peek() != '\n' && peek() != '\r') at_++;
-            } else if (c == ' ' || c == '\t' || (lines && (c == '\n' || c == '\r'))) {
-                at_++;
-            } else {
-                return;
-            }
-        }
-    }
-
-    std::string_view name() {
-        const size_t begin = at_;
-        while (is_of_a_name(peek())) at_++;
-        return text_.substr(begin, at_ - begin);
-    }
-
     bool add_rule(std::string_view name, bool is_part, uint32_t& id) {
         if (bnf_.rules.size() >= kMaxWrittenOut)
             return wrong("the grammar is too large once its repetitions are written out: make them smaller");
@@ -110,8 +74,8 @@ class Parser {
             id = found->second;
             return true;
         }
-        if (rules_by_name_.size() >= most_rules_)
-            return wrong(std::format("a grammar of more than {} rules is not accepted", most_rules_));
+        if (rules_by_name_.size() >= max_rules_)
+            return wrong(std::format("a grammar of more than {} rules is not accepted", max_rules_));
         if (!add_rule(name, false, id)) return false;
         rules_by_name_.emplace(name, id);
         return true;
@@ -257,59 +221,6 @@ class Parser {
         bnf_.sets.push_back(std::move(ranges));
     }
 
-    bool character(uint32_t& value, std::string_view in) {
-        if (at_ >= text_.size()) return wrong(std::format("{} is not closed", in));
-        if (peek() != '\\') {
-            const auto read = utf8_character(text_, at_);
-            value = read.value;
-            at_ += std::max(read.n_bytes, 1U);
-            return true;
-        }
-        const char escape = peek(1);
-        at_ += 2;
-        switch (escape) {
-            case 'x':
-                return hexadecimal(value, 2);
-            case 'u':
-                return hexadecimal(value, 4);
-            case 'U':
-                return hexadecimal(value, 8);
-            case 'n':
-                value = '\n';
-                return true;
-            case 'r':
-                value = '\r';
-                return true;
-            case 't':
-                value = '\t';
-                return true;
-            case '\\':
-            case '"':
-            case '[':
-            case ']':
-            case '-':
-                value = static_cast<unsigned char>(escape);
-                return true;
-            default:
-                break;
-        }
-        at_ = std::min(at_, text_.size());
-        return wrong("behind a backslash stands one of x u U n r t \\ \" [ ] -");
-    }
-
-    bool hexadecimal(uint32_t& value, size_t n_digits) {
-        constexpr std::string_view kDigits = "0123456789abcdef0123456789ABCDEF";
-        value = 0;
-        for (size_t i = 0; i < n_digits; i++) {
-            const auto digit = at_ < text_.size() ? kDigits.find(text_[at_]) : std::string_view::npos;
-            if (digit == std::string_view::npos)
-                return wrong(std::format("behind this escape stand {} hexadecimal digits", n_digits));
-            value = value * 16 + static_cast<uint32_t>(digit % 16);
-            at_++;
-        }
-        return value <= kLastCharacter || wrong("a character beyond U+10FFFF does not exist");
-    }
-
     bool repetition(Sequence& sequence, Last& last) {
         if (last.begin == sequence.size()) return wrong("there is nothing to repeat");
         uint32_t least = peek() == '+' ? 1 : 0;
@@ -330,42 +241,6 @@ class Parser {
         if (last.n_rules >= kMaxRulesRepeated)
             return wrong("a group with that much in it cannot be repeated so often: give its parts rules of their own");
         return write_out(sequence, last.begin, least, most);
-    }
-
-    bool times(uint32_t& least, std::optional<uint32_t>& most) {
-        constexpr std::string_view kHow = "a repetition is written {2}, {2,} or {2,5}";
-        at_++;
-        skip_space(false);
-        if (!number(least)) return wrong_.empty() && wrong(kHow);
-        skip_space(false);
-        most = least;
-        if (peek() == ',') {
-            at_++;
-            skip_space(false);
-            most.reset();
-            if (uint32_t n = 0; number(n)) {
-                most = n;
-            } else if (!wrong_.empty()) {
-                return false;
-            }
-            skip_space(false);
-        }
-        if (peek() != '}') return wrong(kHow);
-        at_++;
-        if (most && *most < least) return wrong("a repetition goes from the smaller number to the larger");
-        return true;
-    }
-
-    /// Returns false, without an error, if there is no number.
-    bool number(uint32_t& value) {
-        if (!is_digit(peek())) return false;
-        value = 0;
-        while (is_digit(peek())) {
-            value = value * 10 + static_cast<uint32_t>(peek() - '0');
-            if (value > kMaxTimes) return wrong(std::format("a repetition of more than {} is not accepted", kMaxTimes));
-            at_++;
-        }
-        return true;
     }
 
     /// Expands a repetition: S{2,4} becomes S S a, where a ::= S b | and b ::= S |, and S{2,} becomes S S a, where
@@ -391,13 +266,10 @@ class Parser {
         return true;
     }
 
-    std::string_view text_;
-    size_t most_rules_;
-    size_t at_ = 0;
+    size_t max_rules_;
     Bnf bnf_;
     std::string rule_name_;  // name of the current rule
     std::map<std::string, uint32_t, std::less<>> rules_by_name_;
-    std::string wrong_;  // the error, if any
 };
 
 }  // namespace

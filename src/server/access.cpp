@@ -1,0 +1,84 @@
+#include "server/access.hpp"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <cctype>
+#include <format>
+#include <limits>
+#include <string_view>
+
+namespace cake::server {
+
+namespace {
+
+/// Compares in a time that does not depend on how many characters of the key are right.
+bool same_key(std::string_view given, std::string_view key) {
+    size_t different = given.size() ^ key.size();
+    for (size_t i = 0; i < given.size(); i++)
+        different |= static_cast<unsigned char>(given[i]) ^ static_cast<unsigned char>(key[i % key.size()]);
+    return different == 0;
+}
+
+bool is_address(const std::string& host) {
+    in6_addr address{};
+    return inet_pton(AF_INET, host.c_str(), &address) == 1 || inet_pton(AF_INET6, host.c_str(), &address) == 1;
+}
+
+bool is_loopback(const std::string& host) {
+    return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
+std::string lower(std::string text) {
+    std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
+    return text;
+}
+
+/// The host of "host:port", without the brackets of an IPv6 address.
+std::string host_of(std::string_view authority) {
+    if (authority.starts_with('[')) return std::string(authority.substr(1, authority.find(']') - 1));
+    return std::string(authority.substr(0, authority.find(':')));
+}
+
+}  // namespace
+
+std::string too_large() {
+    return std::format("the body is larger than {} MiB", kMaxBodyBytes >> 20U);
+}
+
+ApiResult<void> check_access(const httplib::Request& request, const AccessRules& rules) {
+    const auto host = request.get_header_value("Host");
+    // Refuse requests from foreign web pages in the user's browser: their origin differs (CSRF), or their host name
+    // resolves to this address (DNS rebinding).
+    const auto origin = request.get_header_value("Origin");
+    const bool foreign = !origin.empty() && origin != "http://" + host && origin != "https://" + host;
+    const auto name = lower(host_of(host));
+    const bool renamed =
+        is_loopback(rules.host) && rules.api_key.empty() && !name.empty() && name != "localhost" && !is_address(name);
+    if (foreign || renamed) {
+        return std::unexpected(
+            ApiError{.status = kForbidden,
+                     .message = "requests of other sites are not answered: open the server by its own address"});
+    }
+    const auto encoding = request.get_header_value("Content-Encoding");
+    if (!encoding.empty() || request.is_multipart_form_data()) {
+        return std::unexpected(
+            ApiError{.status = kUnsupported, .message = "forms and compressed bodies are not read: send plain JSON"});
+    }
+    const auto announced = request.get_header_value("Content-Length");
+    if (announced.size() > std::numeric_limits<uint64_t>::digits10 ||
+        request.get_header_value_u64("Content-Length") > kMaxBodyBytes)
+        return std::unexpected(ApiError{.status = kTooLarge, .message = too_large()});
+    const bool open = request.path == "/" || request.path.starts_with("/page/") || request.path == "/health";
+    if (rules.api_key.empty() || open) return {};
+    constexpr std::string_view kScheme = "bearer ";
+    const auto authorization = request.get_header_value("Authorization");
+    if (lower(authorization.substr(0, kScheme.size())) == kScheme &&
+        same_key(std::string_view(authorization).substr(kScheme.size()), rules.api_key))
+        return {};
+    return std::unexpected(ApiError{.status = kUnauthorized,
+                                    .message = "the API key is missing or wrong: send it as Authorization: Bearer KEY",
+                                    .code = "invalid_api_key"});
+}
+
+}  // namespace cake::server

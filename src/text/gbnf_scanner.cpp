@@ -1,0 +1,137 @@
+#include "text/gbnf_scanner.hpp"
+
+#include <algorithm>
+#include <format>
+
+#include "text/utf8.hpp"
+
+namespace cake {
+
+namespace {
+
+constexpr uint32_t kMaxTimes = 256;
+
+bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+}  // namespace
+
+bool GbnfScanner::is_of_a_name(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit(c) || c == '-';
+}
+
+bool GbnfScanner::wrong(std::string_view sentence) {
+    const auto line = 1 + std::ranges::count(text_.substr(0, at_), '\n');
+    wrong_ = std::format("the grammar's line {}: {}", line, sentence);
+    return false;
+}
+
+void GbnfScanner::skip_space(bool lines) {
+    for (;;) {
+        const char c = peek();
+        if (c == '#') {
+            while (at_ < text_.size() && peek() != '\n' && peek() != '\r') at_++;
+        } else if (c == ' ' || c == '\t' || (lines && (c == '\n' || c == '\r'))) {
+            at_++;
+        } else {
+            return;
+        }
+    }
+}
+
+std::string_view GbnfScanner::name() {
+    const size_t begin = at_;
+    while (is_of_a_name(peek())) at_++;
+    return text_.substr(begin, at_ - begin);
+}
+
+bool GbnfScanner::character(uint32_t& value, std::string_view in) {
+    if (at_ >= text_.size()) return wrong(std::format("{} is not closed", in));
+    if (peek() != '\\') {
+        const auto read = utf8_character(text_, at_);
+        value = read.value;
+        at_ += std::max(read.n_bytes, 1U);
+        return true;
+    }
+    const char escape = peek(1);
+    at_ += 2;
+    switch (escape) {
+        case 'x':
+            return hexadecimal(value, 2);
+        case 'u':
+            return hexadecimal(value, 4);
+        case 'U':
+            return hexadecimal(value, 8);
+        case 'n':
+            value = '\n';
+            return true;
+        case 'r':
+            value = '\r';
+            return true;
+        case 't':
+            value = '\t';
+            return true;
+        case '\\':
+        case '"':
+        case '[':
+        case ']':
+        case '-':
+            value = static_cast<unsigned char>(escape);
+            return true;
+        default:
+            break;
+    }
+    at_ = std::min(at_, text_.size());
+    return wrong("behind a backslash stands one of x u U n r t \\ \" [ ] -");
+}
+
+bool GbnfScanner::hexadecimal(uint32_t& value, size_t n_digits) {
+    constexpr std::string_view kDigits = "0123456789abcdef0123456789ABCDEF";
+    value = 0;
+    for (size_t i = 0; i < n_digits; i++) {
+        const auto digit = at_ < text_.size() ? kDigits.find(text_[at_]) : std::string_view::npos;
+        if (digit == std::string_view::npos)
+            return wrong(std::format("behind this escape stand {} hexadecimal digits", n_digits));
+        value = value * 16 + static_cast<uint32_t>(digit % 16);
+        at_++;
+    }
+    return value <= kLastCharacter || wrong("a character beyond U+10FFFF does not exist");
+}
+
+bool GbnfScanner::times(uint32_t& least, std::optional<uint32_t>& most) {
+    constexpr std::string_view kHow = "a repetition is written {2}, {2,} or {2,5}";
+    at_++;
+    skip_space(false);
+    if (!number(least)) return wrong_.empty() && wrong(kHow);
+    skip_space(false);
+    most = least;
+    if (peek() == ',') {
+        at_++;
+        skip_space(false);
+        most.reset();
+        if (uint32_t n = 0; number(n)) {
+            most = n;
+        } else if (!wrong_.empty()) {
+            return false;
+        }
+        skip_space(false);
+    }
+    if (peek() != '}') return wrong(kHow);
+    at_++;
+    if (most && *most < least) return wrong("a repetition goes from the smaller number to the larger");
+    return true;
+}
+
+bool GbnfScanner::number(uint32_t& value) {
+    if (!is_digit(peek())) return false;
+    value = 0;
+    while (is_digit(peek())) {
+        value = value * 10 + static_cast<uint32_t>(peek() - '0');
+        if (value > kMaxTimes) return wrong(std::format("a repetition of more than {} is not accepted", kMaxTimes));
+        at_++;
+    }
+    return true;
+}
+
+}  // namespace cake
