@@ -200,11 +200,8 @@ class Eval {
         if (!samples) return {.rows = {}, .error = samples.error()};
         *samples = eval::with_more_questions(std::move(*samples), flags_.n_questions, flags_.seed);
         std::ofstream answers;
-        if (!flags_.answers.empty()) {
-            answers.open(flags_.answers);
-            if (!answers)
-                return {.rows = {}, .error = Error{std::format("{}: {}", flags_.answers, std::strerror(errno))}};
-        }
+        if (!flags_.answers.empty()) answers.open(flags_.answers);
+        if (!answers) return {.rows = {}, .error = Error{std::format("{}: {}", flags_.answers, std::strerror(errno))}};
         auto outcome = eval::run_samples(
             engine, *samples, flags_.settings,
             {.max_context = flags_.data.empty() ? 0 : max_context(engine),
