@@ -112,4 +112,5 @@ target_compile_options(cake_cli PRIVATE ${quick_to_compile})
 
 add_executable(cake src/cli/main.cpp)
 target_link_libraries(cake PRIVATE cake_cli)
+target_compile_definitions(cake PRIVATE CAKE_VERSION="${PROJECT_VERSION}")
 install(TARGETS cake)

@@ -23,10 +23,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point begin) {
-    return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
 /// Maximum width of a line of output.
 size_t columns_of_output() {
     constexpr size_t kNoTerminal = 120;

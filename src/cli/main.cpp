@@ -42,7 +42,7 @@ int write_help(const CLI::App& app, const CLI::Success& request) {
 
 int execute(int argc, char** argv) {
     CLI::App app{"cake runs large language models on long inputs in a fixed amount of memory.", "cake"};
-    app.set_version_flag("--version", "cake 0.1.0");
+    app.set_version_flag("--version", "cake " CAKE_VERSION);
     app.require_subcommand(1);
     app.option_defaults()->take_last();  // the last value of a repeated flag counts, as in llama.cpp
     std::function<int()> action;

@@ -8,6 +8,10 @@
 
 namespace cake::cli {
 
+inline double seconds_since(std::chrono::steady_clock::time_point begin) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
 /// Shows progress on standard error: share done, speed, time left. On a terminal it is a bar, elsewhere a line per
 /// minute.
 class ProgressBar {

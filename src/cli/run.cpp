@@ -165,9 +165,6 @@ class Run {
     }
 
     using Clock = std::chrono::steady_clock;
-    static double seconds_since(Clock::time_point begin) {
-        return std::chrono::duration<double>(Clock::now() - begin).count();
-    }
 
     static constexpr const char* kEmpty =
         "the prompt is empty: give a text with -p, a file with -f, or \"-f -\" for standard input";

@@ -35,4 +35,17 @@ class Prefill {
     std::unique_ptr<Work> work_;
 };
 
+/// Runs all steps of a prefill. `progress`, if set, is called after each step but the last and may cancel it.
+/// `n_tokens`: tokens of the text.
+template <typename Steps>
+Result<void> run_steps(Steps& prefill, const ProgressFunction& progress, int64_t n_tokens) {
+    while (!prefill.is_done()) {
+        const auto n_done = prefill.step();
+        if (!n_done) return std::unexpected(n_done.error());
+        if (progress && !prefill.is_done() && !progress(*n_done, n_tokens))
+            return fail(Error::Code::cancelled, "cancelled");
+    }
+    return {};
+}
+
 }  // namespace cake

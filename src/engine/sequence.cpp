@@ -78,13 +78,7 @@ Result<void> append_states(std::span<SequenceParts* const> states, std::span<con
                            const AppendOptions& options) {
     const auto n_tokens = static_cast<int64_t>(tokens.size());
     TextPrefill prefill(states, tokens, options.segment, options.all_logits);
-    while (!prefill.is_done()) {
-        const auto n_done = prefill.step();
-        if (!n_done) return std::unexpected(n_done.error());
-        if (options.progress && !prefill.is_done() && !options.progress(*n_done, n_tokens))
-            return fail(Error::Code::cancelled, "cancelled");
-    }
-    return {};
+    return run_steps(prefill, options.progress, n_tokens);
 }
 
 /// Checks that `states` can share a prefill.

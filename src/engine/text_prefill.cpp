@@ -140,13 +140,7 @@ Result<void> read_branches(const SequenceParts& base, std::span<SequenceParts* c
     }
     auto done = within_memory([&] -> Result<void> {
         Prefill prefill(states, tokens, false, &base);
-        while (!prefill.is_done()) {
-            const auto n_done = prefill.step();
-            if (!n_done) return std::unexpected(n_done.error());
-            if (progress && !prefill.is_done() && !progress(*n_done, n_tokens))
-                return fail(Error::Code::cancelled, "cancelled");
-        }
-        return {};
+        return run_steps(prefill, progress, n_tokens);
     });
     if (done) std::ranges::for_each(steps, &SequenceStatus::Step::complete);
     return done;

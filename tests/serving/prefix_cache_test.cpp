@@ -1,0 +1,107 @@
+#include "serving/prefix_cache.hpp"
+
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+
+#include "engine/engine_state.hpp"
+#include "support/test_models.hpp"
+
+namespace cake {
+namespace {
+
+class PrefixCacheOf : public testing::Test {
+  protected:
+    /// A sequence that holds `tokens`, of which the first `n_prompt` were its prompt.
+    CachedSequence sequence(const std::string& id, std::vector<Token> tokens, size_t n_prompt,
+                            const SequenceOptions& options) {
+        auto state = make_sequence(EngineAccess::state(engine_), options);
+        if (!state) throw std::runtime_error(state.error().message);
+        (*state)->progress.n_tokens = static_cast<int64_t>(tokens.size());
+        (*state)->next.logits = {1, 2, 3};
+        if (!(*state)->open_cache({.tokens_per_layer = 64, .slack = 2})) throw std::runtime_error("no cache");
+        return {.id = id,
+                .state = std::move(*state),
+                .tokens = std::move(tokens),
+                .n_prompt = n_prompt,
+                .tokens_per_layer = 64,
+                .kv_bytes = 100};
+    }
+    void keep(const std::string& id, std::vector<Token> tokens, size_t n_prompt) {
+        cache_.keep(sequence(id, std::move(tokens), n_prompt, options_));
+    }
+    /// The ID of the sequence that a prompt takes out; empty if there is none.
+    std::string taken(const std::vector<Token>& prompt) {
+        const auto sequence = cache_.take(options_, prompt);
+        return sequence ? sequence->id : "";
+    }
+
+    Engine engine_ = test::load("f32");
+    SequenceOptions options_{.budget = TokensPerLayer{64}, .window = 8};
+    PrefixCache cache_;
+};
+
+TEST_F(PrefixCacheOf, TakesTheSequenceWithTheLongestCommonBeginning) {
+    keep("short", {1, 2}, 2);
+    keep("long", {1, 2, 3, 4}, 4);
+    keep("other", {9, 2, 3}, 3);
+    EXPECT_EQ(taken({1, 2, 3, 4, 5}), "long");
+    EXPECT_EQ(cache_.size(), 2U) << "what is taken is taken out";
+    EXPECT_EQ(taken({1, 2, 3, 4, 5}), "short");
+    EXPECT_EQ(taken({1, 2, 3, 4, 5}), "");
+    EXPECT_EQ(cache_.size(), 1U);
+}
+
+TEST_F(PrefixCacheOf, OnePromptTokenMustBeLeft) {
+    keep("whole", {1, 2, 3}, 3);
+    EXPECT_EQ(taken({1, 2, 3}), "");
+    EXPECT_EQ(taken({1, 2, 3, 4}), "whole");
+}
+
+TEST_F(PrefixCacheOf, APartOfAPromptIsNotEnough) {
+    keep("prompt of four", {1, 2, 3, 4, 5}, 4);
+    EXPECT_EQ(taken({1, 2, 3, 9, 9, 9}), "");
+}
+
+TEST_F(PrefixCacheOf, AnAnswerIsCutToThePartThatThePromptRepeats) {
+    keep("answered", {1, 2, 3, 4, 5, 6}, 3);
+    const auto sequence = cache_.take(options_, std::vector<Token>{1, 2, 3, 4, 9, 9});
+    ASSERT_TRUE(sequence);
+    EXPECT_EQ(sequence->tokens, (std::vector<Token>{1, 2, 3, 4}));
+    EXPECT_EQ(sequence->state->progress.n_tokens, 4);
+}
+
+TEST_F(PrefixCacheOf, AnAnswerIsNotCutBehindWhatWasEvicted) {
+    auto evicted = sequence("evicted", {1, 2, 3, 4, 5, 6}, 3, options_);
+    evicted.state->progress.n_settled = 5;
+    cache_.keep(std::move(evicted));
+    EXPECT_EQ(taken({1, 2, 3, 4, 9, 9}), "");
+    EXPECT_EQ(taken({1, 2, 3, 4, 5, 9}), "evicted");
+}
+
+TEST_F(PrefixCacheOf, OtherOptionsCannotContinue) {
+    keep("mine", {1, 2, 3}, 3);
+    auto other = options_;
+    other.policy = "snapkv";
+    EXPECT_FALSE(cache_.take(other, std::vector<Token>{1, 2, 3, 4}));
+}
+
+TEST_F(PrefixCacheOf, TheOldestIsTheLeastRecentlyUsed) {
+    keep("first", {1, 2}, 2);
+    keep("second", {3, 4}, 2);
+    auto again = cache_.take(options_, std::vector<Token>{1, 2, 5});
+    ASSERT_TRUE(again);
+    cache_.keep(std::move(*again));
+    EXPECT_EQ(cache_.kv_bytes(), 200U);
+    EXPECT_EQ(cache_.take_oldest().id, "second");
+    EXPECT_EQ(cache_.take_oldest().id, "first");
+    EXPECT_TRUE(cache_.empty());
+}
+
+TEST_F(PrefixCacheOf, WhatOnlyDecodingNeedsIsFreed) {
+    keep("kept", {1, 2}, 2);
+    EXPECT_TRUE(cache_.begin()->state->next.logits.empty());
+}
+
+}  // namespace
+}  // namespace cake
