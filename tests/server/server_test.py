@@ -419,7 +419,7 @@ class Leaving(Served):
             wire.send(request("POST", TEXT, body=fields(TEXT, **self.LONG)))
             self.assertTrue(self.there_are(1, "generating"))
             wire.socket.shutdown(socket.SHUT_WR)
-            self.assert_error(wire.answer(), 400, "the connection ended before the answer was whole")
+            self.assert_error(wire.answer(), 400, "the connection ended before the answer was complete")
 
     def test_while_it_waits(self):
         with Wire(self.server) as one, Wire(self.server) as other:
