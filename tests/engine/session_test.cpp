@@ -220,7 +220,7 @@ TEST_F(Session, OfWhatTheEngineWouldNotLeaveIsRefused) {
              }
          },
          "layers"},
-        {"a layer with more room than the others", cake, [&](Json& header) { grow_budget(header, 1); }, "room left"},
+        {"a layer with more room than the others", cake, [&](Json& header) { grow_budget(header, 1); }, "free slots"},
         {"heads shorter than the window",
          {.policy = "ada-snapkv", .budget = TokensPerLayer{50}, .window = 8},
          [](Json& header) {

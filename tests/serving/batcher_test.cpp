@@ -384,7 +384,7 @@ TEST(Batcher, RefusesWithTheNumbersWhatCanNeverFit) {
     EXPECT_TRUE(refusal(full).starts_with("this needs ")) << refusal(full);
     full.prompt.resize(50);
     EXPECT_EQ(answer(*batcher, full).drawn.size(), 1U);
-    EXPECT_EQ(refusal(greedy(*batcher, {}, 1)), "there is nothing to read: the text holds no token");
+    EXPECT_EQ(refusal(greedy(*batcher, {}, 1)), "there is nothing to read: the text contains no tokens");
     auto odd = greedy(*batcher, std::span(text).first(10), 1);
     odd.prompt[3] = engine.info().n_vocab;
     EXPECT_TRUE(refusal(odd).contains("outside the vocabulary")) << refusal(odd);
