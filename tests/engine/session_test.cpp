@@ -148,9 +148,9 @@ TEST_F(Session, OfAnotherKindIsRefusedWithItsReason) {
     };
     expect(folder / "none", "No such file");
     expect(folder, "plain file");
-    expect(test::model_path("f32"), "not a session");
+    expect(test::model_path("f32"), "not a cake session");
     write(path, {});
-    expect(path, "not a session");
+    expect(path, "not a cake session");
 
     auto sequence = begun({.budget = TokensPerLayer{64}});
     ASSERT_TRUE(sequence.save(path));
