@@ -26,7 +26,7 @@ Result<Compute> Compute::create(int32_t n_threads) {
     compute.device_ = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
     if (compute.device_ == nullptr)
         return fail(Error::Code::internal,
-                    "ggml has no CPU backend here: install the package that holds ggml's backends");
+                    "ggml has no CPU backend here: install the package that contains ggml's backends");
     compute.backend_.reset(ggml_backend_dev_init(compute.device_, nullptr));
     if (!compute.backend_) return fail(Error::Code::internal, "ggml's CPU backend cannot be started");
 
@@ -40,7 +40,7 @@ Result<Compute> Compute::create(int32_t n_threads) {
         ggml_threadpool_params params = ggml_threadpool_params_default(n_threads);
         compute.threadpool_ = Threadpool(make_pool(&params), free_pool);
         if (!compute.threadpool_)
-            return fail(Error::Code::internal, "the threads cannot be started: ask for fewer with -t");
+            return fail(Error::Code::internal, "the threads cannot be started: use fewer with -t");
         set_pool(compute.backend_.get(), compute.threadpool_.get());
     }
     return compute;

@@ -29,8 +29,7 @@ GraphRunner::~GraphRunner() {
 
 Result<void> GraphRunner::allocate(Graph& graph) {
     if (!ggml_gallocr_alloc_graph(allocator_.get(), graph.get())) {
-        return fail(Error::Code::out_of_memory,
-                    "memory for intermediate results cannot be had: a smaller batch (-b) needs less");
+        return fail(Error::Code::out_of_memory, "out of memory for intermediate results: use a smaller batch (-b)");
     }
     const size_t n_bytes = ggml_gallocr_get_buffer_size(allocator_.get(), 0);
     if (n_bytes > n_bytes_) accountant_.take(MemoryUse::compute, n_bytes - n_bytes_);

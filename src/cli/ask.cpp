@@ -55,7 +55,7 @@ void check_questions(const AskFlags& flags) {
     if (questions.size() > 1 && std::ranges::all_of(questions, is_one_word) && !questions.front().ends_with('?')) {
         std::string question;
         for (const auto& word : questions) question += (question.empty() ? "" : " ") + word;
-        throw CLI::ValidationError(std::format("a question has to be in quotes: \"{}\"", question));
+        throw CLI::ValidationError(std::format("a question must be in quotes: \"{}\"", question));
     }
 }
 
@@ -63,12 +63,13 @@ void check_questions(const AskFlags& flags) {
 void check_flags(const AskFlags& flags) {
     if (flags.files.empty()) throw CLI::RequiredError("a document (-f FILE, or - for standard input)");
     const auto n_standard_input = std::ranges::count(flags.files, "-");
-    if (n_standard_input > 1) throw CLI::ValidationError("standard input can be read only once: name - once");
+    if (n_standard_input > 1) throw CLI::ValidationError("standard input can be read only once: pass - once");
     if (n_standard_input > 0 && flags.interactive)
         throw CLI::ValidationError(
-            "--interactive reads questions from standard input, which is the document here: name a file with -f");
+            "--interactive reads questions from standard input, which is the document here: pass a file with -f");
     if (flags.json && flags.interactive)
-        throw CLI::ValidationError("--json prints one object at the end and --interactive has none: leave one out");
+        throw CLI::ValidationError(
+            "--json prints one object at the end, which --interactive does not have: leave one out");
     check_questions(flags);
 }
 
@@ -86,11 +87,11 @@ void add_ask(CLI::App& app, std::function<int()>& action) {
         ->type_name("FILE")
         ->allow_extra_args(false)
         ->take_all();
-    ask->add_option("--sources", *sources, "show the N passages that an answer attended to most (default: 3)")
+    ask->add_option("--sources", *sources, "show the N passages that each answer attended to most (default: 3)")
         ->type_name("[N]")
         ->expected(0, 1);
-    ask->add_flag("-i,--interactive", flags->interactive, "go on asking at a prompt, in the same session");
-    ask->add_option("--system-prompt", flags->conversation.system, "what the model is told before everything")
+    ask->add_flag("-i,--interactive", flags->interactive, "ask further questions at a prompt, in the same session");
+    ask->add_option("--system-prompt", flags->conversation.system, "system message before the documents")
         ->type_name("TEXT");
     flags->chat_template.add_to(*ask);
     ask->add_flag("--json", flags->json, "print one JSON object with answers, sources, timings, memory and layers");

@@ -77,7 +77,7 @@ std::string summary(const AskReport& report, const Sequence& sequence) {
     const auto full = format_bytes(memory.kv_bytes_full_cache);
     const auto held = memory.kv_bytes_now == memory.kv_bytes_full_cache
                           ? std::format("kept all {} of K/V", kept)
-                          : std::format("kept {} of K/V where a full cache takes {}", kept, full);
+                          : std::format("kept {} of K/V instead of {} for a full cache", kept, full);
     return std::format("{}; read {} tokens in {}\n", held, format_count(static_cast<uint64_t>(report.prompt_tokens)),
                        format_duration(report.prefill_seconds));
 }

@@ -44,7 +44,7 @@ int Asking::execute() {
     if (done) return kDone;
     if (interrupted() && done.error().code == Error::Code::cancelled) {
         complain(report_.answers.empty() ? "stopped before the documents were read"
-                                         : "stopped while a question was read");
+                                         : "stopped while reading a question");
         return report_.answers.empty() ? kInterrupted : kDone;
     }
     complain(done.error().message);
@@ -59,7 +59,7 @@ Result<void> Asking::run() {
     if (!engine) return std::unexpected(engine.error());
     engine_ = std::make_unique<Engine>(std::move(*engine));
     if (flags_.interactive && editor_.is_terminal())
-        std::fputs("Type a question about the documents; Ctrl-D ends, Ctrl-C stops an answer.\n", stderr);
+        std::fputs("Ask a question about the documents. Ctrl-C stops an answer, Ctrl-D quits.\n", stderr);
     auto questions = flags_.questions;
     if (questions.empty()) {
         auto question = next_question();

@@ -234,24 +234,26 @@ void add_list(CLI::App& app, const char* flags, std::vector<int64_t>& values, co
 
 void add_bench(CLI::App& app, std::function<int()>& action) {
     auto flags = std::make_shared<BenchFlags>();
-    auto* bench = app.add_subcommand("bench", "measure speed, as llama-bench does: tokens per second of every test");
+    auto* bench = app.add_subcommand("bench", "measure speed in tokens per second, like llama-bench");
     flags->model.add_to(*bench);
-    add_list(*bench, "-p,--n-prompt", flags->n_prompt, "tokens to read; several: 512,2048; 0: do not read");
-    add_list(*bench, "-n,--n-gen", flags->n_gen, "tokens to generate; several: 64,128; 0: do not generate");
-    add_list(*bench, "-d,--n-depth", flags->n_depth, "tokens that are read before, not timed; several: 0,8192");
+    add_list(*bench, "-p,--n-prompt", flags->n_prompt,
+             "prompt tokens to read, or a list such as 512,2048; 0: no prompt test");
+    add_list(*bench, "-n,--n-gen", flags->n_gen, "tokens to generate, or a list such as 64,128; 0: no generation test");
+    add_list(*bench, "-d,--n-depth", flags->n_depth,
+             "tokens to read before each test, not timed; or a list such as 0,8192");
     bench->add_flag(
         "--made-up", flags->made_up,
-        "fill the cache to the depth with made-up keys and values, which takes no time, instead of reading");
-    bench->add_option("-r,--repetitions", flags->repetitions, "how often each is measured")
+        "fill the cache to the depth with random keys and values instead of reading tokens, which saves time");
+    bench->add_option("-r,--repetitions", flags->repetitions, "how often to run each test")
         ->type_name("N")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
-    bench->add_option("-o,--output", flags->format, "how the results are written")
+    bench->add_option("-o,--output", flags->format, "output format")
         ->check(CLI::IsMember({"md", "json", "csv"}))
         ->capture_default_str();
     flags->kv.add_budget_to(*bench);
     flags->kv.add_method_to(*bench);
-    bench->add_option("--policy", flags->policies, "one policy, or several: cake,full")
+    bench->add_option("--policy", flags->policies, "policy, or a list such as cake,full")
         ->delimiter(',')
         ->take_all()
         ->type_name("NAME")

@@ -34,11 +34,11 @@ struct ChatFlags {
 constexpr const char* kHelp =
     "  /read FILE   put a file before your next message\n"
     "  /save FILE   save the conversation with its compressed cache\n"
-    "  /load FILE   go on from a saved one\n"
-    "  /stats       what is held, and where\n"
+    "  /load FILE   continue a saved conversation\n"
+    "  /stats       show what each layer holds\n"
     "  /clear       forget everything\n"
-    "  /quit        end (also Ctrl-D); Ctrl-C stops an answer\n"
-    "  A line that ends in \\ goes on in the next one.\n";
+    "  /quit        quit (also Ctrl-D); Ctrl-C stops an answer\n"
+    "  A line that ends in \\ continues on the next line.\n";
 
 class Chat {
   public:
@@ -68,9 +68,10 @@ class Chat {
             if (auto done = read(flags_.file); !done) return done;
         }
         if (editor_.is_terminal()) {
-            std::fputs(std::format("{}: /help lists what can be done beside talking\n", printable(engine_->info().name))
-                           .c_str(),
-                       stderr);
+            std::fputs(
+                std::format("{}: type a message, or /help for a list of commands\n", printable(engine_->info().name))
+                    .c_str(),
+                stderr);
         }
         while (const auto line = next_line()) {
             if (*line == "/quit" || *line == "/exit") break;
@@ -102,8 +103,8 @@ class Chat {
         if (command == "/stats") return write(stats());
         if (command == "/clear") return clear();
         const bool is_known = command == "/read" || command == "/save" || command == "/load";
-        if (!is_known) return fail(std::format("there is no {}; /help lists what there is", command));
-        if (name.empty()) return fail(std::format("{} needs the name of a file", command));
+        if (!is_known) return fail(std::format("there is no {}; /help lists the commands", command));
+        if (name.empty()) return fail(std::format("{} needs a file name", command));
         if (command == "/read") return read(name);
         return command == "/save" ? save(name) : load(name);
     }
@@ -115,10 +116,11 @@ class Chat {
             const bool had_document = !document_.empty();
             document_.clear();  // or else it would make every further message fail
             if (!interrupted())
-                return had_document ? fail(read.error().code,
-                                           read.error().message + "; the file that was to be read is put aside")
-                                    : read;
-            return fail("stopped while reading; what was half-read cannot be used: /clear or /load to go on");
+                return had_document
+                           ? fail(read.error().code, read.error().message + "; the file from /read was not added")
+                           : read;
+            return fail(
+                "stopped while reading, which leaves the conversation incomplete: use /clear or /load to continue");
         }
         document_.clear();
         if (n_before <= engine_->info().n_ctx_train &&
@@ -145,7 +147,7 @@ class Chat {
         auto text = read_file(name);
         if (!text) return std::unexpected(text.error());
         if (text->empty()) return fail(name + ": is empty");
-        if (text->contains('\0')) return fail(name + ": has a zero byte in it: is it a text?");
+        if (text->contains('\0')) return fail(name + ": contains a zero byte: is it a text file?");
         document_ += (document_.empty() ? "" : "\n\n") + *text;
         return tell(std::format("{} bytes will be read before your next message", format_count(text->size())));
     }
@@ -213,13 +215,14 @@ class Chat {
 
 void add_chat(CLI::App& app, std::function<int()>& action) {
     auto flags = std::make_shared<ChatFlags>();
-    auto* chat = app.add_subcommand("chat", "talk, many turns in one budget");
+    auto* chat = app.add_subcommand("chat", "chat with a model, many turns in one budget");
     flags->model.add_to(*chat);
-    chat->add_option("-f,--file", flags->file, "a text that is read before your first message")->type_name("FILE");
-    chat->add_option("--system-prompt", flags->conversation.system, "what the model is told before everything")
+    chat->add_option("-f,--file", flags->file, "a text to read before your first message")->type_name("FILE");
+    chat->add_option("--system-prompt", flags->conversation.system, "system message at the start of the conversation")
         ->type_name("TEXT");
     flags->chat_template.add_to(*chat);
-    chat->add_option("--load-session", flags->load_session, "go on from a file of /save or of cake run --save-session")
+    chat->add_option("--load-session", flags->load_session,
+                     "continue a session saved by /save or cake run --save-session")
         ->type_name("FILE");
     add_segment(*chat, flags->segment);
     add_context(*chat, flags->n_ctx);
@@ -227,11 +230,11 @@ void add_chat(CLI::App& app, std::function<int()>& action) {
     flags->answer.add_to(*chat);
     chat->callback([flags, chat, &action] {
         if (!flags->load_session.empty()) {
-            refuse_kept_flags(*chat, "begin anew");
+            refuse_kept_flags(*chat, "start a new conversation");
             if (!flags->conversation.system.empty())
                 throw CLI::ValidationError(
-                    "--system-prompt comes before everything and a saved session has begun: leave it out, or begin "
-                    "anew");
+                    "--system-prompt begins a conversation, and a saved session has begun already: leave it out, or "
+                    "start a new conversation");
         }
         flags->conversation.sequence = flags->kv.sequence_options();
         warn_of_unread_flags(*chat, {&flags->conversation.sequence, 1});

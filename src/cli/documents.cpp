@@ -15,8 +15,8 @@ Result<Document> read_document(const std::string& path) {
     auto text = read_file(path);
     if (!text) return std::unexpected(text.error());
     if (text->starts_with("%PDF-"))
-        return fail(document.name + ": is a PDF; make a text of it first, for example with pdftotext");
-    if (text->contains('\0')) return fail(document.name + ": has a zero byte in it: is it a text?");
+        return fail(document.name + ": is a PDF; convert it to text first, for example with pdftotext");
+    if (text->contains('\0')) return fail(document.name + ": contains a zero byte: is it a text file?");
     if (text->find_first_not_of(" \t\r\n") == std::string::npos)
         return fail(document.name + ": is empty: there is nothing to ask about");
     document.text = std::move(*text);

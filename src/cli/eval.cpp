@@ -64,7 +64,7 @@ std::string task_list() {
     std::string text = "tasks:\n";
     for (const auto& task : eval::tasks()) text += std::format("  {:<14}{}\n", task.name, task.summary);
     return text + std::format("  {:<14}{}\n", kFidelity,
-                              "how near the next-token distributions on a text (--data) stay to the full cache's");
+                              "how close the next-token distributions on a text (--data) stay to the full cache's");
 }
 
 template <typename T>
@@ -84,7 +84,7 @@ std::vector<eval::Setting> checked_settings(const EvalFlags& flags) {
             throw CLI::ValidationError(setting.policy + ": " + valid.error().message);
         if (setting.budget > 0 && setting.budget < setting.options.window) {
             throw CLI::ValidationError(
-                std::format("a budget of {} tokens a layer cannot hold the window of {}: take a "
+                std::format("a budget of {} tokens a layer cannot hold the window of {}: use a "
                             "larger budget or a smaller --window",
                             setting.budget, setting.options.window));
         }
@@ -122,12 +122,12 @@ class Eval {
         const auto outcome = task_ != nullptr ? ask(*engine) : compare(*engine);
         bar_.reset();
         if (n_cut_ > 0) {
-            complain(
-                std::format("note: {} prompts were longer than {} tokens with their answers and lost their middle "
-                            "(--max-prompt)",
-                            n_cut_, max_context(*engine)));
+            complain(std::format(
+                "note: {} prompts with their answers were longer than {} tokens, and their middle was cut out "
+                "(--max-prompt)",
+                n_cut_, max_context(*engine)));
         }
-        if (interrupted()) complain("stopped: these are the results until then");
+        if (interrupted()) complain("stopped: these are the results so far");
         if (auto shown = show(outcome.rows, *engine); !shown) return shown;
         if (outcome.error) return std::unexpected(*outcome.error);
         return {};
@@ -186,7 +186,9 @@ class Eval {
         for (const double percent : flags_.depths) input.depths.push_back(percent / 100);
         if (flags_.filler != "generated" && flags_.filler != "repeated") {
             auto text = read_file(flags_.filler);
-            if (!text) return fail("--filler is generated, repeated, or the path of a text; " + text.error().message);
+            if (!text)
+                return fail("--filler must be generated, repeated, or the path of a text file; " +
+                            text.error().message);
             input.filler = "text";
             input.filler_text = std::move(*text);
         }
@@ -218,7 +220,7 @@ class Eval {
                                                 .score = score});
                  }});
         if (!flags_.answers.empty() && !answers && !outcome.error)
-            outcome.error = Error{flags_.answers + ": could not be written in full"};
+            outcome.error = Error{flags_.answers + ": could not be written completely"};
         return outcome;
     }
 
@@ -282,20 +284,20 @@ class Eval {
 void check_task(const EvalFlags& flags, const CLI::App& command) {
     const auto* task = eval::find_task(flags.task);
     if (task == nullptr && flags.task != kFidelity)
-        throw CLI::ValidationError(std::format("there is no task \"{}\"; these are: {}", flags.task, task_names()));
+        throw CLI::ValidationError(std::format("there is no task \"{}\"; use one of: {}", flags.task, task_names()));
     const bool reads_files = task == nullptr || task->data == eval::Data::required || !flags.data.empty();
     if (reads_files && flags.data.empty())
         throw CLI::RequiredError(std::format("--data, the files that {} reads,", flags.task));
     const auto only = [&](const char* flag, bool used, const char* by) {
         if (command.count(flag) > 0 && !used)
-            throw CLI::ValidationError(std::format("{} means nothing to {}: it is for {}", flag, flags.task, by));
+            throw CLI::ValidationError(std::format("{} has no meaning for {}: it is for {}", flag, flags.task, by));
     };
     const bool made = task != nullptr && !reads_files;
     only("--data", task == nullptr || task->data != eval::Data::none, "tasks that read files");
     only("--depths", task != nullptr && task->by_depth, "niah");
-    only("--lengths", made || task == nullptr, "fidelity and tasks that make their texts");
-    only("--filler", made, "tasks that make their texts");
-    only("--wording", made, "tasks that make their texts");
+    only("--lengths", made || task == nullptr, "fidelity and tasks that generate their texts");
+    only("--filler", made, "tasks that generate their texts");
+    only("--wording", made, "tasks that generate their texts");
     only("--continuation", task == nullptr, "fidelity");
     only("--skip", task != nullptr, "tasks that have answers");
     only("--questions", task != nullptr && task->has_facts, "ruler, kv-retrieval and longeval");
@@ -314,7 +316,7 @@ void add_eval(CLI::App& app, std::function<int()>& action) {
     auto flags = std::make_shared<EvalFlags>();
     auto* command = app.add_subcommand("eval", "measure what eviction costs: retrieval, benchmarks, fidelity");
     command->footer(task_list());
-    command->add_option("task", flags->task, "what is measured (below)")->type_name("TASK")->required();
+    command->add_option("task", flags->task, "the task to run (see below)")->type_name("TASK")->required();
     flags->model.add_to(*command);
     const auto many = [&](const char* name, auto& values, const char* what, const char* type) {
         return command->add_option(name, values, what)
@@ -323,63 +325,66 @@ void add_eval(CLI::App& app, std::function<int()>& action) {
             ->allow_extra_args(false)
             ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     };
-    many("--policy", flags->policies, "policies to compare, as cake run has them (default: full,snapkv,cake)",
-         "NAME,…");
+    many("--policy", flags->policies, "policies to compare, as in cake run (default: full,snapkv,cake)", "NAME,…");
     many("--kv-budget", flags->budgets, "tokens that a layer keeps on average (default: 128,512)", "TOKENS,…")
         ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
-    many("--lengths", flags->lengths,
-         "tokens of a text (default: those of 1024, 2048 and 4096 that the model was trained for)", "TOKENS,…")
+    many("--lengths", flags->lengths, "text lengths (default: 1024, 2048 and 4096, up to the model's trained context)",
+         "TOKENS,…")
         ->check(CLI::Range(int64_t{1}, int64_t{1} << 28));
-    many("--depths", flags->depths, "where niah hides the fact, in percent (default: 0,25,50,75,100)", "PERCENT,…")
+    many("--depths", flags->depths, "depths at which niah hides the fact, in percent (default: 0,25,50,75,100)",
+         "PERCENT,…")
         ->check(number_in(0, 100));
-    command->add_option("--samples", flags->n_samples, "for each length and depth; of each file; passages of each text")
+    command
+        ->add_option("--samples", flags->n_samples,
+                     "samples for each length and depth, samples from each file, or passages from each text")
         ->type_name("N")
         ->check(CLI::Range(1, 1 << 24))
         ->capture_default_str();
-    command
-        ->add_option("--skip", flags->n_skip,
-                     "samples to pass over before these: an evaluation in pieces asks each sample once")
+    command->add_option("--skip", flags->n_skip, "samples to skip first, so that an evaluation can be run in pieces")
         ->type_name("N")
         ->check(CLI::Range(0, 1 << 24))
         ->capture_default_str();
     command
-        ->add_option("--questions", flags->n_questions,
-                     "asked of each text that states several facts of one form; the text is read once for all of them")
+        ->add_option(
+            "--questions", flags->n_questions,
+            "questions about each text that states several facts of one form; the text is read once for all of them")
         ->type_name("N")
         ->check(CLI::Range(1, 10'000))
         ->capture_default_str();
-    command->add_option("--continuation", flags->n_continuation, "tokens that fidelity compares behind each passage")
+    command->add_option("--continuation", flags->n_continuation, "tokens that fidelity compares after each passage")
         ->type_name("N")
         ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
         ->capture_default_str();
-    command->add_option("--seed", flags->seed, "of the samples")->type_name("N")->capture_default_str();
+    command->add_option("--seed", flags->seed, "seed of the samples")->type_name("N")->capture_default_str();
     command
         ->add_option("--wording", flags->wording,
-                     "of facts and questions: the bundled model's or the published benchmarks'; auto: by the model")
+                     "wording of facts and questions: the bundled model's or the published benchmarks'; auto: depends "
+                     "on the model")
         ->check(CLI::IsMember({"auto", "bundled", "published"}))
         ->capture_default_str();
     command
-        ->add_option("--filler", flags->filler, "what facts are hidden in: generated, repeated, or the path of a text")
+        ->add_option("--filler", flags->filler,
+                     "text to hide the facts in: generated, repeated, or the path of a text file")
         ->type_name("NAME|FILE")
         ->capture_default_str();
-    many("--data", flags->data, "files of the task, or folders of them", "FILE,…");
+    many("--data", flags->data, "the task's files, or folders that contain them", "FILE,…");
     command
-        ->add_option(
-            "--max-prompt", flags->max_prompt,
-            "a prompt of a file that is longer with its answer loses its middle (default: the trained context)")
+        ->add_option("--max-prompt", flags->max_prompt,
+                     "maximum tokens of a prompt from a file and its answer; the middle of a longer prompt is cut out "
+                     "(default: the trained context)")
         ->type_name("TOKENS")
         ->check(CLI::Range(1, 1 << 28));
-    command->add_flag("--keep-going", flags->keep_going, "pass over malformed lines of files");
-    command->add_option("-o,--output", flags->format, "table, json or csv")
+    command->add_flag("--keep-going", flags->keep_going, "skip malformed lines of files");
+    command->add_option("-o,--output", flags->format, "output format")
         ->check(CLI::IsMember({"table", "json", "csv"}))
         ->capture_default_str();
-    command->add_option("--plot", flags->plot, "draw the results to this file, as SVG")->type_name("FILE");
+    command->add_option("--plot", flags->plot, "plot the results to this SVG file")->type_name("FILE");
     command
         ->add_option("--plot-kind", flags->plot_kind,
                      "lines by budget, or a map by length and depth; auto: a map for niah")
         ->check(CLI::IsMember({"auto", "lines", "map"}))
         ->capture_default_str();
-    command->add_option("--answers", flags->answers, "write every answer to this file, a JSON object a line")
+    command->add_option("--answers", flags->answers, "write every answer to this file, one JSON object per line")
         ->type_name("FILE");
     flags->kv.add_method_to(*command);
     command->callback([flags, command, &action] {

@@ -43,16 +43,17 @@ void ModelFlags::add_to(CLI::App& app) {
     app.add_option("-m,--model", path, "the model: a GGUF file, or a name that ./dev models fetches")
         ->type_name("FILE|NAME")
         ->required();
-    app.add_option("-t,--threads", options.threads, "threads (default: one for each core that the program may use)")
+    app.add_option("-t,--threads", options.threads,
+                   "compute threads (default: one for each core that the program may use)")
         ->type_name("N")
         ->check(CLI::Range(1, 512));
-    app.add_option("-b,--batch-size", options.n_batch, "tokens that the prompt is read in at a time")
+    app.add_option("-b,--batch-size", options.n_batch, "prompt tokens that are computed at a time")
         ->type_name("N")
         ->check(CLI::Range(1, 8192))
         ->capture_default_str();
     app.add_flag("--ggml-attention", options.ggml_attention,
-                 "attention as ggml computes it, instead of our own kernels; to compare with");
-    app.add_flag("--no-repack", no_repack, "compute on the weights as they lie in the file: less memory, slower");
+                 "compute attention with ggml instead of our own kernels, for comparison");
+    app.add_flag("--no-repack", no_repack, "compute with the weights as they are in the file: less memory, slower");
 }
 
 EngineOptions ModelFlags::engine_options() const {
@@ -71,11 +72,12 @@ void KvFlags::add_to(CLI::App& app) {
         ->capture_default_str()
         ->group(kGroup);
     app.add_option("--scorer", options.scorer,
-                   "how tokens are scored, instead of the policy's way: " + list(scorer_names()))
+                   "how tokens are scored, instead of the policy's scorer: " + list(scorer_names()))
         ->type_name("NAME")
         ->group(kGroup);
-    app.add_option("--allocator", options.allocator,
-                   "how the budget is shared among layers, instead of the policy's way: " + list(allocator_names()))
+    app.add_option(
+           "--allocator", options.allocator,
+           "how the budget is shared among layers, instead of the policy's allocator: " + list(allocator_names()))
         ->type_name("NAME")
         ->group(kGroup);
     add_budget_to(app);
@@ -89,7 +91,7 @@ void KvFlags::add_budget_to(CLI::App& app) {
             ->check(CLI::Range(int64_t{1}, std::numeric_limits<int64_t>::max()))
             ->group(kGroup);
     auto* bytes =
-        app.add_option("--kv-memory", memory, "the budget as memory of all layers together, such as 500MiB or 2GiB")
+        app.add_option("--kv-memory", memory, "the budget as memory for all layers together, such as 500MiB or 2GiB")
             ->type_name("SIZE")
             ->group(kGroup);
     auto* share = app.add_option("--kv-ratio", ratio, "the budget as a share of the prompt's full cache, such as 0.05")
@@ -102,7 +104,7 @@ void KvFlags::add_budget_to(CLI::App& app) {
 
 void KvFlags::add_method_to(CLI::App& app) {
     app.add_option("--window", options.window,
-                   "the last W tokens, which always stay and whose attention scores the others")
+                   "the last W tokens, which are always kept and whose attention scores the others")
         ->type_name("W")
         ->capture_default_str()
         ->group(kGroup);
@@ -110,9 +112,9 @@ void KvFlags::add_method_to(CLI::App& app) {
         ->type_name("X")
         ->capture_default_str()
         ->group(kGroup);
-    app.add_option(
-           "--pool-kernel", options.pool_kernel,
-           "neighbouring tokens that share their scores, an odd number (default: the scorer's own, cake 5, snapkv 7)")
+    app.add_option("--pool-kernel", options.pool_kernel,
+                   "neighbouring tokens over which scores are pooled, an odd number (default: the scorer's own, cake "
+                   "5, snapkv 7)")
         ->type_name("N")
         ->group(kGroup);
     app.add_option("--tau1", options.tau1,
@@ -123,7 +125,7 @@ void KvFlags::add_method_to(CLI::App& app) {
     app.add_option("--tau2", options.tau2, "see --tau1")->type_name("X")->capture_default_str()->group(kGroup);
     app.add_option(
            "--evict-interval", options.evict_interval,
-           "tokens generated between evictions (default: a sixteenth of the budget beside the window, at most 32)")
+           "tokens generated between evictions (default: a sixteenth of the budget outside the window, at most 32)")
         ->type_name("N")
         ->check(CLI::Range(1, 1 << 30))
         ->group(kGroup);
@@ -209,38 +211,41 @@ void refuse_kept_flags(const CLI::App& app, std::string_view otherwise) {
 }
 
 void AnswerFlags::add_to(CLI::App& app) {
-    app.add_option("-n,--predict", n_predict, "tokens to generate; -1: until the model ends, 0: only read")
+    app.add_option("-n,--predict", n_predict,
+                   "tokens to generate; -1: until the model ends its text, 0: only read the prompt")
         ->type_name("N")
         ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
         ->capture_default_str();
     add_sampling(app, sampling);
-    app.add_flag("--ignore-eos", ignore_eos, "never draw a token that ends the text");
+    app.add_flag("--ignore-eos", ignore_eos, "never sample a token that ends the text");
 }
 
 void add_sampling(CLI::App& app, SamplingOptions& sampling) {
-    constexpr const char* kSampling = "How the next token is drawn";
+    constexpr const char* kSampling = "Sampling";
     app.add_option_function<int64_t>(
            "-s,--seed", [&sampling](int64_t seed) { sampling.seed = static_cast<uint32_t>(seed); },
            "seed; -1, the default: a different one each time")
         ->type_name("N")
         ->check(CLI::Range(int64_t{-1}, int64_t{0xFFFFFFFF}))
         ->group(kSampling);
-    app.add_option("--temp", sampling.temperature, "temperature; 0: always the likeliest")
+    app.add_option("--temp", sampling.temperature, "temperature; 0: always the most likely token")
         ->type_name("X")
         ->check(number_in(0, 1e6))
         ->capture_default_str()
         ->group(kSampling);
-    app.add_option("--top-k", sampling.top_k, "only the K likeliest; 0: all")
+    app.add_option("--top-k", sampling.top_k, "sample only from the K most likely tokens; 0: all")
         ->type_name("K")
         ->check(CLI::Range(0, 1 << 30))
         ->capture_default_str()
         ->group(kSampling);
-    app.add_option("--top-p", sampling.top_p, "only the likeliest that make up P together; 1: all")
+    app.add_option("--top-p", sampling.top_p,
+                   "sample only from the most likely tokens whose probabilities add up to P; 1: all")
         ->type_name("P")
         ->check(number_in(0, 1))
         ->capture_default_str()
         ->group(kSampling);
-    app.add_option("--min-p", sampling.min_p, "only those at least P times as likely as the likeliest; 0: all")
+    app.add_option("--min-p", sampling.min_p,
+                   "sample only from tokens at least P times as likely as the most likely one; 0: all")
         ->type_name("P")
         ->check(number_in(0, 1))
         ->capture_default_str()
@@ -264,14 +269,15 @@ void add_context(CLI::App& app, int64_t& n_ctx) {
 }
 
 void TemplateFlags::add_to(CLI::App& app) {
-    auto* by_name = app.add_option("--chat-template", name,
-                                   "a template by libllama's name (chatml, llama3, …) instead of the model's")
-                        ->type_name("NAME");
-    app.add_option("--chat-template-file", file, "a template (Jinja) instead of the model's")
+    auto* by_name =
+        app.add_option("--chat-template", name,
+                       "a chat template by its name in libllama (chatml, llama3, …), instead of the model's")
+            ->type_name("NAME");
+    app.add_option("--chat-template-file", file, "a chat template (Jinja) instead of the model's")
         ->type_name("FILE")
         ->excludes(by_name);
     app.add_option("--chat-template-kwargs", kwargs,
-                   R"(further variables of the template, a JSON object: '{"enable_thinking": false}')")
+                   R"(additional variables for the chat template, a JSON object: '{"enable_thinking": false}')")
         ->type_name("JSON");
 }
 

@@ -35,7 +35,8 @@ std::string as_text(const ModelInfo& m, uint64_t token_bytes) {
     line("parameters",
          std::format("{} in {} ({})", format_count(m.n_params), format_bytes(m.weight_bytes), m.weight_types));
     line("layers", std::format("{}, width {}, feed-forward {}", m.n_layer, m.n_embd, m.n_ff));
-    if (m.n_expert > 0) line("experts", std::format("{} in a layer, {} for a token", m.n_expert, m.n_expert_used));
+    if (m.n_expert > 0)
+        line("experts", std::format("{} in each layer, {} used for each token", m.n_expert, m.n_expert_used));
     if (m.n_swa_layers > 0)
         line("attention", std::format("to the last {} tokens in {} of the layers, to the whole text in the others",
                                       format_count(static_cast<uint64_t>(m.n_swa)), m.n_swa_layers));
@@ -58,7 +59,7 @@ std::string as_text(const ModelInfo& m, uint64_t token_bytes) {
         }
         out += '\n';
     }
-    out += std::format("\nWhile a prompt is read, one layer more is held in full: {} for {} tokens.\n",
+    out += std::format("\nWhile a prompt is read, one more layer is held in full: {} for {} tokens.\n",
                        format_bytes(token_bytes * static_cast<uint64_t>(kTexts[1])),
                        format_count(static_cast<uint64_t>(kTexts[1])));
     return out;
@@ -105,7 +106,8 @@ Result<void> show(const InfoFlags& flags) {
 
 void add_info(CLI::App& app, std::function<int()>& action) {
     auto flags = std::make_shared<InfoFlags>();
-    auto* info = app.add_subcommand("info", "say what a GGUF file is, and what a budget means for it in bytes");
+    auto* info =
+        app.add_subcommand("info", "describe a model, and how much K/V memory it takes with and without a budget");
     info->add_option("-m,--model,model", flags->path, "the model: a GGUF file, or a name that ./dev models fetches")
         ->type_name("FILE|NAME")
         ->required();

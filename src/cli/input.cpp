@@ -21,7 +21,7 @@ Result<Input> Input::open(const std::string& path) {
     Input input(path, fd);
     struct stat status{};
     if (::fstat(fd, &status) == 0) {
-        if (S_ISDIR(status.st_mode)) return fail(path + ": is a folder; name a text file in it");
+        if (S_ISDIR(status.st_mode)) return fail(path + ": is a folder; pass a text file in it");
         if (S_ISREG(status.st_mode)) input.n_bytes_ = static_cast<uint64_t>(status.st_size);
     }
     return input;
@@ -89,7 +89,7 @@ Result<std::string> Input::read_all() {
         if (some->empty())
             return interrupted() ? fail(Error::Code::cancelled, "cancelled") : Result<std::string>(std::move(text));
         text += *some;
-        if (text.size() > kMaxBytes) return fail(path_ + ": is larger than 2 GiB; cut it, or read it with --segment");
+        if (text.size() > kMaxBytes) return fail(path_ + ": is larger than 2 GiB; split it, or read it with --segment");
     }
 }
 

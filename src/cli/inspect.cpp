@@ -48,7 +48,7 @@ class Inspect {
         if (auto place = check_place_of(flags_.out); !place) return place;
         const auto text = flags_.prompt ? Result<std::string>(*flags_.prompt) : read_file(flags_.file);
         if (!text) return std::unexpected(text.error());
-        if (text->empty()) return fail("the text is empty: give one with -p, or a file with -f");
+        if (text->empty()) return fail("the text is empty: pass one with -p, or a file with -f");
         auto page = make_page(*text);
         if (!page) return std::unexpected(page.error());
         if (flags_.out == "-") return write_output(*page);
@@ -86,8 +86,8 @@ class Inspect {
 
 void add_inspect(CLI::App& app, std::function<int()>& action) {
     auto flags = std::make_shared<InspectFlags>();
-    auto* command =
-        app.add_subcommand("inspect", "a page that shows where the cake went: budgets, memory, surviving tokens");
+    auto* command = app.add_subcommand(
+        "inspect", "write a page that shows what each layer keeps: budgets, memory, surviving tokens");
     flags->model.add_to(*command);
     auto* prompt = command->add_option("-p,--prompt", flags->prompt, "the text")->type_name("TEXT");
     auto* file =
@@ -99,14 +99,14 @@ void add_inspect(CLI::App& app, std::function<int()>& action) {
     command->add_option("--max-prompt", flags->max_prompt, "cut a longer text to its first tokens")
         ->type_name("TOKENS")
         ->check(CLI::Range(1, 1 << 28));
-    command->add_option("-n,--predict", flags->n_predict, "tokens to generate behind the text")
+    command->add_option("-n,--predict", flags->n_predict, "tokens to generate after the text")
         ->type_name("N")
         ->check(CLI::Range(int64_t{0}, int64_t{1} << 28))
         ->capture_default_str();
     add_segment(*command, flags->segment);
     flags->kv.add_budget_to(*command);
     flags->kv.add_method_to(*command);
-    command->add_option("--policy", flags->policies, "one policy, or two that are shown side by side: A,B")
+    command->add_option("--policy", flags->policies, "one policy, or two to show side by side: A,B")
         ->delimiter(',')
         ->take_all()
         ->type_name("NAME")
@@ -114,7 +114,7 @@ void add_inspect(CLI::App& app, std::function<int()>& action) {
     command->callback([flags, command, &action] {
         if (!flags->prompt && flags->file.empty()) throw CLI::RequiredError("a text (-p TEXT or -f FILE)");
         if (flags->policies.empty() || flags->policies.size() > 2)
-            throw CLI::ValidationError("--policy", "one policy or two are shown, as in --policy cake,snapkv");
+            throw CLI::ValidationError("--policy", "pass one policy or two, as in --policy cake,snapkv");
         flags->kv.options.analyse = true;  // the page shows the preference for every policy
         flags->options = flags->kv.options_of(flags->policies);
         warn_of_unread_flags(*command, flags->options);

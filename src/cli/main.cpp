@@ -58,7 +58,7 @@ int execute(int argc, char** argv) {
     add_info(app, action);
     require_plain_numbers(app);
     if (argc > 1 && argv[1][0] != '-' && app.get_subcommand_no_throw(argv[1]) == nullptr) {
-        complain(std::format("\"{}\" is not a command; these are: {}", argv[1], command_names(app)));
+        complain(std::format("\"{}\" is not a command; use one of: {}", argv[1], command_names(app)));
         return kWrongUsage;
     }
     try {
@@ -67,8 +67,8 @@ int execute(int argc, char** argv) {
         return write_help(app, success);
     } catch (const CLI::ParseError& error) {
         const auto* command = argc > 1 ? app.get_subcommand_no_throw(argv[1]) : nullptr;
-        complain(std::format("{} (cake {}--help lists what there is)", error.what(),
-                             command != nullptr ? command->get_name() + " " : ""));
+        complain(
+            std::format("{} (see cake {}--help)", error.what(), command != nullptr ? command->get_name() + " " : ""));
         return kWrongUsage;
     }
     return action();
@@ -81,7 +81,7 @@ int main(int argc, char** argv) {
     try {
         return execute(argc, argv);
     } catch (const std::bad_alloc&) {
-        complain("out of memory: a smaller --kv-budget, -b or model needs less");
+        complain("out of memory: use a smaller --kv-budget, -b or model");
     } catch (const std::exception& error) {
         complain(std::format("unexpected: {}", error.what()));
     }

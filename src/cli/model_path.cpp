@@ -34,7 +34,7 @@ std::string what_would_work(const std::string& name) {
     const auto names = model_names();
     if (!names.empty()) text += std::format("; {} has {}", models_folder().string(), list(names));
     if (names.empty() && !can_be_fetched)
-        text += std::format("; name a GGUF file, or one of those that ./dev models fetches: {}", list(known));
+        text += std::format("; pass a GGUF file, or a model that ./dev models fetches: {}", list(known));
     return text;
 }
 

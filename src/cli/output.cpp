@@ -27,7 +27,7 @@ Result<void> write_output(std::string_view text) {
         const ssize_t n = ::write(STDOUT_FILENO, text.data(), text.size());
         if (n < 0 && errno == EINTR) continue;
         if (n < 0 && errno == EBADF) return fail("standard output is closed: nothing can be written to it");
-        if (n < 0) return fail(std::format("standard output cannot be written: {}", std::strerror(errno)));
+        if (n < 0) return fail(std::format("cannot write to standard output: {}", std::strerror(errno)));
         text.remove_prefix(static_cast<size_t>(n));
     }
     return {};
@@ -35,10 +35,10 @@ Result<void> write_output(std::string_view text) {
 
 Result<void> check_place_of(const std::string& path) {
     if (path.empty() || path == "-") return {};
-    if (std::filesystem::is_directory(path)) return fail(path + ": is a folder; name a plain file in it");
+    if (std::filesystem::is_directory(path)) return fail(path + ": is a folder; use the path of a plain file");
     const auto folder = std::filesystem::path(path).parent_path();
     if (::access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) == 0) return {};
-    return fail(path + ": cannot be written there: name a folder that exists and is yours");
+    return fail(path + ": cannot be written: use an existing folder that you may write to");
 }
 
 Result<void> write_whole_file(const std::string& path, std::string_view text) {

@@ -93,7 +93,7 @@ Result<uint64_t> parse_size(const std::string& text) {
         factor = std::pow(1024.0, static_cast<double>(power + 1));
     }
     const double bytes = number * factor;
-    if (bytes >= 9e18) return fail(std::format("\"{}\" is more than any machine has", text));
+    if (bytes >= 9e18) return fail(std::format("\"{}\" is more memory than any machine has", text));
     return static_cast<uint64_t>(bytes);
 }
 

@@ -93,8 +93,7 @@ Result<int64_t> read_stream(const Engine& engine, Sequence& sequence, Input& inp
 void warn_beyond_training(const Engine& engine, int64_t n_tokens) {
     if (n_tokens <= engine.info().n_ctx_train) return;
     complain(std::format(
-        "warning: the text has {} tokens or more and the model was trained on texts of {}; it goes on, "
-        "but may answer badly",
+        "warning: the text has at least {} tokens, and the model was trained on texts of {}; it may answer badly",
         format_count(static_cast<uint64_t>(n_tokens)), format_count(static_cast<uint64_t>(engine.info().n_ctx_train))));
 }
 

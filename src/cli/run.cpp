@@ -168,7 +168,7 @@ class Run {
     using Clock = std::chrono::steady_clock;
 
     static constexpr const char* kEmpty =
-        "the prompt is empty: give a text with -p, a file with -f, or \"-f -\" for standard input";
+        "the prompt is empty: pass a text with -p, a file with -f, or \"-f -\" for standard input";
 
     const RunFlags& flags_;
     RunReport report_;
@@ -180,12 +180,12 @@ void check_flags(const RunFlags& flags, const CLI::App& run) {
     const int n_prompts = flags.prompt.has_value() + flags.file.has_value();
     if (n_prompts > 1 || (n_prompts == 0 && !loads))
         throw CLI::RequiredError("one prompt (-p TEXT, -f FILE, or - for standard input)");
-    if (loads) refuse_kept_flags(run, "read the text anew");
+    if (loads) refuse_kept_flags(run, "read the text again");
     if (flags.segment > 0 && n_prompts == 0)
-        throw CLI::ValidationError("--segment says how a text is read: give one with -p or -f");
+        throw CLI::ValidationError("--segment applies to a text that is read: pass one with -p or -f");
     if (flags.segment > 0 && flags.kv.ratio > 0) {
         throw CLI::ValidationError(
-            "--kv-ratio is a share of a text that is read at once: with --segment state --kv-budget or --kv-memory");
+            "--kv-ratio is a share of a text that is read at once: with --segment use --kv-budget or --kv-memory");
     }
 }
 
@@ -193,7 +193,7 @@ void check_flags(const RunFlags& flags, const CLI::App& run) {
 
 void add_run(CLI::App& app, std::function<int()>& action) {
     auto flags = std::make_shared<RunFlags>();
-    auto* run = app.add_subcommand("run", "read a prompt, write what follows");
+    auto* run = app.add_subcommand("run", "read a prompt and continue it");
     flags->model.add_to(*run);
     run->add_option("-p,--prompt", flags->prompt, "the prompt")->type_name("TEXT");
     run->add_option("-f,--file", flags->file, "a file with the prompt; -, with or without -f, is standard input")
@@ -204,9 +204,9 @@ void add_run(CLI::App& app, std::function<int()>& action) {
     add_segment(*run, flags->segment);
     add_context(*run, flags->n_ctx);
     run->add_option("--save-session", flags->save_session,
-                    "at the end write all that is held to a file (with -n 0: the prompt alone)")
+                    "save the session to a file at the end (with -n 0: only the prompt)")
         ->type_name("FILE");
-    run->add_option("--load-session", flags->load_session, "go on from such a file; a prompt is read after it")
+    run->add_option("--load-session", flags->load_session, "continue a saved session; a prompt is read after it")
         ->type_name("FILE");
     run->add_flag("--json", flags->json, "print one JSON object with text, timings, memory and layers");
     flags->kv.add_to(*run);

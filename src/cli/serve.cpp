@@ -76,8 +76,8 @@ void introduce(const ServeFlags& flags, const Engine& engine, const server::ApiS
     const auto share = limits.bytes_of_stores / static_cast<uint64_t>(n_parallel);
     tell(std::format("{} at {}", printable(engine.info().path), address(flags.server, server.port())));
     tell(
-        std::format("K/V memory: at most {}: {} sequences of {} tokens{} ({} each), and {} for the one layer in full "
-                    "of texts that are read, {} tokens together",
+        std::format("K/V memory: at most {}: {} sequences of {} tokens{} ({} each), and {} for the one full layer "
+                    "of the prompts being read, {} tokens in total",
                     format_bytes(limits.kv_bytes), n_parallel,
                     format_count(static_cast<uint64_t>(budget != nullptr ? budget->tokens : limits.n_ctx)),
                     budget != nullptr ? " a layer" : "", format_bytes(share), format_bytes(limits.bytes_of_staging),
@@ -85,7 +85,7 @@ void introduce(const ServeFlags& flags, const Engine& engine, const server::ApiS
     const auto& host = flags.server.host;
     const bool loopback = host == "localhost" || host == "::1" || host.starts_with("127.");
     if (!loopback && flags.server.api_key.empty())
-        tell("Whoever reaches this address can use the model: --api-key asks for a key.");
+        tell("Anyone who can reach this address can use the model; --api-key sets a required key.");
 }
 
 /// Loads the model. A signal during this time ends the process at once, because there is nothing to shut down yet.
@@ -119,12 +119,13 @@ int serve(const ServeFlags& flags) {
     introduce(flags, *engine, **server);
     while (!signal_comes(signals)) {
         if ((*server)->listens()) continue;
-        complain("the system lets the server take no more connections: has it run out of memory or files?");
+        complain("the server cannot accept more connections: is the system out of memory or file descriptors?");
         return kFailed;
     }
     (*server)->close();
     if ((*server)->is_busy())
-        tell(std::format("Stopping: what runs has {} seconds to end; once more stops at once.", flags.grace_seconds));
+        tell(std::format("Stopping: running requests have {} seconds to finish; interrupt again to stop at once.",
+                         flags.grace_seconds));
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(flags.grace_seconds);
     while ((*server)->is_busy() && std::chrono::steady_clock::now() < end)
         if (signal_comes(signals)) break;
@@ -136,43 +137,44 @@ int serve(const ServeFlags& flags) {
 
 void add_serve(CLI::App& app, std::function<int()>& action) {
     auto flags = std::make_shared<ServeFlags>();
-    auto* serve_app = app.add_subcommand("serve", "an OpenAI-compatible server, and a page to chat");
+    auto* serve_app = app.add_subcommand("serve", "run an OpenAI-compatible server with a chat page");
     // Chunks are shorter than for a single prompt, because other requests wait for their next token meanwhile.
     flags->model.options.n_batch = 128;
     flags->model.add_to(*serve_app);
     auto& server = flags->server;
-    serve_app->add_option("--host", server.host, "address to listen at; 0.0.0.0: all")
-        ->check([](const std::string& host) { return host.empty() ? "an empty address is none" : ""; })
+    serve_app->add_option("--host", server.host, "address to listen on; 0.0.0.0: all addresses")
+        ->check([](const std::string& host) { return host.empty() ? "the address is empty" : ""; })
         ->type_name("ADDRESS")
         ->capture_default_str();
-    serve_app->add_option("--port", server.port, "0: any that is free")
+    serve_app->add_option("--port", server.port, "port to listen on; 0: any free port")
         ->type_name("N")
         ->check(CLI::Range(0, 65535))
         ->capture_default_str();
-    serve_app->add_option("--parallel", server.batcher.pool.n_parallel, "sequences at once")
+    serve_app->add_option("--parallel", server.batcher.pool.n_parallel, "number of sequences at once")
         ->type_name("N")
         ->check(CLI::Range(1, 256))
         ->capture_default_str();
     serve_app
-        ->add_option("--queue", server.batcher.n_queue, "number of requests that may wait; further ones are refused")
+        ->add_option("--queue", server.batcher.n_queue, "number of requests that may wait; further ones are rejected")
         ->type_name("N")
         ->check(CLI::Range(0, 4096))
         ->capture_default_str();
     serve_app
         ->add_option("--api-key", server.api_key,
-                     "a key that requests have to send; also CAKE_API_KEY, which no list of processes shows")
+                     "a key that requests must send; CAKE_API_KEY sets it without showing it in process lists")
         ->type_name("KEY")
         ->envname("CAKE_API_KEY")
-        ->check([](const std::string& key) { return key.empty() ? "an empty key would let everybody in" : ""; });
+        ->check([](const std::string& key) { return key.empty() ? "an empty key would let everyone in" : ""; });
     flags->chat_template.add_to(*serve_app);
     serve_app
-        ->add_option("--grace", flags->grace_seconds, "seconds that requests have to end when the server is stopped")
+        ->add_option("--grace", flags->grace_seconds,
+                     "seconds that running requests have to finish when the server is stopped")
         ->type_name("SECONDS")
         ->check(CLI::Range(0, 86400))
         ->capture_default_str();
     serve_app
         ->add_option("-c,--ctx-size", flags->n_ctx,
-                     "most tokens of a prompt and its answer; 0: what the model was trained with")
+                     "maximum tokens of a prompt and its answer; 0: the model's trained context")
         ->type_name("N")
         ->check(CLI::Range(int64_t{0}, int64_t{1} << 28))
         ->capture_default_str();
@@ -183,7 +185,7 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
         auto sequence = flags->kv.sequence_options();
         if (sequence.budget && std::holds_alternative<KvRatio>(*sequence.budget))
             throw CLI::ValidationError(
-                "--kv-ratio: a share of each prompt has no bound: state --kv-memory or --kv-budget");
+                "--kv-ratio: a share of each prompt has no bound: use --kv-memory or --kv-budget");
         warn_of_unread_flags(*serve_app, {&sequence, 1});
         auto& pool = flags->server.batcher.pool;
         if (const auto* bytes = sequence.budget ? std::get_if<KvBytes>(&*sequence.budget) : nullptr) {

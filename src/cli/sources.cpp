@@ -96,7 +96,8 @@ Result<SourceFinder> SourceFinder::create(const Engine& engine, std::span<const 
     const size_t begin = spelt.find(text.text);
     if (begin == std::string::npos)
         return fail(
-            "the sources of the answer are not known: the model's vocabulary changes the text; leave out --sources");
+            "the sources of the answer cannot be determined: the model's vocabulary changes the text; leave out "
+            "--sources");
     SourceFinder finder;
     finder.documents_ = &documents;
     size_t document = 0;

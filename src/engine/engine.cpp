@@ -59,11 +59,11 @@ Result<Engine> Engine::load(const std::string& path, const EngineOptions& option
     silence_libraries();
     constexpr int32_t kMaxThreads = 512;  // ggml's limit
     if (options.threads < 0 || options.threads > kMaxThreads) {
-        return fail(std::format("{} threads are not possible: 1 to {} are", options.threads, kMaxThreads));
+        return fail(std::format("{} threads are not possible: use 1 to {}", options.threads, kMaxThreads));
     }
     constexpr int32_t kMaxBatch = 8192;  // bounds a chunk's mask, [tokens of the text, n_batch]
     if (options.n_batch < 1 || options.n_batch > kMaxBatch) {
-        return fail(std::format("a batch of {} tokens is not possible: 1 to {} are", options.n_batch, kMaxBatch));
+        return fail(std::format("a batch of {} tokens is not possible: use 1 to {}", options.n_batch, kMaxBatch));
     }
     auto file = GgufFile::open(path);
     if (!file) return std::unexpected(file.error());
@@ -76,8 +76,9 @@ Result<Engine> Engine::load(const std::string& path, const EngineOptions& option
     auto vocabulary = Vocabulary::load(path, file->metadata());
     if (!vocabulary) return std::unexpected(vocabulary.error());
     if (vocabulary->n_tokens() > hparams->n_vocab) {
-        return fail(Error::Code::corrupt, std::format("{}: the vocabulary has {} tokens and token_embd.weight {} rows",
-                                                      path, vocabulary->n_tokens(), hparams->n_vocab));
+        return fail(Error::Code::corrupt,
+                    std::format("{}: the vocabulary has {} tokens and token_embd.weight has {} rows", path,
+                                vocabulary->n_tokens(), hparams->n_vocab));
     }
     auto info = describe(*file, *hparams, *weights);
     const AttentionMethod attention{

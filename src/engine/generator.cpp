@@ -44,7 +44,8 @@ std::optional<Token> Generator::draw(std::span<const float> logits) {
     if (has_ended()) return std::nullopt;
     if (!are_finite(logits)) {
         end(FinishReason::failed,
-            {engine_.file.path() + ": the model computed numbers that are not finite: it, or the session, is damaged"});
+            {engine_.file.path() +
+             ": the model computed numbers that are not finite: the model or the session is damaged"});
         return std::nullopt;
     }
     if (auto made = sampler_ ? Result<void>() : make_sampler(); !made) {

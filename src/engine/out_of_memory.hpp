@@ -8,7 +8,7 @@
 namespace cake {
 
 inline std::unexpected<Error> out_of_memory() {
-    return fail(Error::Code::out_of_memory, "memory ran out: a smaller budget, batch (-b) or text needs less");
+    return fail(Error::Code::out_of_memory, "out of memory: use a smaller budget, batch (-b) or text");
 }
 
 /// Runs `work` and returns an error if memory runs out.

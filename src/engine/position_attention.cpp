@@ -36,12 +36,13 @@ Result<void> take_layer(GraphRunner& runner, const SequenceParts& state, int32_t
 
 Result<std::vector<float>> attention_by_position(SequenceParts& state, int64_t n_queries) {
     if (n_queries < 1 || n_queries > state.config.options.window) {
-        return fail(std::format("the attention of the last {} tokens is not known: that of 1 to {} is", n_queries,
+        return fail(std::format("the attention of the last {} tokens is not known: ask for 1 to {}", n_queries,
                                 state.config.options.window));
     }
     if (!state.config.reads_queries()) return fail("no queries are kept: set SequenceOptions::keep_queries");
     const auto queries = newest_queries(state.cache.queries, n_queries);
-    if (state.status.is_broken() || queries.empty()) return fail("no text has been read whose attention could be told");
+    if (state.status.is_broken() || queries.empty())
+        return fail("no text has been read yet, so its attention is not known");
     std::vector<float> by_position(static_cast<size_t>(state.progress.n_tokens));
     GraphRunner runner(state.config.engine->compute, state.accountant);
     // Use only the upper half of the layers, because lower layers attend to neighbouring or similar tokens. Use the

@@ -61,7 +61,7 @@ std::optional<Token> draw_next(SequenceParts& state, Generator& generator) {
     const auto ready = [&] -> Result<void> {
         if (auto checked = state.status.check(); !checked) return checked;
         if (auto read = read_pending(state); !read) return read;
-        if (state.next.logits.empty()) return fail("there is nothing to go on from: append a text first");
+        if (state.next.logits.empty()) return fail("there is nothing to continue: append a text first");
         return {};
     };
     if (auto is_ready = ready(); !is_ready) {
@@ -85,7 +85,7 @@ Result<void> append_states(std::span<SequenceParts* const> states, std::span<con
 Result<void> check_alike(const SequenceParts& first, std::span<SequenceParts* const> states) {
     for (const SequenceParts* s : states) {
         if (s->progress.n_tokens > 0)
-            return fail("a text can be appended to several sequences only where all of them are empty");
+            return fail("a text can be appended to several sequences only if all of them are empty");
         if (s->config.engine != first.config.engine || s->config.options.window != first.config.options.window ||
             s->config.layout.sliced.type_k != first.config.layout.sliced.type_k ||
             s->config.layout.sliced.type_v != first.config.layout.sliced.type_v) {
@@ -167,10 +167,10 @@ Result<void> decode_each(std::span<Sequence* const> sequences, std::span<const T
 Result<void> make_up(Sequence& sequence, int64_t n_tokens) {
     SequenceParts& state = *sequence.state_;
     if (state.progress.n_tokens > 0 || state.status.is_broken())
-        return fail("only an empty sequence can be filled with what is made up");
+        return fail("only an empty sequence can be filled with a made-up text");
     constexpr int64_t kMaxTokens = int64_t{1} << 28;
     if (n_tokens < 1 || n_tokens > kMaxTokens)
-        return fail(std::format("a made-up text of {} tokens is not possible: 1 to {} are", n_tokens, kMaxTokens));
+        return fail(std::format("a made-up text of {} tokens is not possible: use 1 to {}", n_tokens, kMaxTokens));
     if (state.config.options.max_tokens > 0 && n_tokens > state.config.options.max_tokens)
         return fail(std::format("a made-up text of {} tokens does not fit into the context of {}", n_tokens,
                                 state.config.options.max_tokens));

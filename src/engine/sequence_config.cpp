@@ -28,12 +28,12 @@ Result<Policy> policy_of(const SequenceOptions& o) {
 Result<void> check_numbers(const SequenceOptions& o) {
     constexpr int32_t kMaxWindow = 1024;
     if (o.window < 1 || o.window > kMaxWindow)
-        return fail(std::format("a window of {} tokens is not possible: 1 to {} are", o.window, kMaxWindow));
+        return fail(std::format("a window of {} tokens is not possible: use 1 to {}", o.window, kMaxWindow));
     if (!std::isfinite(o.gamma) || o.gamma < 0) return fail("gamma must be a number of at least 0");
     constexpr int32_t kMaxPooled = 127;
     if (o.pool_kernel < 0 || o.pool_kernel > kMaxPooled || (o.pool_kernel > 0 && o.pool_kernel % 2 == 0)) {
         return fail(
-            std::format("a pooling kernel of {} keys is not possible: odd numbers to {} are (or 0 for the "
+            std::format("a pooling kernel of {} keys is not possible: use an odd number up to {} (or 0 for the "
                         "scorer's own)",
                         o.pool_kernel, kMaxPooled));
     }
@@ -43,7 +43,7 @@ Result<void> check_numbers(const SequenceOptions& o) {
     if (o.max_tokens < 0) return fail("the context must be at least 1 token (or 0 for no limit)");
     const auto* ratio = o.budget ? std::get_if<KvRatio>(&*o.budget) : nullptr;
     if (ratio != nullptr && (!(ratio->ratio > 0) || ratio->ratio > 1))
-        return fail(std::format("a K/V ratio of {} is not possible: above 0 to 1 is", ratio->ratio));
+        return fail(std::format("a K/V ratio of {} is not possible: it must be above 0 and at most 1", ratio->ratio));
     return {};
 }
 
@@ -123,7 +123,7 @@ Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k,
         if (!type) return type;
         if (head_dim % ggml_blck_size(*type) != 0) {
             return fail(std::format(
-                "the cache type {} needs heads of a multiple of {} values and this model's have {}; f16 works", name,
+                "the cache type {} needs heads with a multiple of {} values, and this model's have {}; f16 works", name,
                 ggml_blck_size(*type), head_dim));
         }
         return *type;

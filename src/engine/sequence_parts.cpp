@@ -19,7 +19,7 @@ Result<void> SequenceParts::open_cache(const CachePlan& plan) {
         return config.evicts()
                    ? std::unexpected(opened.error())
                    : fail(opened.error().code,
-                          std::format("a full cache of {} tokens: {}; bound the context (-c), or take a policy that "
+                          std::format("a full cache of {} tokens: {}; bound the context (-c), or use a policy that "
                                       "evicts",
                                       plan.tokens_per_layer, opened.error().message));
     }

@@ -11,7 +11,7 @@ class SequenceStatus {
   public:
     bool is_broken() const { return is_broken_; }
     Result<void> check() const {
-        if (is_broken_) return fail("an earlier text was not read to its end: this sequence cannot go on");
+        if (is_broken_) return fail("an earlier text was not read to its end: this sequence cannot continue");
         return {};
     }
 

@@ -113,7 +113,7 @@ class Loader {
         if (auto made = make_state(header); !made) return std::unexpected(made.error());
         if (auto said = read_header(header); !said) return std::unexpected(said.error());
         // Allocate only if the size of the file agrees with its header.
-        if (n_content_bytes() != reader_.bytes_left()) return damaged("its size is not what its header says");
+        if (n_content_bytes() != reader_.bytes_left()) return damaged("its size does not match its header");
         if (auto opened = state_->open_cache(plan_); !opened) return with_path(opened.error());
         std::vector<int32_t> capacities;
         std::ranges::transform(runs_, std::back_inserter(capacities), &SavedRun::capacity);
@@ -129,7 +129,7 @@ class Loader {
         return fail(error.code, std::format("{}: {}", path_, error.message));
     }
     std::unexpected<Error> damaged_field(const std::string& key) const {
-        return damaged(std::format("\"{}\" is not what it must be", key));
+        return damaged(std::format("\"{}\" is not valid", key));
     }
 
     Result<void> make_state(const Json& header) {
@@ -192,7 +192,7 @@ class Loader {
             n_slots += run.capacity;
             // A prefill leaves the same number of free slots in every run, and a decoded token takes one from each.
             if (run.capacity - run.length != runs_.front().capacity - runs_.front().length)
-                return damaged("its layers do not have equally much room left");
+                return damaged("its layers do not have the same number of free slots");
         }
         if (n_slots > plan_.tokens_per_layer * static_cast<int64_t>(runs_.size()))
             return damaged("it holds more than its budget");
@@ -320,7 +320,7 @@ Result<std::unique_ptr<SequenceParts>> load_session(std::shared_ptr<const Engine
         if (!reader) return std::unexpected(reader.error());
         return Loader(std::move(engine), path, std::move(*reader)).load();
     } catch (const std::bad_alloc&) {
-        return fail(Error::Code::out_of_memory, path + ": memory ran out: the session needs more than there is");
+        return fail(Error::Code::out_of_memory, path + ": out of memory: the session needs more than is free");
     }
 }
 

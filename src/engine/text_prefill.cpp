@@ -10,7 +10,7 @@ namespace cake {
 
 Result<void> check_text(const SequenceParts& state, std::span<const Token> tokens) {
     if (auto checked = state.status.check(); !checked) return checked;
-    if (tokens.empty()) return fail("there is nothing to read: the text holds no token");
+    if (tokens.empty()) return fail("there is nothing to read: the text contains no tokens");
     const int32_t n_vocab = state.config.hparams().n_vocab;
     const auto outside = std::ranges::find_if(tokens, [&](Token t) { return t < 0 || t >= n_vocab; });
     if (outside != tokens.end())
@@ -29,11 +29,11 @@ Result<void> check_text(const SequenceParts& state, std::span<const Token> token
 Result<void> check_room(const SequenceParts& state, int64_t n_more) {
     const int64_t most = state.config.hparams().max_positions();
     if (most > 0 && state.progress.n_tokens + n_more > most) {
-        return fail(std::format("the text reaches {} tokens, and this model has learned {} positions and no more",
+        return fail(std::format("the text reaches {} tokens, and this model has learned only {} positions",
                                 state.progress.n_tokens + n_more, most));
     }
     if (state.config.evicts() || state.progress.n_tokens + n_more <= state.cache.plan.tokens_per_layer) return {};
-    return fail(std::format("the context of {} tokens is full: a larger one (-c), or a policy that evicts, goes on",
+    return fail(std::format("the context of {} tokens is full: use a larger one (-c) or a policy that evicts",
                             state.cache.plan.tokens_per_layer));
 }
 
@@ -55,7 +55,7 @@ Result<void> TextPrefill::prepare() {
     const int64_t n_tokens = std::ssize(tokens_);
     if (segment_ < 0) return fail("a segment must hold at least 1 token (or 0 for the whole text)");
     if (segment_ > 0 && segment_ < n_tokens && all_logits_)
-        return fail("the logits of all tokens can be had of a text that is read in one segment only");
+        return fail("the logits of all tokens are available only for a text that is read in one segment");
     for (const SequenceParts* sequence : sequences_) {
         if (auto checked = check_text(*sequence, tokens_); !checked) return checked;
     }
@@ -120,7 +120,7 @@ Result<void> read_branches(const SequenceParts& base, std::span<SequenceParts* c
                            std::span<const Token> tokens, const ProgressFunction& progress) {
     const auto n_tokens = static_cast<int64_t>(tokens.size());
     if (base.status.is_broken() || base.progress.n_tokens == 0 || base.progress.n_evicted_slots > 0)
-        return fail("only a sequence that holds all of a text can be branched from");
+        return fail("only a sequence that holds all of its text can be branched from");
     std::vector<SequenceStatus::Step> steps;
     steps.reserve(states.size());
     for (SequenceParts* state : states) {

@@ -99,7 +99,7 @@ class Comparison {
         const auto n_tokens = static_cast<int64_t>(tokens->size());
         if (n_read < 1 || n_tokens < n_needed) {
             return fail(
-                std::format("{}: has {} tokens, and {} are to be read and {} compared: take a longer text or "
+                std::format("{}: has {} tokens, but {} are to be read and {} compared: use a longer text or "
                             "fewer",
                             input.name, n_tokens, input.n_prompt, input.n_continuation));
         }

@@ -27,7 +27,7 @@ Result<std::vector<std::string>> files_of(const std::vector<std::string>& paths)
             if (entry.path().extension() == ".jsonl") files.push_back(entry.path().string());
         }
         if (error) return fail(std::format("{}: {}", path, error.message()));
-        if (files.size() == before) return fail(std::format("{}: holds no file that ends in .jsonl", path));
+        if (files.size() == before) return fail(std::format("{}: contains no .jsonl files", path));
         std::sort(files.begin() + static_cast<ptrdiff_t>(before), files.end());
     }
     return files;
@@ -55,14 +55,14 @@ Result<std::vector<Sample>> read_samples(
                 continue;
             }
             const auto message = std::format("{}:{}: {}", file, number, sample.error().message);
-            if (!input.keep_going) return fail(message + "; --keep-going passes over such lines");
-            input.warn(message + "; passed over");
+            if (!input.keep_going) return fail(message + "; --keep-going skips such lines");
+            input.warn(message + "; skipped");
         }
         if (stream.bad()) return fail(std::format("{}: {}", file, std::strerror(errno)));
     }
     if (samples.empty())
-        return fail(input.n_skip > 0 ? "the files hold no sample after those that --skip passes over"
-                                     : "the files hold no sample");
+        return fail(input.n_skip > 0 ? "the files contain no samples after those that --skip skips"
+                                     : "the files contain no samples");
     return samples;
 }
 
@@ -71,14 +71,14 @@ Result<std::string> string_field(const nlohmann::json& object, const char* name)
     if (found == object.end()) return fail(std::format("the field \"{}\" is missing", name));
     if (found->is_string()) return found->get<std::string>();
     if (found->is_number_integer()) return found->dump();
-    return fail(std::format("the field \"{}\" is not a text", name));
+    return fail(std::format("the field \"{}\" is not a string", name));
 }
 
 Result<std::vector<std::string>> strings_field(const nlohmann::json& object, const char* name) {
     const auto found = object.find(name);
     if (found == object.end()) return fail(std::format("the field \"{}\" is missing", name));
     if (!found->is_array() || !std::ranges::all_of(*found, [](const auto& x) { return x.is_string(); }))
-        return fail(std::format("the field \"{}\" is not a list of texts", name));
+        return fail(std::format("the field \"{}\" is not a list of strings", name));
     return found->get<std::vector<std::string>>();
 }
 

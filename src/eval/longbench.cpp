@@ -124,7 +124,7 @@ Result<Sample> longbench_sample(const nlohmann::json& object) {
     const std::string_view plain = name->ends_with("_e") ? std::string_view(*name).substr(0, name->size() - 2) : *name;
     const auto* dataset = std::ranges::find(kDatasets, plain, &Dataset::name);
     if (dataset == std::end(kDatasets))
-        return fail(std::format("the dataset \"{}\" is not known; these are: {}", *name, dataset_names()));
+        return fail(std::format("the dataset \"{}\" is not known; the datasets are: {}", *name, dataset_names()));
     const auto context = string_field(object, "context");
     if (!context) return std::unexpected(context.error());
     const auto input = string_field(object, "input");

@@ -137,10 +137,10 @@ using File = std::unique_ptr<std::FILE, CloseFile>;
 Result<void> run_gnuplot(const std::string& commands, std::FILE* svg) {
     const File script(std::tmpfile());
     const File complaints(std::tmpfile());
-    if (!script || !complaints) return fail(std::format("no temporary file can be made: {}", std::strerror(errno)));
+    if (!script || !complaints) return fail(std::format("cannot create a temporary file: {}", std::strerror(errno)));
     if (std::fwrite(commands.data(), 1, commands.size(), script.get()) != commands.size() ||
         std::fflush(script.get()) != 0 || std::fseek(script.get(), 0, SEEK_SET) != 0) {
-        return fail(std::format("a temporary file cannot be written: {}", std::strerror(errno)));
+        return fail(std::format("cannot write a temporary file: {}", std::strerror(errno)));
     }
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);

@@ -24,7 +24,7 @@ Result<JsonData> json_data(const nlohmann::json& object) {
     JsonData data;
     for (const auto& record : *records) {
         if (!record.is_array() || record.size() != 2 || !record[0].is_string() || !record[1].is_string())
-            return fail("a record of \"ordered_kv_records\" is not a pair of texts");
+            return fail("a record of \"ordered_kv_records\" is not a pair of strings");
         data.text += (data.text.empty() ? "{" : ",\n ") + record[0].dump() + ": " + record[1].dump();
         data.facts.push_back({.key = record[0].get<std::string>(), .value = record[1].get<std::string>()});
     }

@@ -34,7 +34,7 @@ Random seeded(uint64_t seed, std::string_view kind, int64_t length, double depth
 Result<std::vector<Sample>> hide(const TaskInput& input, std::string_view task, std::span<const Kind> kinds,
                                  std::span<const double> depths) {
     const auto sentences = split_sentences(input.filler_text);
-    if (input.filler == "text" && sentences.empty()) return fail("the filler's text holds no sentence");
+    if (input.filler == "text" && sentences.empty()) return fail("the filler's text contains no sentences");
     std::vector<Sample> samples;
     for (const auto& [name, make] : kinds) {
         for (const int64_t length : input.lengths) {

@@ -45,8 +45,8 @@ Result<int64_t> budget_tokens(const CacheLayout& layout, const CacheDemand& dema
     const uint64_t min_bytes = sliding_bytes(layout, layout.sliding_capacity(demand.max_tokens)) +
                                bytes_per_token(layout.sliced) * static_cast<uint64_t>(demand.window);
     return fail(std::format(
-        "a budget of {} cannot hold the window of {} tokens in {} layers: at least {} tokens a layer, {} bytes, or a "
-        "smaller --window would work",
+        "a budget of {} cannot hold the window of {} tokens in {} layers: use at least {} tokens a layer, {} bytes, or "
+        "a smaller --window",
         stated, demand.window, layout.sliced.n_layer, demand.window, min_bytes));
 }
 
@@ -55,8 +55,8 @@ Result<int32_t> decode_slack(int32_t interval, int64_t free_tokens) {
     const int64_t max_interval = std::max<int64_t>(1, free_tokens / 2);
     if (interval > max_interval) {
         return fail(
-            std::format("an evict interval of {} tokens takes more than half of what the budget leaves beside the "
-                        "window: at most {} is possible, or a larger budget",
+            std::format("an evict interval of {} tokens takes more than half of the budget outside the window: "
+                        "use at most {}, or a larger budget",
                         interval, max_interval));
     }
     return static_cast<int32_t>(interval > 0 ? interval : std::clamp<int64_t>(free_tokens / 16, 1, 32));
@@ -89,9 +89,10 @@ Result<CachePlan> plan_cache(const CacheLayout& layout, const CacheDemand& deman
                    .sliding_tokens = layout.sliding_capacity(demand.evicts ? demand.max_tokens : *tokens)};
     if (is_larger_than_any_memory(layout, plan.tokens_per_layer, plan.sliding_tokens)) {
         return demand.evicts
-                   ? fail(std::format("a budget of {} tokens a layer is larger than any memory: ask for less", *tokens))
+                   ? fail(std::format("a budget of {} tokens a layer is larger than any memory: use a smaller one",
+                                      *tokens))
                    : fail(std::format("a full cache of {} tokens is larger than any memory: bound the context (-c), or "
-                                      "take a policy that evicts",
+                                      "use a policy that evicts",
                                       *tokens));
     }
     if (demand.evicts) {

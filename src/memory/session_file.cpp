@@ -100,7 +100,7 @@ Result<SessionWriter> SessionWriter::create(const std::string& path, const std::
     std::error_code ignored;
     const auto status = std::filesystem::status(path, ignored);
     if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
-        return fail(path + ": is not a plain file; name another for the session");
+        return fail(path + ": is not a plain file; choose another path for the session");
     if (header.size() > kMaxHeaderBytes) return fail(path + ": the session's note is too long to be saved");
     auto temporary = std::format("{}.part-{}", path, ::getpid());
     const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
@@ -154,19 +154,19 @@ Result<SessionReader> SessionReader::open(const std::string& path) {
     auto state = std::make_unique<State>(path, fd);
     struct stat status{};
     if (::fstat(fd, &status) != 0) return system_error(path);
-    if (!S_ISREG(status.st_mode)) return fail(path + ": is not a plain file; name a saved session");
+    if (!S_ISREG(status.st_mode)) return fail(path + ": is not a plain file; pass a saved session");
 
     Begin begin;
     uint64_t sum = 0;
     const auto n_bytes = static_cast<uint64_t>(status.st_size);
-    const auto not_one = [&] { return fail(Error::Code::corrupt, path + ": is not a session of cake"); };
+    const auto not_one = [&] { return fail(Error::Code::corrupt, path + ": is not a cake session"); };
     if (n_bytes < sizeof(begin) + sizeof(sum)) return not_one();
     if (auto read = read_at(state->file, path, 0, std::as_writable_bytes(std::span(&begin, 1))); !read)
         return std::unexpected(read.error());
     if (begin.magic != kMagic) return not_one();
     if (begin.version != kSessionVersion) {
         return fail(Error::Code::unsupported,
-                    std::format("{}: the session is of version {} and this program reads version {}", path,
+                    std::format("{}: the session has version {}, and this program reads version {}", path,
                                 begin.version, kSessionVersion));
     }
     state->end = n_bytes - sizeof(sum);
@@ -183,7 +183,7 @@ Result<SessionReader> SessionReader::open(const std::string& path) {
         return std::unexpected(read.error());
     if (sum != actual.digest())
         return fail(Error::Code::corrupt,
-                    path + ": the session is damaged (its checksum is not that of its content): save it again");
+                    path + ": the session is damaged (its checksum does not match its content): save it again");
     if (begin.header_bytes > kMaxHeaderBytes || begin.header_bytes > state->end - sizeof(begin))
         return fail(Error::Code::corrupt, path + ": the session is damaged (its header is longer than the file)");
     state->header.resize(begin.header_bytes);

@@ -75,22 +75,23 @@ Result<Policy> resolve_policy(const PolicyNames& names) {
         result = *policy;
     } else {
         return fail(
-            std::format("there is no policy \"{}\"; these are: {}; and SCORER:ALLOCATOR, of the scorers {} "
+            std::format("there is no policy \"{}\"; use one of: {}; or SCORER:ALLOCATOR, from the scorers {} "
                         "and the allocators {}",
                         names.policy, list(policy_names()), list(scorer_names()), list(allocator_names())));
     }
     if (!scorer.empty()) {
         result.scorer = find_scorer(scorer);
         if (result.scorer == nullptr)
-            return fail(std::format("there is no scorer \"{}\"; these are: {}", scorer, list(scorer_names())));
+            return fail(std::format("there is no scorer \"{}\"; use one of: {}", scorer, list(scorer_names())));
     }
     if (!allocator.empty()) {
         result.allocator = find_allocator(allocator);
         if (result.allocator == nullptr)
-            return fail(std::format("there is no allocator \"{}\"; these are: {}", allocator, list(allocator_names())));
+            return fail(
+                std::format("there is no allocator \"{}\"; use one of: {}", allocator, list(allocator_names())));
     }
     if ((result.scorer == nullptr) != (result.allocator == nullptr)) {
-        return fail(std::format("the policy {} evicts nothing: name both a scorer and an allocator to change that",
+        return fail(std::format("the policy {} evicts nothing: set both a scorer and an allocator to change that",
                                 names.policy));
     }
     return result;

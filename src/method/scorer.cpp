@@ -52,12 +52,12 @@ const Scorer* find_scorer(std::string_view name) {
 
 Result<void> add_scorer(Scorer scorer) {
     if (scorer.name.empty() || scorer.name.find_first_of(": \t\n") != std::string::npos)
-        return fail(std::format("a scorer cannot be named \"{}\": a name without spaces and colons can", scorer.name));
+        return fail(std::format("a scorer cannot be named \"{}\": use a name without spaces and colons", scorer.name));
     if (!scorer.score) return fail(std::format("the scorer {} has no function", scorer.name));
     auto& table = registry();
     const std::scoped_lock lock(table.mutex);
     if (std::ranges::contains(table.scorers, scorer.name, &Scorer::name))
-        return fail(std::format("there is a scorer {} already: take another name", scorer.name));
+        return fail(std::format("there is already a scorer {}: use another name", scorer.name));
     table.scorers.push_back(std::move(scorer));
     return {};
 }

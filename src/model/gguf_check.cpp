@@ -112,7 +112,7 @@ class Checker {
   private:
     std::unexpected<Error> truncated(std::string_view in) const {
         return fail(Error::Code::corrupt,
-                    std::format("the file ends in {} (byte {}): it is truncated or damaged, get it again", in,
+                    std::format("the file ends in {} (byte {}): it is truncated or damaged; download it again", in,
                                 reader_.offset()));
     }
 
@@ -149,7 +149,7 @@ class Checker {
         if (key->empty() || key->size() > kMaxName)
             return fail(Error::Code::corrupt, "a metadata key is empty or longer than 64 KiB");
         if (!keys_.insert(*key).second)
-            return fail(Error::Code::corrupt, std::format("the metadata key {} stands twice", printable(*key)));
+            return fail(Error::Code::corrupt, std::format("the metadata key {} occurs twice", printable(*key)));
         const auto type = reader_.read<uint32_t>();
         if (!type) return truncated(std::format("the metadata value {}", printable(*key)));
         if (*key == "general.alignment") return check_alignment(*type);
@@ -172,7 +172,7 @@ class Checker {
         const auto n = reader_.read<uint64_t>();
         if (!type || !n) return truncated(std::format("the metadata array {}", printable(key)));
         if (*type == GGUF_TYPE_ARRAY)
-            return fail(Error::Code::corrupt, std::format("the metadata array {} holds arrays", printable(key)));
+            return fail(Error::Code::corrupt, std::format("the metadata array {} contains arrays", printable(key)));
         return check_values(key, *type, *n);
     }
 
@@ -202,7 +202,7 @@ class Checker {
                 std::format("the tensor name \"{}\" is empty or longer than {} characters", shown, GGML_MAX_NAME - 1));
         }
         if (!names_.insert(*name).second)
-            return fail(Error::Code::corrupt, std::format("the tensor {} stands twice", shown));
+            return fail(Error::Code::corrupt, std::format("the tensor {} occurs twice", shown));
         const auto n_dims = reader_.read<uint32_t>();
         if (!n_dims) return truncated(std::format("the tensor {}", shown));
         if (*n_dims < 1 || *n_dims > GGML_MAX_DIMS) {
@@ -252,14 +252,14 @@ class Checker {
         for (const auto& extent : extents_) {
             if (extent.offset % alignment_ != 0) {
                 return fail(Error::Code::corrupt,
-                            std::format("the tensor {} lies at offset {}, which is not a multiple of {}",
+                            std::format("the tensor {} is at offset {}, which is not a multiple of {}",
                                         printable(extent.name), extent.offset, alignment_));
             }
             if (extent.offset > n_data || extent.n_bytes > n_data - extent.offset) {
                 return fail(
                     Error::Code::corrupt,
-                    std::format("the tensor {} ends at byte {} of {} bytes of data: the file is truncated or damaged, "
-                                "get it again",
+                    std::format("the tensor {} ends at byte {} of {} bytes of data: the file is truncated or damaged; "
+                                "download it again",
                                 printable(extent.name),
                                 extent.offset > std::numeric_limits<uint64_t>::max() - extent.n_bytes
                                     ? extent.offset

@@ -24,7 +24,7 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
     if (!regular || size == 0) {
         ::close(fd);
         return fail(Error::Code::not_found, std::format("{}: {}", path,
-                                                        S_ISDIR(status.st_mode) ? "is a folder; name a GGUF file in it"
+                                                        S_ISDIR(status.st_mode) ? "is a folder; pass a GGUF file in it"
                                                         : !regular              ? "is not a regular file"
                                                                                 : "is empty"));
     }
@@ -82,14 +82,14 @@ Result<std::optional<uint32_t>> GgufPart::u32(const std::string& key) const {
                         std::format("{}: the metadata value {} is {}; it cannot be negative", path, key, value));
         }
         default:
-            return wrong_type(key, "whole number of 32 bits");
+            return wrong_type(key, "32-bit integer");
     }
 }
 
 std::unexpected<Error> GgufPart::wrong_type(const std::string& key, std::string_view wanted) const {
     const gguf_type type = gguf_get_kv_type(metadata.get(), gguf_find_key(metadata.get(), key.c_str()));
-    return fail(Error::Code::corrupt, std::format("{}: the metadata value {} is of type {}; a {} is needed", path, key,
-                                                  gguf_type_name(type), wanted));
+    return fail(Error::Code::corrupt, std::format("{}: the metadata value {} is of type {} and must be of type {}",
+                                                  path, key, gguf_type_name(type), wanted));
 }
 
 std::span<const std::byte> GgufPart::header() const {

@@ -56,7 +56,7 @@ Result<GgufPart> open_part(uint32_t no, const GgufPart& first, const Split& spli
     if (!path) {
         return fail(Error::Code::corrupt,
                     std::format("{}: is the first of {} parts, and the others are found by its name, which must end "
-                                "in {}: give it its name back",
+                                "in {}: restore its original name",
                                 first.path, split.count, ending(0, split.count)));
     }
     auto part = GgufPart::open(*path);
@@ -69,8 +69,9 @@ Result<GgufPart> open_part(uint32_t no, const GgufPart& first, const Split& spli
     if (own->no != no || own->count != split.count) {
         return fail(
             Error::Code::corrupt,
-            std::format("{}: its metadata say that it is part {} of {}, and its name part {} of {}: get it again",
-                        *path, own->no + 1, own->count, no + 1, split.count));
+            std::format(
+                "{}: its metadata says that it is part {} of {}, and its name says part {} of {}: download it again",
+                *path, own->no + 1, own->count, no + 1, split.count));
     }
     return part;
 }
@@ -83,17 +84,20 @@ Result<void> check_tensors(const std::vector<GgufPart>& parts, const Split& spli
         for (auto* t = ggml_get_first_tensor(context); t != nullptr; t = ggml_get_next_tensor(context, t)) {
             const auto [other, added] = seen.emplace(ggml_get_name(t), &part);
             if (!added) {
-                return fail(Error::Code::corrupt,
-                            std::format("{}: the tensor {} is in {} too: one of the two is damaged or of another model",
-                                        part.path, ggml_get_name(t), other->second->path));
+                return fail(
+                    Error::Code::corrupt,
+                    std::format(
+                        "{}: the tensor {} is also in {}: one of the two is damaged or belongs to another model",
+                        part.path, ggml_get_name(t), other->second->path));
             }
         }
     }
     if (split.n_tensors && *split.n_tensors != seen.size()) {
-        return fail(Error::Code::corrupt,
-                    std::format("{}: the {} parts of the model have {} tensors and the first says {}: a part is "
-                                "damaged or of another model",
-                                parts.front().path, split.count, seen.size(), *split.n_tensors));
+        return fail(
+            Error::Code::corrupt,
+            std::format("{}: the {} parts of the model have {} tensors, but the first one specifies {}: a part is "
+                        "damaged or belongs to another model",
+                        parts.front().path, split.count, seen.size(), *split.n_tensors));
     }
     return {};
 }
@@ -106,7 +110,7 @@ Result<std::vector<GgufPart>> open_gguf_parts(const std::string& path) {
     const auto split = read_split(*first);
     if (!split) return std::unexpected(split.error());
     if (split->no > 0) {
-        return fail(std::format("{}: is part {} of {} of a model: name the first, {}", path, split->no + 1,
+        return fail(std::format("{}: is part {} of {} of a model: pass the first, {}", path, split->no + 1,
                                 split->count,
                                 path_of(0, path, *split).value_or("whose name ends in " + ending(0, split->count))));
     }

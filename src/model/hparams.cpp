@@ -126,7 +126,7 @@ void read_windows(KeyReader& keys, Hparams& h) {
     auto swa_layers = keys.pattern("attention.sliding_window_pattern", h.n_layer, a.swa_period);
     if (h.n_swa == 0) return;
     if (std::ranges::all_of(swa_layers, std::identity{}))
-        keys.note("no layer attends to the whole text, so that there is no cake to slice");
+        keys.note("no layer attends to the whole text, so there is no cache to evict from");
     h.swa_layers = std::move(swa_layers);
 }
 
@@ -151,7 +151,7 @@ Result<int32_t> read_n_vocab(const GgufFile& file) {
     if (embeddings == nullptr) {
         return fail(Error::Code::corrupt,
                     file.path() + (file.tensors().empty()
-                                       ? ": holds a vocabulary but no weights; name the file of a whole model"
+                                       ? ": contains a vocabulary but no weights; pass the file of a complete model"
                                        : ": the tensor token_embd.weight is missing"));
     }
     if (embeddings->ne[1] > (1 << 26))
@@ -169,8 +169,9 @@ Result<Hparams> read_hparams(const GgufFile& file) {
     Hparams h;
     h.architecture = find_architecture(**name);
     if (h.architecture == nullptr) {
-        return fail(Error::Code::unsupported, std::format("{}: the architecture \"{}\" is not supported; these are: {}",
-                                                          file.path(), **name, architecture_names()));
+        return fail(Error::Code::unsupported,
+                    std::format("{}: the architecture \"{}\" is not supported; supported architectures: {}",
+                                file.path(), **name, architecture_names()));
     }
     const auto title = file.string("general.name");
     h.name = title && title->has_value() ? **title : std::string(h.architecture->name);

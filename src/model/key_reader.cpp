@@ -77,7 +77,7 @@ void KeyReader::refuse_unknown() {
     for (int64_t i = 0; i < gguf_get_n_kv(file_.metadata()); i++) {
         const std::string key = gguf_get_key(file_.metadata(), i);
         if (!key.starts_with(prefix_) || known_.contains(key)) continue;
-        return wrong(key.substr(prefix_.size()), "is not known here, and may change what the model computes");
+        return wrong(key.substr(prefix_.size()), "is not known and may change what the model computes");
     }
 }
 

@@ -78,7 +78,7 @@ ggml_tensor* TensorLoader::add(const std::string& name, std::initializer_list<in
         return nullptr;
     }
     if (!computable(source->type, use)) {
-        note(std::format("the tensor {} is of type {}, which ggml cannot compute with here", name,
+        note(std::format("the tensor {} is of type {}, which ggml cannot use in this computation", name,
                          ggml_type_name(source->type)));
         return nullptr;
     }
@@ -215,7 +215,7 @@ Result<void> TensorLoader::copy_rest() {
         ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, n_bytes + alignment));
         if (!buffer)
             return fail(Error::Code::out_of_memory,
-                        std::format("{}: {} MiB for the weights cannot be had", file_.path(), n_bytes >> 20U));
+                        std::format("{}: cannot allocate {} MiB for the weights", file_.path(), n_bytes >> 20U));
         ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         ggml_tallocr place = ggml_tallocr_new(buffer.get());
         for (auto* tensor : tensors) {

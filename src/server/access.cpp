@@ -58,12 +58,12 @@ ApiResult<void> check_access(const httplib::Request& request, const AccessRules&
     if (foreign || renamed) {
         return std::unexpected(
             ApiError{.status = kForbidden,
-                     .message = "requests of other sites are not answered: open the server by its own address"});
+                     .message = "requests from other sites are not answered: open the server by its own address"});
     }
     const auto encoding = request.get_header_value("Content-Encoding");
     if (!encoding.empty() || request.is_multipart_form_data()) {
-        return std::unexpected(
-            ApiError{.status = kUnsupported, .message = "forms and compressed bodies are not read: send plain JSON"});
+        return std::unexpected(ApiError{.status = kUnsupported,
+                                        .message = "forms and compressed bodies are not accepted: send plain JSON"});
     }
     const auto announced = request.get_header_value("Content-Length");
     if (announced.size() > std::numeric_limits<uint64_t>::digits10 ||

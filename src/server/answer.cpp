@@ -107,7 +107,7 @@ void Answer::take(const ChoiceEnded& ended) {
             choice.finish_reason = "stop";
             return;
         case FinishReason::cancelled:
-            error_ = ApiError{.status = kUnavailable, .message = "the server is being stopped: ask again later"};
+            error_ = ApiError{.status = kUnavailable, .message = "the server is being stopped: try again later"};
             break;
         case FinishReason::failed:
             error_ = ended.by_constraint ? ApiError{.status = kInvalid, .message = ended.error, .param = "grammar"}

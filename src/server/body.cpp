@@ -27,12 +27,12 @@ std::string beyond_limits(std::string_view text) {
         } else if (c == '"') {
             quoted = true;
         } else if (c == '{' || c == '[') {
-            if (n_fields.size() > kDeepest) return std::format("the body nests deeper than {} levels", kDeepest);
+            if (n_fields.size() > kDeepest) return std::format("the body is nested more than {} levels deep", kDeepest);
             n_fields.push_back(0);
         } else if ((c == '}' || c == ']') && n_fields.size() > 1) {
             n_fields.pop_back();
         } else if (c == ':' && ++n_fields.back() > kMaxFields) {
-            return std::format("an object of the body has more than {} fields", kMaxFields);
+            return std::format("an object in the body has more than {} fields", kMaxFields);
         }
     }
     return {};
@@ -58,7 +58,7 @@ ApiResult<Body> Body::parse(std::string_view text) {
         const std::string_view what = error.what();
         const auto begin = what.find("parse error");
         constexpr size_t kMax = 80;
-        return invalid("the body is no JSON in UTF-8: " +
+        return invalid("the body is not valid JSON in UTF-8: " +
                        beginning_of(begin == std::string_view::npos ? what : what.substr(begin), kMax));
     }
 }

@@ -52,15 +52,16 @@ std::string why_not_bound(const std::string& host, int port) {
     const bool bound = socket >= 0 && ::bind(socket, found->ai_addr, found->ai_addrlen) == 0;
     const int error = bound ? 0 : errno;
     if (socket >= 0) ::close(socket);
-    const auto where = std::format("cannot listen at {} port {}", host, port);
+    const auto where = std::format("cannot listen on {} port {}", host, port);
     switch (error) {
         case EADDRINUSE:
-            return where + ": the port is taken; --port names another";
+            return where + ": the port is in use; choose another with --port";
         case EACCES:
-            return where + ": the port is not yours to use; --port names another, from 1024 on";
+            return where + ": you may not use this port; choose one from 1024 up with --port";
         case EADDRNOTAVAIL:
         case EAFNOSUPPORT:
-            return where + ": this machine does not have that address; --host takes one of its own, such as 127.0.0.1";
+            return where +
+                   ": this machine does not have that address; choose one of its own with --host, such as 127.0.0.1";
         default:
             return std::format("{}: {}", where, error == 0 ? "the system gives no reason" : std::strerror(error));
     }

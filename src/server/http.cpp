@@ -139,7 +139,7 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
         try {
             std::rethrow_exception(thrown);
         } catch (const std::bad_alloc&) {
-            what = "memory ran out: a shorter request needs less";
+            what = "out of memory: send a shorter request";
         } catch (const std::exception& error) {
             what = std::format("unexpected: {}", error.what());
         }
@@ -238,10 +238,10 @@ void ApiServer::add_routes() {
     http_.Get(R"(/v1/models/(.+))", [this, models](const Request& request, Response& response) {
         const auto name = request.matches[1].str();
         if (name == model_) return send(response, models());
-        send(response, ApiError{.status = kNotFound,
-                                .message = std::format("there is no model \"{}\" here; there is \"{}\"",
-                                                       beginning_of(name), model_),
-                                .code = "model_not_found"});
+        send(response,
+             ApiError{.status = kNotFound,
+                      .message = std::format("there is no model \"{}\" here; use \"{}\"", beginning_of(name), model_),
+                      .code = "model_not_found"});
     });
     post("/tokenize", [this](const Request&, Response& response, const std::string& body) {
         const auto turn = take_turn();
@@ -273,7 +273,7 @@ void ApiServer::add_routes() {
     http_.Get("/slots/:id", [this](const Request& request, Response& response) {
         const auto slot = batcher_->slot(request.path_params.at("id"));
         if (slot) return send(response, slot_json(engine_, *slot, request.get_param_value("pieces") == "1"));
-        send(response, ApiError{.status = kNotFound, .message = "no request of that id is in memory any more"});
+        send(response, ApiError{.status = kNotFound, .message = "no request with that id is in memory any more"});
     });
 }
 
@@ -315,7 +315,7 @@ void ApiServer::complete(const Request& request, Response& response, const std::
     while (!answer->is_done() && !HttpServer::client_has_gone()) answer->wait(kLook);
     if (answer->error()) return send(response, *answer->error());
     if (!answer->is_done())
-        return send(response, ApiError{.message = "the connection ended before the answer was whole"});
+        return send(response, ApiError{.message = "the connection ended before the answer was complete"});
     send(response, answer->whole());
 }
 

@@ -64,29 +64,26 @@ std::string Metrics::text(const PoolReport& pool) const {
     std::string text = heading("cake_requests_total", "counter", "Requests by route and HTTP status.");
     for (const auto& [key, n] : requests_)
         text += std::format("cake_requests_total{{route=\"{}\",status=\"{}\"}} {}\n", key.first, key.second, n);
+    text += metric("cake_prompt_tokens_total", "counter", "Prompt tokens, including those that were in memory.",
+                   prompt_tokens_);
+    text += metric("cake_cached_tokens_total", "counter", "Prompt tokens that were already in memory.", cached_tokens_);
+    text += metric("cake_generated_tokens_total", "counter", "Generated tokens.", generated_tokens_);
     text +=
-        metric("cake_prompt_tokens_total", "counter", "Tokens of prompts, those in memory included.", prompt_tokens_);
+        metric("cake_evicted_tokens_total", "counter", "Evicted tokens, counted in each layer.", pool.n_evicted_tokens);
     text +=
-        metric("cake_cached_tokens_total", "counter", "Tokens of prompts that were in memory already.", cached_tokens_);
-    text += metric("cake_generated_tokens_total", "counter", "Tokens generated.", generated_tokens_);
-    text +=
-        metric("cake_evicted_tokens_total", "counter", "Tokens evicted, counted in each layer.", pool.n_evicted_tokens);
-    text += heading("cake_time_to_first_token_seconds", "histogram", "From a request's arrival to its first token.");
+        heading("cake_time_to_first_token_seconds", "histogram", "Time from a request's arrival to its first token.");
     text += first_token_.text("cake_time_to_first_token_seconds");
-    text += heading("cake_time_between_tokens_seconds", "histogram", "From a token of an answer to its next.");
+    text += heading("cake_time_between_tokens_seconds", "histogram", "Time between two tokens of an answer.");
     text += next_token_.text("cake_time_between_tokens_seconds");
     text += metric("cake_requests_waiting", "gauge", "Requests in the queue.", pool.n_waiting);
     text += metric("cake_requests_reading", "gauge", "Requests whose prompt is being read.", pool.n_reading);
-    text += metric("cake_requests_generating", "gauge", "Requests that generate.", pool.n_generating);
-    text += metric("cake_sequences_idle", "gauge", "Sequences kept in memory for a next turn.", pool.n_idle);
-    text += metric("cake_kv_bytes", "gauge", "K/V memory allocated now.", pool.kv_bytes_now);
-    text +=
-        metric("cake_kv_bytes_peak", "gauge", "The most K/V memory that was allocated at once.", pool.kv_bytes_peak);
-    text += metric("cake_kv_bytes_bound", "gauge", "K/V memory that is never exceeded.", pool.kv_bytes_bound);
-    text +=
-        metric("cake_hidden_bytes_peak", "gauge", "The most memory of hidden states at once.", pool.hidden_bytes_peak);
-    text += metric("cake_compute_bytes_peak", "gauge", "The most memory of intermediate results at once.",
-                   pool.compute_bytes_peak);
+    text += metric("cake_requests_generating", "gauge", "Requests that are generating.", pool.n_generating);
+    text += metric("cake_sequences_idle", "gauge", "Sequences kept in memory for a later turn.", pool.n_idle);
+    text += metric("cake_kv_bytes", "gauge", "K/V memory that is allocated now.", pool.kv_bytes_now);
+    text += metric("cake_kv_bytes_peak", "gauge", "Peak of the allocated K/V memory.", pool.kv_bytes_peak);
+    text += metric("cake_kv_bytes_bound", "gauge", "Upper bound of the K/V memory.", pool.kv_bytes_bound);
+    text += metric("cake_hidden_bytes_peak", "gauge", "Peak memory of hidden states.", pool.hidden_bytes_peak);
+    text += metric("cake_compute_bytes_peak", "gauge", "Peak memory of intermediate results.", pool.compute_bytes_peak);
     return text;
 }
 

@@ -60,7 +60,7 @@ std::vector<ChatMessage> read_messages(Body& body) {
                 const bool text = part.is_object() && part.value("type", Json()) == "text" && part.contains("text") &&
                                   part["text"].is_string();
                 if (!text) {
-                    wrong(".content may hold parts of the type \"text\" alone");
+                    wrong(".content may only contain parts of the type \"text\"");
                     return messages;
                 }
                 read.content += part["text"].get<std::string>();
@@ -81,7 +81,8 @@ ChatOptions read_chat_options(Body& body, const ChatOptions& usual) {
     const Json* variables = body.find("chat_template_kwargs");
     if (variables == nullptr) return options;
     if (!variables->is_object()) {
-        body.wrong("chat_template_kwargs", "chat_template_kwargs must be an object: variables of the chat template");
+        body.wrong("chat_template_kwargs",
+                   "chat_template_kwargs must be an object with variables for the chat template");
         return options;
     }
     Json all = usual.template_kwargs.empty() ? Json::object() : Json::parse(usual.template_kwargs, nullptr, false);
@@ -173,7 +174,7 @@ std::optional<Constraint> read_grammar(Body& body) {
     const auto type = format->is_object() ? format->value("type", Json()) : Json();
     if (type == "text") return grammar;
     if (grammar) {
-        body.wrong("grammar", "grammar and response_format exclude each other: leave one of them out");
+        body.wrong("grammar", "grammar and response_format exclude each other: leave one out");
         return std::nullopt;
     }
     if (type == "json_object") return Constraint::json_object();
@@ -235,7 +236,7 @@ std::optional<int64_t> read_limit(Body& body, const char* name, const RequestCon
 ApiResult<std::vector<Token>> tokens_of(const Engine& engine, std::string_view text, const char* field) {
     auto tokens = TokenStream::whole(engine, text, false);
     if (!tokens) return invalid(tokens.error().message, field);
-    if (tokens->empty()) return invalid("there is nothing to read: the prompt holds no token", field);
+    if (tokens->empty()) return invalid("there is nothing to read: the prompt contains no tokens", field);
     return std::move(*tokens);
 }
 
@@ -267,7 +268,7 @@ ApiResult<std::vector<Token>> read_prompt(Body& body, const Engine& engine, std:
             return std::move(*tokens);
         }
     }
-    return invalid(std::format("prompt must be one text, or one array of tokens below {}", engine.info().n_vocab),
+    return invalid(std::format("prompt must be one string or one array of tokens below {}", engine.info().n_vocab),
                    "prompt");
 }
 
@@ -301,7 +302,7 @@ ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, st
 
     auto tokens = context.engine.chat_tokens(messages, chat);
     if (!tokens) return invalid(tokens.error().message, "messages");
-    if (tokens->empty()) return invalid("there is nothing to read: the prompt holds no token", "messages");
+    if (tokens->empty()) return invalid("there is nothing to read: the prompt contains no tokens", "messages");
     generation.prompt = std::move(*tokens);
     return request;
 }
@@ -318,10 +319,10 @@ ApiResult<CompletionRequest> read_text_request(const RequestContext& context, st
     if (const auto n = body->integer("logprobs", 0, kMaxLikeliest)) generation.n_logprobs = static_cast<int32_t>(*n);
     const bool echo = body->flag("echo").value_or(false);
     if (echo && generation.n_logprobs >= 0)
-        body->wrong("echo", "echo with logprobs is not supported: the prompt's own are not kept");
+        body->wrong("echo", "echo with logprobs is not supported: the log probabilities of the prompt are not kept");
     if (const auto best_of = body->integer("best_of", 1, context.max_choices);
         best_of && *best_of != generation.n_choices)
-        body->wrong("best_of", "best_of is not supported beyond n: leave it out");
+        body->wrong("best_of", "best_of other than n is not supported: leave it out");
     body->unsupported("suffix", {""});
     auto prompt = read_prompt(*body, context.engine, echo ? &request.echo : nullptr);
     if (auto read = body->finish(); !read) return std::unexpected(read.error());
@@ -333,7 +334,7 @@ ApiResult<CompletionRequest> read_text_request(const RequestContext& context, st
 ApiResult<TokenizeRequest> read_tokenize_request(const Engine& engine, std::string_view text) {
     auto body = Body::parse(text);
     if (!body) return std::unexpected(body.error());
-    if (body->find("content") == nullptr) body->wrong("content", "content must be a text");
+    if (body->find("content") == nullptr) body->wrong("content", "content must be a string");
     const auto content = body->text("content", kMaxText).value_or("");
     const bool add_special = body->flag("add_special").value_or(false);
     const bool with_pieces = body->flag("with_pieces").value_or(false);

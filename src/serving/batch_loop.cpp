@@ -41,9 +41,9 @@ Result<std::unique_ptr<BatchLoop>> BatchLoop::start(const Engine& engine, const 
     constexpr int32_t kMaxSequences = 4096;
     if (options.pool.n_parallel < 1 || options.pool.n_parallel > kMaxSequences) {
         return fail(
-            std::format("{} sequences at once are not possible: 1 to {} are", options.pool.n_parallel, kMaxSequences));
+            std::format("{} sequences at once are not possible: use 1 to {}", options.pool.n_parallel, kMaxSequences));
     }
-    if (options.n_queue < 0) return fail("the queue must hold at least 0 requests");
+    if (options.n_queue < 0) return fail("the queue must hold 0 or more requests");
     auto pool = KvPool::create(EngineAccess::state(engine), options.pool);
     if (!pool) return std::unexpected(pool.error());
     return std::unique_ptr<BatchLoop>(new BatchLoop(engine, std::move(*pool), options));
@@ -80,8 +80,8 @@ std::expected<WaitingRequest, Refusal> BatchLoop::prepare(GenerationRequest requ
     const auto n_prompt = static_cast<int64_t>(request.prompt.size());
     const int32_t n_parallel = limits_.n_parallel;
     if (request.n_choices < 1 || request.n_choices > n_parallel)
-        return refuse(std::format("{} answers at once are not possible: 1 to {} are (--parallel)", request.n_choices,
-                                  n_parallel));
+        return refuse(std::format("{} answers at once are not possible: ask for 1 to {} (--parallel)",
+                                  request.n_choices, n_parallel));
     if (n_prompt + 1 > pool_.n_ctx()) {
         return std::unexpected(Refusal{
             .reason = Refusal::Reason::too_long,
@@ -109,10 +109,11 @@ std::expected<WaitingRequest, Refusal> BatchLoop::prepare(GenerationRequest requ
     }
     const uint64_t n_bytes = bytes_of(waiting.sequences);
     if (n_bytes > pool_.bytes_of_stores() || staging_bytes > pool_.bytes_of_staging()) {
-        return refuse(std::format("this needs {} bytes of K/V memory and {} for the layer that is read, and the server "
-                                  "has {} and {}: a smaller budget or a shorter text would fit",
-                                  n_bytes, staging_bytes, pool_.bytes_of_stores(), pool_.bytes_of_staging()),
-                      Refusal::Reason::budget);
+        return refuse(
+            std::format("the request needs {} bytes of K/V memory and {} for the layer being read, and the server "
+                        "has {} and {}: use a smaller budget or a shorter text",
+                        n_bytes, staging_bytes, pool_.bytes_of_stores(), pool_.bytes_of_staging()),
+            Refusal::Reason::budget);
     }
     if (request.constraint) {
         if (auto read = Grammar::create(engine_->vocabulary.get(), request.constraint->grammar()); !read)

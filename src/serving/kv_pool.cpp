@@ -54,7 +54,7 @@ Result<Sizes> sizes_of(const SequenceConfig& config, const PoolOptions& options)
         bytes_of_rows(config, staging_rows(config, plan->tokens_per_layer, options.segment, n_ctx));
     constexpr uint64_t kMaxBytes = uint64_t{1} << 50U;
     if (store > kMaxBytes || staging > kMaxBytes)
-        return fail("K/V memory for so much text is more than any machine has");
+        return fail("this much text needs more K/V memory than any machine has");
     return Sizes{.sequence = config.options,
                  .n_ctx = n_ctx,
                  .bytes_of_stores = store * static_cast<uint64_t>(options.n_parallel),
@@ -82,9 +82,9 @@ Result<Sizes> largest_within(SequenceConfig config, const PoolOptions& options, 
     if (!best) return best;
     if (best->total() > kv_bytes) {
         return fail(std::format(
-            "K/V memory of {} bytes is too little: {} for the one layer in full of a text of {} tokens, and {} for {} "
-            "sequences of {} tokens a layer, are {} bytes; a shorter context (-c), --segment or fewer sequences need "
-            "less",
+            "K/V memory of {} bytes is too little: {} for the one full layer of a text of {} tokens, and {} for {} "
+            "sequences of {} tokens a layer, add up to {} bytes; use a shorter context (-c), --segment or fewer "
+            "sequences",
             kv_bytes, best->bytes_of_staging, best->n_ctx, best->bytes_of_stores, options.n_parallel, min_tokens,
             best->total()));
     }

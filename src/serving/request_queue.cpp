@@ -29,7 +29,7 @@ std::optional<Refusal> RequestQueue::refusal(size_t n_choices) const {
     if (closed_ || stopping_) {
         constexpr std::chrono::seconds kRestart(10);
         return Refusal{.reason = Refusal::Reason::busy,
-                       .message = "the server is being stopped and takes no more requests",
+                       .message = "the server is being stopped and accepts no more requests",
                        .retry_after = kRestart};
     }
     const size_t n_ahead = waiting_.size();
@@ -43,8 +43,8 @@ std::optional<Refusal> RequestQueue::refusal(size_t n_choices) const {
     return Refusal{
         .reason = Refusal::Reason::busy,
         .message = n_queue_ == 0
-                       ? "all sequences are taken, and no request may wait: try again later"
-                       : std::format("{} requests are waiting already, and no more may: try again later", n_ahead),
+                       ? "all sequences are in use, and no request may wait: try again later"
+                       : std::format("{} requests are already waiting, and no more may wait: try again later", n_ahead),
         .retry_after = std::chrono::seconds(std::clamp<int64_t>(std::llround(seconds), 1, kMaxSeconds))};
 }
 

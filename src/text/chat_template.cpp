@@ -20,7 +20,7 @@ Result<Json> read_json(const std::string& text, bool is_array, const char* what)
     constexpr int kMaxDepth = 64;
     if (text.empty()) return Json();
     auto parsed = parse_bounded<Json>(text, kMaxDepth);
-    if (!parsed) return fail(std::format("{} nests deeper than {} levels", what, kMaxDepth));
+    if (!parsed) return fail(std::format("{} must not be nested more than {} levels deep", what, kMaxDepth));
     if (!(is_array ? parsed->is_array() : parsed->is_object()))
         return fail(std::format("{} must be a JSON {}", what, is_array ? "array" : "object"));
     return std::move(*parsed);
@@ -29,8 +29,8 @@ Result<Json> read_json(const std::string& text, bool is_array, const char* what)
 /// A message as it is passed to the template.
 Result<Json> message_of(const ChatMessage& message) {
     if (message.content.contains('\0') || message.role.contains('\0'))
-        return fail("a message with a zero byte in it cannot be put into a chat template: is it a text?");
-    auto fields = read_json(message.fields, false, "what a message holds beside its text");
+        return fail("a message that contains a zero byte cannot be put into a chat template: is it text?");
+    auto fields = read_json(message.fields, false, "the fields of a message");
     if (!fields) return fields;
     Json result = {{"role", message.role}, {"content", message.content}};
     for (const auto& [key, value] : fields->items()) result[key] = value;
@@ -43,7 +43,7 @@ void set_token(Json& context, const Vocabulary& vocabulary, const char* name, in
 
 /// The variables of a template, except the messages and those in `template_kwargs`.
 Result<Json> context_of(const Vocabulary& vocabulary, const ChatOptions& options) {
-    auto tools = read_json(options.tools, true, "what tools there are");
+    auto tools = read_json(options.tools, true, "the list of tools");
     if (!tools) return tools;
     Json context = {{"tools", tools->empty() ? Json() : std::move(*tools)},
                     {"documents", nullptr},
@@ -63,7 +63,8 @@ Result<Json> conversation_of(std::span<const ChatMessage> messages, const ChatOp
     }
     auto kwargs = read_json(options.template_kwargs, false, "chat_template_kwargs");
     if (!kwargs) return kwargs;
-    if (kwargs->contains("messages")) return fail("chat_template_kwargs cannot hold messages: they have a place");
+    if (kwargs->contains("messages"))
+        return fail("chat_template_kwargs cannot contain messages: they are passed separately");
     for (const auto& [key, value] : kwargs->items()) conversation[key] = value;
     return conversation;
 }
@@ -103,8 +104,8 @@ Result<std::string> render_known(const Json& messages, const std::string& known,
         n = apply();
     }
     if (n < 0) {
-        return fail(is_name ? std::format("\"{}\" is none of the chat templates that libllama knows", known)
-                            : std::string("the model's chat template is none of those that libllama knows"));
+        return fail(is_name ? std::format("\"{}\" is not one of the chat templates that libllama knows", known)
+                            : std::string("the model's chat template is not one of those that libllama knows"));
     }
     text.resize(static_cast<size_t>(n));
     return text;
@@ -117,7 +118,7 @@ Result<std::string> source_of(const Vocabulary& vocabulary, const ChatOptions& o
     if (!options.tools.empty()) source = vocabulary.chat_template("tool_use");
     if (!source) source = vocabulary.chat_template();
     if (source) return std::move(*source);
-    return fail("the model has no chat template: name one (such as chatml), or give it plain text");
+    return fail("the model has no chat template: choose one (such as chatml), or use plain text");
 }
 
 /// Removes the tokens that the tokenizer itself adds before and after a text.
@@ -141,7 +142,7 @@ ChatText without_added(const Vocabulary& vocabulary, ChatText text) {
 Result<ChatText> render_chat(const Vocabulary& vocabulary, std::span<const ChatMessage> messages,
                              const ChatOptions& options) {
     if (!options.template_name.empty() && !options.template_source.empty())
-        return fail("a chat template by name and one of a file exclude each other");
+        return fail("a chat template by name and one from a file exclude each other");
     auto context = context_of(vocabulary, options);
     if (!context) return std::unexpected(context.error());
     const auto conversation = conversation_of(messages, options);

@@ -46,7 +46,7 @@ class Parser : GbnfScanner {
         bnf_.root = root->second;
         for (const auto& rule : bnf_.rules) {
             if (rule.alternatives.empty())
-                return fail(std::format("the grammar's rule \"{}\" is used and not defined", beginning_of(rule.name)));
+                return fail(std::format("the grammar's rule \"{}\" is used but not defined", beginning_of(rule.name)));
         }
         return std::move(bnf_);
     }
@@ -63,7 +63,7 @@ class Parser : GbnfScanner {
 
     bool add_rule(std::string_view name, bool is_part, uint32_t& id) {
         if (bnf_.rules.size() >= kMaxWrittenOut)
-            return wrong("the grammar is too large once its repetitions are written out: make them smaller");
+            return wrong("the grammar is too large once its repetitions are expanded: make them smaller");
         id = static_cast<uint32_t>(bnf_.rules.size());
         bnf_.rules.push_back({.name = std::string(name), .is_part = is_part, .alternatives = {}});
         return true;
@@ -83,10 +83,10 @@ class Parser : GbnfScanner {
 
     bool rule() {
         const auto its_name = name();
-        if (its_name.empty()) return wrong("a rule begins with its name, of letters, digits and hyphens");
+        if (its_name.empty()) return wrong("a rule must begin with its name, of letters, digits and hyphens");
         skip_space(false);
         if (!text_.substr(at_).starts_with("::="))
-            return wrong(std::format("behind the name \"{}\" stands no ::=", beginning_of(its_name)));
+            return wrong(std::format("the name \"{}\" is not followed by ::=", beginning_of(its_name)));
         at_ += 3;
         skip_space(true);
         uint32_t id = 0;
@@ -96,7 +96,7 @@ class Parser : GbnfScanner {
         rule_name_ = its_name;
         if (uint64_t n_times = 1; !alternatives(id, 0, n_times)) return false;
         if (at_ < text_.size() && peek() != '\n' && peek() != '\r')
-            return wrong(std::format("a rule cannot go on with \"{}\"", beginning_of(text_.substr(at_), 10)));
+            return wrong(std::format("a rule cannot continue with \"{}\"", beginning_of(text_.substr(at_), 10)));
         skip_space(true);
         return true;
     }
@@ -124,7 +124,7 @@ class Parser : GbnfScanner {
 
     bool fits(size_t n_more) {
         if (bnf_.symbols.size() + n_more <= kMaxSymbols) return true;
-        return wrong("the grammar is too large once its repetitions are written out: make them smaller");
+        return wrong("the grammar is too large once its repetitions are expanded: make them smaller");
     }
 
     bool read(Sequence& sequence, uint32_t depth, uint64_t& n_times) {
@@ -168,7 +168,8 @@ class Parser : GbnfScanner {
 
     bool group(Sequence& sequence, uint32_t depth, uint64_t& n_times) {
         if (depth == kDeepest)
-            return wrong(std::format("groups more than {} deep are not accepted: name the inner ones", kDeepest));
+            return wrong(
+                std::format("groups nested more than {} deep are not accepted: give the inner ones names", kDeepest));
         at_++;
         skip_space(true);
         uint32_t id = 0;
@@ -183,8 +184,8 @@ class Parser : GbnfScanner {
         at_++;
         while (peek() != '"') {
             uint32_t value = 0;
-            if (!character(value, "a text in quotes")) return false;
-            if (value == 0) return wrong("no text can hold a zero byte");
+            if (!character(value, "a quoted text")) return false;
+            if (value == 0) return wrong("a text cannot contain a zero byte");
             sequence.push_back({.kind = Bnf::Symbol::Kind::character, .value = value});
             if (!fits(sequence.size())) return false;
         }
@@ -205,13 +206,13 @@ class Parser : GbnfScanner {
                 at_++;
                 if (!character(range.last, "a set of characters")) return false;
             }
-            if (range.last < range.first) return wrong("a range of characters goes from the smaller to the larger");
+            if (range.last < range.first) return wrong("a range of characters must go from the smaller to the larger");
             ranges.push_back(range);
         }
         at_++;
         if (ranges.empty()) return wrong("a set of characters is empty");
         if (negated) ranges = all_but(std::move(ranges));
-        if (ranges.empty()) return wrong("a set of characters leaves out every character");
+        if (ranges.empty()) return wrong("a set of characters excludes every character");
         add_set(sequence, std::move(ranges));
         return true;
     }
@@ -234,12 +235,12 @@ class Parser : GbnfScanner {
         const uint32_t n_times = std::max(most.value_or(least), 1U);
         last.n_times *= n_times;
         if (last.n_times > kMaxNestedTimes) {
-            return wrong(std::format("repetitions within each other come to more than {} together: make them smaller",
-                                     kMaxNestedTimes));
+            return wrong(
+                std::format("nested repetitions multiply to more than {}: make them smaller", kMaxNestedTimes));
         }
         last.n_rules *= n_times;
         if (last.n_rules >= kMaxRulesRepeated)
-            return wrong("a group with that much in it cannot be repeated so often: give its parts rules of their own");
+            return wrong("a group of this size cannot be repeated so often: give its parts rules of their own");
         return write_out(sequence, last.begin, least, most);
     }
 

@@ -168,7 +168,7 @@ Result<uint32_t> most_ways(const Bnf& bnf, const Ways& ways, const std::vector<b
             }
         }
         if (most > kMaxWays) {
-            return fail(std::format("{} can go on in too many ways at one place: give it fewer alternatives",
+            return fail(std::format("{} can continue in too many ways at one place: give it fewer alternatives",
                                     shown(bnf, rule)));
         }
     }
@@ -187,9 +187,8 @@ Result<void> check_rules(const Bnf& bnf) {
     const auto beginnings = beginnings_of(bnf, may_be_empty);
     const Ways ways(beginnings);
     if (const auto rule = ways.in_circle()) {
-        return fail(
-            std::format("{} begins with itself (left recursion): let something stand before it that is never empty",
-                        shown(bnf, *rule)));
+        return fail(std::format("{} begins with itself (left recursion): put something before it that is never empty",
+                                shown(bnf, *rule)));
     }
     const auto most = most_ways(bnf, ways, may_be_empty);
     if (!most) return std::unexpected(most.error());
@@ -198,7 +197,7 @@ Result<void> check_rules(const Bnf& bnf) {
     // stays small. In others, it keeps growing.
     const size_t most_readings = 128 + 4 * size_t{*most};
     if (const auto rule = rule_of_many_readings(bnf, most_readings)) {
-        return fail(std::format("{} leaves too many ways to read one text: let its alternatives begin differently",
+        return fail(std::format("{} allows too many ways to read one text: make its alternatives begin differently",
                                 shown(bnf, *rule)));
     }
     return {};

@@ -83,7 +83,7 @@ bool GbnfScanner::character(uint32_t& value, std::string_view in) {
             break;
     }
     at_ = std::min(at_, text_.size());
-    return wrong("behind a backslash stands one of x u U n r t \\ \" [ ] -");
+    return wrong("a backslash must be followed by one of x u U n r t \\ \" [ ] -");
 }
 
 bool GbnfScanner::hexadecimal(uint32_t& value, size_t n_digits) {
@@ -92,7 +92,7 @@ bool GbnfScanner::hexadecimal(uint32_t& value, size_t n_digits) {
     for (size_t i = 0; i < n_digits; i++) {
         const auto digit = at_ < text_.size() ? kDigits.find(text_[at_]) : std::string_view::npos;
         if (digit == std::string_view::npos)
-            return wrong(std::format("behind this escape stand {} hexadecimal digits", n_digits));
+            return wrong(std::format("this escape must be followed by {} hexadecimal digits", n_digits));
         value = value * 16 + static_cast<uint32_t>(digit % 16);
         at_++;
     }
@@ -119,7 +119,7 @@ bool GbnfScanner::times(uint32_t& least, std::optional<uint32_t>& most) {
     }
     if (peek() != '}') return wrong(kHow);
     at_++;
-    if (most && *most < least) return wrong("a repetition goes from the smaller number to the larger");
+    if (most && *most < least) return wrong("a repetition must go from the smaller number to the larger");
     return true;
 }
 

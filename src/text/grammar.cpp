@@ -35,7 +35,7 @@ bool has_text(const llama_vocab* vocab, llama_token token) {
 Result<CheckedGrammar> check_grammar(std::string gbnf, const GrammarLimits& limits) {
     if (gbnf.size() > limits.n_bytes)
         return fail(std::format("a grammar of more than {} bytes is not accepted", limits.n_bytes));
-    if (gbnf.contains('\0') || !is_utf8(gbnf)) return fail("the grammar is not a text in UTF-8");
+    if (gbnf.contains('\0') || !is_utf8(gbnf)) return fail("the grammar is not valid UTF-8");
     const auto bnf = parse_gbnf(gbnf, limits.n_rules);
     if (!bnf) return std::unexpected(bnf.error());
     if (auto checked = check_rules(*bnf); !checked) return std::unexpected(checked.error());
@@ -49,7 +49,7 @@ Result<Grammar> Grammar::create(const llama_vocab* vocab, const CheckedGrammar& 
     } catch (const std::exception& error) {
         return fail(std::format("the grammar cannot be read: {}", error.what()));
     }
-    if (!sampler) return fail("the grammar cannot be read: libllama does not take it");
+    if (!sampler) return fail("the grammar cannot be read: libllama does not accept it");
     return Grammar(vocab, std::move(sampler));
 }
 
@@ -100,7 +100,7 @@ Result<void> Grammar::accept(int32_t token) {
         const bool was_stuck = is_stuck_;
         is_stuck_ = true;
         return was_stuck
-                   ? fail("the grammar leaves too many ways to read this text: let its alternatives begin differently")
+                   ? fail("the grammar allows too many ways to read this text: make its alternatives begin differently")
                    : fail(std::format("the grammar does not allow the token {} here", token));
     }
     const auto begin = std::chrono::steady_clock::now();
@@ -110,7 +110,7 @@ Result<void> Grammar::accept(int32_t token) {
         llama_sampler_accept(sampler_.get(), token);
     } catch (const std::exception& error) {
         is_stuck_ = true;
-        return fail(std::format("the grammar cannot go on with the token {}: {}", token, error.what()));
+        return fail(std::format("the grammar cannot continue with the token {}: {}", token, error.what()));
     }
     if (std::chrono::steady_clock::now() - begin > kLongestCall) is_stuck_ = true;
     return {};

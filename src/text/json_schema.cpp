@@ -65,7 +65,7 @@ class Translation {
     Result<std::string> rule_of(const Json& schema, const std::string& at, const std::string& from) {
         if (schema == true) return "value";
         if (schema == false) return fail_at(at, "false allows nothing: leave it out");
-        if (!schema.is_object()) return fail_at(at, "a schema is an object, true or false");
+        if (!schema.is_object()) return fail_at(at, "a schema must be an object, true or false");
         if (auto checked = check_keywords(schema, at); !checked) return std::unexpected(checked.error());
         if (schema.contains("enum")) return listed(schema["enum"], schema, below(at, "enum"));
         if (schema.contains("const")) return listed(Json::array({schema["const"]}), schema, below(at, "const"));
@@ -102,7 +102,7 @@ class Translation {
     }
 
     Result<std::string> any_of(const Json& schemas, const std::string& at, const std::string& from) {
-        if (!schemas.is_array() || schemas.empty()) return fail_at(at, "this is a list of schemas, at least one");
+        if (!schemas.is_array() || schemas.empty()) return fail_at(at, "this must be a list of at least one schema");
         std::vector<std::string> rules;
         for (size_t i = 0; i < schemas.size(); i++) {
             if (schemas[i] == false) continue;
@@ -116,7 +116,7 @@ class Translation {
 
     Result<std::string> all_of(const Json& schemas, const std::string& at, const std::string& from) {
         if (!schemas.is_array() || schemas.size() != 1)
-            return fail_at(at, "\"allOf\" is supported with one schema alone: write them into one");
+            return fail_at(at, "\"allOf\" is supported only with one schema: combine them into one");
         return rule_of(schemas[0], below(at, "0"), from);
     }
 
@@ -126,7 +126,7 @@ class Translation {
             rule = "root";
         } else if (const auto [schema, name] = target_of(target); schema == nullptr) {
             return fail_at(
-                at, "a reference is \"#\", or \"#/$defs/NAME\" or \"#/definitions/NAME\" of a schema that is there");
+                at, "a reference must be \"#\", or \"#/$defs/NAME\" or \"#/definitions/NAME\" of a schema that exists");
         } else if (const auto found = rules_by_target_.find(schema); found != rules_by_target_.end()) {
             rule = found->second;
         } else {
@@ -201,7 +201,7 @@ class Translation {
         const auto found = schema.find("required");
         if (found == schema.end()) return std::vector<std::string>();
         if (!found->is_array() || !std::ranges::all_of(*found, [](const Json& key) { return key.is_string(); }))
-            return fail_at(below(at, "required"), "\"required\" is a list of names");
+            return fail_at(below(at, "required"), "\"required\" must be a list of names");
         std::vector<std::string> names;
         std::set<std::string> seen;
         for (const auto& name : *found) {
@@ -217,7 +217,7 @@ class Translation {
         std::vector<Property> properties;
         if (const auto found = schema.find("properties"); found != schema.end()) {
             const auto here = below(at, "properties");
-            if (!found->is_object()) return fail_at(here, "\"properties\" is an object of schemas");
+            if (!found->is_object()) return fail_at(here, "\"properties\" must be an object of schemas");
             for (const auto& [key, value] : found->items()) {
                 Property property{.key = Json(key).dump(), .rule = "", .is_required = required.erase(key) > 0};
                 if (value != false || property.is_required) {
@@ -286,7 +286,7 @@ class Translation {
         if (prefix != schema.end()) {
             const auto here = below(at, "prefixItems");
             if (!prefix->is_array() || prefix->empty() || prefix->size() > kMaxTimes)
-                return fail_at(here, std::format("\"prefixItems\" is a list of 1 to {} schemas", kMaxTimes));
+                return fail_at(here, std::format("\"prefixItems\" must be a list of 1 to {} schemas", kMaxTimes));
             for (size_t i = 0; i < prefix->size(); i++) {
                 auto rule = rule_of((*prefix)[i], below(here, std::to_string(i)), "");
                 if (!rule) return std::unexpected(rule.error());
@@ -301,7 +301,7 @@ class Translation {
         if (*items == false) return result;
         if (items->is_array()) {
             return fail_at(below(at, "items"),
-                           "a list of schemas is written \"prefixItems\"; \"items\" is the schema of all others");
+                           "a list of schemas belongs in \"prefixItems\"; \"items\" is the schema of all others");
         }
         auto others = rule_of(*items, below(at, "items"), "");
         if (!others) return std::unexpected(others.error());
@@ -321,7 +321,7 @@ class Translation {
         if (others.empty()) most = std::min(most.value_or(n_first), n_first);
         if (most && least > *most) {
             return fail_at(below(at, "minItems"),
-                           std::format("\"minItems\" is {}, and the schema allows {} items", least, *most));
+                           std::format("\"minItems\" is {}, but the schema allows only {} items", least, *most));
         }
         if (most == 0U) return rules_.add("array", R"("[" gap "]")");
         if (first.empty()) first.push_back(others);
@@ -366,7 +366,8 @@ Result<CheckedGrammar> grammar_of_schema(std::string_view json) {
     auto grammar = Translation(schema).grammar();
     if (!grammar) return std::unexpected(grammar.error());
     auto checked = check_grammar(std::move(*grammar), kOwnGrammar);
-    if (!checked) return fail(std::format("the JSON schema cannot be made a grammar: {}", checked.error().message));
+    if (!checked)
+        return fail(std::format("the JSON schema cannot be made into a grammar: {}", checked.error().message));
     return checked;
 }
 

@@ -63,9 +63,9 @@ Result<int32_t> Sampler::sample(std::span<const float> logits) {
         grammar->restrict(candidates);
         token = draw(candidates);
         if (!(token && grammar->allows(*token))) token = grammar->end();
-        if (!token) return fail("the grammar allows no token here: nothing can follow");
+        if (!token) return fail("the grammar allows no token here: the text cannot continue");
     }
-    if (!token) return fail("no token is possible: the logit biases exclude all");
+    if (!token) return fail("no token is possible: the logit biases exclude all of them");
     llama_sampler_accept(chain_.get(), *token);
     if (grammar != nullptr) {
         if (auto accepted = grammar->accept(*token); !accepted) return std::unexpected(accepted.error());

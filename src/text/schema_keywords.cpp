@@ -72,7 +72,7 @@ bool is_bound(const Keyword& keyword) {
 
 std::unexpected<Error> cannot_stand_beside(const std::string& at, std::string_view key, std::string_view form) {
     return fail_at(below(at, key),
-                   std::format("\"{}\" beside \"{}\" is not supported: write both into one", key, form));
+                   std::format("\"{}\" together with \"{}\" is not supported: combine them into one", key, form));
 }
 
 }  // namespace
@@ -118,7 +118,8 @@ Result<std::vector<std::string_view>> types_of(const Json& schema, const std::st
         for (const auto& type : list) {
             const auto known = std::ranges::find_if(kTypes, [&](std::string_view name) { return type == name; });
             if (known == kTypes.end()) {
-                return fail_at(below(at, "type"), "a type is string, integer, number, boolean, null, object or array");
+                return fail_at(below(at, "type"),
+                               "a type must be string, integer, number, boolean, null, object or array");
             }
             add(*known);
         }
@@ -130,7 +131,7 @@ Result<std::vector<std::string_view>> types_of(const Json& schema, const std::st
         const bool is_named = schema.contains("type");
         if (is_bound(keyword) && (!is_named || std::ranges::contains(types, "number"))) {
             return fail_at(below(at, keyword.name),
-                           std::format("\"{}\" is supported for the type integer alone", keyword.name));
+                           std::format("\"{}\" is supported only for the type integer", keyword.name));
         }
         if (!is_named) add(keyword.type);
     }

@@ -36,8 +36,8 @@ class SchemaScan : public nlohmann::json_sax<nlohmann::ordered_json> {
             error_ =
                 std::format("the JSON schema's \"{}\": the number {} is out of range", last_key_, beginning_of(token));
         } else {
-            error_ = std::format("the JSON schema is not JSON in UTF-8, from its byte {} on", position);
-            if (!last_key_.empty()) error_ += std::format(", behind the key \"{}\"", last_key_);
+            error_ = std::format("the JSON schema is not valid JSON in UTF-8 from byte {} on", position);
+            if (!last_key_.empty()) error_ += std::format(", after the key \"{}\"", last_key_);
         }
         return false;
     }
@@ -52,7 +52,7 @@ class SchemaScan : public nlohmann::json_sax<nlohmann::ordered_json> {
     bool start() {
         n_keys_.push_back(0);
         if (n_keys_.size() <= kDeepest) return true;
-        error_ = std::format("the JSON schema is more than {} levels deep", kDeepest);
+        error_ = std::format("the JSON schema is nested more than {} levels deep", kDeepest);
         return false;
     }
     bool end() {

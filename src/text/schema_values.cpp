@@ -53,7 +53,7 @@ Result<std::optional<uint32_t>> count(const Json& schema, const char* key, const
     if (found == schema.end()) return std::nullopt;
     const auto number = integer_of(*found);
     if (!number || *number < 0 || *number > kMaxTimes)
-        return fail_at(below(at, key), std::format("\"{}\" is a whole number from 0 to {}", key, kMaxTimes));
+        return fail_at(below(at, key), std::format("\"{}\" must be a whole number from 0 to {}", key, kMaxTimes));
     return static_cast<uint32_t>(*number);
 }
 
@@ -64,7 +64,7 @@ Result<std::optional<int64_t>> bound(const Json& schema, const char* key, bool i
     if (found == schema.end()) return std::nullopt;
     const double value = found->is_number() ? found->get<double>() : 2 * kLargestBound;
     if (!(std::abs(value) <= kLargestBound))
-        return fail_at(below(at, key), std::format("\"{}\" is a number from -1e15 to 1e15", key));
+        return fail_at(below(at, key), std::format("\"{}\" must be a number from -1e15 to 1e15", key));
     const auto floor = static_cast<int64_t>(std::floor(value));
     const auto ceiling = static_cast<int64_t>(std::ceil(value));
     if (is_least) return is_exclusive ? floor + 1 : ceiling;
@@ -97,12 +97,12 @@ Result<std::string> rule_of_string(const Json& schema, const std::string& at, Js
             if (*format != name) continue;
             if (schema.contains("minLength") || schema.contains("maxLength")) {
                 return fail_at(below(at, "format"),
-                               "a format beside minLength or maxLength is not supported: leave them out");
+                               "a format together with minLength or maxLength is not supported: leave them out");
             }
             return name;
         }
         return fail_at(below(at, "format"),
-                       "of \"format\", date, time, date-time and uuid are supported: leave it out");
+                       "only the formats date, time, date-time and uuid are supported: leave it out");
     }
     if (length->least == 0 && !length->most) return "string";
     return rules.add("string", std::format(R"("\"" {} "\"")", gbnf_times("character", length->least, length->most)));
@@ -128,7 +128,7 @@ Result<std::string> rule_of_integer(const Json& schema, const std::string& at, J
 }
 
 Result<std::string> rule_of_values(const Json& values, const Json& schema, const std::string& at, JsonRules& rules) {
-    if (!values.is_array() || values.empty()) return fail_at(at, "\"enum\" is a list of values, at least one");
+    if (!values.is_array() || values.empty()) return fail_at(at, "\"enum\" must be a list of at least one value");
     const auto types = types_of(schema, at.substr(0, at.rfind('/')));
     if (!types) return std::unexpected(types.error());
 

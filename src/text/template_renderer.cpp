@@ -36,17 +36,17 @@ std::string sentence(const CakeRendered& rendered) {
     const auto said = beginning_of({rendered.text, rendered.size}, kMaxShown);
     switch (rendered.status) {
         case CAKE_RENDER_WRONG_SYNTAX:
-            return std::format("{} is no valid Jinja: {}", where(rendered.line), said);
+            return std::format("{} is not valid Jinja: {}", where(rendered.line), said);
         case CAKE_RENDER_FAILED:
             return std::format("{} failed: {}", where(rendered.line), said);
         case CAKE_RENDER_REFUSED:
-            return std::format("{} refuses the conversation: {}", where(rendered.line), said);
+            return std::format("{} rejects the conversation: {}", where(rendered.line), said);
         case CAKE_RENDER_OUT_OF_FUEL:
-            return std::format("{} was still computing at the limit: does it loop for ever?", where(rendered.line));
+            return std::format("{} was still running at its limit: does it loop forever?", where(rendered.line));
         case CAKE_RENDER_TOO_LONG:
-            return "the chat template makes far more text of the conversation than it holds";
+            return "the chat template makes far more text than the conversation contains";
         case CAKE_RENDER_BAD_CONTEXT:
-            return std::format("the chat template cannot be given the conversation: {}", said);
+            return std::format("the conversation cannot be passed to the chat template: {}", said);
         default:
             return std::format("the chat template could not be rendered: {}", said);
     }

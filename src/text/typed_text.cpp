@@ -71,7 +71,7 @@ Result<TypedMarks> TypedMarks::choose(const ControlTexts& controls, const Json& 
     held.add(conversation);
     const auto unused = std::ranges::find(held.marks, false);
     if (unused == held.marks.end())
-        return fail("the conversation holds all of the noncharacters U+FDD0 to U+FDEF: leave one of them out");
+        return fail("the conversation contains all of the noncharacters U+FDD0 to U+FDEF: leave one of them out");
     return TypedMarks(controls, utf8(kFirstMark + static_cast<uint32_t>(unused - held.marks.begin())), !held.bytes);
 }
 

@@ -85,13 +85,13 @@ Result<Vocabulary> Vocabulary::load(const std::string& path, const gguf_context*
         result.model_.reset();
     }
     if (!result.model_)
-        return fail(path + ": libllama cannot read its vocabulary; the tokenizer's metadata are damaged or too new");
+        return fail(path + ": libllama cannot read its vocabulary; the tokenizer's metadata is damaged or too new");
     result.vocab_ = llama_model_get_vocab(result.model_.get());
     // libllama checks both only when it tokenizes, with an assertion.
     if (llama_vocab_get_add_bos(result.vocab_) && llama_vocab_bos(result.vocab_) == LLAMA_TOKEN_NULL)
-        return fail(path + ": the vocabulary puts a first token before every text and does not say which it is");
+        return fail(path + ": the vocabulary puts a first token before every text but does not say which one");
     if (llama_vocab_get_add_eos(result.vocab_) && llama_vocab_eos(result.vocab_) == LLAMA_TOKEN_NULL)
-        return fail(path + ": the vocabulary puts a last token behind every text and does not say which it is");
+        return fail(path + ": the vocabulary puts a last token after every text but does not say which one");
     result.controls_ = ControlTexts(result.vocab_);
     constexpr SpecialTokens kNone{.around = false, .written_out = false};
     const auto letter = result.tokenize("a", kNone);
@@ -110,7 +110,7 @@ bool Vocabulary::is_end_of_generation(int32_t token) const {
 
 Result<std::vector<int32_t>> Vocabulary::tokenize(std::string_view text, SpecialTokens special) const {
     if (text.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
-        return fail("a text of more than 2 GiB cannot be tokenized at once: cut it");
+        return fail("a text of more than 2 GiB cannot be tokenized at once: split it");
     }
     const auto length = static_cast<int32_t>(text.size());
     std::vector<int32_t> tokens(text.size() + 2);

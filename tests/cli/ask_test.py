@@ -56,8 +56,8 @@ class Answers(Folder):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("8866", result.stdout.decode())
         self.assertRegex(result.stderr.decode(),
-                         r"\Akept [\d.]+ [KM]iB of K/V where a full cache "
-                         r"takes [\d.]+ MiB; read 1,\d\d\d tokens in [\d.]+ (s|min \d+ s)\n\Z")
+                         r"\Akept [\d.]+ [KM]iB of K/V instead of "
+                         r"[\d.]+ MiB for a full cache; read 1,\d\d\d tokens in [\d.]+ (s|min \d+ s)\n\Z")
 
     def test_a_document_that_fits_is_kept_whole(self):
         self.assertRegex(ask("-f", self.file("short", "The box is red."), "Which?").stderr.decode(), r"\Akept all [\d.]+ KiB")

@@ -338,9 +338,9 @@ class WrongUse(unittest.TestCase):
 
     def test_names(self):
         for flag in ("--policy", "--scorer", "--allocator"):
-            assert_refused(self, run("-p", "a", flag, "best"), '"best"', "these are", code=2)
-        assert_refused(self, run("-p", "a", "--policy", "cake:best"), '"best"', "these are", code=2)
-        assert_refused(self, run("-p", "a", "-ctk", "q2_K"), '"q2_K"', "these are", code=2)
+            assert_refused(self, run("-p", "a", flag, "best"), '"best"', "use one of", code=2)
+        assert_refused(self, run("-p", "a", "--policy", "cake:best"), '"best"', "use one of", code=2)
+        assert_refused(self, run("-p", "a", "-ctk", "q2_K"), '"q2_K"', "use one of", code=2)
         assert_refused(self, run("-p", "a", "--policy", "full", "--scorer", "cake"), "allocator", code=2)
         assert_refused(self, run("-p", "a", "--policy", "full", "--kv-budget", 64), "keeps everything", code=2)
         # The policy is refused before the model is loaded.

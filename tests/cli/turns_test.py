@@ -225,7 +225,7 @@ class Chats(Folder):
         assert_refused(self, cake("chat", "-m", BUNDLED, "-f", self.folder / "none"), "none")
         assert_refused(self, cake("chat", "-m", BUNDLED, "--load-session", "x", "--window", 9), "--window", code=2)
         assert_refused(self, cake("chat", "-m", BUNDLED, "--load-session", "x", "--system-prompt", "y"), "--system-prompt",
-                       "begin anew", code=2)
+                       "start a new conversation", code=2)
         (self.folder / "zero").write_bytes(b"a\0b")
         self.assertIn("zero byte", chat([f"/read {self.folder / 'zero'}\n", "What is it?\n"])[2])
 

@@ -148,9 +148,9 @@ TEST_F(Session, OfAnotherKindIsRefusedWithItsReason) {
     };
     expect(folder / "none", "No such file");
     expect(folder, "plain file");
-    expect(test::model_path("f32"), "not a session");
+    expect(test::model_path("f32"), "not a cake session");
     write(path, {});
-    expect(path, "not a session");
+    expect(path, "not a cake session");
 
     auto sequence = begun({.budget = TokensPerLayer{64}});
     ASSERT_TRUE(sequence.save(path));
@@ -220,7 +220,7 @@ TEST_F(Session, OfWhatTheEngineWouldNotLeaveIsRefused) {
              }
          },
          "layers"},
-        {"a layer with more room than the others", cake, [&](Json& header) { grow_budget(header, 1); }, "room left"},
+        {"a layer with more room than the others", cake, [&](Json& header) { grow_budget(header, 1); }, "free slots"},
         {"heads shorter than the window",
          {.policy = "ada-snapkv", .budget = TokensPerLayer{50}, .window = 8},
          [](Json& header) {

@@ -67,7 +67,7 @@ class NotAModel(HostileFile):
         self.refuse_change(lambda model: setattr(model, "version", 1), "GGUF version 1 is not supported")
 
     def test_another_architecture(self):
-        self.refuse_metadata("general.architecture", (gguf.STRING, "mamba"), '"mamba"', "these are: llama")
+        self.refuse_metadata("general.architecture", (gguf.STRING, "mamba"), '"mamba"', "supported architectures: llama")
 
     def test_an_architecture_of_control_characters_stays_on_one_line(self):
         self.refuse_metadata("general.architecture", (gguf.STRING, "a\nb\x1b[31m"), "is not supported")
@@ -106,7 +106,7 @@ class AbsurdSizes(HostileFile):
                     self.refuse_metadata("general.tags", struct.pack("<IIQ", gguf.ARRAY, kind, length), "ends in")
 
     def test_an_array_of_arrays(self):
-        self.refuse_metadata("general.tags", struct.pack("<IIQ", gguf.ARRAY, gguf.ARRAY, 1), "holds arrays")
+        self.refuse_metadata("general.tags", struct.pack("<IIQ", gguf.ARRAY, gguf.ARRAY, 1), "contains arrays")
 
     def test_an_unknown_type(self):
         self.refuse_metadata("general.name", struct.pack("<I", 77), "unknown type 77")
@@ -171,7 +171,7 @@ class AbsurdSizes(HostileFile):
         model = gguf.valid()
         data = model.to_bytes()
         self.refuse(data.replace(b"general.name", b"general.nama").replace(b"llama.context_length", b"llama.block_count\0\0\0"))
-        self.refuse(data.replace(b"blk.1.ffn_up", b"blk.0.ffn_up"), "stands twice")
+        self.refuse(data.replace(b"blk.1.ffn_up", b"blk.0.ffn_up"), "occurs twice")
 
 
 class WrongModel(HostileFile):

@@ -73,7 +73,7 @@ class Whole(Folder):
         first = self.split("f32", "--split-max-tensors", "30")
         last = sorted(self.folder.iterdir())[-1]
         for command in (("info", last), ("run", "-m", last, "-p", "a")):
-            assert_refused(self, cake(*command), last.name, f"name the first, {first}")
+            assert_refused(self, cake(*command), last.name, f"pass the first, {first}")
 
     def test_a_session_is_of_all_parts(self):
         first = self.split("f32", "--split-max-tensors", "30")
@@ -187,7 +187,7 @@ class Incomplete(Folder):
         self.parts = split(gguf.valid())
         del self.parts[2].tensors[name]
         self.write()
-        self.refuse("tensors", NAMES[0], "damaged or of another model")
+        self.refuse("tensors", NAMES[0], "damaged or belongs to another model")
 
     def test_a_tensor_that_is_wrong_in_another_part(self):
         name, tensor = next(iter(self.parts[2].tensors.items()))

@@ -70,8 +70,8 @@ TEST(Plan, ABudgetBelowTheWindowIsRefusedWithTheOneThatWorks) {
     const auto plan = plan_cache(all_sliced(), demand(TokensPerLayer{31}), 1);
     ASSERT_FALSE(plan);
     EXPECT_EQ(plan.error().message,
-              "a budget of 31 tokens a layer cannot hold the window of 32 tokens in 4 layers: at least 32 tokens a "
-              "layer, 65536 bytes, or a smaller --window would work");
+              "a budget of 31 tokens a layer cannot hold the window of 32 tokens in 4 layers: use at least 32 tokens a "
+              "layer, 65536 bytes, or a smaller --window");
     EXPECT_FALSE(check_budget(all_sliced(), demand(TokensPerLayer{31})));
     EXPECT_TRUE(check_budget(all_sliced(), demand(TokensPerLayer{32})));
 }
@@ -99,7 +99,8 @@ TEST(Plan, ACacheThatKeepsEverythingHasTheContextThatIsStatedOrTrained) {
 TEST(Plan, WhatIsLargerThanAnyMemoryIsRefused) {
     const auto plan = plan_cache(all_sliced(), demand(TokensPerLayer{int64_t{1} << 40}), 1);
     ASSERT_FALSE(plan);
-    EXPECT_EQ(plan.error().message, "a budget of 1099511627776 tokens a layer is larger than any memory: ask for less");
+    EXPECT_EQ(plan.error().message,
+              "a budget of 1099511627776 tokens a layer is larger than any memory: use a smaller one");
     EXPECT_FALSE(plan_cache(all_sliced(), demand(TokensPerLayer{int64_t{1} << 62}), 1));
     EXPECT_FALSE(plan_cache(all_sliced(), demand(KvBytes{~uint64_t{0}}), 1));
 }

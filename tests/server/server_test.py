@@ -294,7 +294,7 @@ class Bodies(Served):
     def test_a_grammar_that_leads_nowhere(self):
         for path in (TEXT, CHAT):
             body = fields(path, grammar=r'root ::= "a" [\uD800-\uDFFF]')  # surrogates are not characters
-            self.refuse(self.ask("POST", path, body), 400, "nothing can follow", param="grammar")
+            self.refuse(self.ask("POST", path, body), 400, "the text cannot continue", param="grammar")
             error = self.stream(path, body)[-1]["error"]
             self.assertEqual((error["param"], error["type"]), ("grammar", "invalid_request_error"))
 
@@ -419,7 +419,7 @@ class Leaving(Served):
             wire.send(request("POST", TEXT, body=fields(TEXT, **self.LONG)))
             self.assertTrue(self.there_are(1, "generating"))
             wire.socket.shutdown(socket.SHUT_WR)
-            self.assert_error(wire.answer(), 400, "the connection ended before the answer was whole")
+            self.assert_error(wire.answer(), 400, "the connection ended before the answer was complete")
 
     def test_while_it_waits(self):
         with Wire(self.server) as one, Wire(self.server) as other:

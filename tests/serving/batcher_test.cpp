@@ -339,7 +339,7 @@ TEST(Batcher, ReadsAPromptOnceForSeveralChoices) {
     request.n_choices = 4;
     const auto refused = batcher->submit(request);
     ASSERT_FALSE(refused);
-    EXPECT_EQ(refused.error().message, "4 answers at once are not possible: 1 to 3 are (--parallel)");
+    EXPECT_EQ(refused.error().message, "4 answers at once are not possible: ask for 1 to 3 (--parallel)");
 }
 
 TEST(Batcher, ToldProbabilitiesAreThoseOfTheSoftmax) {
@@ -376,15 +376,15 @@ TEST(Batcher, RefusesWithTheNumbersWhatCanNeverFit) {
               "one, or start the server with a larger context (-c)");
     auto large = greedy(*batcher, std::span(text).first(10), 1);
     large.sequence.budget = TokensPerLayer{1000};
-    EXPECT_TRUE(refusal(large).starts_with("this needs ")) << refusal(large);
-    EXPECT_TRUE(refusal(large).ends_with("a smaller budget or a shorter text would fit")) << refusal(large);
+    EXPECT_TRUE(refusal(large).starts_with("the request needs ")) << refusal(large);
+    EXPECT_TRUE(refusal(large).ends_with("use a smaller budget or a shorter text")) << refusal(large);
     auto full = greedy(*batcher, std::span(text).first(200), 1);
     full.sequence.policy = "full";
     full.sequence.budget.reset();
-    EXPECT_TRUE(refusal(full).starts_with("this needs ")) << refusal(full);
+    EXPECT_TRUE(refusal(full).starts_with("the request needs ")) << refusal(full);
     full.prompt.resize(50);
     EXPECT_EQ(answer(*batcher, full).drawn.size(), 1U);
-    EXPECT_EQ(refusal(greedy(*batcher, {}, 1)), "there is nothing to read: the text holds no token");
+    EXPECT_EQ(refusal(greedy(*batcher, {}, 1)), "there is nothing to read: the text contains no tokens");
     auto odd = greedy(*batcher, std::span(text).first(10), 1);
     odd.prompt[3] = engine.info().n_vocab;
     EXPECT_TRUE(refusal(odd).contains("outside the vocabulary")) << refusal(odd);
@@ -432,7 +432,7 @@ TEST(Batcher, BeyondTheQueueItIsBusy) {
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().reason, Refusal::Reason::busy);
     EXPECT_GE(refused.error().retry_after.count(), 1);
-    EXPECT_EQ(refused.error().message, "2 requests are waiting already, and no more may: try again later");
+    EXPECT_EQ(refused.error().message, "2 requests are already waiting, and no more may wait: try again later");
     for (const auto& generation : taken) EXPECT_EQ(collect(*generation).front().reason, FinishReason::length);
 }
 

@@ -58,7 +58,7 @@ TEST(RequestQueue, IsBusyBeyondWhatMayWaitAndSaysWhenToComeAgain) {
     const auto busy = queue.push(request("a"));
     ASSERT_TRUE(busy);
     EXPECT_EQ(busy->reason, Refusal::Reason::busy);
-    EXPECT_EQ(busy->message, "1 requests are waiting already, and no more may: try again later");
+    EXPECT_EQ(busy->message, "1 requests are already waiting, and no more may wait: try again later");
     EXPECT_GE(busy->retry_after.count(), 1);
 }
 

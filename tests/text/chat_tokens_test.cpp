@@ -199,7 +199,7 @@ TEST(ChatTemplate, ItsVariablesAreThoseOfTheOptions) {
     EXPECT_NE(text("x", {.tools = "{}"}).find("must be a JSON array"), std::string::npos);
     EXPECT_NE(text("x", {.template_name = "chatml"}).find("exclude each other"), std::string::npos);
     EXPECT_NE(
-        text("a\n{{ raise_exception('No.') }}", {}).find("line 2 of the chat template refuses the conversation: No."),
+        text("a\n{{ raise_exception('No.') }}", {}).find("line 2 of the chat template rejects the conversation: No."),
         std::string::npos);
 }
 

@@ -84,32 +84,32 @@ ws ::= | " " | "\n" [ \t]{0,20})";
 
 TEST(CheckGrammar, WhatIsNoGrammarIsSaidWithItsLine) {
     const std::vector<std::pair<std::string, std::string>> cases = {
-        {"root ::= \"a\"\n= \"b\"", "line 2: a rule begins with its name, of letters, digits and hyphens"},
-        {"root = \"a\"", "line 1: behind the name \"root\" stands no ::="},
-        {"root ::= \"a\" )", "line 1: a rule cannot go on with \")\""},
+        {"root ::= \"a\"\n= \"b\"", "line 2: a rule must begin with its name, of letters, digits and hyphens"},
+        {"root = \"a\"", "line 1: the name \"root\" is not followed by ::="},
+        {"root ::= \"a\" )", "line 1: a rule cannot continue with \")\""},
         {"root ::= (\"a\"", "line 1: a group is not closed with )"},
-        {"root ::= \"a", "line 1: a text in quotes is not closed"},
+        {"root ::= \"a", "line 1: a quoted text is not closed"},
         {"root ::= [a", "line 1: a set of characters is not closed"},
         {"root ::= [a-", "line 1: a set of characters is not closed"},
         {"root ::= []", "line 1: a set of characters is empty"},
         {"root ::= [^]", "line 1: a set of characters is empty"},
-        {"root ::= [^\\x00-\\U0010FFFF]", "line 1: a set of characters leaves out every character"},
-        {"root ::= [z-a]", "line 1: a range of characters goes from the smaller to the larger"},
-        {"root ::= \"\\q\"", "line 1: behind a backslash stands one of x u U n r t \\ \" [ ] -"},
-        {"root ::= \"\\", "line 1: behind a backslash stands one of x u U n r t \\ \" [ ] -"},
-        {"root ::= \"\\x4\"", "line 1: behind this escape stand 2 hexadecimal digits"},
+        {"root ::= [^\\x00-\\U0010FFFF]", "line 1: a set of characters excludes every character"},
+        {"root ::= [z-a]", "line 1: a range of characters must go from the smaller to the larger"},
+        {"root ::= \"\\q\"", "line 1: a backslash must be followed by one of x u U n r t \\ \" [ ] -"},
+        {"root ::= \"\\", "line 1: a backslash must be followed by one of x u U n r t \\ \" [ ] -"},
+        {"root ::= \"\\x4\"", "line 1: this escape must be followed by 2 hexadecimal digits"},
         {"root ::= \"\\U00110000\"", "line 1: a character beyond U+10FFFF does not exist"},
-        {"root ::= \"\\x00\"", "line 1: no text can hold a zero byte"},
+        {"root ::= \"\\x00\"", "line 1: a text cannot contain a zero byte"},
         {"\n\nroot ::= *", "line 3: there is nothing to repeat"},
         {"root ::= \"\"*", "line 1: there is nothing to repeat"},
         {"root ::= \"a\"{}", "line 1: a repetition is written {2}, {2,} or {2,5}"},
         {"root ::= \"a\"{,3}", "line 1: a repetition is written {2}, {2,} or {2,5}"},
         {"root ::= \"a\"{2,3", "line 1: a repetition is written {2}, {2,} or {2,5}"},
-        {"root ::= \"a\"{3,2}", "line 1: a repetition goes from the smaller number to the larger"},
+        {"root ::= \"a\"{3,2}", "line 1: a repetition must go from the smaller number to the larger"},
         {"root ::= <[3]>", "line 1: tokens of the vocabulary (<…>) are not supported: write their text in quotes"},
         {"root ::= !<x>", "line 1: tokens of the vocabulary (<…>) are not supported: write their text in quotes"},
         {"root ::= \"a\"\nroot ::= \"b\"", "line 2: the rule \"root\" is defined twice"},
-        {"root ::= a b\na ::= \"x\"", "rule \"b\" is used and not defined"},
+        {"root ::= a b\na ::= \"x\"", "rule \"b\" is used but not defined"},
     };
     for (const auto& [gbnf, message] : cases) expect_refused(gbnf, "the grammar's " + message);
     for (const std::string gbnf : {"", "# nothing", "a ::= \"x\""})
@@ -117,11 +117,12 @@ TEST(CheckGrammar, WhatIsNoGrammarIsSaidWithItsLine) {
     for (const auto& gbnf :
          {std::string("root ::= \"a\0\"", 12), std::string("root ::= \"\xff\""), std::string("root ::= \"\xe2"),
           std::string("root ::= \"\xed\xa0\x80\""), std::string("root ::= \"\xc0\x80\"")})
-        expect_refused(gbnf, "the grammar is not a text in UTF-8");
+        expect_refused(gbnf, "the grammar is not valid UTF-8");
 }
 
 TEST(CheckGrammar, SizesAreBounded) {
-    const std::string group = "the grammar's line 1: groups more than 32 deep are not accepted: name the inner ones";
+    const std::string group =
+        "the grammar's line 1: groups nested more than 32 deep are not accepted: give the inner ones names";
     EXPECT_TRUE(check_grammar("root ::= " + repeated("(", 32) + "\"a\"" + repeated(")", 32)));
     expect_refused("root ::= " + repeated("(", 33) + "\"a\"" + repeated(")", 33), group);
     expect_refused("root ::= " + repeated("(", 60000), group);
@@ -131,9 +132,7 @@ TEST(CheckGrammar, SizesAreBounded) {
     for (const std::string bad : {"{257}", "{0,257}", "{257,}", "{99999999999999999999999999}"})
         expect_refused("root ::= \"a\"" + bad, times);
 
-    const std::string nested =
-        "the grammar's line 1: repetitions within each other come to more than 4096 together: make "
-        "them smaller";
+    const std::string nested = "the grammar's line 1: nested repetitions multiply to more than 4096: make them smaller";
     EXPECT_TRUE(check_grammar("root ::= (\"a\"{64} \"b\"){64}"));
     EXPECT_TRUE(read_grammar("root ::= (\"a\"{64} \"b\"){64}"));
     expect_refused("root ::= (\"a\"{64} \"b\"){65}", nested);
@@ -142,7 +141,7 @@ TEST(CheckGrammar, SizesAreBounded) {
 
     // libllama's own limit on repetitions.
     const std::string repeated_too_often =
-        "the grammar's line 1: a group with that much in it cannot be repeated so often: "
+        "the grammar's line 1: a group of this size cannot be repeated so often: "
         "give its parts rules of their own";
     EXPECT_TRUE(read_grammar("root ::= \"a\"{16}{124}"));
     expect_refused("root ::= \"a\"{16}{125}", repeated_too_often);
@@ -150,7 +149,7 @@ TEST(CheckGrammar, SizesAreBounded) {
     expect_refused("root ::= (\"a\"{0,7} \"b\"){250}", repeated_too_often);
 
     const std::string large =
-        "the grammar's line 1: the grammar is too large once its repetitions are written out: make them "
+        "the grammar's line 1: the grammar is too large once its repetitions are expanded: make them "
         "smaller";
     expect_refused("root ::= " + repeated("[a]{0,256} ", 5000), large);
     expect_refused("root ::= \"" + repeated("abcdefghij", 600) + "\"{0,256}", large);
@@ -173,7 +172,7 @@ TEST(CheckGrammar, WhatCannotEndOrBeginsWithItselfIsRefused) {
     expect_refused("root ::= \"a\" | b\nb ::= \"b\" c\nc ::= \"c\" b", endless("b"));
 
     const std::string circle =
-        "the grammar's rule \"root\" begins with itself (left recursion): let something stand before it "
+        "the grammar's rule \"root\" begins with itself (left recursion): put something before it "
         "that is never empty";
     expect_refused("root ::= root \"a\" | \"b\"", circle);
     expect_refused("root ::= root | \"b\"", circle);
@@ -185,8 +184,8 @@ TEST(CheckGrammar, WhatCannotEndOrBeginsWithItselfIsRefused) {
 }
 
 TEST(CheckGrammar, WhatCanBeReadInTooManyWaysIsRefused) {
-    const std::string at_one_place = "can go on in too many ways at one place: give it fewer alternatives";
-    const std::string of_one_text = "leaves too many ways to read one text: let its alternatives begin differently";
+    const std::string at_one_place = "can continue in too many ways at one place: give it fewer alternatives";
+    const std::string of_one_text = "allows too many ways to read one text: make its alternatives begin differently";
     std::string doubling = "root ::= \"c\" r0\n";
     std::string empties = "root ::= r0 \"b\"\n";
     for (int i = 0; i < 40; i++) {

@@ -596,7 +596,7 @@ TEST(JsonSchema, AlternativesThatBeginAlikeAgainAndAgainAreRefused) {
     const auto grammar = grammar_of_schema(Json({{"anyOf", {branch("a"), branch("b"), {{"type", "null"}}}}}).dump());
     ASSERT_FALSE(grammar);
     EXPECT_TRUE(
-        grammar.error().message.ends_with("leaves too many ways to read one text: let its alternatives begin "
+        grammar.error().message.ends_with("allows too many ways to read one text: make its alternatives begin "
                                           "differently"))
         << grammar.error().message;
 }
@@ -616,54 +616,57 @@ TEST(JsonSchema, WhatItCannotHoldIsRefusedByName) {
     }
     expect_error(
         R"({"type": "string", "format": "email"})",
-        "the JSON schema at #/format: of \"format\", date, time, date-time and uuid are supported: leave it out");
+        "the JSON schema at #/format: only the formats date, time, date-time and uuid are supported: leave it out");
     expect_error(
         R"({"format": "date", "maxLength": 3})",
-        "the JSON schema at #/format: a format beside minLength or maxLength is not supported: leave them out");
+        "the JSON schema at #/format: a format together with minLength or maxLength is not supported: leave them out");
     expect_error(R"({"type": "number", "minimum": 1})",
-                 "the JSON schema at #/minimum: \"minimum\" is supported for the type integer alone");
+                 "the JSON schema at #/minimum: \"minimum\" is supported only for the type integer");
     expect_error(R"({"exclusiveMaximum": 1})",
-                 "the JSON schema at #/exclusiveMaximum: \"exclusiveMaximum\" is supported for the type integer alone");
+                 "the JSON schema at #/exclusiveMaximum: \"exclusiveMaximum\" is supported only for the type integer");
     expect_error(R"({"allOf": [{}, {}]})",
-                 "the JSON schema at #/allOf: \"allOf\" is supported with one schema alone: write them into one");
-    expect_error(R"({"anyOf": [{}], "required": ["a"]})",
-                 "the JSON schema at #/required: \"required\" beside \"anyOf\" is not supported: write both into one");
-    expect_error(R"({"enum": [1], "const": 1})",
-                 "the JSON schema at #/const: \"const\" beside \"enum\" is not supported: write both into one");
+                 "the JSON schema at #/allOf: \"allOf\" is supported only with one schema: combine them into one");
+    expect_error(
+        R"({"anyOf": [{}], "required": ["a"]})",
+        "the JSON schema at #/required: \"required\" together with \"anyOf\" is not supported: combine them into one");
+    expect_error(
+        R"({"enum": [1], "const": 1})",
+        "the JSON schema at #/const: \"const\" together with \"enum\" is not supported: combine them into one");
     expect_error(R"({"$ref": "#", "type": "object"})",
-                 "the JSON schema at #/type: \"type\" beside \"$ref\" is not supported: write both into one");
+                 "the JSON schema at #/type: \"type\" together with \"$ref\" is not supported: combine them into one");
 }
 
 TEST(JsonSchema, WhatAllowsNothingOrIsNoSchemaIsSaid) {
     expect_error("false", "the JSON schema at #: false allows nothing: leave it out");
-    expect_error("3", "the JSON schema at #: a schema is an object, true or false");
+    expect_error("3", "the JSON schema at #: a schema must be an object, true or false");
     expect_error(R"({"items": [1]})",
-                 "the JSON schema at #/items: a list of schemas is written \"prefixItems\"; \"items\" is the "
+                 "the JSON schema at #/items: a list of schemas belongs in \"prefixItems\"; \"items\" is the "
                  "schema of all others");
     expect_error(R"({"properties": {"a": 1}})",
-                 "the JSON schema at #/properties/a: a schema is an object, true or false");
-    expect_error(R"({"properties": []})", "the JSON schema at #/properties: \"properties\" is an object of schemas");
+                 "the JSON schema at #/properties/a: a schema must be an object, true or false");
+    expect_error(R"({"properties": []})",
+                 "the JSON schema at #/properties: \"properties\" must be an object of schemas");
     expect_error(R"({"properties": {"a": false}, "required": ["a"]})",
                  "the JSON schema at #/properties/a: false allows nothing: leave it out");
     expect_error(R"({"properties": {"a": {}}, "required": ["b"]})",
                  "the JSON schema at #/required: the name \"b\" is not among the properties");
-    expect_error(R"({"required": [1]})", "the JSON schema at #/required: \"required\" is a list of names");
+    expect_error(R"({"required": [1]})", "the JSON schema at #/required: \"required\" must be a list of names");
     expect_error(R"({"type": "text"})",
-                 "the JSON schema at #/type: a type is string, integer, number, boolean, null, object or array");
+                 "the JSON schema at #/type: a type must be string, integer, number, boolean, null, object or array");
     expect_error(R"({"type": []})", "the JSON schema at #/type: an empty list of types allows nothing");
-    expect_error(R"({"enum": []})", "the JSON schema at #/enum: \"enum\" is a list of values, at least one");
+    expect_error(R"({"enum": []})", "the JSON schema at #/enum: \"enum\" must be a list of at least one value");
     expect_error(R"({"enum": ["a"], "type": "integer"})",
                  "the JSON schema at #/enum: no value is of the schema's type");
-    expect_error(R"({"anyOf": []})", "the JSON schema at #/anyOf: this is a list of schemas, at least one");
+    expect_error(R"({"anyOf": []})", "the JSON schema at #/anyOf: this must be a list of at least one schema");
     expect_error(R"({"anyOf": [false]})", "the JSON schema at #/anyOf: none of the schemas allows anything");
     expect_error(R"({"prefixItems": []})",
-                 "the JSON schema at #/prefixItems: \"prefixItems\" is a list of 1 to 256 schemas");
+                 "the JSON schema at #/prefixItems: \"prefixItems\" must be a list of 1 to 256 schemas");
     expect_error(R"({"minLength": 3, "maxLength": 2})",
                  "the JSON schema at #/minLength: \"minLength\" is more than \"maxLength\"");
     expect_error(R"({"minItems": 3, "maxItems": 2})",
                  "the JSON schema at #/minItems: \"minItems\" is more than \"maxItems\"");
     expect_error(R"({"prefixItems": [{}], "minItems": 2})",
-                 "the JSON schema at #/minItems: \"minItems\" is 2, and the schema allows 1 items");
+                 "the JSON schema at #/minItems: \"minItems\" is 2, but the schema allows only 1 items");
     expect_error(R"({"type": "integer", "minimum": 3, "exclusiveMaximum": 3})",
                  "the JSON schema at #: no integer is at least 3 (minimum, exclusiveMinimum) and at most 2 (maximum, "
                  "exclusiveMaximum)");
@@ -671,7 +674,7 @@ TEST(JsonSchema, WhatAllowsNothingOrIsNoSchemaIsSaid) {
 
 TEST(JsonSchema, ReferencesThatLeadNowhereAreSaid) {
     const std::string how =
-        ": a reference is \"#\", or \"#/$defs/NAME\" or \"#/definitions/NAME\" of a schema that is there";
+        ": a reference must be \"#\", or \"#/$defs/NAME\" or \"#/definitions/NAME\" of a schema that exists";
     for (const std::string target : {R"("#/$defs/b")", R"("#/properties/a")", R"("http://example.com/x")", "1", R"("")",
                                      R"("#/$defs/a/properties/x")", R"("#/definitions/a")"}) {
         expect_error(R"({"items": {"$ref": )" + target + R"(}, "$defs": {"a": {}}})",
@@ -692,19 +695,19 @@ TEST(JsonSchema, NumbersOutOfRangeNameTheirKey) {
     for (const std::string key : {"minItems", "maxItems", "minLength", "maxLength"}) {
         for (const std::string number : {"-1", "257", "1.5", "\"1\"", "null", "1e300", "18446744073709551615"}) {
             expect_error(std::format(R"({{"{}": {}}})", key, number),
-                         std::format("the JSON schema at #/{0}: \"{0}\" is a whole number from 0 to 256", key));
+                         std::format("the JSON schema at #/{0}: \"{0}\" must be a whole number from 0 to 256", key));
         }
         expect_error(std::format(R"({{"{}": 1e400}})", key),
                      std::format("the JSON schema's \"{}\": the number 1e400 is out of range", key));
         expect_error(std::format(R"({{"{}": NaN}})", key),
-                     std::format("the JSON schema is not JSON in UTF-8, from its byte {} on, behind the key \"{}\"",
+                     std::format("the JSON schema is not valid JSON in UTF-8 from byte {} on, after the key \"{}\"",
                                  key.size() + 6, key));
     }
     expect(R"({"minLength": 1.0})", {R"("a")"}, {R"("")"});
     for (const std::string key : {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}) {
         for (const std::string number : {"1.1e15", "-1e16", "true", "\"1\""}) {
             expect_error(std::format(R"({{"type": "integer", "{}": {}}})", key, number),
-                         std::format("the JSON schema at #/{0}: \"{0}\" is a number from -1e15 to 1e15", key));
+                         std::format("the JSON schema at #/{0}: \"{0}\" must be a number from -1e15 to 1e15", key));
         }
     }
 }
@@ -713,7 +716,7 @@ TEST(JsonSchema, WhatIsNotJsonIsSaid) {
     for (const std::string text : {"", "{", "[", "{\"type\": }", "{'type': 'string'}", "\"\xff\"", "{} {}", "\xff"}) {
         const auto grammar = grammar_of_schema(text);
         ASSERT_FALSE(grammar) << text;
-        EXPECT_TRUE(grammar.error().message.starts_with("the JSON schema is not JSON in UTF-8, from its byte "))
+        EXPECT_TRUE(grammar.error().message.starts_with("the JSON schema is not valid JSON in UTF-8 from byte "))
             << grammar.error().message;
     }
 }
@@ -722,7 +725,7 @@ TEST(JsonSchema, SizesAreBounded) {
     expect_error(std::string(64 * 1024 + 1, ' '), "a JSON schema of more than 65536 bytes is not accepted");
     for (const auto& text :
          {std::string(60000, '['), "{\"enum\": [" + std::string(40, '[') + std::string(40, ']') + "]}"})
-        expect_error(text, "the JSON schema is more than 32 levels deep");
+        expect_error(text, "the JSON schema is nested more than 32 levels deep");
     const auto numbers = [](int n) {
         Json list = Json::array();
         for (int i = 0; i < n; i++) list.push_back(i);
@@ -771,7 +774,7 @@ TEST(JsonSchema, TheLargestThatAreAllowedStayUsable) {
     const auto too_large = grammar_of_schema(Json({{"properties", long_names}, {"additionalProperties", true}}).dump());
     ASSERT_FALSE(too_large);
     EXPECT_EQ(too_large.error().message,
-              "the JSON schema cannot be made a grammar: a grammar of more than 262144 bytes is not accepted");
+              "the JSON schema cannot be made into a grammar: a grammar of more than 262144 bytes is not accepted");
 }
 
 }  // namespace

@@ -111,10 +111,10 @@ class Templates(unittest.TestCase):
 
     def test_errors_are_a_sentence_with_the_line(self):
         for source, line, says in [
-            ("a\n{% if %}\n", 2, "no valid Jinja"),
+            ("a\n{% if %}\n", 2, "not valid Jinja"),
             ("a\n\n{{ messages | nofilter }}", 3, "nofilter"),
             ("{{ 'a' }}\n{{ missing.deeper }}", 2, "undefined"),
-            ("\n\n\n{{ raise_exception('Only users.') }}", 4, "refuses the conversation: Only users."),
+            ("\n\n\n{{ raise_exception('Only users.') }}", 4, "rejects the conversation: Only users."),
             ("{% macro m() %}\n{{ 1 // 0 }}\n{% endmacro %}\n\n{{ m() }}", 2, ""),
         ]:
             with self.subTest(source):
