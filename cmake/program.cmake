@@ -87,6 +87,7 @@ add_library(cake_cli STATIC
   src/cli/dialog.cpp
   src/cli/documents.cpp
   src/cli/eval.cpp
+  src/cli/eval_options.cpp
   src/cli/flags.cpp
   src/cli/info.cpp
   src/cli/input.cpp
