@@ -116,9 +116,7 @@ class Chat {
             const bool had_document = !document_.empty();
             document_.clear();  // or else it would make every further message fail
             if (!interrupted())
-                return had_document
-                           ? fail(read.error().code, read.error().message + "; the file from /read was not added")
-                           : read;
+                return had_document ? fail(read.error().code, read.error().message + "; the file was not added") : read;
             return fail(
                 "stopped while reading, which leaves the conversation incomplete: use /clear or /load to continue");
         }

@@ -43,7 +43,7 @@ std::string as_text(const ModelInfo& m, uint64_t token_bytes) {
     line("heads", std::format("{} for queries, {} for K/V, of {} values", m.n_head, m.n_head_kv, m.head_dim_k));
     line("vocabulary", std::format("{} tokens", format_count(static_cast<uint64_t>(m.n_vocab))));
     line("trained on", std::format("texts of {} tokens", format_count(static_cast<uint64_t>(m.n_ctx_train))));
-    out += std::format("\nK/V memory, {} a token\n\n", format_bytes(bytes(1, 1)));
+    out += std::format("\nK/V memory: {} per token\n\n", format_bytes(bytes(1, 1)));
 
     out += std::format("  {:<24}", "a text of");
     for (const int64_t n : kTexts) out += std::format("{:>20}", format_count(static_cast<uint64_t>(n)) + " tokens");

@@ -156,7 +156,7 @@ Result<void> decode_each(std::span<Sequence* const> sequences, std::span<const T
     for (size_t i = 0; i < sequences.size(); i++) {
         SequenceParts& state = *sequences[i]->state_;
         if (state.config.engine != sequences.front()->state_->config.engine || state.progress.n_tokens == 0)
-            return fail("sequences that decode together need the same engine, and a text in each");
+            return fail("sequences that decode together need the same engine, and none of them may be empty");
         if (auto read = read_pending(state); !read) return read;
         if (auto checked = check_text(state, tokens.subspan(i, 1)); !checked) return checked;
         batch.push_back({.state = &state, .token = tokens[i]});

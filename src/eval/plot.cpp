@@ -59,8 +59,8 @@ std::string panel_name(const Row& row) {
 }
 
 std::string axis_name(const std::string& figure) {
-    if (figure == "kl") return "KL to the full cache, nats a token";
-    return figure == "score" ? "score (1 is all right)" : figure;
+    if (figure == "kl") return "KL to the full cache, nats per token";
+    return figure == "score" ? "score (1: all correct)" : figure;
 }
 
 /// One panel with a line for each policy.
@@ -179,7 +179,7 @@ std::string line_plot(std::span<const Row> rows, const std::string& title) {
 
     std::string text = begin_page(names.size() + 1, title);
     text += std::format(
-        "set logscale x 2\nset xrange [{}:{}]\nset xtics ({})\nset xlabel 'tokens kept in a layer'\n"
+        "set logscale x 2\nset xrange [{}:{}]\nset xtics ({})\nset xlabel 'tokens kept per layer'\n"
         "set grid lc rgb '#dddddd'\nunset key\n",
         static_cast<double>(budgets.front()) / 1.15, static_cast<double>(budgets.back()) * 1.15, tics);
     for (const auto& name : names) text += panel(pooled, name, policies, {budgets.front(), budgets.back()});

@@ -34,7 +34,7 @@ Result<std::vector<float>> call(const Scorer& scorer, const ScorerInput& input) 
     }
     const size_t n_keys = input.scored().positions.size();
     if (scores.size() != n_keys)
-        return fail(std::format("the scorer {} gave {} scores for {} keys", scorer.name, scores.size(), n_keys));
+        return fail(std::format("the scorer {} returned {} scores for {} keys", scorer.name, scores.size(), n_keys));
     // Infinity is reserved for tokens of the window.
     for (float& score : scores) score = std::min(score, std::numeric_limits<float>::max());
     return scores;

@@ -180,7 +180,7 @@ Result<uint32_t> most_ways(const Bnf& bnf, const Ways& ways, const std::vector<b
 Result<void> check_rules(const Bnf& bnf) {
     const auto ends = least_set(bnf, true);
     if (const auto found = std::ranges::find(ends, false); found != ends.end()) {
-        return fail(std::format("{} can never end: give it an alternative without itself",
+        return fail(std::format("{} can never end: give it an alternative that does not contain it",
                                 shown(bnf, static_cast<uint32_t>(found - ends.begin()))));
     }
     const auto may_be_empty = least_set(bnf, false);

@@ -47,7 +47,7 @@ Result<void> check_vocabulary(const gguf_context* metadata) {
         std::string text = gguf_get_arr_str(metadata, id, static_cast<size_t>(i));
         if (text.empty()) text = std::format("[EMPTY_{}]", i);  // name that libllama gives it
         if (!seen.insert(std::move(text)).second) {
-            return fail(std::format("tokenizer.ggml.tokens holds the token {} twice", i));
+            return fail(std::format("tokenizer.ggml.tokens contains the token {} twice", i));
         }
     }
     const auto per_token = [&](const char* key, gguf_type type) {
@@ -129,7 +129,7 @@ Result<std::vector<int32_t>> Vocabulary::tokenize(std::string_view text, Special
         if (special.around && first && tokens.size() > n_around && tokens[0] == *first && tokens[1] == *first)
             tokens.erase(tokens.begin());
     } catch (const std::exception&) {
-        return fail("the text holds characters that this model's vocabulary cannot express");
+        return fail("the text contains characters that this model's vocabulary cannot express");
     }
     return tokens;
 }

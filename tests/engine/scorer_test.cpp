@@ -126,7 +126,7 @@ TEST(Scorers, OfOnesOwnThatFailAreErrorsAndTheirOddNumbersHarmless) {
         return read ? "" : read.error().message;
     };
     EXPECT_EQ(error_of("throws:uniform"), "the scorer throws failed: no opinion");
-    EXPECT_EQ(error_of("short:preference"), "the scorer short gave 3 scores for 268 keys");
+    EXPECT_EQ(error_of("short:preference"), "the scorer short returned 3 scores for 268 keys");
     for (const auto* policy : {"odd:uniform", "odd:adaptive-heads"}) {
         auto sequence = start(engine, {.policy = policy, .budget = TokensPerLayer{64}});
         append(sequence, tokens);

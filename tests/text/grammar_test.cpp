@@ -165,7 +165,8 @@ TEST(CheckGrammar, SizesAreBounded) {
 
 TEST(CheckGrammar, WhatCannotEndOrBeginsWithItselfIsRefused) {
     const auto endless = [](const std::string& rule) {
-        return std::format("the grammar's rule \"{}\" can never end: give it an alternative without itself", rule);
+        return std::format("the grammar's rule \"{}\" can never end: give it an alternative that does not contain it",
+                           rule);
     };
     expect_refused("root ::= root", endless("root"));
     expect_refused("root ::= \"a\" root", endless("root"));
