@@ -13,23 +13,25 @@ int main(int argc, char** argv) {
     if (!engine) return fail(engine.error().message);
     const auto batcher = cake::Batcher::start(*engine, {.pool = {.n_parallel = 4, .n_ctx = 2048}});
     if (!batcher) return fail(batcher.error().message);
-
+    const char* const prompts[] = {"The capital of France is", "Two and two are", "A cake is made of",
+                                   "Once upon a time"};
     std::vector<std::shared_ptr<cake::Generation>> answers;
-    for (const auto* prompt : {"The capital of France is", "Two and two are", "A cake is made of", "Once upon a time"}) {
-        const auto tokens = engine->tokenize(prompt);
-        if (!tokens) return fail(tokens.error().message);
-        auto answer = (*batcher)->submit({.prompt = *tokens,
-                                          .sequence = (*batcher)->limits().sequence,
-                                          .sampling = {.temperature = 0},
-                                          .max_tokens = 24});
+    for (const auto* prompt : prompts) {
+        cake::GenerationRequest request{.prompt = engine->tokenize(prompt).value(), .max_tokens = 24};
+        request.sequence = (*batcher)->limits().sequence;
+        request.sampling.temperature = 0;
+        auto answer = (*batcher)->submit(request);
         if (!answer) return fail(answer.error().message);
         answers.push_back(*answer);
     }
-    for (const auto& answer : answers) {
-        while (const auto event = answer->next()) {
+    for (size_t i = 0; i < answers.size(); i++) {
+        std::printf("%s", prompts[i]);
+        while (const auto event = answers[i]->next()) {
             if (const auto* drawn = std::get_if<cake::TokenDrawn>(&event->what))
                 std::fputs(engine->piece(drawn->token).c_str(), stdout);
-            if (const auto* ended = std::get_if<cake::ChoiceEnded>(&event->what)) std::puts(ended->error.c_str());
+            const auto* ended = std::get_if<cake::ChoiceEnded>(&event->what);
+            if (ended != nullptr && ended->reason == cake::FinishReason::failed) return fail(ended->error.message);
         }
+        std::puts("");
     }
 }

@@ -20,7 +20,7 @@ namespace cake {
 
 /// Size of the K/V memory that many sequences share.
 struct PoolOptions {
-    SequenceOptions sequence;            // options of a request that sets none
+    SequenceOptions sequence;            // options that the memory is divided for
     std::optional<uint64_t> kv_bytes{};  // size of all stores and staging layers; not set: as `sequence` requires
     int32_t n_parallel = 4;              // maximum number of sequences that run concurrently
     int64_t n_ctx = 0;                   // max tokens of a prompt and its answer; 0: as the model was trained
@@ -37,7 +37,7 @@ struct GenerationRequest {
     std::string id;
     std::string client;  // waiting requests of different clients take turns
     std::vector<Token> prompt;
-    SequenceOptions sequence;
+    SequenceOptions sequence;  // copy BatcherLimits::sequence for what the memory is divided for
     SamplingOptions sampling;  // each further choice uses the next seed
     std::optional<Constraint> constraint{};
     std::vector<std::string> stop;  // an answer ends with the token that completes one of these
@@ -68,7 +68,7 @@ struct TokenDrawn {
 struct ChoiceEnded {
     int32_t choice = 0;
     FinishReason reason = FinishReason::length;
-    std::string error;           // set if it failed
+    Error error{};               // set if it failed
     bool by_constraint = false;  // true if it failed because the constraint allows no further token
 };
 
@@ -84,7 +84,8 @@ class CAKE_API Generation {
 
     /// Waits for the next event, at most for `most`. Returns nothing if there is none.
     virtual std::optional<GenerationEvent> next(std::chrono::milliseconds most) = 0;
-    /// Waits for the next event. Returns nothing after all choices have ended.
+    /// Waits for the next event. Returns nothing after all choices have ended, as they do at the latest when the
+    /// batcher is destroyed.
     virtual std::optional<GenerationEvent> next() = 0;
     /// Cancels the request; it ends within one step.
     virtual void cancel() = 0;
@@ -131,7 +132,7 @@ struct PoolReport {
 
 /// What a batcher's options come to with its model.
 struct BatcherLimits {
-    SequenceOptions sequence;  // options of a request that sets none, with the budget that fits the memory
+    SequenceOptions sequence;  // PoolOptions::sequence, with the budget that fits the memory
     int64_t n_ctx = 0;         // max tokens of a prompt and its answer
     int32_t n_parallel = 0;
     uint64_t kv_bytes = 0;          // bound on all K/V memory, the sum of the next two

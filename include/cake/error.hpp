@@ -16,7 +16,6 @@ struct Error {
         corrupt,           // a file that is damaged or not what it should be
         out_of_memory,     // there is not enough memory
         cancelled,         // a callback ended the work
-        busy,              // no more work is accepted now
         internal,          // a device or a library failed
     };
 

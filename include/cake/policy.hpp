@@ -68,8 +68,8 @@ struct Scorer {
 };
 
 /// Registers a scorer, which can then be selected by name in `SequenceOptions::scorer` and in "SCORER:ALLOCATOR". It is
-/// called for each layer and KV head in turn, on the thread that uses the sequence. Fails if the name is taken, empty,
-/// or contains a colon or white space, or if `score` is not set.
+/// called for each layer and KV head in turn, on the thread that uses the sequence, or on a batcher's own. Fails if the
+/// name is taken, empty, or contains a colon or white space, or if `score` is not set.
 CAKE_API Result<void> add_scorer(Scorer scorer);
 
 }  // namespace cake

@@ -64,7 +64,7 @@ enum class FinishReason { length, end_of_generation, cancelled, failed };
 
 struct GenerateOptions {
     int64_t max_tokens = -1;  // -1: no limit
-    bool ignore_eos = false;  // never draw a token that ends the text
+    bool ignore_eos = false;  // draw no token that ends the text, unless the constraint allows no other
     SamplingOptions sampling;
     std::vector<std::string> stop{};         // generation ends with the token that completes one of these strings
     std::optional<Constraint> constraint{};  // what the text must be

@@ -45,7 +45,8 @@ std::optional<Token> Generator::draw(std::span<const float> logits) {
     if (!are_finite(logits)) {
         end(FinishReason::failed,
             {engine_.file.path() +
-             ": the model computed numbers that are not finite: the model or the session is damaged"});
+                 ": the model computed numbers that are not finite: the model or the session is damaged",
+             Error::Code::corrupt});
         return std::nullopt;
     }
     if (auto made = sampler_ ? Result<void>() : make_sampler(); !made) {
@@ -54,7 +55,8 @@ std::optional<Token> Generator::draw(std::span<const float> logits) {
     }
     const auto token = sampler_->sample(logits);
     if (!token) {
-        end_with({.reason = FinishReason::failed, .error = token.error(), .by_constraint = true});
+        end_with(
+            {.reason = FinishReason::failed, .error = token.error(), .by_constraint = options_.constraint.has_value()});
         return std::nullopt;
     }
     if (engine_.vocabulary.is_end_of_generation(*token)) {

@@ -213,7 +213,8 @@ class Runner {
         const auto n_vocab = static_cast<size_t>(engine_.info().n_vocab);
         const auto logits = sequence.logits().last(n_vocab);
         if (std::ranges::count_if(logits, [](float x) { return !std::isfinite(x); }) > 0)
-            return fail(engine_.info().path + ": the model computed numbers that are not finite: the model is damaged");
+            return fail(Error::Code::corrupt,
+                        engine_.info().path + ": the model computed numbers that are not finite: the model is damaged");
         return static_cast<Token>(std::ranges::max_element(logits) - logits.begin());
     }
 

@@ -30,11 +30,12 @@ Result<std::vector<float>> call(const Scorer& scorer, const ScorerInput& input) 
     try {
         scores = scorer.score(input);
     } catch (const std::exception& error) {
-        return fail(std::format("the scorer {} failed: {}", scorer.name, error.what()));
+        return fail(Error::Code::internal, std::format("the scorer {} failed: {}", scorer.name, error.what()));
     }
     const size_t n_keys = input.scored().positions.size();
     if (scores.size() != n_keys)
-        return fail(std::format("the scorer {} returned {} scores for {} keys", scorer.name, scores.size(), n_keys));
+        return fail(Error::Code::internal,
+                    std::format("the scorer {} returned {} scores for {} keys", scorer.name, scores.size(), n_keys));
     // Infinity is reserved for tokens of the window.
     for (float& score : scores) score = std::min(score, std::numeric_limits<float>::max());
     return scores;

@@ -43,8 +43,8 @@ class File {
     int fd_;
 };
 
-std::unexpected<Error> system_error(const std::string& path) {
-    return fail(Error::Code::not_found, std::format("{}: {}", path, std::strerror(errno)));
+std::unexpected<Error> system_error(const std::string& path, Error::Code code = Error::Code::internal) {
+    return fail(code, std::format("{}: {}", path, std::strerror(errno)));
 }
 
 template <typename T>
@@ -104,7 +104,7 @@ Result<SessionWriter> SessionWriter::create(const std::string& path, const std::
     if (header.size() > kMaxHeaderBytes) return fail(path + ": the session's note is too long to be saved");
     auto temporary = std::format("{}.part-{}", path, ::getpid());
     const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (fd < 0) return system_error(path);
+    if (fd < 0) return system_error(path, Error::Code::not_found);
     SessionWriter writer(std::make_unique<State>(path, std::move(temporary), fd));
     const Begin begin{.header_bytes = static_cast<uint32_t>(header.size())};
     if (auto written = writer.write(bytes_of(begin)); !written) return std::unexpected(written.error());
@@ -150,7 +150,7 @@ SessionReader::~SessionReader() = default;
 
 Result<SessionReader> SessionReader::open(const std::string& path) {
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return system_error(path);
+    if (fd < 0) return system_error(path, Error::Code::not_found);
     auto state = std::make_unique<State>(path, fd);
     struct stat status{};
     if (::fstat(fd, &status) != 0) return system_error(path);

@@ -23,10 +23,11 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
     const auto size = static_cast<size_t>(status.st_size);
     if (!regular || size == 0) {
         ::close(fd);
-        return fail(Error::Code::not_found, std::format("{}: {}", path,
-                                                        S_ISDIR(status.st_mode) ? "is a folder; pass a GGUF file in it"
-                                                        : !regular              ? "is not a regular file"
-                                                                                : "is empty"));
+        return fail(size == 0 && regular ? Error::Code::corrupt : Error::Code::invalid_argument,
+                    std::format("{}: {}", path,
+                                S_ISDIR(status.st_mode) ? "is a folder; pass a GGUF file in it"
+                                : !regular              ? "is not a regular file"
+                                                        : "is empty"));
     }
     void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
     ::close(fd);

@@ -75,7 +75,8 @@ Rope read_rope(KeyReader& keys, const Hparams& h) {
         keys.wrong(
             "rope.scaling.type",
             std::format("is \"{}\"; none, linear, yarn and longrope are supported, and Llama 3's rope_freqs tensor",
-                        type));
+                        type),
+            Error::Code::unsupported);
     }
     if (type != "none") rope.freq_scale = 1 / factor;
     rope.attn_factor = keys.positive("rope.scaling.attn_factor", 1);
@@ -126,7 +127,7 @@ void read_windows(KeyReader& keys, Hparams& h) {
     auto swa_layers = keys.pattern("attention.sliding_window_pattern", h.n_layer, a.swa_period);
     if (h.n_swa == 0) return;
     if (std::ranges::all_of(swa_layers, std::identity{}))
-        keys.note("no layer attends to the whole text, so there is no cache to evict from");
+        keys.note("no layer attends to the whole text, so there is no cache to evict from", Error::Code::unsupported);
     h.swa_layers = std::move(swa_layers);
 }
 
@@ -178,7 +179,7 @@ Result<Hparams> read_hparams(const GgufFile& file) {
 
     KeyReader keys(file, h.architecture->name);
     read_sizes(keys, h);
-    if (keys.error().empty()) {  // the other values are derived from the sizes
+    if (!keys.error()) {  // the other values are derived from the sizes
         read_feed_forward(keys, h);
         read_rotation(keys, h);
         read_windows(keys, h);
@@ -187,7 +188,7 @@ Result<Hparams> read_hparams(const GgufFile& file) {
         keys.require("attention.causal", 1);
         keys.refuse_unknown();
     }
-    if (!keys.error().empty()) return fail(Error::Code::unsupported, keys.error());
+    if (keys.error()) return std::unexpected(*keys.error());
     const auto n_vocab = read_n_vocab(file);
     if (!n_vocab) return std::unexpected(n_vocab.error());
     h.n_vocab = *n_vocab;

@@ -11,18 +11,18 @@ std::string KeyReader::key_name(const std::string& key) {
     return prefix_ + key;
 }
 
-void KeyReader::note(const std::string& message) {
-    if (error_.empty()) error_ = std::format("{}: {}", file_.path(), message);
+void KeyReader::note(const std::string& message, Error::Code code) {
+    if (!error_) error_ = Error{std::format("{}: {}", file_.path(), message), code};
 }
 
-void KeyReader::wrong(const std::string& key, std::string_view what) {
-    note(std::format("the metadata value {}{} {}", prefix_, key, what));
+void KeyReader::wrong(const std::string& key, std::string_view what, Error::Code code) {
+    note(std::format("the metadata value {}{} {}", prefix_, key, what), code);
 }
 
 template <typename T>
 std::optional<T> KeyReader::value_of(Result<std::optional<T>> value) {
     if (value) return *value;
-    if (error_.empty()) error_ = value.error().message;
+    if (!error_) error_ = value.error();
     return {};
 }
 
@@ -70,14 +70,16 @@ std::vector<bool> KeyReader::pattern(const std::string& key, int32_t n, int32_t 
 void KeyReader::require(const std::string& key, double only) {
     if (!has(key)) return ignore(key);
     const auto value = value_of(file_.number(key_name(key)));
-    if (value && *value != only) wrong(key, std::format("is {}: only {} is supported", *value, only));
+    if (value && *value != only)
+        wrong(key, std::format("is {}: only {} is supported", *value, only), Error::Code::unsupported);
 }
 
 void KeyReader::refuse_unknown() {
     for (int64_t i = 0; i < gguf_get_n_kv(file_.metadata()); i++) {
         const std::string key = gguf_get_key(file_.metadata(), i);
         if (!key.starts_with(prefix_) || known_.contains(key)) continue;
-        return wrong(key.substr(prefix_.size()), "is not known and may change what the model computes");
+        return wrong(key.substr(prefix_.size()), "is not known and may change what the model computes",
+                     Error::Code::unsupported);
     }
 }
 

@@ -38,10 +38,10 @@ class KeyReader {
     void refuse_unknown();
 
     /// Record an error: wrong() about one key, note() about several.
-    void wrong(const std::string& key, std::string_view what);
-    void note(const std::string& message);
-    /// The first error, with the path of the file; empty if there was none.
-    const std::string& error() const { return error_; }
+    void wrong(const std::string& key, std::string_view what, Error::Code code = Error::Code::corrupt);
+    void note(const std::string& message, Error::Code code = Error::Code::corrupt);
+    /// The first error, with the path of the file.
+    const std::optional<Error>& error() const { return error_; }
 
   private:
     std::string key_name(const std::string& key);
@@ -51,7 +51,7 @@ class KeyReader {
     const GgufFile& file_;
     std::string prefix_;
     std::set<std::string> known_;
-    std::string error_;
+    std::optional<Error> error_;
 };
 
 }  // namespace cake

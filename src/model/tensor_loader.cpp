@@ -68,7 +68,7 @@ Norm TensorLoader::norm(const std::string& name, int64_t n, bool has_bias) {
 
 ggml_tensor* TensorLoader::add(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use) {
     const ggml_tensor* source = file_.tensor(name);
-    if (source == nullptr || !error_.empty()) return nullptr;
+    if (source == nullptr || error_) return nullptr;
     std::vector<int64_t> wanted(shape);
     wanted.resize(GGML_MAX_DIMS, 1);
     if (!std::ranges::equal(wanted, source->ne)) {
@@ -79,7 +79,8 @@ ggml_tensor* TensorLoader::add(const std::string& name, std::initializer_list<in
     }
     if (!computable(source->type, use)) {
         note(std::format("the tensor {} is of type {}, which ggml cannot use in this computation", name,
-                         ggml_type_name(source->type)));
+                         ggml_type_name(source->type)),
+             Error::Code::unsupported);
         return nullptr;
     }
     ggml_tensor* tensor = ggml_dup_tensor(loaded_.context.get(), source);
@@ -136,13 +137,13 @@ void TensorLoader::refuse_unused(const std::string& owner) {
         // Old converters wrote the RoPE frequencies of each layer as a tensor; they follow from the metadata.
         if (used_.contains(name) || name.ends_with("attn_rot_embd.weight") || name.ends_with("rope_freqs.weight"))
             continue;
-        note(std::format("the tensor {} is not one that {} has", name, owner));
+        note(std::format("the tensor {} is not one that {} has", name, owner), Error::Code::unsupported);
         return;
     }
 }
 
 Result<LoadedTensors> TensorLoader::load() {
-    if (!error_.empty()) return fail(Error::Code::unsupported, std::format("{}: {}", file_.path(), error_));
+    if (error_) return fail(error_->code, std::format("{}: {}", file_.path(), error_->message));
     if (auto mapped = map_in_place(); !mapped) return std::unexpected(mapped.error());
     if (auto copied = copy_rest(); !copied) return std::unexpected(copied.error());
     return std::move(loaded_);
@@ -243,8 +244,8 @@ void TensorLoader::copy(ggml_tensor* tensor, const Entry& entry) {
     for (const auto* source : entry.sources) MappedFile::drop_pages(file_.data(source));
 }
 
-void TensorLoader::note(std::string message) {
-    if (error_.empty()) error_ = std::move(message);
+void TensorLoader::note(std::string message, Error::Code code) {
+    if (!error_) error_ = Error{std::move(message), code};
 }
 
 }  // namespace cake

@@ -4,6 +4,7 @@
 
 #include <initializer_list>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -85,14 +86,14 @@ class TensorLoader {
     Result<void> map_in_place();
     Result<void> copy_rest();
     void copy(ggml_tensor* tensor, const Entry& entry);
-    void note(std::string message);
+    void note(std::string message, Error::Code code = Error::Code::corrupt);
 
     const GgufFile& file_;
     const Compute& compute_;
     std::vector<ggml_backend_buffer_type_t> repacked_;
     std::map<ggml_tensor*, Entry> entries_;
     std::set<std::string> used_;
-    std::string error_;
+    std::optional<Error> error_;
     LoadedTensors loaded_;
 };
 

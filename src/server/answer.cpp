@@ -110,8 +110,9 @@ void Answer::take(const ChoiceEnded& ended) {
             error_ = ApiError{.status = kUnavailable, .message = "the server is being stopped: try again later"};
             break;
         case FinishReason::failed:
-            error_ = ended.by_constraint ? ApiError{.status = kInvalid, .message = ended.error, .param = "grammar"}
-                                         : ApiError{.status = kFailed, .message = ended.error};
+            error_ = ApiError{.status = ended.error.code == Error::Code::invalid_argument ? kInvalid : kFailed,
+                              .message = ended.error.message,
+                              .param = ended.by_constraint ? "grammar" : ""};
             break;
     }
     generation_->cancel();

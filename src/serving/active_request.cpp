@@ -16,9 +16,9 @@ void ActiveRequest::contain(Work work) {
     try {
         work();
     } catch (const std::bad_alloc&) {
-        fail_with(out_of_memory().error().message);
+        fail_with(out_of_memory().error());
     } catch (const std::exception& error) {
-        fail_with(error.what());
+        fail_with({error.what(), Error::Code::internal});
     }
 }
 
@@ -60,7 +60,7 @@ void ActiveRequest::read_on() {
 void ActiveRequest::read_step() {
     if (!prefill_) return;
     const auto n_read = prefill_->step();
-    if (!n_read) return fail_with(n_read.error().message);
+    if (!n_read) return fail_with(n_read.error());
     n_read_ = *n_read;
     if (!prefill_->is_done()) return;
     prefill_.reset();
@@ -89,7 +89,7 @@ void ActiveRequest::join_choices(std::vector<NextToken>& batch) {
         }
         choice.step.emplace(state.status);
         if (auto room = within_memory([&] { return make_room_for_token(state); }); !room) {
-            end(choice, FinishReason::failed, room.error().message);
+            end(choice, FinishReason::failed, room.error());
             continue;
         }
         batch.push_back({.state = &state, .token = *choice.next});
@@ -104,7 +104,7 @@ void ActiveRequest::take_logits(const Result<void>& computed) {
     for (auto& choice : choices_) {
         if (choice.ended || !choice.next) continue;
         if (!computed) {
-            end(choice, FinishReason::failed, computed.error().message);
+            end(choice, FinishReason::failed, computed.error());
             continue;
         }
         choice.sequence.tokens.push_back(*choice.next);
@@ -129,17 +129,17 @@ void ActiveRequest::draw(Choice& choice) {
 
 /// Marks a choice as ended and reports it.
 void ActiveRequest::end(Choice& choice) {
-    choice.ended = true;
     choice.next.reset();
     const auto& ending = choice.generator.ending();
     generation_->tell(ChoiceEnded{.choice = index(choice),
                                   .reason = ending.reason,
-                                  .error = ending.error.message,
+                                  .error = ending.error,
                                   .by_constraint = ending.by_constraint});
+    choice.ended = true;  // only now: if memory ran out before, the end is reported again
 }
 
-void ActiveRequest::end(Choice& choice, FinishReason reason, std::string error) {
-    choice.generator.end(reason, {std::move(error)});
+void ActiveRequest::end(Choice& choice, FinishReason reason, Error error) {
+    choice.generator.end(reason, std::move(error));
     end(choice);
 }
 
@@ -154,7 +154,7 @@ GeneratorOptions ActiveRequest::generator_options(int32_t choice) const {
             .ignore_eos = request_->ignore_eos};
 }
 
-void ActiveRequest::end_all(FinishReason reason, const std::string& error) {
+void ActiveRequest::end_all(FinishReason reason, const Error& error) {
     prefill_.reset();
     for (auto& choice : choices_)
         if (!choice.ended) end(choice, reason, error);

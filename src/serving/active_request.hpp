@@ -53,7 +53,7 @@ class ActiveRequest {
     void take(const Result<void>& computed);
 
     /// Ends all choices that have not ended yet.
-    void end_all(FinishReason reason, const std::string& error = {});
+    void end_all(FinishReason reason, const Error& error = {});
 
     const std::vector<Choice>& choices() const { return choices_; }
     /// Moves out the sequences after the request has ended, so that they can be cached.
@@ -68,8 +68,8 @@ class ActiveRequest {
     void draw(Choice& choice);
     GeneratorOptions generator_options(int32_t choice) const;
     void end(Choice& choice);
-    void end(Choice& choice, FinishReason reason, std::string error = {});
-    void fail_with(const std::string& error) { end_all(FinishReason::failed, error); }
+    void end(Choice& choice, FinishReason reason, Error error = {});
+    void fail_with(const Error& error) { end_all(FinishReason::failed, error); }
     int32_t index(const Choice& choice) const { return static_cast<int32_t>(&choice - choices_.data()); }
 
     std::shared_ptr<const GenerationRequest> request_;

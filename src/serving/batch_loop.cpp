@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <format>
 #include <new>
+#include <system_error>
 #include <utility>
 
 #include "engine/decode.hpp"
@@ -43,10 +44,17 @@ Result<std::unique_ptr<BatchLoop>> BatchLoop::start(const Engine& engine, const 
         return fail(
             std::format("{} sequences at once are not possible: use 1 to {}", options.pool.n_parallel, kMaxSequences));
     }
+    if (options.pool.segment < 0) return fail("a segment must hold 1 token or more (0: the whole text)");
     if (options.n_queue < 0) return fail("the queue must hold 0 or more requests");
     auto pool = KvPool::create(EngineAccess::state(engine), options.pool);
     if (!pool) return std::unexpected(pool.error());
-    return std::unique_ptr<BatchLoop>(new BatchLoop(engine, std::move(*pool), options));
+    try {
+        return std::unique_ptr<BatchLoop>(new BatchLoop(engine, std::move(*pool), options));
+    } catch (const std::bad_alloc&) {
+        return out_of_memory();
+    } catch (const std::system_error& error) {
+        return fail(Error::Code::internal, std::format("no thread for the batcher: {}", error.what()));
+    }
 }
 
 BatchLoop::BatchLoop(const Engine& engine, KvPool pool, const BatcherOptions& options)
@@ -67,12 +75,14 @@ BatchLoop::~BatchLoop() {
     thread_.join();
 }
 
-std::expected<std::shared_ptr<Generation>, Refusal> BatchLoop::submit(GenerationRequest request) {
+std::expected<std::shared_ptr<Generation>, Refusal> BatchLoop::submit(GenerationRequest request) try {
     auto waiting = prepare(std::move(request));
     if (!waiting) return std::unexpected(waiting.error());
     auto generation = waiting->generation;
     if (auto busy = queue_.push(std::move(*waiting))) return std::unexpected(std::move(*busy));
     return generation;
+} catch (const std::bad_alloc&) {
+    return refuse(out_of_memory().error().message, Refusal::Reason::busy);
 }
 
 /// Checks a request and creates its sequences, without their caches.
@@ -163,13 +173,13 @@ void BatchLoop::run() {
 /// Called if memory runs out in the batcher's own code, which allocates little. Ends all requests and recounts the
 /// memory that is reserved in the pool.
 void BatchLoop::recover() {
-    end_everything(FinishReason::failed, out_of_memory().error().message);
+    end_everything(FinishReason::failed, out_of_memory().error());
     retire();
     pool_.recount(cache_.kv_bytes());
     queue_.nothing_runs();
 }
 
-void BatchLoop::end_everything(FinishReason reason, const std::string& error) {
+void BatchLoop::end_everything(FinishReason reason, const Error& error) {
     for (auto& running : running_) running.request->end_all(reason, error);
     for (const auto& waiting : queue_.take_all()) waiting.end(reason, error);
 }

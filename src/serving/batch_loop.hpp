@@ -52,7 +52,7 @@ class BatchLoop final : public Batcher {
 
     void run();
     void recover();
-    void end_everything(FinishReason reason, const std::string& error = {});
+    void end_everything(FinishReason reason, const Error& error = {});
     void end_cancelled();
     void admit();
     bool admit(WaitingRequest& waiting);

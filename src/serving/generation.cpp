@@ -11,7 +11,7 @@ namespace cake {
 std::optional<GenerationEvent> EventQueue::take() {
     auto event = std::move(events_.front());
     events_.pop_front();
-    if (std::holds_alternative<ChoiceEnded>(event.what)) n_open_--;
+    if (std::holds_alternative<ChoiceEnded>(event.what) && --n_open_ == 0) told_.notify_all();
     return event;
 }
 

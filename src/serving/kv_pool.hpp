@@ -15,7 +15,7 @@ class KvPool {
     /// Divides the memory between stores and staging layers. If it is too small, the error states the minimum.
     static Result<KvPool> create(const std::shared_ptr<const EngineState>& engine, const PoolOptions& options);
 
-    /// Options of a request that sets none.
+    /// PoolOptions::sequence, with the budget that fits the memory.
     const SequenceOptions& sequence() const { return sequence_; }
     int64_t n_ctx() const { return n_ctx_; }
     int64_t segment() const { return segment_; }

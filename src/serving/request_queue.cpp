@@ -5,7 +5,7 @@
 
 namespace cake {
 
-void WaitingRequest::end(FinishReason reason, const std::string& error) const {
+void WaitingRequest::end(FinishReason reason, const Error& error) const {
     for (int32_t i = 0; i < request->n_choices; i++)
         generation->tell(ChoiceEnded{.choice = i, .reason = reason, .error = error});
 }

@@ -23,7 +23,7 @@ struct WaitingRequest {
     std::vector<CachedSequence> sequences;  // one empty sequence for each choice
 
     /// Reports for all choices that they ended before they started.
-    void end(FinishReason reason, const std::string& error = {}) const;
+    void end(FinishReason reason, const Error& error = {}) const;
 };
 
 /// Passes requests and tasks from any thread to the compute thread.

@@ -25,11 +25,12 @@ int64_t array_length(const gguf_context* metadata, const char* key, gguf_type ty
 Result<void> check_model(const gguf_context* metadata) {
     const int64_t id = gguf_find_key(metadata, "tokenizer.ggml.model");
     if (id < 0 || gguf_get_kv_type(metadata, id) != GGUF_TYPE_STRING) {
-        return fail("has no vocabulary (tokenizer.ggml.model is missing)");
+        return fail(Error::Code::corrupt, "has no vocabulary (tokenizer.ggml.model is missing)");
     }
     const std::string_view model = gguf_get_val_str(metadata, id);
     if (model != "llama" && model != "gpt2") {
-        return fail(std::format("the tokenizer \"{}\" is not supported; llama and gpt2 are", model.substr(0, 40)));
+        return fail(Error::Code::unsupported,
+                    std::format("the tokenizer \"{}\" is not supported; llama and gpt2 are", model.substr(0, 40)));
     }
     return {};
 }
@@ -39,7 +40,7 @@ Result<void> check_vocabulary(const gguf_context* metadata) {
     if (auto model = check_model(metadata); !model) return model;
     const int64_t n_tokens = array_length(metadata, "tokenizer.ggml.tokens", GGUF_TYPE_STRING);
     if (n_tokens < 1 || n_tokens > (1 << 26))
-        return fail("tokenizer.ggml.tokens must be an array of strings, one for each token");
+        return fail(Error::Code::corrupt, "tokenizer.ggml.tokens must be an array of strings, one for each token");
 
     const int64_t id = gguf_find_key(metadata, "tokenizer.ggml.tokens");
     std::unordered_set<std::string> seen;
@@ -47,7 +48,7 @@ Result<void> check_vocabulary(const gguf_context* metadata) {
         std::string text = gguf_get_arr_str(metadata, id, static_cast<size_t>(i));
         if (text.empty()) text = std::format("[EMPTY_{}]", i);  // name that libllama gives it
         if (!seen.insert(std::move(text)).second) {
-            return fail(std::format("tokenizer.ggml.tokens contains the token {} twice", i));
+            return fail(Error::Code::corrupt, std::format("tokenizer.ggml.tokens contains the token {} twice", i));
         }
     }
     const auto per_token = [&](const char* key, gguf_type type) {
@@ -56,11 +57,12 @@ Result<void> check_vocabulary(const gguf_context* metadata) {
     };
     if (!per_token("tokenizer.ggml.scores", GGUF_TYPE_FLOAT32) ||
         !per_token("tokenizer.ggml.token_type", GGUF_TYPE_INT32)) {
-        return fail(std::format("tokenizer.ggml.scores and token_type must be arrays of {} numbers, one for each token",
+        return fail(Error::Code::corrupt,
+                    std::format("tokenizer.ggml.scores and token_type must be arrays of {} numbers, one for each token",
                                 n_tokens));
     }
     if (array_length(metadata, "tokenizer.ggml.merges", GGUF_TYPE_STRING) == -2) {
-        return fail("tokenizer.ggml.merges must be an array of strings");
+        return fail(Error::Code::corrupt, "tokenizer.ggml.merges must be an array of strings");
     }
     return {};
 }
@@ -85,13 +87,16 @@ Result<Vocabulary> Vocabulary::load(const std::string& path, const gguf_context*
         result.model_.reset();
     }
     if (!result.model_)
-        return fail(path + ": libllama cannot read its vocabulary; the tokenizer's metadata is damaged or too new");
+        return fail(Error::Code::corrupt,
+                    path + ": libllama cannot read its vocabulary; the tokenizer's metadata is damaged or too new");
     result.vocab_ = llama_model_get_vocab(result.model_.get());
     // libllama checks both only when it tokenizes, with an assertion.
     if (llama_vocab_get_add_bos(result.vocab_) && llama_vocab_bos(result.vocab_) == LLAMA_TOKEN_NULL)
-        return fail(path + ": the vocabulary puts a first token before every text but does not say which one");
+        return fail(Error::Code::corrupt,
+                    path + ": the vocabulary puts a first token before every text but does not say which one");
     if (llama_vocab_get_add_eos(result.vocab_) && llama_vocab_eos(result.vocab_) == LLAMA_TOKEN_NULL)
-        return fail(path + ": the vocabulary puts a last token after every text but does not say which one");
+        return fail(Error::Code::corrupt,
+                    path + ": the vocabulary puts a last token after every text but does not say which one");
     result.controls_ = ControlTexts(result.vocab_);
     constexpr SpecialTokens kNone{.around = false, .written_out = false};
     const auto letter = result.tokenize("a", kNone);

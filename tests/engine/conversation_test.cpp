@@ -58,6 +58,17 @@ TEST(Conversation, AQuestionThatWasNotAnsweredIsNotReadAgain) {
     }
 }
 
+TEST(Conversation, CanBeMovedWhileItAnswers) {
+    auto first = start();
+    ASSERT_TRUE(first.ask("The rain?"));
+    auto answer = first.answer({.max_tokens = 8, .ignore_eos = true, .sampling = {.temperature = 0}});
+    std::string text = answer.next().value_or("");
+    const auto second = std::move(first);
+    while (const auto piece = answer.next()) text += *piece;
+    EXPECT_EQ(second.messages().back().content, text);
+    EXPECT_FALSE(text.empty());
+}
+
 TEST(Conversation, WhiteSpaceAtTheEndOfAnAnswerIsReadOnce) {
     // The model's answers are random, so try several seeds and use the answers that were stopped after white space.
     size_t n_seen = 0;

@@ -366,6 +366,27 @@ TEST(Decode, ReadsTheGeneratedTokenFirstAndCountsIt) {
     EXPECT_FALSE(sequence.decode(tokens[0]));
 }
 
+TEST(Generate, KeepsToItsConstraint) {
+    const auto engine = test::load("f32");
+    auto sequence = start(engine, {.budget = TokensPerLayer{64}});
+    test::append(sequence, test::sample_tokens(engine, 100));
+    GenerateOptions options{.max_tokens = 40, .ignore_eos = true, .sampling = {.temperature = 1, .seed = 3}};
+    options.constraint = Constraint::gbnf("root ::= (\"yes\" | \"no\") \", \" [0-9] [0-9]").value();
+    std::string text;
+    for (const Token token : sequence.generate(options)) text += engine.piece(token);
+    EXPECT_EQ(sequence.finish_reason(), FinishReason::end_of_generation) << sequence.error().message;
+    EXPECT_TRUE(text.starts_with("yes, ") || text.starts_with("no, ")) << text;
+    EXPECT_EQ(text.size(), text.starts_with("yes") ? 7U : 6U) << text;
+}
+
+TEST(Constraint, AWrongOneIsRefused) {
+    const auto grammar = Constraint::gbnf("root ::= other");
+    ASSERT_FALSE(grammar);
+    EXPECT_NE(grammar.error().message.find("other"), std::string::npos) << grammar.error().message;
+    EXPECT_FALSE(Constraint::json_schema("{\"pattern\": \"a\", \"type\": \"string\"}"));
+    EXPECT_TRUE(Constraint::json_schema("{\"type\": \"integer\"}"));
+}
+
 TEST(Append, RefusesNothingAndTokensOutsideTheVocabulary) {
     const auto engine = load("f32");
     auto sequence = start(engine, {});

@@ -47,7 +47,7 @@ std::vector<Outcome> collect(Generation& generation, int32_t n_choices = 1) {
         } else {
             const auto& ended = std::get<ChoiceEnded>(event->what);
             outcomes[static_cast<size_t>(ended.choice)].reason = ended.reason;
-            outcomes[static_cast<size_t>(ended.choice)].error = ended.error;
+            outcomes[static_cast<size_t>(ended.choice)].error = ended.error.message;
             n_open--;
         }
     }

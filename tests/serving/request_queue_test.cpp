@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <future>
 #include <map>
 #include <thread>
 
@@ -104,6 +106,38 @@ TEST(RequestQueue, TasksRunBetweenStepsAndAtOnceWhenThereAreNone) {
     steps.join();
     EXPECT_EQ(ran_on, computing);
     EXPECT_EQ(queue.between_steps([] { return std::this_thread::get_id(); }), asking);
+}
+
+TEST(EventQueue, EndsWithTheLastChoice) {
+    EventQueue events(2);
+    events.tell(PromptRead{});
+    events.tell(ChoiceEnded{.choice = 1});
+    events.tell(ChoiceEnded{.choice = 0});
+    for (int i = 0; i < 3; i++) EXPECT_TRUE(events.next());
+    EXPECT_FALSE(events.next());
+    EXPECT_FALSE(events.next()) << "and again";
+}
+
+TEST(EventQueue, AllThatWaitLearnOfTheEnd) {
+    EventQueue events(1);
+    std::vector<std::future<int>> waiting;
+    for (int i = 0; i < 3; i++) {
+        waiting.push_back(std::async(std::launch::async, [&] {
+            int n = 0;
+            while (events.next()) n++;
+            return n;
+        }));
+    }
+    events.tell(TokenDrawn{});
+    events.tell(ChoiceEnded{});
+    int n = 0;
+    for (auto& each : waiting) n += each.get();
+    EXPECT_EQ(n, 2);
+}
+
+TEST(EventQueue, ATimedWaitGivesUp) {
+    EventQueue events(1);
+    EXPECT_FALSE(events.next(std::chrono::milliseconds(1)));
 }
 
 }  // namespace
