@@ -95,15 +95,16 @@ Result<SequenceConfig> SequenceConfig::make(std::shared_ptr<const EngineState> e
     if (!policy) return std::unexpected(policy.error());
     auto layout = make_layout(*engine, options);
     if (!layout) return std::unexpected(layout.error());
+    const auto& h = engine->hparams;
     SequenceConfig config{{.options = options,
                            .policy = *policy,
                            .layout = std::move(*layout),
-                           .n_head = engine->hparams.n_head,
+                           .n_head = h.n_head,
                            .traits = {},
                            .attention = engine->attention},
-                          engine};
-    for (int32_t layer = 0; layer < engine->hparams.n_layer; layer++)
-        config.traits.push_back(attention_traits(engine->hparams, engine->weights, layer));
+                          std::move(engine)};
+    for (int32_t layer = 0; layer < h.n_layer; layer++)
+        config.traits.push_back(attention_traits(h, config.engine->weights, layer));
     if (auto budget = check_budget(config.layout, config.demand()); !budget) return std::unexpected(budget.error());
     return config;
 }
