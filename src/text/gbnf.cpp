@@ -34,12 +34,12 @@ std::vector<Bnf::Range> all_but(std::vector<Bnf::Range> ranges) {
 
 class Parser : GbnfScanner {
   public:
-    Parser(std::string_view text, size_t max_rules) : GbnfScanner(text), max_rules_(max_rules) {}
+    Parser(std::string_view grammar, size_t max_rules) : GbnfScanner(grammar), max_rules_(max_rules) {}
 
     Result<Bnf> parse() {
         skip_space(true);
-        while (at_ < text_.size()) {
-            if (!rule()) return fail(wrong_);
+        while (at < text.size()) {
+            if (!rule()) return fail(error);
         }
         const auto root = rules_by_name_.find("root");
         if (root == rules_by_name_.end()) return fail("the grammar has no rule \"root\", with which every text begins");
@@ -85,9 +85,9 @@ class Parser : GbnfScanner {
         const auto its_name = name();
         if (its_name.empty()) return wrong("a rule must begin with its name, of letters, digits and hyphens");
         skip_space(false);
-        if (!text_.substr(at_).starts_with("::="))
+        if (!text.substr(at).starts_with("::="))
             return wrong(std::format("the name \"{}\" is not followed by ::=", beginning_of(its_name)));
-        at_ += 3;
+        at += 3;
         skip_space(true);
         uint32_t id = 0;
         if (!rule_named(its_name, id)) return false;
@@ -95,8 +95,8 @@ class Parser : GbnfScanner {
             return wrong(std::format("the rule \"{}\" is defined twice", beginning_of(its_name)));
         rule_name_ = its_name;
         if (uint64_t n_times = 1; !alternatives(id, 0, n_times)) return false;
-        if (at_ < text_.size() && peek() != '\n' && peek() != '\r')
-            return wrong(std::format("a rule cannot continue with \"{}\"", beginning_of(text_.substr(at_), 10)));
+        if (at < text.size() && peek() != '\n' && peek() != '\r')
+            return wrong(std::format("a rule cannot continue with \"{}\"", beginning_of(text.substr(at), 10)));
         skip_space(true);
         return true;
     }
@@ -107,7 +107,7 @@ class Parser : GbnfScanner {
             if (!read(sequence, depth, n_times) || !add_alternative(id, sequence)) return false;
             more = peek() == '|';
             if (more) {
-                at_++;
+                at++;
                 skip_space(true);
             }
         }
@@ -141,7 +141,7 @@ class Parser : GbnfScanner {
                 good = set(sequence);
             } else if (c == '.') {
                 last = {.begin = end};
-                at_++;
+                at++;
                 add_set(sequence, {{.first = 0, .last = kLastCharacter}});
             } else if (is_of_a_name(c)) {
                 last = {.begin = end};
@@ -170,18 +170,18 @@ class Parser : GbnfScanner {
         if (depth == kDeepest)
             return wrong(
                 std::format("groups nested more than {} deep are not accepted: give the inner ones names", kDeepest));
-        at_++;
+        at++;
         skip_space(true);
         uint32_t id = 0;
         if (!add_rule(rule_name_, true, id) || !alternatives(id, depth + 1, n_times)) return false;
         if (peek() != ')') return wrong("a group is not closed with )");
-        at_++;
+        at++;
         sequence.push_back({.kind = Bnf::Symbol::Kind::rule, .value = id});
         return true;
     }
 
     bool literal(Sequence& sequence) {
-        at_++;
+        at++;
         while (peek() != '"') {
             uint32_t value = 0;
             if (!character(value, "a quoted text")) return false;
@@ -189,27 +189,27 @@ class Parser : GbnfScanner {
             sequence.push_back({.kind = Bnf::Symbol::Kind::character, .value = value});
             if (!fits(sequence.size())) return false;
         }
-        at_++;
+        at++;
         return true;
     }
 
     bool set(Sequence& sequence) {
-        at_++;
+        at++;
         const bool negated = peek() == '^';
-        if (negated) at_++;
+        if (negated) at++;
         std::vector<Bnf::Range> ranges;
         while (peek() != ']') {
             Bnf::Range range;
             if (!character(range.first, "a set of characters")) return false;
             range.last = range.first;
             if (peek() == '-' && peek(1) != ']') {
-                at_++;
+                at++;
                 if (!character(range.last, "a set of characters")) return false;
             }
             if (range.last < range.first) return wrong("a range of characters must go from the smaller to the larger");
             ranges.push_back(range);
         }
-        at_++;
+        at++;
         if (ranges.empty()) return wrong("a set of characters is empty");
         if (negated) ranges = all_but(std::move(ranges));
         if (ranges.empty()) return wrong("a set of characters excludes every character");
@@ -228,7 +228,7 @@ class Parser : GbnfScanner {
         std::optional<uint32_t> most;
         if (peek() == '?') most = 1;
         if (peek() != '{') {
-            at_++;
+            at++;
         } else if (!times(least, most)) {
             return false;
         }

@@ -22,8 +22,8 @@ bool GbnfScanner::is_of_a_name(char c) {
 }
 
 bool GbnfScanner::wrong(std::string_view sentence) {
-    const auto line = 1 + std::ranges::count(text_.substr(0, at_), '\n');
-    wrong_ = std::format("the grammar's line {}: {}", line, sentence);
+    const auto line = 1 + std::ranges::count(text.substr(0, at), '\n');
+    error = std::format("the grammar's line {}: {}", line, sentence);
     return false;
 }
 
@@ -31,9 +31,9 @@ void GbnfScanner::skip_space(bool lines) {
     for (;;) {
         const char c = peek();
         if (c == '#') {
-            while (at_ < text_.size() && peek() != '\n' && peek() != '\r') at_++;
+            while (at < text.size() && peek() != '\n' && peek() != '\r') at++;
         } else if (c == ' ' || c == '\t' || (lines && (c == '\n' || c == '\r'))) {
-            at_++;
+            at++;
         } else {
             return;
         }
@@ -41,21 +41,21 @@ void GbnfScanner::skip_space(bool lines) {
 }
 
 std::string_view GbnfScanner::name() {
-    const size_t begin = at_;
-    while (is_of_a_name(peek())) at_++;
-    return text_.substr(begin, at_ - begin);
+    const size_t begin = at;
+    while (is_of_a_name(peek())) at++;
+    return text.substr(begin, at - begin);
 }
 
 bool GbnfScanner::character(uint32_t& value, std::string_view in) {
-    if (at_ >= text_.size()) return wrong(std::format("{} is not closed", in));
+    if (at >= text.size()) return wrong(std::format("{} is not closed", in));
     if (peek() != '\\') {
-        const auto read = utf8_character(text_, at_);
+        const auto read = utf8_character(text, at);
         value = read.value;
-        at_ += std::max(read.n_bytes, 1U);
+        at += std::max(read.n_bytes, 1U);
         return true;
     }
     const char escape = peek(1);
-    at_ += 2;
+    at += 2;
     switch (escape) {
         case 'x':
             return hexadecimal(value, 2);
@@ -82,7 +82,7 @@ bool GbnfScanner::character(uint32_t& value, std::string_view in) {
         default:
             break;
     }
-    at_ = std::min(at_, text_.size());
+    at = std::min(at, text.size());
     return wrong("a backslash must be followed by one of x u U n r t \\ \" [ ] -");
 }
 
@@ -90,35 +90,35 @@ bool GbnfScanner::hexadecimal(uint32_t& value, size_t n_digits) {
     constexpr std::string_view kDigits = "0123456789abcdef0123456789ABCDEF";
     value = 0;
     for (size_t i = 0; i < n_digits; i++) {
-        const auto digit = at_ < text_.size() ? kDigits.find(text_[at_]) : std::string_view::npos;
+        const auto digit = at < text.size() ? kDigits.find(text[at]) : std::string_view::npos;
         if (digit == std::string_view::npos)
             return wrong(std::format("this escape must be followed by {} hexadecimal digits", n_digits));
         value = value * 16 + static_cast<uint32_t>(digit % 16);
-        at_++;
+        at++;
     }
     return value <= kLastCharacter || wrong("a character beyond U+10FFFF does not exist");
 }
 
 bool GbnfScanner::times(uint32_t& least, std::optional<uint32_t>& most) {
     constexpr std::string_view kHow = "a repetition is written {2}, {2,} or {2,5}";
-    at_++;
+    at++;
     skip_space(false);
-    if (!number(least)) return wrong_.empty() && wrong(kHow);
+    if (!number(least)) return error.empty() && wrong(kHow);
     skip_space(false);
     most = least;
     if (peek() == ',') {
-        at_++;
+        at++;
         skip_space(false);
         most.reset();
         if (uint32_t n = 0; number(n)) {
             most = n;
-        } else if (!wrong_.empty()) {
+        } else if (!error.empty()) {
             return false;
         }
         skip_space(false);
     }
     if (peek() != '}') return wrong(kHow);
-    at_++;
+    at++;
     if (most && *most < least) return wrong("a repetition must go from the smaller number to the larger");
     return true;
 }
@@ -129,7 +129,7 @@ bool GbnfScanner::number(uint32_t& value) {
     while (is_digit(peek())) {
         value = value * 10 + static_cast<uint32_t>(peek() - '0');
         if (value > kMaxTimes) return wrong(std::format("a repetition of more than {} is not accepted", kMaxTimes));
-        at_++;
+        at++;
     }
     return true;
 }

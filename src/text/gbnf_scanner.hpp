@@ -14,7 +14,7 @@ inline constexpr uint32_t kLastCharacter = 0x10FFFF;
 /// that return false have set the error.
 class GbnfScanner {
   public:
-    explicit GbnfScanner(std::string_view text) : text_(text) {}
+    explicit GbnfScanner(std::string_view grammar) : text(grammar) {}
 
     static bool is_of_a_name(char c);
 
@@ -22,7 +22,7 @@ class GbnfScanner {
     bool wrong(std::string_view sentence);
 
     /// The character `ahead` places on, or zero behind the end.
-    char peek(size_t ahead = 0) const { return at_ + ahead < text_.size() ? text_[at_ + ahead] : '\0'; }
+    char peek(size_t ahead = 0) const { return at + ahead < text.size() ? text[at + ahead] : '\0'; }
     /// Skips blanks and comments, and with `lines` also ends of lines.
     void skip_space(bool lines);
     std::string_view name();
@@ -32,9 +32,9 @@ class GbnfScanner {
     bool times(uint32_t& least, std::optional<uint32_t>& most);
 
   protected:
-    std::string_view text_;
-    size_t at_ = 0;
-    std::string wrong_;  // the error, if any
+    std::string_view text;
+    size_t at = 0;
+    std::string error;  // the error, if any
 
   private:
     bool hexadecimal(uint32_t& value, size_t n_digits);

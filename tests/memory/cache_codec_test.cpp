@@ -22,8 +22,8 @@ const std::vector<int32_t> kLengths = {9, 7, 12, 8};
 
 class CacheCodec : public testing::Test {
   protected:
-    CacheCodec() : path_(std::filesystem::temp_directory_path() / std::format("cake-codec-{}", ::getpid())) {}
-    ~CacheCodec() override { std::filesystem::remove(path_); }
+    CacheCodec() : path(std::filesystem::temp_directory_path() / std::format("cake-codec-{}", ::getpid())) {}
+    ~CacheCodec() override { std::filesystem::remove(path); }
 
     /// An open cache with runs of kLengths, which hold no token yet.
     SequenceCache open() {
@@ -32,7 +32,7 @@ class CacheCodec : public testing::Test {
         sliding.n_layer = 1;
         const CacheLayout layout{
             .sliced = shape, .sliding = sliding, .sliced_layers = {0, 2}, .sliding_layers = {1}, .n_swa = kWindow};
-        auto cache = SequenceCache::open(accountant_, test::cpu_buffer_type(), layout,
+        auto cache = SequenceCache::open(accountant, test::cpu_buffer_type(), layout,
                                          {.tokens_per_layer = 12, .slack = 2, .sliding_tokens = 8}, 16, 4);
         if (!cache) throw std::runtime_error(cache.error().message);
         cache->sliced.arrange(kLengths);
@@ -57,31 +57,31 @@ class CacheCodec : public testing::Test {
         for (int32_t i = 0; i < n; i++) {
             const auto at = static_cast<size_t>(i);
             store.positions(layer, head)[at] = static_cast<int32_t>(kTokens) - 1 - (n - 1 - i) * step;
-            store.scores(layer, head)[at] = next_++;
-            store.sums(layer, head)[at] = next_++;
+            store.scores(layer, head)[at] = next++;
+            store.sums(layer, head)[at] = next++;
         }
         for (ggml_tensor* rows : {store.buffer().k(), store.buffer().v()}) {
             std::vector<uint8_t> bytes(static_cast<size_t>(n) * rows->nb[1]);
-            std::ranges::generate(bytes, [&] { return static_cast<uint8_t>(random_ = random_ * 31 + 7); });
+            std::ranges::generate(bytes, [&] { return static_cast<uint8_t>(random = random * 31 + 7); });
             ggml_backend_tensor_set(rows, bytes.data(), static_cast<size_t>(first) * rows->nb[1], bytes.size());
         }
     }
 
     void set_floats(ggml_tensor* tensor, size_t offset, size_t n) {
         std::vector<float> values(n);
-        std::ranges::generate(values, [&] { return next_++; });
+        std::ranges::generate(values, [&] { return next++; });
         ggml_backend_tensor_set(tensor, values.data(), offset, n * sizeof(float));
     }
 
     void save(const SequenceCache& cache) const {
-        auto writer = SessionWriter::create(path_.string(), "{}");
+        auto writer = SessionWriter::create(path.string(), "{}");
         ASSERT_TRUE(writer) << writer.error().message;
         ASSERT_TRUE(write_cache(*writer, cache));
         ASSERT_TRUE(writer->commit());
     }
 
     Result<SequenceCache> saved(int64_t n_tokens = kTokens) {
-        auto reader = SessionReader::open(path_.string());
+        auto reader = SessionReader::open(path.string());
         if (!reader) return std::unexpected(reader.error());
         auto cache = open();
         cache.queries.restore(4, 3);
@@ -99,10 +99,10 @@ class CacheCodec : public testing::Test {
         EXPECT_EQ(read.error().code, Error::Code::corrupt);
     }
 
-    std::filesystem::path path_;
-    Accountant accountant_;
-    float next_ = 1;
-    uint32_t random_ = 1;
+    std::filesystem::path path;
+    Accountant accountant;
+    float next = 1;
+    uint32_t random = 1;
 };
 
 std::vector<uint8_t> bytes_of(const ggml_tensor* tensor, int64_t first, int64_t n) {
@@ -157,7 +157,7 @@ TEST_F(CacheCodec, RefusesAWindowThatIsNotTheEndOfTheText) {
 }
 
 TEST_F(CacheCodec, RefusesAFileThatEndsTooEarly) {
-    auto writer = SessionWriter::create(path_.string(), "{}");
+    auto writer = SessionWriter::create(path.string(), "{}");
     ASSERT_TRUE(writer);
     ASSERT_TRUE(writer->commit());
     const auto read = saved();

@@ -13,9 +13,8 @@ namespace {
 class PrefixCacheOf : public testing::Test {
   protected:
     /// A sequence that holds `tokens`, of which the first `n_prompt` were its prompt.
-    CachedSequence sequence(const std::string& id, std::vector<Token> tokens, size_t n_prompt,
-                            const SequenceOptions& options) {
-        auto state = make_sequence(EngineAccess::state(engine_), options);
+    CachedSequence sequence(const std::string& id, std::vector<Token> tokens, size_t n_prompt) {
+        auto state = make_sequence(EngineAccess::state(engine), options);
         if (!state) throw std::runtime_error(state.error().message);
         (*state)->progress.n_tokens = static_cast<int64_t>(tokens.size());
         (*state)->next.logits = {1, 2, 3};
@@ -28,17 +27,17 @@ class PrefixCacheOf : public testing::Test {
                 .kv_bytes = 100};
     }
     void keep(const std::string& id, std::vector<Token> tokens, size_t n_prompt) {
-        cache_.keep(sequence(id, std::move(tokens), n_prompt, options_));
+        cache.keep(sequence(id, std::move(tokens), n_prompt));
     }
     /// The ID of the sequence that a prompt takes out; empty if there is none.
     std::string taken(const std::vector<Token>& prompt) {
-        const auto sequence = cache_.take(options_, prompt);
-        return sequence ? sequence->id : "";
+        const auto found = cache.take(options, prompt);
+        return found ? found->id : "";
     }
 
-    Engine engine_ = test::load("f32");
-    SequenceOptions options_{.budget = TokensPerLayer{64}, .window = 8};
-    PrefixCache cache_;
+    Engine engine = test::load("f32");
+    SequenceOptions options{.budget = TokensPerLayer{64}, .window = 8};
+    PrefixCache cache;
 };
 
 TEST_F(PrefixCacheOf, TakesTheSequenceWithTheLongestCommonBeginning) {
@@ -46,10 +45,10 @@ TEST_F(PrefixCacheOf, TakesTheSequenceWithTheLongestCommonBeginning) {
     keep("long", {1, 2, 3, 4}, 4);
     keep("other", {9, 2, 3}, 3);
     EXPECT_EQ(taken({1, 2, 3, 4, 5}), "long");
-    EXPECT_EQ(cache_.size(), 2U) << "what is taken is taken out";
+    EXPECT_EQ(cache.size(), 2U) << "what is taken is taken out";
     EXPECT_EQ(taken({1, 2, 3, 4, 5}), "short");
     EXPECT_EQ(taken({1, 2, 3, 4, 5}), "");
-    EXPECT_EQ(cache_.size(), 1U);
+    EXPECT_EQ(cache.size(), 1U);
 }
 
 TEST_F(PrefixCacheOf, OnePromptTokenMustBeLeft) {
@@ -65,42 +64,42 @@ TEST_F(PrefixCacheOf, APartOfAPromptIsNotEnough) {
 
 TEST_F(PrefixCacheOf, AnAnswerIsCutToThePartThatThePromptRepeats) {
     keep("answered", {1, 2, 3, 4, 5, 6}, 3);
-    const auto sequence = cache_.take(options_, std::vector<Token>{1, 2, 3, 4, 9, 9});
-    ASSERT_TRUE(sequence);
-    EXPECT_EQ(sequence->tokens, (std::vector<Token>{1, 2, 3, 4}));
-    EXPECT_EQ(sequence->state->progress.n_tokens, 4);
+    const auto cut = cache.take(options, std::vector<Token>{1, 2, 3, 4, 9, 9});
+    ASSERT_TRUE(cut);
+    EXPECT_EQ(cut->tokens, (std::vector<Token>{1, 2, 3, 4}));
+    EXPECT_EQ(cut->state->progress.n_tokens, 4);
 }
 
 TEST_F(PrefixCacheOf, AnAnswerIsNotCutBehindWhatWasEvicted) {
-    auto evicted = sequence("evicted", {1, 2, 3, 4, 5, 6}, 3, options_);
+    auto evicted = sequence("evicted", {1, 2, 3, 4, 5, 6}, 3);
     evicted.state->progress.n_settled = 5;
-    cache_.keep(std::move(evicted));
+    cache.keep(std::move(evicted));
     EXPECT_EQ(taken({1, 2, 3, 4, 9, 9}), "");
     EXPECT_EQ(taken({1, 2, 3, 4, 5, 9}), "evicted");
 }
 
 TEST_F(PrefixCacheOf, OtherOptionsCannotContinue) {
     keep("mine", {1, 2, 3}, 3);
-    auto other = options_;
+    auto other = options;
     other.policy = "snapkv";
-    EXPECT_FALSE(cache_.take(other, std::vector<Token>{1, 2, 3, 4}));
+    EXPECT_FALSE(cache.take(other, std::vector<Token>{1, 2, 3, 4}));
 }
 
 TEST_F(PrefixCacheOf, TheOldestIsTheLeastRecentlyUsed) {
     keep("first", {1, 2}, 2);
     keep("second", {3, 4}, 2);
-    auto again = cache_.take(options_, std::vector<Token>{1, 2, 5});
+    auto again = cache.take(options, std::vector<Token>{1, 2, 5});
     ASSERT_TRUE(again);
-    cache_.keep(std::move(*again));
-    EXPECT_EQ(cache_.kv_bytes(), 200U);
-    EXPECT_EQ(cache_.take_oldest().id, "second");
-    EXPECT_EQ(cache_.take_oldest().id, "first");
-    EXPECT_TRUE(cache_.empty());
+    cache.keep(std::move(*again));
+    EXPECT_EQ(cache.kv_bytes(), 200U);
+    EXPECT_EQ(cache.take_oldest().id, "second");
+    EXPECT_EQ(cache.take_oldest().id, "first");
+    EXPECT_TRUE(cache.empty());
 }
 
 TEST_F(PrefixCacheOf, WhatOnlyDecodingNeedsIsFreed) {
     keep("kept", {1, 2}, 2);
-    EXPECT_TRUE(cache_.begin()->state->next.logits.empty());
+    EXPECT_TRUE(cache.begin()->state->next.logits.empty());
 }
 
 }  // namespace
