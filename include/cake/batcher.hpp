@@ -20,7 +20,7 @@ namespace cake {
 
 /// Size of the K/V memory that many sequences share.
 struct PoolOptions {
-    SequenceOptions sequence;            // options that the memory is divided for
+    SequenceOptions sequence{};          // options that the memory is divided for
     std::optional<uint64_t> kv_bytes{};  // size of all stores and staging layers; not set: as `sequence` requires
     int32_t n_parallel = 4;              // maximum number of sequences that run concurrently
     int64_t n_ctx = 0;                   // max tokens of a prompt and its answer; 0: as the model was trained
@@ -28,19 +28,19 @@ struct PoolOptions {
 };
 
 struct BatcherOptions {
-    PoolOptions pool;
+    PoolOptions pool{};
     int32_t n_queue = 128;  // maximum number of waiting requests
 };
 
 /// A request to the batcher: a prompt and the number of answers to generate.
 struct GenerationRequest {
-    std::string id;
-    std::string client;  // waiting requests of different clients take turns
-    std::vector<Token> prompt;
-    SequenceOptions sequence;  // copy BatcherLimits::sequence for what the memory is divided for
-    SamplingOptions sampling;  // each further choice uses the next seed
+    std::string id{};
+    std::string client{};  // waiting requests of different clients take turns
+    std::vector<Token> prompt{};
+    SequenceOptions sequence{};  // copy BatcherLimits::sequence for what the memory is divided for
+    SamplingOptions sampling{};  // each further choice uses the next seed
     std::optional<Constraint> constraint{};
-    std::vector<std::string> stop;  // an answer ends with the token that completes one of these
+    std::vector<std::string> stop{};  // an answer ends with the token that completes one of these
     int32_t n_choices = 1;
     int64_t max_tokens = -1;  // -1: until the model ends the text or the context is full
     bool ignore_eos = false;  // draw no end-of-generation token, unless the constraint allows no other
@@ -61,8 +61,8 @@ struct PromptRead {
 struct TokenDrawn {
     int32_t choice = 0;
     Token token = 0;
-    float logprob = 0;                    // log of the softmax of the model's logits, if requested
-    std::vector<TokenLogprob> likeliest;  // most likely first
+    float logprob = 0;                      // log of the softmax of the model's logits, if requested
+    std::vector<TokenLogprob> likeliest{};  // most likely first
 };
 
 struct ChoiceEnded {
@@ -95,7 +95,7 @@ class CAKE_API Generation {
 struct Refusal {
     enum class Reason { invalid, too_long, budget, constraint, busy };
     Reason reason = Reason::invalid;
-    std::string message;
+    std::string message{};
     std::chrono::seconds retry_after{0};  // set if the reason is `busy`
 };
 
@@ -103,14 +103,14 @@ enum class SlotState { queued, reading, generating, idle };
 
 /// A waiting or running request, or a cached sequence (`idle`).
 struct SlotReport {
-    std::string id;
+    std::string id{};
     SlotState state = SlotState::idle;
     int64_t queue_position = 0;  // 1 for the first waiting request; 0 if it does not wait
     int64_t n_prompt = 0;
     int64_t n_read = 0;  // prompt tokens prefilled so far, cached ones included
     int64_t n_cached = 0;
     int64_t n_generated = 0;
-    std::string policy;
+    std::string policy{};
     MemoryReport memory{};
     std::vector<LayerReport> layers{};
     std::vector<Token> tokens{};  // prompt and answer; only from slot()
@@ -132,8 +132,8 @@ struct PoolReport {
 
 /// What a batcher's options come to with its model.
 struct BatcherLimits {
-    SequenceOptions sequence;  // PoolOptions::sequence, with the budget that fits the memory
-    int64_t n_ctx = 0;         // max tokens of a prompt and its answer
+    SequenceOptions sequence{};  // PoolOptions::sequence, with the budget that fits the memory
+    int64_t n_ctx = 0;           // max tokens of a prompt and its answer
     int32_t n_parallel = 0;
     uint64_t kv_bytes = 0;          // bound on all K/V memory, the sum of the next two
     uint64_t bytes_of_stores = 0;   // for what sequences keep
