@@ -26,11 +26,11 @@ struct Error {
 template <typename T>
 using Result = std::expected<T, Error>;
 
-inline std::unexpected<Error> fail(std::string message, Error::Code code = Error::Code::invalid_argument) {
+inline std::unexpected<Error> fail(Error::Code code, std::string message) {
     return std::unexpected(Error{std::move(message), code});
 }
-inline std::unexpected<Error> fail(Error::Code code, std::string message) {
-    return fail(std::move(message), code);
+inline std::unexpected<Error> fail(std::string message) {
+    return fail(Error::Code::invalid_argument, std::move(message));
 }
 
 }  // namespace cake

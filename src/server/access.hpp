@@ -15,8 +15,8 @@ constexpr size_t kMaxBodyBytes = size_t{32} << 20U;
 std::string too_large();
 
 struct AccessRules {
-    std::string host;     // address that the server listens on
-    std::string api_key;  // empty: none is asked for
+    const std::string& host;     // address that the server listens on
+    const std::string& api_key;  // empty: none is asked for
 };
 
 /// Checks the headers of a request before its body is read: where it comes from, its key, and its announced size.

@@ -26,12 +26,6 @@ std::unexpected<Refusal> refuse(std::string message, Refusal::Reason reason = Re
     return std::unexpected(Refusal{.reason = reason, .message = std::move(message)});
 }
 
-uint64_t bytes_of(const std::vector<CachedSequence>& sequences) {
-    uint64_t n = 0;
-    for (const auto& sequence : sequences) n += sequence.kv_bytes;
-    return n;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Batcher>> Batcher::start(const Engine& engine, const BatcherOptions& options) {
@@ -117,7 +111,7 @@ std::expected<WaitingRequest, Refusal> BatchLoop::prepare(GenerationRequest requ
                                      .tokens_per_layer = plan->tokens_per_layer,
                                      .kv_bytes = n_bytes});
     }
-    const uint64_t n_bytes = bytes_of(waiting.sequences);
+    const uint64_t n_bytes = kv_bytes_of(waiting.sequences);
     if (n_bytes > pool_.bytes_of_stores() || staging_bytes > pool_.bytes_of_staging()) {
         return refuse(
             std::format("the request needs {} bytes of K/V memory and {} for the layer being read, and the server "
@@ -208,7 +202,7 @@ bool BatchLoop::admit(WaitingRequest& waiting) {
     }
     const size_t n_cached = sequences.empty() ? 0 : sequences.front().tokens.size();
     if (sequences.empty()) {
-        if (!take_stores(bytes_of(waiting.sequences))) return false;
+        if (!take_stores(kv_bytes_of(waiting.sequences))) return false;
         sequences = std::move(waiting.sequences);
     }
     auto active = std::make_unique<ActiveRequest>(waiting.request, waiting.generation, std::move(sequences), n_cached,

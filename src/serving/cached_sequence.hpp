@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -18,6 +19,14 @@ struct CachedSequence {
     int64_t tokens_per_layer = 0;  // capacity of its store in tokens per layer
     uint64_t kv_bytes = 0;         // reserved for it in the pool
 };
+
+/// Bytes that are reserved for several sequences in the pool.
+template <typename Sequences>
+uint64_t kv_bytes_of(const Sequences& sequences) {
+    uint64_t n = 0;
+    for (const CachedSequence& sequence : sequences) n += sequence.kv_bytes;
+    return n;
+}
 
 /// Number of tokens at the beginning of `prompt` for which `sequence` can be used, 0 if it cannot: its whole prompt,
 /// and the part of its answer that `prompt` repeats. If tokens were evicted after that part, it cannot be used.

@@ -33,10 +33,4 @@ CachedSequence PrefixCache::take_oldest() {
     return oldest;
 }
 
-uint64_t PrefixCache::kv_bytes() const {
-    uint64_t n = 0;
-    for (const auto& sequence : sequences_) n += sequence.kv_bytes;
-    return n;
-}
-
 }  // namespace cake

@@ -24,7 +24,7 @@ class PrefixCache {
 
     size_t size() const { return sequences_.size(); }
     bool empty() const { return sequences_.empty(); }
-    uint64_t kv_bytes() const;
+    uint64_t kv_bytes() const { return kv_bytes_of(sequences_); }
     auto begin() const { return sequences_.begin(); }
     auto end() const { return sequences_.end(); }
 

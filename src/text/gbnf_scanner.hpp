@@ -10,8 +10,8 @@ namespace cake {
 
 inline constexpr uint32_t kLastCharacter = 0x10FFFF;
 
-/// Reads the elements of a grammar in GBNF: names, characters with their escapes, and numbers of repetitions. Functions
-/// that return false have set the error.
+/// Reads the elements of a grammar in GBNF: names, characters with their escapes, and numbers of repetitions. A
+/// function that returns false has set the error.
 class GbnfScanner {
   public:
     explicit GbnfScanner(std::string_view grammar) : text(grammar) {}

@@ -77,7 +77,7 @@ class Installed(unittest.TestCase):
         missing = [f"-DCMAKE_DISABLE_FIND_PACKAGE_{package}=ON" for package in ("CLI11", "GTest", "benchmark")]
         run(CMAKE, "-S", project, "-B", project / "build", "-G", "Ninja", *missing)
         targets = run("ninja", "-C", project / "build", "-t", "targets", "all")
-        self.assertIn("generate: phony", targets.replace("CXX_EXECUTABLE_LINKER__generate_", "phony "))
+        self.assertIn("generate: CXX_EXECUTABLE_LINKER__generate_", targets)
         for absent in ("cake_cli", "cake_server", "cake_eval", "cake_unit_tests"):
             self.assertNotIn(absent, targets)
 
