@@ -3,14 +3,11 @@
 #include <format>
 
 #include "cli/parse.hpp"
+#include "text/optional_json.hpp"
 
 namespace cake::cli {
 
 namespace {
-
-nlohmann::ordered_json number(const std::optional<double>& value) {
-    return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
-}
 
 /// Tokens per second of decoding. The first generated token does not count, because it results from the prefill.
 double decode_rate(const RunReport& report) {
@@ -49,9 +46,9 @@ nlohmann::ordered_json held_json(const Sequence& sequence) {
     nlohmann::ordered_json layers = nlohmann::ordered_json::array();
     for (const auto& layer : sequence.layers()) {
         layers.push_back({{"layer", layers.size()},
-                          {"dispersion", number(layer.dispersion)},
-                          {"shift", number(layer.shift)},
-                          {"preference", number(layer.preference)},
+                          {"dispersion", value_or_null<nlohmann::ordered_json>(layer.dispersion)},
+                          {"shift", value_or_null<nlohmann::ordered_json>(layer.shift)},
+                          {"preference", value_or_null<nlohmann::ordered_json>(layer.preference)},
                           {"budget", layer.budget},
                           {"kept", layer.kept}});
         if (layer.window > 0) layers.back()["window"] = layer.window;

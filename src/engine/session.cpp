@@ -13,16 +13,13 @@
 #include "memory/session_file.hpp"
 #include "method/allocator.hpp"
 #include "model/fingerprint.hpp"
+#include "text/optional_json.hpp"
 
 namespace cake {
 
 namespace {
 
 constexpr size_t kMaxNoteBytes = size_t{8} << 20U;
-
-Json optional_number(const std::optional<double>& value) {
-    return value ? Json(*value) : Json(nullptr);
-}
 
 /// The note as it will be loaded: bytes that are not valid UTF-8 are replaced, which makes it longer.
 std::string readable(const std::string& note) {
@@ -52,9 +49,12 @@ Json write_layer(const SequenceParts& state, int32_t layer) {
     Json runs = Json::array();
     for (const Run& run : state.cache.sliced.runs(layer)) runs.push_back({run.length, run.capacity});
     const auto& report = state.report.layers[i];
-    return {{"dispersion", optional_number(report.dispersion)}, {"shift", optional_number(report.shift)},
-            {"preference", optional_number(report.preference)}, {"budget", report.budget},
-            {"n_unread", state.progress.n_unread[i]},           {"runs", std::move(runs)}};
+    return {{"dispersion", value_or_null<Json>(report.dispersion)},
+            {"shift", value_or_null<Json>(report.shift)},
+            {"preference", value_or_null<Json>(report.preference)},
+            {"budget", report.budget},
+            {"n_unread", state.progress.n_unread[i]},
+            {"runs", std::move(runs)}};
 }
 
 std::string write_header(const SequenceParts& state) {
@@ -65,7 +65,7 @@ std::string write_header(const SequenceParts& state) {
                 {"options", write_options(state.config.options)},
                 {"tokens_per_layer", state.cache.plan.tokens_per_layer},
                 {"n_tokens", state.progress.n_tokens},
-                {"pending", state.next.pending ? Json(*state.next.pending) : Json(nullptr)},
+                {"pending", value_or_null<Json>(state.next.pending)},
                 {"ring", {state.cache.queries.n_filled(), state.cache.queries.next()}},
                 {"layer_bytes", state.report.layer_bytes},
                 {"layers", std::move(layers)},

@@ -59,12 +59,12 @@ std::vector<HeadSlots> StagingLayer::slots(int64_t n_unseen) const {
 }
 
 LayerKeys StagingLayer::keys(int32_t window) const {
-    const auto shortest = std::ranges::min(slots_, {}, &HeadSlots::length).length;
-    return {.buffer = buffer_,
-            .slots = slots_,
-            .positions = {positions_.begin(), positions_.end()},
-            .sums = {sums_.begin(), sums_.end()},
-            .window = static_cast<int32_t>(std::min<int64_t>(window, shortest))};
+    LayerKeys keys{.buffer = buffer_,
+                   .slots = slots_,
+                   .positions = {positions_.begin(), positions_.end()},
+                   .sums = {sums_.begin(), sums_.end()}};
+    keys.set_window(window);
+    return keys;
 }
 
 ggml_tensor* StagingLayer::put(const Graph& graph, ggml_tensor* values, ggml_tensor* rows, ggml_tensor* at) const {

@@ -3,6 +3,8 @@
 
 #include "eval/inspection.hpp"
 #include "eval/page_parts.hpp"
+#include "text/answer_text.hpp"
+#include "text/optional_json.hpp"
 
 namespace cake::eval {
 
@@ -10,42 +12,18 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json number(const std::optional<double>& value) {
-    return value ? Json(*value) : Json(nullptr);
-}
-
-/// Number of bytes of an incomplete UTF-8 character at the end of `text`.
-size_t unfinished_bytes(const std::string& text) {
-    for (size_t n = 1; n <= std::min<size_t>(3, text.size()); n++) {
-        const auto byte = static_cast<unsigned char>(text[text.size() - n]);
-        if (byte < 0x80) return 0;
-        if (byte < 0xC0) continue;
-        const size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : 2;
-        return length > n ? n : 0;
-    }
-    return 0;
-}
-
-/// Text of each token. A character that is split over several tokens becomes part of the last one's text.
-Json token_texts(const Engine& engine, std::span<const Token> tokens) {
-    Json texts = Json::array();
-    std::string begun;
-    for (const Token token : tokens) {
-        std::string text = begun + engine.piece(token);
-        const size_t n = unfinished_bytes(text);
-        begun = text.substr(text.size() - n);
-        text.resize(text.size() - n);
-        texts.push_back(std::move(text));
-    }
-    return texts;
+std::vector<std::string> token_texts(const Engine& engine, std::span<const Token> tokens) {
+    std::vector<std::string> pieces;
+    for (const Token token : tokens) pieces.push_back(engine.piece(token));
+    return texts_of(std::move(pieces));
 }
 
 Json of_inspection(const Inspection& inspection) {
     Json layers = Json::array();
     for (const auto& layer : inspection.layers) {
-        layers.push_back({{"dispersion", number(layer.dispersion)},
-                          {"shift", number(layer.shift)},
-                          {"preference", number(layer.preference)},
+        layers.push_back({{"dispersion", value_or_null<Json>(layer.dispersion)},
+                          {"shift", value_or_null<Json>(layer.shift)},
+                          {"preference", value_or_null<Json>(layer.preference)},
                           {"budget", layer.budget},
                           {"window", layer.window},
                           {"kept", layer.kept}});

@@ -10,10 +10,14 @@ std::vector<HeadSlots> held_slots(const KvStore& store, int32_t layer) {
     return slots;
 }
 
+void LayerKeys::set_window(int32_t n) {
+    const auto shortest = std::ranges::min(slots, {}, &HeadSlots::length).length;
+    window = static_cast<int32_t>(std::min<int64_t>(n, shortest));
+}
+
 LayerKeys held_keys(const KvStore& store, int32_t layer, int32_t window) {
     LayerKeys keys{.buffer = store.buffer(), .slots = held_slots(store, layer), .positions = {}, .sums = {}};
-    const auto shortest = std::ranges::min(keys.slots, {}, &HeadSlots::length).length;
-    keys.window = static_cast<int32_t>(std::min<int64_t>(window, shortest));
+    keys.set_window(window);
     for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
         keys.positions.push_back(store.positions(layer, head));
         keys.sums.push_back(store.sums(layer, head));

@@ -20,6 +20,8 @@ struct LayerKeys {
     const AttentionStats* stats = nullptr;     // statistics of the keys outside the window; null if nothing reads them
 
     int64_t n_keys(size_t head) const { return slots[head].length - window; }
+    /// Makes the last `n` tokens the window, or fewer if a KV head holds fewer.
+    void set_window(int32_t n);
 };
 
 /// Returns the slots of a layer in the store, [n_head_kv].

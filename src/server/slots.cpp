@@ -1,6 +1,7 @@
 #include "server/slots.hpp"
 
 #include "text/answer_text.hpp"
+#include "text/optional_json.hpp"
 
 namespace cake::server {
 
@@ -20,18 +21,12 @@ const char* name_of(SlotState state) {
     return "idle";
 }
 
-Json optional(const std::optional<double>& number) {
-    return number ? Json(*number) : Json();
-}
-
 }  // namespace
 
 Json pieces_json(const Engine& engine, std::span<const Token> tokens) {
-    auto pieces = Json::array();
-    AnswerText text({});
-    for (const Token token : tokens) pieces.push_back(text.add(engine.piece(token)));
-    if (!pieces.empty()) pieces.back() = pieces.back().get<std::string>() + text.finish();
-    return pieces;
+    std::vector<std::string> pieces;
+    for (const Token token : tokens) pieces.push_back(engine.piece(token));
+    return texts_of(std::move(pieces));
 }
 
 Json slot_json(const Engine& engine, const SlotReport& report, bool pieces) {
@@ -39,9 +34,9 @@ Json slot_json(const Engine& engine, const SlotReport& report, bool pieces) {
     for (size_t i = 0; i < report.layers.size(); i++) {
         const auto& layer = report.layers[i];
         layers.push_back({{"layer", i},
-                          {"dispersion", optional(layer.dispersion)},
-                          {"shift", optional(layer.shift)},
-                          {"preference", optional(layer.preference)},
+                          {"dispersion", value_or_null<Json>(layer.dispersion)},
+                          {"shift", value_or_null<Json>(layer.shift)},
+                          {"preference", value_or_null<Json>(layer.preference)},
                           {"budget", layer.budget},
                           {"window", layer.window},
                           {"kept", layer.kept}});

@@ -31,6 +31,13 @@ std::string to_utf8(std::string_view bytes) {
     return text;
 }
 
+std::vector<std::string> texts_of(std::vector<std::string> pieces) {
+    AnswerText text({});
+    for (auto& piece : pieces) piece = text.add(piece);
+    if (!pieces.empty()) pieces.back() += text.finish();
+    return pieces;
+}
+
 std::string AnswerText::add(std::string_view bytes) {
     if (stopped_) return {};
     bytes_ += bytes;

@@ -27,6 +27,9 @@ class AnswerText {
     bool stopped_ = false;
 };
 
+/// Makes UTF-8 of the bytes of consecutive tokens. A character that is split over several tokens belongs to the last.
+std::vector<std::string> texts_of(std::vector<std::string> pieces);
+
 /// Replaces bytes that are not valid UTF-8 with U+FFFD.
 std::string to_utf8(std::string_view bytes);
 

@@ -32,6 +32,13 @@ TEST(AnswerText, NeverCutsACharacter) {
     EXPECT_EQ(pieces.add("\xB0x"), "🍰x");
 }
 
+TEST(AnswerText, ASplitCharacterBelongsToTheLastOfItsTokens) {
+    using Texts = std::vector<std::string>;
+    EXPECT_EQ(texts_of({"a", "\xF0\x9F", "\x8D\xB0", "b"}), (Texts{"a", "", "🍰", "b"}));
+    EXPECT_EQ(texts_of({"\xC3\xA9\xC3", "\xA9\xE6", "\x97"}), (Texts{"é", "é", "\uFFFD"}));
+    EXPECT_EQ(texts_of({}), Texts{});
+}
+
 TEST(AnswerText, WhatIsNoCharacterIsReplaced) {
     EXPECT_EQ(in_pieces("a\xFF\x80z", {}, [] { return 1; }), "a\uFFFD\uFFFDz");
     EXPECT_EQ(in_pieces("a\xE6\x97", {}, [] { return 1; }), "a\uFFFD\uFFFD");
