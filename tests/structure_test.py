@@ -27,8 +27,8 @@ NARROWER = {
     "memory": {"backend", "cake"},
     "model": {"backend", "cake"},
     "eviction": {"method", "kernels", "backend", "memory", "cake"},
-    "eval": {"cake"},
-    "cli": {"eval", "server", "cake"},
+    "eval": {"text", "cake"},
+    "cli": {"eval", "server", "text", "cake"},
 }
 
 # The interface of scorers is public, so that users can write one.
