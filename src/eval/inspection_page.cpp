@@ -12,12 +12,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::vector<std::string> token_texts(const Engine& engine, std::span<const Token> tokens) {
-    std::vector<std::string> pieces;
-    for (const Token token : tokens) pieces.push_back(engine.piece(token));
-    return texts_of(std::move(pieces));
-}
-
 Json of_inspection(const Inspection& inspection) {
     Json layers = Json::array();
     for (const auto& layer : inspection.layers) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <format>
 
+#include "text/optional_json.hpp"
 #include "text/utf8.hpp"
 
 namespace cake::server {
@@ -192,7 +193,7 @@ Json Answer::whole() const {
         else
             of_choice["text"] = choice.said;
         of_choice["logprobs"] = logprobs(choice, 0);
-        of_choice["finish_reason"] = choice.finish_reason ? Json(*choice.finish_reason) : Json();
+        of_choice["finish_reason"] = value_or_null<Json>(choice.finish_reason);
         body["choices"].push_back(std::move(of_choice));
     }
     body["usage"] = usage();

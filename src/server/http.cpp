@@ -9,6 +9,7 @@
 #include "server/connection_threads.hpp"
 #include "server/page_files.hpp"
 #include "server/slots.hpp"
+#include "text/answer_text.hpp"
 #include "text/utf8.hpp"
 
 namespace cake::server {
@@ -248,7 +249,7 @@ void ApiServer::add_routes() {
         const auto read = read_tokenize_request(engine_, body);
         if (!read) return send(response, read.error());
         Json answer{{"tokens", read->tokens}};
-        if (read->with_pieces) answer["pieces"] = pieces_json(engine_, read->tokens);
+        if (read->with_pieces) answer["pieces"] = token_texts(engine_, read->tokens);
         send(response, answer);
     });
     post("/detokenize", [this](const Request&, Response& response, const std::string& body) {

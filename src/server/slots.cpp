@@ -23,12 +23,6 @@ const char* name_of(SlotState state) {
 
 }  // namespace
 
-Json pieces_json(const Engine& engine, std::span<const Token> tokens) {
-    std::vector<std::string> pieces;
-    for (const Token token : tokens) pieces.push_back(engine.piece(token));
-    return texts_of(std::move(pieces));
-}
-
 Json slot_json(const Engine& engine, const SlotReport& report, bool pieces) {
     auto layers = Json::array();
     for (size_t i = 0; i < report.layers.size(); i++) {
@@ -57,7 +51,7 @@ Json slot_json(const Engine& engine, const SlotReport& report, bool pieces) {
                 {"bytes_full_cache", report.memory.kv_bytes_full_cache}}},
               {"layers", std::move(layers)}};
     if (!report.held.empty()) slot["held"] = report.held;
-    if (pieces) slot["pieces"] = pieces_json(engine, report.tokens);
+    if (pieces) slot["pieces"] = token_texts(engine, report.tokens);
     return slot;
 }
 

@@ -12,7 +12,4 @@ namespace cake::server {
 Json slot_json(const Engine& engine, const SlotReport& report, bool pieces);
 Json slots_json(const Engine& engine, std::span<const SlotReport> reports, const PoolReport& pool);
 
-/// The text of each token. A character that is split over several tokens belongs to the last of them.
-Json pieces_json(const Engine& engine, std::span<const Token> tokens);
-
 }  // namespace cake::server

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace cake {
@@ -29,6 +32,14 @@ class AnswerText {
 
 /// Makes UTF-8 of the bytes of consecutive tokens. A character that is split over several tokens belongs to the last.
 std::vector<std::string> texts_of(std::vector<std::string> pieces);
+
+/// The texts of tokens, of which `source`, an engine or a vocabulary, knows the bytes.
+template <typename Source>
+std::vector<std::string> token_texts(const Source& source, std::span<const int32_t> tokens) {
+    std::vector<std::string> pieces;
+    for (const int32_t token : tokens) pieces.push_back(source.piece(token));
+    return texts_of(std::move(pieces));
+}
 
 /// Replaces bytes that are not valid UTF-8 with U+FFFD.
 std::string to_utf8(std::string_view bytes);
