@@ -70,8 +70,10 @@ if(CAKE_BUILD_SERVER)
     src/server/http.cpp
     src/server/metrics.cpp
     src/server/page_files.cpp
+    src/server/constraint_fields.cpp
     src/server/request.cpp
-    src/server/slots.cpp)
+    src/server/slots.cpp
+    src/server/unknown_fields.cpp)
   target_link_libraries(cake_server PUBLIC cake_engine nlohmann_json::nlohmann_json PkgConfig::httplib)
   target_precompile_headers(cake_server PRIVATE ${std_headers} <nlohmann/json.hpp>)
   target_compile_options(cake_server PRIVATE ${quick_to_compile})

@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <format>
 #include <limits>
+#include <ranges>
+#include <variant>
 
 #include "cake/policy.hpp"
 #include "cli/input.hpp"
 #include "cli/model_path.hpp"
 #include "cli/output.hpp"
 #include "cli/parse.hpp"
+#include "text/sampling_fields.hpp"
 
 namespace cake::cli {
 
@@ -220,6 +223,23 @@ void AnswerFlags::add_to(CLI::App& app) {
     app.add_flag("--ignore-eos", ignore_eos, "never sample a token that ends the text");
 }
 
+namespace {
+
+std::vector<SamplerStep> samplers_of(const std::string& names) {
+    std::vector<SamplerStep> steps;
+    for (const auto part : std::views::split(std::string_view(names), ';')) {
+        const std::string_view name(part);
+        const auto step = sampler_step_of(name);
+        if (!step)
+            throw CLI::ValidationError("--samplers",
+                                       std::format("there is no sampler \"{}\", only {}", name, sampler_step_names()));
+        steps.push_back(*step);
+    }
+    return steps;
+}
+
+}  // namespace
+
 void add_sampling(CLI::App& app, SamplingOptions& sampling) {
     constexpr const char* kSampling = "Sampling";
     app.add_option_function<int64_t>(
@@ -228,27 +248,28 @@ void add_sampling(CLI::App& app, SamplingOptions& sampling) {
         ->type_name("N")
         ->check(CLI::Range(int64_t{-1}, int64_t{0xFFFFFFFF}))
         ->group(kSampling);
-    app.add_option("--temp", sampling.temperature, "temperature; 0: always the most likely token")
-        ->type_name("X")
-        ->check(number_in(0, 1e6))
-        ->capture_default_str()
+    for (const auto& field : sampling_fields()) {
+        const auto add = [&](auto member) {
+            app.add_option(field.flags, sampling.*member, field.help)
+                ->type_name(field.unit)
+                ->check(number_in(field.least, field.most))
+                ->capture_default_str()
+                ->group(kSampling);
+        };
+        std::visit(add, field.member);
+    }
+    app.add_option_function<std::string>(
+           "--samplers", [&sampling](const std::string& names) { sampling.samplers = samplers_of(names); },
+           std::format("the samplers in their order, separated by semicolons (default: {})", sampler_step_names()))
+        ->type_name("NAME;…")
         ->group(kSampling);
-    app.add_option("--top-k", sampling.top_k, "sample only from the K most likely tokens; 0: all")
-        ->type_name("K")
-        ->check(CLI::Range(0, 1 << 30))
-        ->capture_default_str()
-        ->group(kSampling);
-    app.add_option("--top-p", sampling.top_p,
-                   "sample only from the most likely tokens whose probabilities add up to P; 1: all")
-        ->type_name("P")
-        ->check(number_in(0, 1))
-        ->capture_default_str()
-        ->group(kSampling);
-    app.add_option("--min-p", sampling.min_p,
-                   "sample only from tokens at least P times as likely as the most likely one; 0: all")
-        ->type_name("P")
-        ->check(number_in(0, 1))
-        ->capture_default_str()
+    app.add_option_function<std::vector<std::string>>(
+           "--dry-sequence-breaker",
+           [&sampling](const std::vector<std::string>& texts) { sampling.dry_sequence_breakers = texts; },
+           R"(a text that ends a repetition for DRY, may be given several times (default: a line break, ":", "\"" and "*"))")
+        ->type_name("TEXT")
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
         ->group(kSampling);
 }
 

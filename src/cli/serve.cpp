@@ -111,6 +111,7 @@ int serve(const ServeFlags& flags) {
     }
     auto options = flags.server;
     options.chat = std::move(*chat);
+    options.log = [](const std::string& line) { complain(line); };
     auto server = server::ApiServer::start(*engine, options);
     if (!server) {
         complain(server.error().message);

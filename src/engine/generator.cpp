@@ -33,10 +33,13 @@ void Generator::end_with(Ending ending) {
 Result<void> Generator::make_sampler() {
     const auto& vocabulary = engine_.vocabulary;
     const auto sampling = options_.ignore_eos ? without_end(options_.sampling, vocabulary) : options_.sampling;
-    auto sampler = Sampler::create(sampling, engine_.hparams.n_vocab, vocabulary,
-                                   options_.constraint ? &options_.constraint->grammar() : nullptr);
-    if (!sampler) return std::unexpected(sampler.error());
-    sampler_ = std::make_unique<Sampler>(std::move(*sampler));
+    std::unique_ptr<Restriction> restriction;
+    if (options_.constraint) {
+        auto begun = options_.constraint->rule().begin(vocabulary);
+        if (!begun) return std::unexpected(begun.error());
+        restriction = std::move(*begun);
+    }
+    sampler_ = std::make_unique<Sampler>(sampling, vocabulary, engine_.hparams.n_vocab, std::move(restriction));
     return {};
 }
 

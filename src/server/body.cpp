@@ -38,6 +38,19 @@ std::string beyond_limits(std::string_view text) {
     return {};
 }
 
+/// An integer, also written as 6.0 or 6e0, as some clients do.
+std::optional<int64_t> whole_number(const Json& value) {
+    if (value.is_number_float()) {
+        constexpr double kExact = 9007199254740992;  // 2^53: beyond it, not every integer is a double
+        const auto number = value.get<double>();
+        if (std::trunc(number) == number && std::abs(number) <= kExact) return static_cast<int64_t>(number);
+        return std::nullopt;
+    }
+    if (!value.is_number_integer()) return std::nullopt;
+    if (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) return std::nullopt;
+    return value.get<int64_t>();
+}
+
 }  // namespace
 
 ApiResult<Body> Body::parse(std::string_view text) {
@@ -80,11 +93,7 @@ std::optional<bool> Body::flag(const std::string& name) {
 std::optional<int64_t> Body::integer(const std::string& name, int64_t least, int64_t most) {
     const Json* value = find(name);
     if (value == nullptr) return std::nullopt;
-    const bool fits = !value->is_number_unsigned() || value->get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX);
-    if (value->is_number_integer() && fits) {
-        const auto number = value->get<int64_t>();
-        if (number >= least && number <= most) return number;
-    }
+    if (const auto number = whole_number(*value); number && *number >= least && *number <= most) return number;
     wrong(name, std::format("{} must be an integer from {} to {}", name, least, most));
     return std::nullopt;
 }
@@ -123,13 +132,16 @@ void Body::wrong(const std::string& name, std::string message) {
     if (!error_) error_ = ApiError{.message = std::move(message), .param = name};
 }
 
-ApiResult<void> Body::finish() {
-    for (const auto& field : object_.items()) {
-        if (!asked_.contains(field.key()))
-            wrong(beginning_of(field.key()), std::format("there is no field \"{}\"", beginning_of(field.key())));
-    }
+ApiResult<void> Body::finish() const {
     if (error_) return std::unexpected(*error_);
     return {};
+}
+
+std::vector<std::string> Body::unknown() const {
+    std::vector<std::string> names;
+    for (const auto& field : object_.items())
+        if (!asked_.contains(field.key())) names.push_back(field.key());
+    return names;
 }
 
 }  // namespace cake::server

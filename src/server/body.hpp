@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "server/api_error.hpp"
 
@@ -15,7 +16,7 @@ namespace cake::server {
 using Json = nlohmann::ordered_json;
 
 /// The JSON object in the body of a request. Read every supported field once, with its bounds, and then call finish():
-/// the first invalid field is an error, and so is a field that was not read. A field that is null counts as missing.
+/// the first invalid field is an error. A field that was not read is unknown. A field that is null counts as missing.
 class Body {
   public:
     /// Fails if `text` is not a JSON object in UTF-8, is nested too deeply, or has too many fields.
@@ -35,7 +36,9 @@ class Body {
     void wrong(const std::string& name, std::string message);
     bool good() const { return !error_; }
     /// The first error, if any.
-    ApiResult<void> finish();
+    ApiResult<void> finish() const;
+    /// Names of the fields that have not been asked for.
+    std::vector<std::string> unknown() const;
 
   private:
     explicit Body(Json object) : object_(std::move(object)) {}

@@ -79,6 +79,16 @@ std::string new_id(bool chat) {
                        random());
 }
 
+/// Keywords of the request's schema that are ignored, as the value of a header.
+std::string not_enforced(const CompletionRequest& request) {
+    constexpr size_t kMaxBytes = 1000;
+    std::string names;
+    if (!request.generation.constraint) return names;
+    for (const auto& name : request.generation.constraint->not_enforced()) names += (names.empty() ? "" : ", ") + name;
+    std::ranges::replace_if(names, [](char c) { return c < ' ' || c > '~'; }, '?');
+    return names.substr(0, kMaxBytes);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<ApiServer>> ApiServer::start(const Engine& engine, const ServerOptions& options) {
@@ -106,6 +116,7 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
       options_(options),
       model_(std::filesystem::path(engine.info().path).stem().string()),
       batcher_(std::move(batcher)),
+      unknown_fields_(options.log),
       http_(options.limits) {
     // Each connection occupies a thread, even while it waits for an answer.
     const auto n_requests =
@@ -302,9 +313,11 @@ void ApiServer::complete(const Request& request, Response& response, const std::
     if (const auto busy = batcher_->refusal()) return send(response, error_of(*busy, chat));
     auto read = prepare(body, chat);
     if (!read) return send(response, read.error());
+    unknown_fields_.note(read->unknown);
     read->generation.client = request.remote_addr;
     auto generation = batcher_->submit(read->generation);
     if (!generation) return send(response, error_of(generation.error(), chat));
+    if (const auto ignored = not_enforced(*read); !ignored.empty()) response.set_header("X-Cake-Not-Enforced", ignored);
     const bool stream = read->stream;
     auto made = std::make_unique<Answer>(engine_, std::move(*read), model_, std::move(*generation), metrics_, received);
     load_.n_answers++;
@@ -312,7 +325,7 @@ void ApiServer::complete(const Request& request, Response& response, const std::
         delete done;
         load_.n_answers--;
     });
-    if (stream) return send_stream(response, answer);
+    if (stream) return send_stream(request, response, answer);
     while (!answer->is_done() && !HttpServer::client_has_gone()) answer->wait(kLook);
     if (answer->error()) return send(response, *answer->error());
     if (!answer->is_done())
@@ -327,10 +340,10 @@ ApiResult<CompletionRequest> ApiServer::prepare(const std::string& body, bool ch
     return read;
 }
 
-void ApiServer::send_stream(Response& response, const std::shared_ptr<Answer>& answer) {
+void ApiServer::send_stream(const Request& request, Response& response, const std::shared_ptr<Answer>& answer) {
     response.set_header("Cache-Control", "no-store");
     response.set_header("X-Accel-Buffering", "no");
-    response.set_chunked_content_provider(kEvents, [answer, begun = false](size_t, httplib::DataSink& sink) mutable {
+    const auto provide = [answer, begun = false](size_t, httplib::DataSink& sink) mutable {
         std::string text;
         const auto add = [&](const auto& chunks) {
             for (const auto& chunk : chunks) text += event(text_of(chunk));
@@ -355,7 +368,12 @@ void ApiServer::send_stream(Response& response, const std::shared_ptr<Answer>& a
         if (!sink.write(text.data(), text.size())) return false;
         if (answer->is_done()) sink.done();
         return true;
-    });
+    };
+    // HTTP/1.0 has no chunks: the end of the connection is the end of the answer.
+    if (request.version == "HTTP/1.0")
+        response.set_content_provider(kEvents, provide);
+    else
+        response.set_chunked_content_provider(kEvents, provide);
 }
 
 }  // namespace cake::server

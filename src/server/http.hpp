@@ -14,6 +14,7 @@
 #include "server/connection.hpp"
 #include "server/metrics.hpp"
 #include "server/request.hpp"
+#include "server/unknown_fields.hpp"
 
 namespace cake::server {
 
@@ -25,6 +26,7 @@ struct ServerOptions {
     BatcherOptions batcher;
     SamplingOptions sampling;
     ConnectionLimits limits;
+    LogFunction log{};  // null: no log; called from several threads
 };
 
 /// HTTP server for the OpenAI API and the chat page.
@@ -61,7 +63,8 @@ class ApiServer {
     void complete(const httplib::Request& request, httplib::Response& response, const std::string& body, bool chat);
     std::shared_ptr<void> take_turn();
     ApiResult<CompletionRequest> prepare(const std::string& body, bool chat);
-    static void send_stream(httplib::Response& response, const std::shared_ptr<Answer>& answer);
+    static void send_stream(const httplib::Request& request, httplib::Response& response,
+                            const std::shared_ptr<Answer>& answer);
     RequestContext context() const;
 
     Engine engine_;
@@ -69,6 +72,7 @@ class ApiServer {
     std::string model_;
     std::unique_ptr<Batcher> batcher_;
     Metrics metrics_;
+    UnknownFields unknown_fields_;
     std::atomic<bool> closing_ = false;
     std::atomic<bool> listens_ = true;
     Load load_;

@@ -4,11 +4,13 @@
 #include <charconv>
 #include <cmath>
 #include <format>
+#include <variant>
 
 #include "cake/policy.hpp"
 #include "cake/token_stream.hpp"
 #include "server/body.hpp"
-#include "text/grammar.hpp"
+#include "server/constraint_fields.hpp"
+#include "text/sampling_fields.hpp"
 #include "text/utf8.hpp"
 
 namespace cake::server {
@@ -65,7 +67,7 @@ std::vector<ChatMessage> read_messages(Body& body) {
                 }
                 read.content += part["text"].get<std::string>();
             }
-        } else {
+        } else if (read.role != "assistant" || (content != message.end() && !content->is_null())) {
             wrong(".content must be a string, or an array of text parts");
             return messages;
         }
@@ -140,57 +142,69 @@ uint32_t seed_of(int64_t seed) {
     return folded == kRandom ? 0 : folded;
 }
 
-void read_sampling(Body& body, const Engine& engine, SamplingOptions& sampling) {
-    const auto set = [&](const char* name, float& value, double least, double most) {
-        if (const auto number = body.number(name, least, most)) value = static_cast<float>(*number);
+/// Reads the field `samplers`, the steps in their order: names, or a text with a letter for each, as llama.cpp has
+/// them.
+void read_samplers(Body& body, std::vector<SamplerStep>& samplers) {
+    const Json* value = body.find("samplers");
+    if (value == nullptr) return;
+    constexpr size_t kMaxSteps = 32;
+    std::vector<SamplerStep> steps;
+    const auto add = [&](std::optional<SamplerStep> step) {
+        if (step) steps.push_back(*step);
+        return step.has_value();
     };
-    constexpr double kHottest = 100;
-    constexpr double kMaxPenalty = 2;
-    set("temperature", sampling.temperature, 0, kHottest);
-    set("top_p", sampling.top_p, 0, 1);
-    set("min_p", sampling.min_p, 0, 1);
-    set("frequency_penalty", sampling.frequency_penalty, -kMaxPenalty, kMaxPenalty);
-    set("presence_penalty", sampling.presence_penalty, -kMaxPenalty, kMaxPenalty);
-    if (const auto top_k = body.integer("top_k", 0, 1 << 30)) sampling.top_k = static_cast<int32_t>(*top_k);
+    const auto add_name = [&](const Json& name) {
+        return name.is_string() && add(sampler_step_of(name.get_ref<const std::string&>()));
+    };
+    const auto add_letter = [&](char letter) { return add(sampler_step_of(letter)); };
+    bool good = false;
+    if (const auto* letters = value->get_ptr<const std::string*>())
+        good = letters->size() <= kMaxSteps && std::ranges::all_of(*letters, add_letter);
+    else if (value->is_array())
+        good = value->size() <= kMaxSteps && std::ranges::all_of(*value, add_name);
+    if (!good)
+        return body.wrong("samplers",
+                          std::format("samplers must be an array of these names: {}", sampler_step_names()));
+    samplers = std::move(steps);
+}
+
+void read_dry_breakers(Body& body, std::vector<std::string>& breakers) {
+    constexpr size_t kMaxBreakers = 64;
+    constexpr size_t kMaxBytes = 40;
+    const Json* value = body.find("dry_sequence_breakers");
+    if (value == nullptr) return;
+    const auto is_good = [](const Json& text) {
+        return text.is_string() && !text.get_ref<const std::string&>().empty() &&
+               text.get_ref<const std::string&>().size() <= kMaxBytes;
+    };
+    if (!value->is_array() || value->size() > kMaxBreakers || !std::ranges::all_of(*value, is_good))
+        return body.wrong("dry_sequence_breakers",
+                          std::format("dry_sequence_breakers must be an array of up to {} strings of 1 to {} bytes",
+                                      kMaxBreakers, kMaxBytes));
+    breakers = value->get<std::vector<std::string>>();
+}
+
+/// Reads a number into the member that it sets.
+void read_sampling_number(Body& body, const char* name, const SamplingField& field, SamplingOptions& sampling) {
+    if (const auto* member = std::get_if<float SamplingOptions::*>(&field.member)) {
+        if (const auto number = body.number(name, field.least, field.most))
+            sampling.** member = static_cast<float>(*number);
+    } else if (const auto number =
+                   body.integer(name, static_cast<int64_t>(field.least), static_cast<int64_t>(field.most))) {
+        sampling.*std::get<int32_t SamplingOptions::*>(field.member) = static_cast<int32_t>(*number);
+    }
+}
+
+void read_sampling(Body& body, const Engine& engine, SamplingOptions& sampling) {
+    for (const auto& field : sampling_fields()) {
+        read_sampling_number(body, field.name, field, sampling);
+        if (field.name == std::string_view("repeat_penalty"))
+            read_sampling_number(body, "repetition_penalty", field, sampling);  // vLLM's name
+    }
+    read_samplers(body, sampling.samplers);
+    read_dry_breakers(body, sampling.dry_sequence_breakers);
     if (const auto seed = body.integer("seed", INT64_MIN, INT64_MAX)) sampling.seed = seed_of(*seed);
     read_logit_bias(body, engine, sampling.logit_bias);
-}
-
-/// Reads the grammar in the field `grammar`.
-std::optional<Constraint> read_own_grammar(Body& body) {
-    auto gbnf = body.text("grammar", GrammarLimits().n_bytes);
-    if (!gbnf || gbnf->empty()) return std::nullopt;
-    auto checked = Constraint::gbnf(std::move(*gbnf));
-    if (checked) return std::move(*checked);
-    body.wrong("grammar", checked.error().message);
-    return std::nullopt;
-}
-
-/// Reads the grammar from the field `response_format` or `grammar`.
-std::optional<Constraint> read_grammar(Body& body) {
-    auto grammar = read_own_grammar(body);
-    const Json* format = body.find("response_format");
-    if (format == nullptr) return grammar;
-    const auto type = format->is_object() ? format->value("type", Json()) : Json();
-    if (type == "text") return grammar;
-    if (grammar) {
-        body.wrong("grammar", "grammar and response_format exclude each other: leave one out");
-        return std::nullopt;
-    }
-    if (type == "json_object") return Constraint::json_object();
-    if (type != "json_schema" || !format->contains("json_schema") || !(*format)["json_schema"].is_object() ||
-        !(*format)["json_schema"].contains("schema")) {
-        body.wrong("response_format",
-                   "response_format must be {\"type\": \"text\"}, {\"type\": \"json_object\"}, or "
-                   "{\"type\": \"json_schema\", \"json_schema\": {\"schema\": …}}");
-        return std::nullopt;
-    }
-    auto made = Constraint::json_schema((*format)["json_schema"]["schema"].dump());
-    if (!made) {
-        body.wrong("response_format", "response_format.json_schema.schema: " + made.error().message);
-        return std::nullopt;
-    }
-    return std::move(*made);
 }
 
 /// Reads the fields that both kinds of requests have.
@@ -207,7 +221,7 @@ void read_common(Body& body, const RequestContext& context, CompletionRequest& r
     read_stop(body, generation.stop);
     generation.sampling = context.sampling;
     read_sampling(body, context.engine, generation.sampling);
-    generation.constraint = read_grammar(body);
+    generation.constraint = read_constraint(body);
     if (const auto n = body.integer("n", 1, context.max_choices)) generation.n_choices = static_cast<int32_t>(*n);
     generation.ignore_eos = body.flag("ignore_eos").value_or(false);
     generation.reuse = body.flag("cache_prompt").value_or(true);
@@ -229,8 +243,9 @@ void read_common(Body& body, const RequestContext& context, CompletionRequest& r
                  "prompt_cache_retention", "parallel_tool_calls", "reasoning_effort", "verbosity"});
 }
 
+/// Reads a maximum number of tokens; -1 is none.
 std::optional<int64_t> read_limit(Body& body, const char* name, const RequestContext& context) {
-    return body.integer(name, 0, std::max<int64_t>(context.n_ctx, int64_t{1} << 31));
+    return body.integer(name, -1, std::max<int64_t>(context.n_ctx, int64_t{1} << 31));
 }
 
 ApiResult<std::vector<Token>> tokens_of(const Engine& engine, std::string_view text, const char* field) {
@@ -284,7 +299,8 @@ ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, st
     auto& generation = request.generation;
     const auto old_limit = read_limit(*body, "max_tokens", context);
     const auto limit = read_limit(*body, "max_completion_tokens", context);
-    generation.max_tokens = limit.value_or(old_limit.value_or(-1));
+    const auto llama_limit = read_limit(*body, "n_predict", context);
+    generation.max_tokens = limit.value_or(old_limit.value_or(llama_limit.value_or(-1)));
     constexpr int64_t kMaxLikeliest = 20;
     const bool logprobs = body->flag("logprobs").value_or(false);
     const auto top = body->integer("top_logprobs", 0, kMaxLikeliest);
@@ -304,6 +320,7 @@ ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, st
     if (!tokens) return invalid(tokens.error().message, "messages");
     if (tokens->empty()) return invalid("there is nothing to read: the prompt contains no tokens", "messages");
     generation.prompt = std::move(*tokens);
+    request.unknown = body->unknown();
     return request;
 }
 
@@ -315,7 +332,9 @@ ApiResult<CompletionRequest> read_text_request(const RequestContext& context, st
     auto& generation = request.generation;
     constexpr int64_t kUsualLimit = 16;
     constexpr int64_t kMaxLikeliest = 5;
-    generation.max_tokens = read_limit(*body, "max_tokens", context).value_or(kUsualLimit);
+    const auto limit = read_limit(*body, "max_tokens", context);
+    const auto llama_limit = read_limit(*body, "n_predict", context);
+    generation.max_tokens = limit.value_or(llama_limit.value_or(kUsualLimit));
     if (const auto n = body->integer("logprobs", 0, kMaxLikeliest)) generation.n_logprobs = static_cast<int32_t>(*n);
     const bool echo = body->flag("echo").value_or(false);
     if (echo && generation.n_logprobs >= 0)
@@ -328,6 +347,7 @@ ApiResult<CompletionRequest> read_text_request(const RequestContext& context, st
     if (auto read = body->finish(); !read) return std::unexpected(read.error());
     if (!prompt) return std::unexpected(prompt.error());
     generation.prompt = std::move(*prompt);
+    request.unknown = body->unknown();
     return request;
 }
 

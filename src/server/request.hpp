@@ -28,10 +28,12 @@ struct CompletionRequest {
     bool include_usage = false;  // for a stream: send the usage in a last chunk
     std::string echo{};          // text to send before the answer
     GenerationRequest generation{};
+    std::vector<std::string> unknown{};  // fields that have no effect
 };
 
 /// Parse a body as specified by the OpenAI API, plus the fields `kv_budget`, `policy`, `cache_prompt`, `grammar`,
-/// `chat_template_kwargs` and llama.cpp's sampling fields. The error names a field that is unknown or out of bounds.
+/// `chat_template_kwargs` and llama.cpp's sampling fields. The error names a field that has a wrong value
+/// or is not supported; unknown fields are no error.
 ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, std::string_view body);
 ApiResult<CompletionRequest> read_text_request(const RequestContext& context, std::string_view body);
 

@@ -120,8 +120,8 @@ std::expected<WaitingRequest, Refusal> BatchLoop::prepare(GenerationRequest requ
             Refusal::Reason::budget);
     }
     if (request.constraint) {
-        if (auto read = Grammar::create(engine_->vocabulary.get(), request.constraint->grammar()); !read)
-            return refuse(read.error().message, Refusal::Reason::constraint);
+        if (auto begun = request.constraint->rule().begin(engine_->vocabulary); !begun)
+            return refuse(begun.error().message, Refusal::Reason::constraint);
     }
     waiting.request = std::make_shared<const GenerationRequest>(std::move(request));
     return waiting;

@@ -3,26 +3,40 @@
 #include <utility>
 
 #include "text/grammar.hpp"
-#include "text/json_schema.hpp"
+#include "text/guide.hpp"
 
 namespace cake {
 
-Constraint::Constraint(CheckedGrammar grammar) : grammar_(std::make_shared<CheckedGrammar>(std::move(grammar))) {}
+Constraint::Constraint(std::shared_ptr<const ConstraintRule> rule) : rule_(std::move(rule)) {}
+
+Result<Constraint> Constraint::of(Result<std::shared_ptr<const ConstraintRule>> rule) {
+    if (!rule) return std::unexpected(rule.error());
+    return Constraint(std::move(*rule));
+}
 
 Result<Constraint> Constraint::gbnf(std::string grammar) {
-    auto checked = check_grammar(std::move(grammar));
-    if (!checked) return std::unexpected(checked.error());
-    return Constraint(std::move(*checked));
+    return of(make_gbnf_rule(std::move(grammar)));
 }
 
-Result<Constraint> Constraint::json_schema(std::string_view schema) {
-    auto made = grammar_of_schema(schema);
-    if (!made) return std::unexpected(made.error());
-    return Constraint(std::move(*made));
+Result<Constraint> Constraint::lark(std::string grammar) {
+    return of(make_guide_rule(GuideKind::lark, std::move(grammar)));
 }
 
-Constraint Constraint::json_object() {
-    return Constraint(grammar_of_any_json_object());
+Result<Constraint> Constraint::regex(std::string expression) {
+    return of(make_guide_rule(GuideKind::regex, std::move(expression)));
+}
+
+Result<Constraint> Constraint::json_schema(std::string schema, bool lenient) {
+    return of(make_guide_rule(GuideKind::json_schema, std::move(schema), lenient));
+}
+
+Result<Constraint> Constraint::json_object() {
+    static const auto any = json_schema(R"({"type": "object"})");  // compiled once for each vocabulary
+    return any;
+}
+
+const std::vector<std::string>& Constraint::not_enforced() const {
+    return rule_->not_enforced();
 }
 
 }  // namespace cake

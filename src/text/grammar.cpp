@@ -9,6 +9,8 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "text/gbnf.hpp"
 #include "text/gbnf_check.hpp"
@@ -30,13 +32,31 @@ bool has_text(const llama_vocab* vocab, llama_token token) {
     return (llama_vocab_get_attr(vocab, token) & kNoText) == 0;
 }
 
+class GbnfRule final : public ConstraintRule {
+  public:
+    explicit GbnfRule(CheckedGrammar grammar) : grammar_(std::move(grammar)) {}
+
+    Result<std::unique_ptr<Restriction>> begin(const Vocabulary& vocabulary) const override {
+        auto read = Grammar::create(vocabulary.get(), grammar_);
+        if (!read) return std::unexpected(read.error());
+        return std::make_unique<Grammar>(std::move(*read));
+    }
+    const std::vector<std::string>& not_enforced() const override {
+        static const std::vector<std::string> none;
+        return none;
+    }
+
+  private:
+    CheckedGrammar grammar_;
+};
+
 }  // namespace
 
-Result<CheckedGrammar> check_grammar(std::string gbnf, const GrammarLimits& limits) {
-    if (gbnf.size() > limits.n_bytes)
-        return fail(std::format("a grammar of more than {} bytes is not accepted", limits.n_bytes));
+Result<CheckedGrammar> check_grammar(std::string gbnf) {
+    if (gbnf.size() > kMaxGrammarBytes)
+        return fail(std::format("a grammar of more than {} bytes is not accepted", kMaxGrammarBytes));
     if (gbnf.contains('\0') || !is_utf8(gbnf)) return fail("the grammar is not valid UTF-8");
-    const auto bnf = parse_gbnf(gbnf, limits.n_rules);
+    const auto bnf = parse_gbnf(gbnf, kMaxGrammarRules);
     if (!bnf) return std::unexpected(bnf.error());
     if (auto checked = check_rules(*bnf); !checked) return std::unexpected(checked.error());
     return CheckedGrammar(std::move(gbnf));
@@ -53,7 +73,13 @@ Result<Grammar> Grammar::create(const llama_vocab* vocab, const CheckedGrammar& 
     return Grammar(vocab, std::move(sampler));
 }
 
-std::optional<int32_t> Grammar::end() const {
+Result<std::shared_ptr<const ConstraintRule>> make_gbnf_rule(std::string gbnf) {
+    auto checked = check_grammar(std::move(gbnf));
+    if (!checked) return std::unexpected(checked.error());
+    return std::make_shared<GbnfRule>(std::move(*checked));
+}
+
+std::optional<int32_t> Grammar::end() {
     for (const llama_token token : {llama_vocab_eos(vocab_), llama_vocab_eot(vocab_)})
         if (token != LLAMA_TOKEN_NULL && allows(token)) return token;
     return std::nullopt;
@@ -67,7 +93,7 @@ bool Grammar::keeps_utf8(int32_t token) const {
     return is_utf8(std::string_view(text).substr(0, text.size() - bytes_begun(text)));
 }
 
-bool Grammar::allows(int32_t token) const {
+bool Grammar::allows(int32_t token) {
     if (token < 0 || token >= llama_vocab_n_tokens(vocab_)) return false;
     llama_token_data candidate{.id = token, .logit = 0, .p = 0};
     llama_token_data_array candidates{.data = &candidate, .size = 1, .selected = -1, .sorted = false};
@@ -75,7 +101,7 @@ bool Grammar::allows(int32_t token) const {
     return candidate.logit == 0;
 }
 
-void Grammar::restrict(llama_token_data_array& candidates) const {
+void Grammar::restrict(llama_token_data_array& candidates) {
     const auto begin = std::chrono::steady_clock::now();
     const auto all = std::span(candidates.data, candidates.size);
     if (!is_stuck_) {
@@ -94,14 +120,17 @@ void Grammar::restrict(llama_token_data_array& candidates) const {
     if (std::chrono::steady_clock::now() - begin > kLongestCall) is_stuck_ = true;
 }
 
+std::string Grammar::failure() const {
+    return is_stuck_ ? "the grammar allows too many ways to read this text: make its alternatives begin differently"
+                     : "";
+}
+
 Result<void> Grammar::accept(int32_t token) {
     // libllama aborts if the text ends where the grammar does not allow it.
     if (!allows(token)) {
         const bool was_stuck = is_stuck_;
         is_stuck_ = true;
-        return was_stuck
-                   ? fail("the grammar allows too many ways to read this text: make its alternatives begin differently")
-                   : fail(std::format("the grammar does not allow the token {} here", token));
+        return fail(was_stuck ? failure() : std::format("the grammar does not allow the token {} here", token));
     }
     const auto begin = std::chrono::steady_clock::now();
     character_ += token_piece(vocab_, token);

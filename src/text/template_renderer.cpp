@@ -5,6 +5,7 @@
 #include <ctime>
 #include <format>
 
+#include "text/bridge_text.hpp"
 #include "text/utf8.hpp"
 
 namespace cake {
@@ -31,9 +32,9 @@ std::string where(size_t line) {
     return line == 0 ? std::string("the chat template") : std::format("line {} of the chat template", line);
 }
 
-std::string sentence(const CakeRendered& rendered) {
+std::string sentence(const CakeRendered& rendered, std::string_view text) {
     constexpr size_t kMaxShown = 300;
-    const auto said = beginning_of({rendered.text, rendered.size}, kMaxShown);
+    const auto said = beginning_of(text, kMaxShown);
     switch (rendered.status) {
         case CAKE_RENDER_WRONG_SYNTAX:
             return std::format("{} is not valid Jinja: {}", where(rendered.line), said);
@@ -68,11 +69,9 @@ Result<std::string> render_template(std::string_view source, std::string_view co
                            .clock = write_time,
                            .clock_user = nullptr};
     const CakeRendered rendered = cake_render_template(&job);
-    Result<std::string> result = rendered.status == CAKE_RENDERED
-                                     ? Result<std::string>(std::string(rendered.text, rendered.size))
-                                     : fail(sentence(rendered));
-    cake_free_rendered(rendered);
-    return result;
+    const BridgeText text(rendered.text);
+    if (rendered.status != CAKE_RENDERED) return fail(sentence(rendered, text.view()));
+    return text.text();
 }
 
 }  // namespace cake

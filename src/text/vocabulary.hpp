@@ -3,6 +3,7 @@
 #include <llama-cpp.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,6 +11,7 @@
 
 #include "cake/error.hpp"
 #include "text/control_texts.hpp"
+#include "text/guide_tokens.hpp"
 
 struct gguf_context;
 
@@ -57,10 +59,14 @@ class Vocabulary {
 
     std::string piece(int32_t token, bool special = false) const { return token_piece(vocab_, token, special); }
 
+    /// The tokens for constraints of llguidance.
+    Result<std::shared_ptr<const GuideTokens>> guide_tokens() const { return guide_tokens_->get(*this); }
+
   private:
     llama_model_ptr model_;
     const llama_vocab* vocab_ = nullptr;
     ControlTexts controls_;
+    std::shared_ptr<SharedGuideTokens> guide_tokens_ = std::make_shared<SharedGuideTokens>();
     bool adds_space_ = false;       // true if the tokenizer adds a space before the first word of a text
     std::vector<int32_t> newline_;  // tokens of the text "\n"
 };

@@ -14,8 +14,8 @@ from support.cake_process import assert_refused, cake  # noqa: E402
 # Options whose value is a text. All other options with a value take a number and are tested.
 TEXTS = {
     "--allocator", "--answers", "--api-key", "--cache-type-k", "--cache-type-v", "--chat-template", "--chat-template-file",
-    "--chat-template-kwargs", "--data", "--file", "--filler", "--host", "--kv-memory", "--load-session", "--model", "--output",
-    "--plot", "--plot-kind", "--policy", "--prompt", "--save-session", "--scorer", "--sources", "--system-prompt", "--wording",
+    "--chat-template-kwargs", "--data", "--dry-sequence-breaker", "--file", "--filler", "--host", "--kv-memory", "--load-session", "--model", "--output",
+    "--plot", "--plot-kind", "--policy", "--prompt", "--samplers", "--save-session", "--scorer", "--sources", "--system-prompt", "--wording",
 }  # fmt: skip
 # Options that take several numbers, separated by commas.
 LISTS = {"--n-prompt", "--n-gen", "--n-depth", "--lengths", "--depths"}

@@ -141,6 +141,27 @@ BodyMaker::Json BodyMaker::schema(int depth) {
     }
 }
 
+std::string BodyMaker::schema_text() {
+    auto made = schema(4);
+    for (size_t i = below(3); i > 0 && made.is_object(); i--) {
+        const auto keyword =
+            one_of<std::string>({"pattern", "format", "not", "multipleOf", "patternProperties", "oneOf",
+                                 "minProperties", "prefixItems", "exclusiveMaximum", "x-guidance"});
+        if (keyword == "pattern")
+            made[keyword] = one_of<const char*>({"^a+$", "[0-9]{2,}", "(a|b)*c", "a(", "\\bx", "^(.*,){5}$", ""});
+        else if (keyword == "format")
+            made[keyword] = one_of<const char*>({"date", "email", "uuid", "color", "ipv6", "uri"});
+        else if (keyword == "patternProperties")
+            made[keyword] = {{"^x", schema(1)}, {"y$", schema(1)}};
+        else if (keyword == "oneOf" || keyword == "prefixItems")
+            made[keyword] = Json::array({schema(1), schema(1), schema(0)});
+        else
+            made[keyword] = once_in(2) ? number() : schema(1);
+    }
+    auto text = made.dump(-1, ' ', false, Json::error_handler_t::ignore);
+    return once_in(5) ? changed(std::move(text)) : text;
+}
+
 BodyMaker::Json BodyMaker::response_format() {
     if (once_in(10)) return anything(3);
     if (once_in(4)) return {{"type", one_of<const char*>({"text", "json_object", "xml"})}};

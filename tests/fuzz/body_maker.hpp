@@ -13,6 +13,8 @@ class BodyMaker {
     explicit BodyMaker(uint64_t seed) : random_(seed) {}
 
     std::string body();
+    /// Makes the text of a JSON schema.
+    std::string schema_text();
 
   private:
     using Json = nlohmann::ordered_json;

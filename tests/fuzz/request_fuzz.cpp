@@ -2,15 +2,14 @@
 // request within all limits. Exits with code 1 at the first body whose outcome is neither.
 
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <cstdio>
-#include <ctime>
 #include <map>
 #include <random>
 #include <span>
 
 #include "engine/engine_state.hpp"
 #include "fuzz/body_maker.hpp"
+#include "fuzz/loop.hpp"
 #include "server/request.hpp"
 #include "text/answer_text.hpp"
 #include "text/sampler.hpp"
@@ -63,16 +62,20 @@ struct Fuzz {
             if (stop.empty() || stop.size() > 256) return "a stop string out of range";
         if (auto valid = validate(g.sequence); !valid) return "a policy that is none";
         // Create a sampler and draw tokens, as the batcher does.
-        auto sampler = Sampler::create(s, engine.info().n_vocab, EngineAccess::state(engine)->vocabulary,
-                                       g.constraint ? &g.constraint->grammar() : nullptr);
-        if (!sampler) {
-            counts["grammar: refused"]++;
-            return sampler.error().message.empty() ? "a grammar's error without a sentence" : "";
+        std::unique_ptr<Restriction> restriction;
+        if (g.constraint) {
+            auto begun = g.constraint->rule().begin(EngineAccess::state(engine)->vocabulary);
+            if (!begun) {
+                counts["constraint: refused"]++;
+                return begun.error().message.empty() ? "a constraint's error without a sentence" : "";
+            }
+            restriction = std::move(*begun);
         }
+        Sampler sampler(s, EngineAccess::state(engine)->vocabulary, engine.info().n_vocab, std::move(restriction));
         AnswerText text(g.stop);
         for (int i = 0; i < (g.constraint ? 12 : 2); i++) {
             first_logit = (first_logit + 1) % (logits.size() / 2);
-            const auto token = sampler->sample(std::span(logits).subspan(first_logit, logits.size() / 2));
+            const auto token = sampler.sample(std::span(logits).subspan(first_logit, logits.size() / 2));
             if (!token || EngineAccess::state(engine)->vocabulary.is_end_of_generation(*token)) break;
             if (!is_utf8(text.add(engine.piece(*token)))) return "a text that is no UTF-8";
         }
@@ -88,25 +91,13 @@ struct Fuzz {
     }
 };
 
-/// CPU time of this process, which does not depend on the load of the machine.
-double processor_seconds() {
-    return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
     CLI::App app{"Made-up request bodies against the server's readers."};
     std::string model;
-    int64_t runs = 1'000'000;
-    double seconds = 0;
-    uint64_t seed = 1;
-    int64_t from = 0;
     app.add_option("model", model, "a GGUF file")->required();
-    app.add_option("--runs", runs, "bodies")->capture_default_str();
-    app.add_option("--seconds", seconds, "end after so long, whatever --runs says");
-    app.add_option("--seed", seed)->capture_default_str();
-    app.add_option("--from", from, "only make the bodies before this one");
+    test::FuzzLoop loop(app, 1'000'000);
     CLI11_PARSE(app, argc, argv);
 
     const auto engine = Engine::load(model, {.threads = 1});
@@ -123,36 +114,12 @@ int main(int argc, char** argv) {
                           .chat = {.template_name = "chatml"}},
               .counts = {},
               .logits = {}};
-    std::mt19937 random(static_cast<uint32_t>(seed));
+    std::mt19937 random(static_cast<uint32_t>(loop.seed()));
     fuzz.logits.resize(2 * static_cast<size_t>(engine->info().n_vocab));
     for (float& logit : fuzz.logits) logit = static_cast<float>(random() % 1000) / 100;
-    const auto begin = std::chrono::steady_clock::now();
-    const auto elapsed = [&] {
-        return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    };
-    cake::test::BodyMaker maker(seed);
-    double longest = 0;
-    int64_t i = 0;
-    for (; i < runs && (seconds == 0 || elapsed() < seconds); i++) {
-        const auto body = maker.body();
-        if (i < from) continue;
-        const double before = processor_seconds();
-        constexpr int64_t kOften = 100'000;
-        if (i % kOften == 0)
-            std::fprintf(stderr, "body %lld\n", static_cast<long long>(i));  // where to start with --from after a crash
-        auto wrong = fuzz.try_body(body);
-        const double taken = processor_seconds() - before;
-        longest = std::max(longest, taken);
-        constexpr double kTooLong = 5;  // seconds, under a sanitizer
-        if (wrong.empty() && taken > kTooLong) wrong = "it took too long";
-        if (!wrong.empty()) {
-            std::fprintf(stderr, "seed %llu, body %lld: %s\n%s\n", static_cast<unsigned long long>(seed),
-                         static_cast<long long>(i), wrong.c_str(), body.c_str());
-            return 1;
-        }
-    }
-    std::printf("seed %llu: %lld bodies in %.0f s, the slowest %.2f s\n", static_cast<unsigned long long>(seed),
-                static_cast<long long>(i), elapsed(), longest);
+    test::BodyMaker maker(loop.seed());
+    const int code =
+        loop.run([&] { return maker.body(); }, [&](const std::string& body) { return fuzz.try_body(body); });
     for (const auto& [what, n] : fuzz.counts) std::printf("  %s %lld\n", what.c_str(), static_cast<long long>(n));
-    return 0;
+    return code;
 }

@@ -1,16 +1,13 @@
 // Renders conversations with randomly changed chat templates and tokenizes the result.
-#include <gguf.h>
-
-#include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "fuzz/loop.hpp"
+#include "support/test_vocabulary.hpp"
 #include "text/chat_template.hpp"
 #include "text/utf8.hpp"
 
@@ -179,45 +176,15 @@ int main(int argc, char** argv) {
     CLI::App app{"Chat templates that were changed at random."};
     std::string model;
     std::string folder;
-    int64_t runs = 100'000;
-    double seconds = 0;
-    uint64_t seed = 1;
     app.add_option("model", model, "a GGUF file, for its vocabulary")->required();
     app.add_option("templates", folder, "a folder of templates to begin with")->required();
-    app.add_option("--runs", runs, "templates")->capture_default_str();
-    app.add_option("--seconds", seconds, "end after so long, whatever --runs says");
-    app.add_option("--seed", seed)->capture_default_str();
+    cake::test::FuzzLoop loop(app, 100'000);
     CLI11_PARSE(app, argc, argv);
 
-    cake::silence_libraries();
-    gguf_context* metadata = gguf_init_from_file(model.c_str(), {.no_alloc = true, .ctx = nullptr});
-    const auto vocabulary =
-        metadata != nullptr ? cake::Vocabulary::load(model, metadata) : cake::fail(model + ": cannot be read");
-    gguf_free(metadata);
-    if (!vocabulary) {
-        std::fprintf(stderr, "%s\n", vocabulary.error().message.c_str());
-        return 1;
-    }
+    const auto vocabulary = cake::test::vocabulary_of(model);
     const auto all = conversations();
-    Mutator mutator(read_templates(folder), seed);
-    std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-    const auto begin = std::chrono::steady_clock::now();
-    const auto elapsed = [](auto since) {
-        return std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
-    };
-    double longest = 0;
-    int64_t i = 0;
-    for (; i < runs && (seconds == 0 || elapsed(begin) < seconds); i++) {
-        const auto source = mutator.text();
-        const auto& conversation = all[mutator.below(all.size())];
-        const auto before = std::chrono::steady_clock::now();
-        const auto wrong = look_at(*vocabulary, conversation, source);
-        longest = std::max(longest, elapsed(before));
-        if (wrong.empty()) continue;
-        std::fprintf(stderr, "run %lld: %s, of the template\n%s\n", static_cast<long long>(i), wrong.c_str(),
-                     source.c_str());
-        return 1;
-    }
-    std::printf("%lld templates, the longest %.3f s\n", static_cast<long long>(i), longest);
-    return 0;
+    Mutator mutator(read_templates(folder), loop.seed());
+    return loop.run(
+        [&] { return mutator.text(); },
+        [&](const std::string& source) { return look_at(vocabulary, all[mutator.below(all.size())], source); });
 }

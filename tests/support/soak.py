@@ -323,7 +323,7 @@ class Client(threading.Thread):
         text = self.text(self.n_tokens(self.soak.options.most_tokens)).encode()
         broken = b'{"prompt": "' + text
         wrong = self.random.choice((b'{"prompt": 5}', b'{"messages": "hello"}', b'{"prompt": "a", "max_tokens": "many"}',
-                                    b'{"prompt": "a", "nonsense": 1}', b'{"prompt": ' + b"[" * 100_000, b"[]", b"",
+                                    b'{"prompt": "a", "top_p": 7}', b'{"prompt": ' + b"[" * 100_000, b"[]", b"",
                                     b'{"prompt": "a", "kv_budget": 1}', b'{"prompt": "a", "temperature": 1e999}'))
         not_utf8 = b'{"prompt": "' + text + b' \xff\xfe\xc0\x80"}'
         kind, data, statuses = self.random.choice((

@@ -160,7 +160,6 @@ TEST(CheckGrammar, SizesAreBounded) {
     expect_refused(rules + "r1998 ::= r1999\nr1999 ::= \"a\"",
                    "the grammar's line 2000: a grammar of more than 2000 rules is not accepted");
     expect_refused("root ::= \"a\" #" + repeated("x", 64 * 1024), "a grammar of more than 65536 bytes is not accepted");
-    EXPECT_TRUE(check_grammar("root ::= \"a\" #" + repeated("x", 64 * 1024), kOwnGrammar));
 }
 
 TEST(CheckGrammar, WhatCannotEndOrBeginsWithItselfIsRefused) {
@@ -341,7 +340,7 @@ TEST(Grammar, BytesThatAreNoCharacterAreNotAllowed) {
     for (const auto& [before, byte] : cases)
         EXPECT_FALSE(grammar_behind(before).allows(token_of_byte(byte))) << before << byte;
     EXPECT_FALSE(grammar_behind("\xE2\x82").allows(end_token()));
-    const auto euro = grammar_behind("\xE2\x82\xAC");
+    auto euro = grammar_behind("\xE2\x82\xAC");
     EXPECT_TRUE(euro.allows(end_token()));
     EXPECT_TRUE(euro.allows(token_of_byte('\xF4')));
 }

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <optional>
+
+#include "cake/constraint.hpp"
+#include "server/body.hpp"
+
+namespace cake::server {
+
+/// Reads what the answer must be, from at most one of these fields: `response_format` (OpenAI), `grammar` and
+/// `json_schema` (llama.cpp), `structured_outputs`, `guided_json`, `guided_regex`, `guided_choice` and `guided_grammar`
+/// (vLLM). A grammar that begins with `%llguidance` or comes in one of vLLM's fields is in Lark, any other in GBNF.
+std::optional<Constraint> read_constraint(Body& body);
+
+}  // namespace cake::server

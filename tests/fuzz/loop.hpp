@@ -1,0 +1,65 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <ctime>
+#include <string>
+
+namespace cake::test {
+
+/// Runs a fuzzer until it has made enough inputs, its time is over, or an input shows a fault.
+class FuzzLoop {
+  public:
+    FuzzLoop(CLI::App& app, int64_t runs) : runs_(runs) {
+        app.add_option("--runs", runs_, "number of inputs")->capture_default_str();
+        app.add_option("--seconds", seconds_, "end after this time, whatever --runs says");
+        app.add_option("--seed", seed_)->capture_default_str();
+        app.add_option("--from", from_, "only make the inputs before this one");
+    }
+
+    uint64_t seed() const { return seed_; }
+
+    /// `make` returns an input, and `look` what is wrong with its outcome, or an empty text. Returns an exit code.
+    template <typename Make, typename Look>
+    int run(Make make, Look look) {
+        const auto begin = std::chrono::steady_clock::now();
+        const auto elapsed = [&] {
+            return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        };
+        double longest = 0;
+        int64_t i = 0;
+        for (; i < runs_ && (seconds_ == 0 || elapsed() < seconds_); i++) {
+            const std::string input = make();
+            if (i < from_) continue;
+            constexpr int64_t kOften = 100'000;
+            if (i % kOften == 0)
+                std::fprintf(stderr, "input %lld\n", static_cast<long long>(i));  // for --from after a crash
+            const double before = processor_seconds();
+            auto wrong = look(input);
+            const double taken = processor_seconds() - before;
+            longest = std::max(longest, taken);
+            constexpr double kTooLong = 5;  // seconds, under a sanitizer
+            if (wrong.empty() && taken > kTooLong) wrong = "it took too long";
+            if (wrong.empty()) continue;
+            std::fprintf(stderr, "seed %llu, input %lld: %s\n%s\n", static_cast<unsigned long long>(seed_),
+                         static_cast<long long>(i), wrong.c_str(), input.c_str());
+            return 1;
+        }
+        std::printf("seed %llu: %lld inputs in %.0f s, the slowest %.2f s\n", static_cast<unsigned long long>(seed_),
+                    static_cast<long long>(i), elapsed(), longest);
+        return 0;
+    }
+
+  private:
+    /// CPU time of this process, which does not depend on the load of the machine.
+    static double processor_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
+    int64_t runs_;
+    double seconds_ = 0;
+    uint64_t seed_ = 1;
+    int64_t from_ = 0;
+};
+
+}  // namespace cake::test
