@@ -63,16 +63,31 @@ if(CAKE_BUILD_SERVER)
     ${server_page_parts}
     src/server/access.cpp
     src/server/answer.cpp
+    src/server/answer_writer.cpp
     src/server/api_error.cpp
     src/server/body.cpp
+    src/server/chat_messages.cpp
+    src/server/chat_request.cpp
+    src/server/choices_writer.cpp
+    src/server/completions.cpp
     src/server/connection.cpp
     src/server/connection_threads.cpp
+    src/server/generation_fields.cpp
     src/server/http.cpp
+    src/server/logprobs.cpp
+    src/server/messages_request.cpp
+    src/server/messages_writer.cpp
     src/server/metrics.cpp
     src/server/page_files.cpp
     src/server/constraint_fields.cpp
     src/server/request.cpp
+    src/server/request_log.cpp
+    src/server/response_store.cpp
+    src/server/responses_request.cpp
+    src/server/responses_writer.cpp
     src/server/slots.cpp
+    src/server/tool_constraints.cpp
+    src/server/tool_fields.cpp
     src/server/unknown_fields.cpp)
   target_link_libraries(cake_server PUBLIC cake_engine nlohmann_json::nlohmann_json PkgConfig::httplib)
   target_precompile_headers(cake_server PRIVATE ${std_headers} <nlohmann/json.hpp>)

@@ -36,7 +36,8 @@ pub unsafe fn text(bytes: *const u8, n: usize, what: &str) -> Result<String, Str
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic".into())
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    format!("a library failed: {text}")
 }
 
 /// Returns the message of a panic as an error, and keeps panics from printing.

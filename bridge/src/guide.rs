@@ -168,6 +168,8 @@ const UNIMPLEMENTED: &str = "Unimplemented keys: ";
 const ONE_OF: &str = "oneOf";
 const NUMBER_OF_PROPERTIES: &str = "min/maxProperties";
 const FORMAT: &str = "Unknown format: ";
+const PANIC: &str = "panic: ";
+const OVERFLOW: (&str, &str) = ("panic: attempt to ", " with overflow");
 const UNSATISFIABLE: &str = "Unsatisfiable schema";
 
 /// The keywords that a warning about a lenient schema is about.
@@ -196,6 +198,12 @@ fn plain(error: &str) -> String {
     }
     if let Some(name) = error.strip_prefix(FORMAT) {
         return format!("the format {name} cannot be enforced");
+    }
+    if error.starts_with(OVERFLOW.0) && error.ends_with(OVERFLOW.1) {
+        return "a number in it is beyond what can be enforced".into();
+    }
+    if error.starts_with(PANIC) {
+        return "it cannot be enforced: llguidance fails on it".into();
     }
     if error.starts_with(ONE_OF) {
         return "oneOf cannot be enforced here, because a value may be valid for several of its schemas".into();

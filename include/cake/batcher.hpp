@@ -35,7 +35,8 @@ struct BatcherOptions {
 /// A request to the batcher: a prompt and the number of answers to generate.
 struct GenerationRequest {
     std::string id{};
-    std::string client{};  // waiting requests of different clients take turns
+    std::string client{};      // waiting requests of different clients take turns
+    std::string cache_salt{};  // only requests with the same one continue from each other's sequences
     std::vector<Token> prompt{};
     SequenceOptions sequence{};  // copy BatcherLimits::sequence for what the memory is divided for
     SamplingOptions sampling{};  // each further choice uses the next seed

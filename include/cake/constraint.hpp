@@ -33,10 +33,10 @@ class CAKE_API Constraint {
 
     /// For use inside the library.
     const ConstraintRule& rule() const { return *rule_; }
+    static Result<Constraint> of(Result<std::shared_ptr<const ConstraintRule>> rule);
 
   private:
     explicit Constraint(std::shared_ptr<const ConstraintRule> rule);
-    static Result<Constraint> of(Result<std::shared_ptr<const ConstraintRule>> rule);
 
     std::shared_ptr<const ConstraintRule> rule_;
 };

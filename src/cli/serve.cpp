@@ -28,6 +28,7 @@ struct ServeFlags {
     int64_t n_ctx = 0;
     int64_t segment = 0;
     int32_t grace_seconds = 30;
+    std::string log_format = "text";
 };
 
 /// Makes glibc return freed memory to the system. By default, it keeps freed blocks of many megabytes in several arenas
@@ -84,7 +85,7 @@ void introduce(const ServeFlags& flags, const Engine& engine, const server::ApiS
                     format_count(static_cast<uint64_t>(limits.n_ctx))));
     const auto& host = flags.server.host;
     const bool loopback = host == "localhost" || host == "::1" || host.starts_with("127.");
-    if (!loopback && flags.server.api_key.empty())
+    if (!loopback && flags.server.api_keys.empty())
         tell("Anyone who can reach this address can use the model; --api-key sets a required key.");
 }
 
@@ -112,6 +113,8 @@ int serve(const ServeFlags& flags) {
     auto options = flags.server;
     options.chat = std::move(*chat);
     options.log = [](const std::string& line) { complain(line); };
+    if (flags.log_format != "none") options.request_log = tell;
+    options.log_as_json = flags.log_format == "json";
     auto server = server::ApiServer::start(*engine, options);
     if (!server) {
         complain(server.error().message);
@@ -161,11 +164,27 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
         ->check(CLI::Range(0, 4096))
         ->capture_default_str();
     serve_app
-        ->add_option("--api-key", server.api_key,
-                     "a key that requests must send; CAKE_API_KEY sets it without showing it in process lists")
-        ->type_name("KEY")
+        ->add_option(
+            "--api-key", server.api_keys,
+            "keys, one of which requests must send; CAKE_API_KEY sets them without showing them in process lists")
+        ->type_name("KEY[,KEY …]")
         ->envname("CAKE_API_KEY")
+        ->delimiter(',')
         ->check([](const std::string& key) { return key.empty() ? "an empty key would let everyone in" : ""; });
+    serve_app
+        ->add_option("--cors", server.cors,
+                     "origin of web pages that may use the server, such as https://example.org; *: all, with --api-key")
+        ->type_name("ORIGIN")
+        ->check([](const std::string& origin) {
+            const bool good = origin == "*" || ((origin.starts_with("http://") || origin.starts_with("https://") ||
+                                                 origin.contains("-extension://")) &&
+                                                !origin.ends_with('/'));
+            return good ? "" : "an origin looks like https://example.org, without a path";
+        });
+    serve_app->add_option("--log-format", flags->log_format, "format of the line about each request on standard error")
+        ->check(CLI::IsMember({"text", "json", "none"}))
+        ->type_name("FORMAT")
+        ->capture_default_str();
     flags->chat_template.add_to(*serve_app);
     serve_app
         ->add_option("--grace", flags->grace_seconds,
@@ -188,6 +207,9 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
             throw CLI::ValidationError(
                 "--kv-ratio: a share of each prompt has no bound: use --kv-memory or --kv-budget");
         warn_of_unread_flags(*serve_app, {&sequence, 1});
+        if (flags->server.cors == "*" && flags->server.api_keys.empty())
+            throw CLI::ValidationError(
+                "--cors: * lets every web page use the server: set --api-key too, or name an origin");
         auto& pool = flags->server.batcher.pool;
         if (const auto* bytes = sequence.budget ? std::get_if<KvBytes>(&*sequence.budget) : nullptr) {
             pool.kv_bytes = bytes->bytes;

@@ -46,15 +46,23 @@ std::string too_large() {
     return std::format("the body is larger than {} MiB", kMaxBodyBytes >> 20U);
 }
 
+std::string key_of(const httplib::Request& request) {
+    constexpr std::string_view kScheme = "bearer ";
+    const auto authorization = request.get_header_value("Authorization");
+    if (lower(authorization.substr(0, kScheme.size())) == kScheme) return authorization.substr(kScheme.size());
+    return request.get_header_value("X-Api-Key");
+}
+
 ApiResult<void> check_access(const httplib::Request& request, const AccessRules& rules) {
     const auto host = request.get_header_value("Host");
     // Refuse requests from foreign web pages in the user's browser: their origin differs (CSRF), or their host name
     // resolves to this address (DNS rebinding).
     const auto origin = request.get_header_value("Origin");
-    const bool foreign = !origin.empty() && origin != "http://" + host && origin != "https://" + host;
+    const bool allowed = !rules.cors.empty() && (rules.cors == "*" || rules.cors == origin);
+    const bool foreign = !origin.empty() && !allowed && origin != "http://" + host && origin != "https://" + host;
     const auto name = lower(host_of(host));
     const bool renamed =
-        is_loopback(rules.host) && rules.api_key.empty() && !name.empty() && name != "localhost" && !is_address(name);
+        is_loopback(rules.host) && rules.api_keys.empty() && !name.empty() && name != "localhost" && !is_address(name);
     if (foreign || renamed) {
         return std::unexpected(
             ApiError{.status = kForbidden,
@@ -69,13 +77,13 @@ ApiResult<void> check_access(const httplib::Request& request, const AccessRules&
     if (announced.size() > std::numeric_limits<uint64_t>::digits10 ||
         request.get_header_value_u64("Content-Length") > kMaxBodyBytes)
         return std::unexpected(ApiError{.status = kTooLarge, .message = too_large()});
+    if (allowed && request.method == "OPTIONS") return {};  // browsers send no key with this question
     const bool open = request.path == "/" || request.path.starts_with("/page/") || request.path == "/health";
-    if (rules.api_key.empty() || open) return {};
-    constexpr std::string_view kScheme = "bearer ";
-    const auto authorization = request.get_header_value("Authorization");
-    if (lower(authorization.substr(0, kScheme.size())) == kScheme &&
-        same_key(std::string_view(authorization).substr(kScheme.size()), rules.api_key))
-        return {};
+    if (rules.api_keys.empty() || open) return {};
+    const auto given = key_of(request);
+    bool is_known = false;
+    for (const auto& key : rules.api_keys) is_known = same_key(given, key) || is_known;
+    if (is_known) return {};
     return std::unexpected(ApiError{.status = kUnauthorized,
                                     .message = "the API key is missing or wrong: send it as Authorization: Bearer KEY",
                                     .code = "invalid_api_key"});

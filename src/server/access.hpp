@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "server/api_error.hpp"
 
@@ -15,9 +16,13 @@ constexpr size_t kMaxBodyBytes = size_t{32} << 20U;
 std::string too_large();
 
 struct AccessRules {
-    const std::string& host;     // address that the server listens on
-    const std::string& api_key;  // empty: none is asked for
+    const std::string& host;                   // address that the server listens on
+    const std::string& cors;                   // origin of pages that may use the server, or "*"; empty: none
+    const std::vector<std::string>& api_keys;  // empty: none is asked for
 };
+
+/// The key that a request sends, as OpenAI's or as Anthropic's clients do; empty if there is none.
+std::string key_of(const httplib::Request& request);
 
 /// Checks the headers of a request before its body is read: where it comes from, its key, and its announced size.
 ApiResult<void> check_access(const httplib::Request& request, const AccessRules& rules);

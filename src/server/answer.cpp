@@ -1,10 +1,9 @@
 #include "server/answer.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <format>
+#include <random>
+#include <utility>
 
-#include "text/optional_json.hpp"
 #include "text/utf8.hpp"
 
 namespace cake::server {
@@ -15,35 +14,20 @@ double seconds(std::chrono::steady_clock::duration duration) {
     return std::chrono::duration<double>(duration).count();
 }
 
-/// Limits a log probability to a finite value, because JSON cannot represent infinity.
-double finite(float logprob) {
-    constexpr double kMin = -9999;
-    return std::isfinite(logprob) ? std::max(static_cast<double>(logprob), kMin) : kMin;
-}
-
 size_t n_characters(std::string_view utf8) {
     return static_cast<size_t>(
         std::ranges::count_if(utf8, [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
 }
 
-Json bytes_of(const std::string& piece) {
-    auto bytes = Json::array();
-    for (const char c : piece) bytes.push_back(static_cast<unsigned char>(c));
-    return bytes;
-}
-
-/// The unique key of a token in OpenAI's older format: its text, or "bytes:\xf0\x9f" if its bytes are not complete
-/// characters, or the name of a control token, which has no text.
-std::string text_key(const Engine& engine, Token token) {
-    auto piece = engine.piece(token);
-    if (piece.empty()) piece = engine.piece(token, true);
-    if (is_utf8(piece)) return piece;
-    std::string key = "bytes:";
-    for (const char c : piece) {
-        const auto byte = static_cast<unsigned char>(c);
-        key += byte < 0x80 ? std::string(1, c) : std::format("\\x{:02x}", byte);
-    }
-    return key;
+/// An ID for a call. Templates of Mistral accept only those of nine letters and digits.
+std::string new_call_id() {
+    constexpr std::string_view kCharacters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    constexpr size_t kLength = 9;
+    std::random_device random;
+    std::uniform_int_distribution<size_t> any(0, kCharacters.size() - 1);
+    std::string id(kLength, '0');
+    for (char& c : id) c = kCharacters[any(random)];
+    return id;
 }
 
 }  // namespace
@@ -58,8 +42,10 @@ Answer::Answer(const Engine& engine, CompletionRequest request, std::string mode
       received_(received),
       created_(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())) {
     for (int32_t i = 0; i < request_.generation.n_choices; i++) {
-        choices_.push_back({.text = AnswerText(request_.generation.stop)});
-        choices_.back().said = to_utf8(request_.echo);
+        readings_.push_back(
+            {.text = AnswerText(request_.generation.stop), .reader = ReplyReader(request_.reply), .last = {}});
+        choices_.emplace_back();
+        if (!request_.echo.empty()) add(choices_.back(), {{.text = to_utf8(request_.echo)}});
     }
 }
 
@@ -68,7 +54,7 @@ bool Answer::wait(std::chrono::milliseconds most) {
     if (!event) return false;
     if (const auto* read = std::get_if<PromptRead>(&event->what)) {
         n_cached_ = read->n_cached;
-        metrics_.add_prompt(std::ssize(request_.generation.prompt), n_cached_);
+        metrics_.add_prompt(n_prompt(), n_cached_);
     } else if (const auto* drawn = std::get_if<TokenDrawn>(&event->what)) {
         take(*drawn, event->when);
     } else {
@@ -77,36 +63,42 @@ bool Answer::wait(std::chrono::milliseconds most) {
     return true;
 }
 
+/// The text of a token. Names of control tokens are part of it only where they mark calls or reasoning.
+std::string Answer::piece(const ReplyReader& reader, Token token) const {
+    auto text = engine_.piece(token);
+    if (!text.empty()) return text;
+    auto name = engine_.piece(token, true);
+    return reader.needs(name) ? name : text;
+}
+
 void Answer::take(const TokenDrawn& drawn, std::chrono::steady_clock::time_point when) {
-    auto& choice = choices_[static_cast<size_t>(drawn.choice)];
-    if (choice.finish_reason) return;  // a stop string has ended it already
-    if (choice.begun)
-        metrics_.add_next_token(seconds(when - choice.last));
+    const auto index = static_cast<size_t>(drawn.choice);
+    auto& choice = choices_[index];
+    auto& reading = readings_[index];
+    if (choice.ending) return;  // a stop string has ended it already
+    if (reading.begun)
+        metrics_.add_next_token(seconds(when - reading.last));
     else
         metrics_.add_first_token(seconds(when - received_));
-    choice.begun = true;
-    choice.last = when;
+    reading.begun = true;
+    reading.last = when;
     n_drawn_++;
     if (request_.generation.n_logprobs >= 0) {
         choice.drawn.push_back(drawn);
-        choice.offsets.push_back(n_characters(choice.said) + n_characters(choice.text.held()));
+        choice.offsets.push_back(n_characters(choice.content) + n_characters(reading.text.held()));
     }
-    choice.said += choice.text.add(engine_.piece(drawn.token));
-    if (!choice.text.stopped()) return;
-    choice.finish_reason = "stop";  // the batcher will report the same
+    add(choice, reading.reader.add(reading.text.add(piece(reading.reader, drawn.token))));
+    if (reading.text.stopped()) end(index, Ending::stop);  // the batcher will report the same
 }
 
 void Answer::take(const ChoiceEnded& ended) {
-    auto& choice = choices_[static_cast<size_t>(ended.choice)];
-    if (choice.finish_reason) return;
-    choice.said += choice.text.finish();
+    const auto index = static_cast<size_t>(ended.choice);
+    if (choices_[index].ending) return;
     switch (ended.reason) {
         case FinishReason::length:
-            choice.finish_reason = "length";
-            return;
+            return end(index, Ending::length);
         case FinishReason::end_of_generation:
-            choice.finish_reason = "stop";
-            return;
+            return end(index, Ending::stop);
         case FinishReason::cancelled:
             error_ = ApiError{.status = kUnavailable, .message = "the server is being stopped: try again later"};
             break;
@@ -119,136 +111,39 @@ void Answer::take(const ChoiceEnded& ended) {
     generation_->cancel();
 }
 
+void Answer::end(size_t index, Ending ending) {
+    auto& choice = choices_[index];
+    auto& reading = readings_[index];
+    add(choice, reading.reader.add(reading.text.finish()));
+    add(choice, reading.reader.finish());
+    if (reading.text.stopped()) choice.stopped_by = reading.text.stopped_by();
+    choice.ending = ending == Ending::stop && !choice.calls.empty() ? Ending::tool_calls : ending;
+}
+
+void Answer::add(Choice& choice, std::vector<ReplyPart> parts) {
+    for (auto& part : parts) {
+        switch (part.kind) {
+            case ReplyPart::Kind::content:
+                choice.content += part.text;
+                break;
+            case ReplyPart::Kind::reasoning:
+                choice.reasoning += part.text;
+                break;
+            case ReplyPart::Kind::call:
+                if (part.call.id.empty()) part.call.id = new_call_id();
+                choice.calls.push_back(part.call);
+                break;
+        }
+        choice.fresh.push_back(std::move(part));
+    }
+}
+
+std::vector<ReplyPart> Answer::take_fresh(size_t choice) {
+    return std::exchange(choices_[choice].fresh, {});
+}
+
 bool Answer::is_done() const {
-    return error_ ||
-           std::ranges::all_of(choices_, [](const Choice& choice) { return choice.finish_reason.has_value(); });
-}
-
-Json Answer::shape(const char* object) const {
-    Json shape{{"id", request_.generation.id},
-               {"object", object},
-               {"created", created_},
-               {"model", model_},
-               {"choices", Json::array()}};
-    if (request_.stream && request_.include_usage) shape["usage"] = nullptr;  // closing() sets it in the last chunk
-    return shape;
-}
-
-Json Answer::usage() const {
-    const auto n_prompt = std::ssize(request_.generation.prompt);
-    return {{"prompt_tokens", n_prompt},
-            {"completion_tokens", n_drawn_},
-            {"total_tokens", n_prompt + n_drawn_},
-            {"prompt_tokens_details", {{"cached_tokens", n_cached_}}}};
-}
-
-Json Answer::logprobs(const Choice& choice, size_t first) const {
-    if (request_.generation.n_logprobs < 0) return nullptr;
-    return request_.chat ? chat_logprobs(choice, first) : text_logprobs(choice, first);
-}
-
-Json Answer::chat_logprobs(const Choice& choice, size_t first) const {
-    const auto entry = [&](Token token, float logprob) {
-        const auto piece = engine_.piece(token);
-        return Json{{"token", to_utf8(piece)}, {"logprob", finite(logprob)}, {"bytes", bytes_of(piece)}};
-    };
-    auto content = Json::array();
-    for (size_t i = first; i < choice.drawn.size(); i++) {
-        const auto& drawn = choice.drawn[i];
-        auto of_token = entry(drawn.token, drawn.logprob);
-        of_token["top_logprobs"] = Json::array();
-        for (const auto& [token, logprob] : drawn.likeliest) of_token["top_logprobs"].push_back(entry(token, logprob));
-        content.push_back(std::move(of_token));
-    }
-    return {{"content", std::move(content)}, {"refusal", nullptr}};
-}
-
-Json Answer::text_logprobs(const Choice& choice, size_t first) const {
-    Json result{{"tokens", Json::array()},
-                {"token_logprobs", Json::array()},
-                {"top_logprobs", Json::array()},
-                {"text_offset", Json::array()}};
-    for (size_t i = first; i < choice.drawn.size(); i++) {
-        const auto& drawn = choice.drawn[i];
-        const auto key = text_key(engine_, drawn.token);
-        auto likeliest = Json::object();
-        for (const auto& [token, logprob] : drawn.likeliest)
-            likeliest.emplace(text_key(engine_, token), finite(logprob));
-        if (request_.generation.n_logprobs > 0) likeliest[key] = finite(drawn.logprob);
-        result["tokens"].push_back(key);
-        result["token_logprobs"].push_back(finite(drawn.logprob));
-        result["top_logprobs"].push_back(std::move(likeliest));
-        result["text_offset"].push_back(choice.offsets[i]);
-    }
-    return result;
-}
-
-Json Answer::whole() const {
-    auto body = shape(request_.chat ? "chat.completion" : "text_completion");
-    for (size_t i = 0; i < choices_.size(); i++) {
-        const auto& choice = choices_[i];
-        Json of_choice{{"index", i}};
-        if (request_.chat)
-            of_choice["message"] = {{"role", "assistant"}, {"content", choice.said}, {"refusal", nullptr}};
-        else
-            of_choice["text"] = choice.said;
-        of_choice["logprobs"] = logprobs(choice, 0);
-        of_choice["finish_reason"] = value_or_null<Json>(choice.finish_reason);
-        body["choices"].push_back(std::move(of_choice));
-    }
-    body["usage"] = usage();
-    return body;
-}
-
-std::vector<Json> Answer::opening() const {
-    std::vector<Json> chunks;
-    if (!request_.chat) return chunks;
-    for (size_t i = 0; i < choices_.size(); i++) {
-        auto chunk = shape("chat.completion.chunk");
-        chunk["choices"].push_back({{"index", i},
-                                    {"delta", {{"role", "assistant"}, {"content", ""}}},
-                                    {"logprobs", nullptr},
-                                    {"finish_reason", nullptr}});
-        chunks.push_back(std::move(chunk));
-    }
-    return chunks;
-}
-
-std::vector<Json> Answer::chunks() {
-    std::vector<Json> chunks;
-    for (size_t i = 0; i < choices_.size(); i++) {
-        auto& choice = choices_[i];
-        const bool finishes = choice.finish_reason && !choice.finish_sent;
-        const bool says = choice.n_bytes_sent < choice.said.size();
-        const bool tells = choice.n_sent < choice.drawn.size() && (finishes || says);
-        const auto send = [&](bool last) {
-            const auto fresh = choice.said.substr(choice.n_bytes_sent);
-            auto chunk = shape(request_.chat ? "chat.completion.chunk" : "text_completion");
-            Json of_choice{{"index", i}};
-            if (request_.chat)
-                of_choice["delta"] = fresh.empty() ? Json::object() : Json{{"content", fresh}};
-            else
-                of_choice["text"] = fresh;
-            of_choice["logprobs"] =
-                tells && choice.n_sent < choice.drawn.size() ? logprobs(choice, choice.n_sent) : Json();
-            of_choice["finish_reason"] = last ? Json(*choice.finish_reason) : Json();
-            chunk["choices"].push_back(std::move(of_choice));
-            chunks.push_back(std::move(chunk));
-            choice.n_bytes_sent = choice.said.size();
-            choice.n_sent = choice.drawn.size();
-        };
-        if (says || tells) send(false);
-        if (finishes) send(true);
-        choice.finish_sent = choice.finish_sent || finishes;
-    }
-    return chunks;
-}
-
-std::optional<Json> Answer::closing() const {
-    if (!request_.include_usage) return std::nullopt;
-    auto chunk = shape(request_.chat ? "chat.completion.chunk" : "text_completion");
-    chunk["usage"] = usage();
-    return std::optional<Json>(std::in_place, std::move(chunk));
+    return error_ || std::ranges::all_of(choices_, [](const Choice& choice) { return choice.ending.has_value(); });
 }
 
 }  // namespace cake::server

@@ -6,7 +6,9 @@
 
 namespace cake::server {
 
-// HTTP status codes of errors (RFC 9110).
+// HTTP status codes (RFC 9110).
+inline constexpr int kGood = 200;
+inline constexpr int kNoContent = 204;
 inline constexpr int kInvalid = 400;
 inline constexpr int kUnauthorized = 401;
 inline constexpr int kForbidden = 403;

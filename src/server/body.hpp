@@ -21,6 +21,10 @@ class Body {
   public:
     /// Fails if `text` is not a JSON object in UTF-8, is nested too deeply, or has too many fields.
     static ApiResult<Body> parse(std::string_view text);
+    /// `object` must be a JSON object.
+    explicit Body(Json object) : object_(std::move(object)) {}
+
+    const Json& json() const { return object_; }
 
     std::optional<bool> flag(const std::string& name);
     std::optional<int64_t> integer(const std::string& name, int64_t least, int64_t most);
@@ -41,8 +45,6 @@ class Body {
     std::vector<std::string> unknown() const;
 
   private:
-    explicit Body(Json object) : object_(std::move(object)) {}
-
     Json object_;
     std::set<std::string> asked_;
     std::optional<ApiError> error_;

@@ -2,10 +2,9 @@
 
 #include <filesystem>
 #include <format>
-#include <random>
 
 #include "server/access.hpp"
-#include "server/answer.hpp"
+#include "server/answer_writer.hpp"
 #include "server/connection_threads.hpp"
 #include "server/page_files.hpp"
 #include "server/slots.hpp"
@@ -20,48 +19,39 @@ using httplib::Request;
 using httplib::Response;
 
 constexpr size_t kMaxBytesOfBodies = size_t{256} << 20U;  // all requests together
-// Interval at which the server checks whether the client has closed the connection.
-constexpr std::chrono::milliseconds kLook(20);
-// A stream gets a comment after this time without output, so that proxies and clients do not time out during a prefill.
-constexpr std::chrono::seconds kSilence(10);
 constexpr const char* kJson = "application/json";
-constexpr const char* kEvents = "text/event-stream";
 
-std::string text_of(const Json& json) {
-    return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-void send(Response& response, const ApiError& error) {
+void send(Response& response, const ApiError& error, const std::string& path = {}) {
     response.status = error.status;
     if (error.retry_after.count() > 0) response.set_header("Retry-After", std::to_string(error.retry_after.count()));
-    response.set_content(to_json(error), kJson);
+    const bool is_messages = path.starts_with("/v1/messages");
+    response.set_content(is_messages ? make_messages_writer()->error(error) : to_json(error), kJson);
 }
 
 void send(Response& response, const Json& json) {
     response.set_content(text_of(json), kJson);
 }
 
-/// Formats a server-sent event.
-std::string event(const std::string& data) {
-    return "data: " + data + "\n\n";
+/// The path without an ID, which would give access to the text of a request.
+std::string path_to_log(const Request& request) {
+    return request.matched_route == "/slots/:id" ? request.matched_route : request.path;
 }
 
-ApiError error_of(const Refusal& refusal, bool chat) {
-    const char* const prompt = chat ? "messages" : "prompt";
-    switch (refusal.reason) {
-        case Refusal::Reason::invalid:
-            return {.status = kInvalid, .message = refusal.message};
-        case Refusal::Reason::constraint:
-            return {.status = kInvalid, .message = refusal.message, .param = "grammar"};
-        case Refusal::Reason::budget:
-            return {.status = kInvalid, .message = refusal.message, .param = "kv_budget"};
-        case Refusal::Reason::too_long:
-            return {.status = kInvalid, .message = refusal.message, .param = prompt, .code = "context_length_exceeded"};
-        case Refusal::Reason::busy:
-            break;
-    }
-    return {
-        .status = kUnavailable, .message = refusal.message, .code = "overloaded", .retry_after = refusal.retry_after};
+/// The message of an error response; empty if it is none.
+std::string error_in(const Response& response) {
+    if (response.status < kInvalid) return {};
+    const auto body = Json::parse(response.body, nullptr, false);
+    const auto error = body.is_object() ? body.value("error", Json()) : Json();
+    return error.is_object() && error.contains("message") ? error["message"].get<std::string>() : std::string();
+}
+
+/// Lets pages of the allowed origin read the response.
+void allow_origin(const std::string& cors, Response& response) {
+    response.set_header("Access-Control-Allow-Origin", cors);
+    response.set_header("Access-Control-Allow-Methods", "GET, POST, OPTIONS");
+    response.set_header("Access-Control-Allow-Headers", "*, Authorization");
+    response.set_header("Access-Control-Expose-Headers", "*");
+    response.set_header("Vary", "Origin");
 }
 
 ApiError too_busy() {
@@ -70,23 +60,6 @@ ApiError too_busy() {
             .message = "too much is being sent to the server at once: try again later",
             .code = "overloaded",
             .retry_after = kSoon};
-}
-
-/// A random ID that cannot be guessed, because it gives access to the text of the request (/slots/ID).
-std::string new_id(bool chat) {
-    std::random_device random;
-    return std::format("{}-{:08x}{:08x}{:08x}{:08x}", chat ? "chatcmpl" : "cmpl", random(), random(), random(),
-                       random());
-}
-
-/// Keywords of the request's schema that are ignored, as the value of a header.
-std::string not_enforced(const CompletionRequest& request) {
-    constexpr size_t kMaxBytes = 1000;
-    std::string names;
-    if (!request.generation.constraint) return names;
-    for (const auto& name : request.generation.constraint->not_enforced()) names += (names.empty() ? "" : ", ") + name;
-    std::ranges::replace_if(names, [](char c) { return c < ' ' || c > '~'; }, '?');
-    return names.substr(0, kMaxBytes);
 }
 
 }  // namespace
@@ -116,7 +89,10 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
       options_(options),
       model_(std::filesystem::path(engine.info().path).stem().string()),
       batcher_(std::move(batcher)),
-      unknown_fields_(options.log),
+      request_log_(options.request_log, options.log_as_json),
+      completions_(engine, *batcher_, model_,
+                   {.chat = options.chat, .sampling = options.sampling, .has_keys = !options.api_keys.empty()},
+                   metrics_, turns_, request_log_, options.log),
       http_(options.limits) {
     // Each connection occupies a thread, even while it waits for an answer.
     const auto n_requests =
@@ -133,6 +109,7 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
         headers.erase("Range");
         if (request.get_header_value("Content-Encoding") == "identity") headers.erase("Content-Encoding");
         const_cast<Request&>(request).ranges.clear();
+        RequestLog::notes() = {.begin = std::chrono::steady_clock::now()};
         return let_in(request, response) ? httplib::Server::HandlerResponse::Unhandled
                                          : httplib::Server::HandlerResponse::Handled;
     });
@@ -144,9 +121,9 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
             : response.status == kTooLarge
                 ? too_large()
                 : std::format("the request cannot be understood ({})", httplib::status_message(response.status));
-        send(response, ApiError{.status = response.status, .message = message});
+        send(response, ApiError{.status = response.status, .message = message}, request.path);
     });
-    http_.set_exception_handler([](const Request&, Response& response, const std::exception_ptr& thrown) {
+    http_.set_exception_handler([](const Request& request, Response& response, const std::exception_ptr& thrown) {
         std::string what = "unexpected";
         try {
             std::rethrow_exception(thrown);
@@ -155,13 +132,16 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
         } catch (const std::exception& error) {
             what = std::format("unexpected: {}", error.what());
         }
-        send(response, ApiError{.status = kFailed, .message = what});
+        send(response, ApiError{.status = kFailed, .message = what}, request.path);
     });
     http_.set_logger([this](const Request& request, const Response& response) {
         const auto& route = request.matched_route;
         const std::string name = route.empty() ? "other" : route.contains('(') ? "/v1/models/:model" : route;
         metrics_.add_request(name, response.status);
         if (response.get_header_value("Connection") == "close") HttpServer::close_after();
+        if (RequestLog::notes().is_stream) return;
+        request_log_.write(request.method, path_to_log(request), response.status, error_in(response));
+        RequestLog::notes() = {};
     });
     add_routes();
     add_pages();
@@ -174,7 +154,8 @@ ApiServer::~ApiServer() {
     constexpr std::chrono::seconds kMax(2);
     constexpr std::chrono::milliseconds kOften(5);
     const auto begin = std::chrono::steady_clock::now();
-    while (load_.n_answers > 0 && std::chrono::steady_clock::now() - begin < kMax) std::this_thread::sleep_for(kOften);
+    while (completions_.n_answers() > 0 && std::chrono::steady_clock::now() - begin < kMax)
+        std::this_thread::sleep_for(kOften);
     http_.end();
     if (listener_.joinable()) listener_.join();
 }
@@ -184,20 +165,13 @@ void ApiServer::close() {
     batcher_->close();
 }
 
-RequestContext ApiServer::context() const {
-    return {.engine = engine_,
-            .sequence = batcher_->limits().sequence,
-            .sampling = options_.sampling,
-            .max_choices = options_.batcher.pool.n_parallel,
-            .n_ctx = batcher_->limits().n_ctx,
-            .chat = options_.chat};
-}
-
 /// Checks a request before its body is read. If it is refused, sends an error response and returns false.
 bool ApiServer::let_in(const Request& request, Response& response) const {
     HttpServer::understood();
-    const auto checked = check_access(request, {.host = options_.host, .api_key = options_.api_key});
-    if (!checked) send(response, checked.error());
+    if (!options_.cors.empty()) allow_origin(options_.cors, response);
+    const auto checked =
+        check_access(request, {.host = options_.host, .cors = options_.cors, .api_keys = options_.api_keys});
+    if (!checked) send(response, checked.error(), request.path);
     return checked.has_value();
 }
 
@@ -206,30 +180,39 @@ void ApiServer::post(const char* path, BodyHandler handler) {
     http_.Post(path, [this, handler = std::move(handler)](const Request& request, Response& response,
                                                           const httplib::ContentReader& read) {
         std::string body;
-        const std::shared_ptr<void> end(nullptr, [&](void*) { load_.n_body_bytes -= body.size(); });
+        const std::shared_ptr<void> end(nullptr, [&](void*) { n_body_bytes_ -= body.size(); });
         bool fits = true;
         bool room = true;
         const bool whole = read([&](const char* data, size_t n) {
             fits = body.size() + n <= kMaxBodyBytes;
-            room = load_.n_body_bytes + n <= kMaxBytesOfBodies;
+            room = n_body_bytes_ + n <= kMaxBytesOfBodies;
             if (!fits || !room) return false;
             body.append(data, n);
-            load_.n_body_bytes += n;
+            n_body_bytes_ += n;
             return true;
         });
         if (whole) return handler(request, response, body);
-        if (!room) return send(response, too_busy());
+        if (!room) return send(response, too_busy(), request.path);
         if (!fits) response.status = kTooLarge;
         if (response.status < 0) response.status = kTimeout;
     });
 }
 
 void ApiServer::add_routes() {
-    post("/v1/chat/completions", [this](const Request& request, Response& response, const std::string& body) {
-        complete(request, response, body, true);
+    const auto add = [this](const char* path, Api api) {
+        post(path, [this, api](const Request& request, Response& response, const std::string& body) {
+            completions_.answer(api, request, response, body);
+        });
+    };
+    for (const char* path : {"/v1/chat/completions", "/chat/completions"}) add(path, Api::chat);
+    for (const char* path : {"/v1/completions", "/completions"}) add(path, Api::text);
+    for (const char* path : {"/v1/responses", "/responses"}) add(path, Api::responses);
+    add("/v1/messages", Api::messages);
+    post("/v1/messages/count_tokens", [this](const Request&, Response& response, const std::string& body) {
+        completions_.count_tokens(response, body);
     });
-    post("/v1/completions", [this](const Request& request, Response& response, const std::string& body) {
-        complete(request, response, body, false);
+    post("/apply-template", [this](const Request&, Response& response, const std::string& body) {
+        completions_.apply_template(response, body);
     });
     const auto models = [this] {
         const auto& info = engine_.info();
@@ -244,9 +227,10 @@ void ApiServer::add_routes() {
                       {"n_params", info.n_params},
                       {"n_layer", info.n_layer}}}};
     };
-    http_.Get("/v1/models", [models](const Request&, Response& response) {
-        send(response, Json{{"object", "list"}, {"data", Json::array({models()})}});
-    });
+    for (const char* path : {"/v1/models", "/models"})
+        http_.Get(path, [models](const Request&, Response& response) {
+            send(response, Json{{"object", "list"}, {"data", Json::array({models()})}});
+        });
     http_.Get(R"(/v1/models/(.+))", [this, models](const Request& request, Response& response) {
         const auto name = request.matches[1].str();
         if (name == model_) return send(response, models());
@@ -256,7 +240,7 @@ void ApiServer::add_routes() {
                       .code = "model_not_found"});
     });
     post("/tokenize", [this](const Request&, Response& response, const std::string& body) {
-        const auto turn = take_turn();
+        const auto turn = turns_.take();
         const auto read = read_tokenize_request(engine_, body);
         if (!read) return send(response, read.error());
         Json answer{{"tokens", read->tokens}};
@@ -264,13 +248,16 @@ void ApiServer::add_routes() {
         send(response, answer);
     });
     post("/detokenize", [this](const Request&, Response& response, const std::string& body) {
-        const auto turn = take_turn();
+        const auto turn = turns_.take();
         const auto tokens = read_detokenize_request(engine_, body);
         if (!tokens) return send(response, tokens.error());
         std::string text;
         for (const Token token : *tokens) text += engine_.piece(token, true);
         send(response, Json{{"content", to_utf8(text)}});
     });
+    // The question of a browser that precedes a request to another origin. let_in() has answered it.
+    if (!options_.cors.empty())
+        http_.Options(".*", [](const Request&, Response& response) { response.status = kNoContent; });
     http_.Get("/health", [this](const Request&, Response& response) {
         if (closing_) return send(response, ApiError{.status = kUnavailable, .message = "the server is being stopped"});
         send(response, Json{{"status", "ok"}});
@@ -299,81 +286,6 @@ void ApiServer::add_pages() {
             response.set_content(file.content.data(), file.content.size(), file.type);
         });
     }
-}
-
-/// Waits until fewer than kMaxPrepared bodies are being parsed, because each takes many times its size in memory. The
-/// turn ends when the result is destroyed.
-std::shared_ptr<void> ApiServer::take_turn() {
-    load_.preparing.acquire();
-    return {nullptr, [this](void*) { load_.preparing.release(); }};
-}
-
-void ApiServer::complete(const Request& request, Response& response, const std::string& body, bool chat) {
-    const auto received = std::chrono::steady_clock::now();
-    if (const auto busy = batcher_->refusal()) return send(response, error_of(*busy, chat));
-    auto read = prepare(body, chat);
-    if (!read) return send(response, read.error());
-    unknown_fields_.note(read->unknown);
-    read->generation.client = request.remote_addr;
-    auto generation = batcher_->submit(read->generation);
-    if (!generation) return send(response, error_of(generation.error(), chat));
-    if (const auto ignored = not_enforced(*read); !ignored.empty()) response.set_header("X-Cake-Not-Enforced", ignored);
-    const bool stream = read->stream;
-    auto made = std::make_unique<Answer>(engine_, std::move(*read), model_, std::move(*generation), metrics_, received);
-    load_.n_answers++;
-    const std::shared_ptr<Answer> answer(made.release(), [this](Answer* done) {
-        delete done;
-        load_.n_answers--;
-    });
-    if (stream) return send_stream(request, response, answer);
-    while (!answer->is_done() && !HttpServer::client_has_gone()) answer->wait(kLook);
-    if (answer->error()) return send(response, *answer->error());
-    if (!answer->is_done())
-        return send(response, ApiError{.message = "the connection ended before the answer was complete"});
-    send(response, answer->whole());
-}
-
-ApiResult<CompletionRequest> ApiServer::prepare(const std::string& body, bool chat) {
-    const auto turn = take_turn();
-    auto read = chat ? read_chat_request(context(), body) : read_text_request(context(), body);
-    if (read) read->generation.id = new_id(chat);
-    return read;
-}
-
-void ApiServer::send_stream(const Request& request, Response& response, const std::shared_ptr<Answer>& answer) {
-    response.set_header("Cache-Control", "no-store");
-    response.set_header("X-Accel-Buffering", "no");
-    const auto provide = [answer, begun = false](size_t, httplib::DataSink& sink) mutable {
-        std::string text;
-        const auto add = [&](const auto& chunks) {
-            for (const auto& chunk : chunks) text += event(text_of(chunk));
-        };
-        if (!begun) add(answer->opening());
-        begun = true;
-        const auto since = std::chrono::steady_clock::now();
-        while (text.empty() && !answer->is_done()) {
-            if (HttpServer::client_has_gone()) return false;
-            if (answer->wait(kLook)) add(answer->chunks());
-            if (std::chrono::steady_clock::now() - since > kSilence) text += ": nothing yet\n\n";
-        }
-        while (!answer->is_done() && answer->wait(std::chrono::milliseconds(0))) add(answer->chunks());
-        if (answer->is_done()) {
-            add(answer->chunks());
-            if (answer->error())
-                text += event(to_json(*answer->error()));
-            else if (const auto closing = answer->closing())
-                text += event(text_of(*closing));
-            text += event("[DONE]");
-        }
-        if (!sink.write(text.data(), text.size())) return false;
-        if (answer->is_done()) sink.done();
-        return true;
-    };
-    // HTTP/1.0 has no chunks: the end of the connection is the end of the answer.
-    if (request.version == "HTTP/1.0")
-        response.set_content_provider(kEvents, provide);
-    else
-        response.set_chunked_content_provider(kEvents, provide);
 }
 
 }  // namespace cake::server

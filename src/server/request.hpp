@@ -8,6 +8,10 @@
 #include "cake/batcher.hpp"
 #include "cake/engine.hpp"
 #include "server/api_error.hpp"
+#include "server/body.hpp"
+#include "server/tool_constraints.hpp"
+#include "text/reply_reader.hpp"
+#include "text/reply_style.hpp"
 
 namespace cake::server {
 
@@ -19,23 +23,26 @@ struct RequestContext {
     int32_t max_choices = 1;
     int64_t n_ctx = 0;
     ChatOptions chat{};  // default options of the chat template
+    ReplyStyle style{};
+    ToolConstraints& tool_constraints;
 };
 
-/// A request of /v1/chat/completions or /v1/completions.
+/// A request for one or several answers.
 struct CompletionRequest {
-    bool chat = false;
     bool stream = false;
     bool include_usage = false;  // for a stream: send the usage in a last chunk
     std::string echo{};          // text to send before the answer
     GenerationRequest generation{};
+    ReplyOptions reply{};
+    Json cache_salt{};                   // what the request says about whose sequences it may continue
     std::vector<std::string> unknown{};  // fields that have no effect
 };
 
 /// Parse a body as specified by the OpenAI API, plus the fields `kv_budget`, `policy`, `cache_prompt`, `grammar`,
 /// `chat_template_kwargs` and llama.cpp's sampling fields. The error names a field that has a wrong value
 /// or is not supported; unknown fields are no error.
-ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, std::string_view body);
-ApiResult<CompletionRequest> read_text_request(const RequestContext& context, std::string_view body);
+ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, Body body);
+ApiResult<CompletionRequest> read_text_request(const RequestContext& context, Body body);
 
 /// A request of /tokenize: the tokens of the field `content`.
 struct TokenizeRequest {

@@ -107,6 +107,7 @@ std::expected<WaitingRequest, Refusal> BatchLoop::prepare(GenerationRequest requ
         staging_bytes = pool_.staging_bytes(state->config, plan->tokens_per_layer, n_prompt);
         const uint64_t n_bytes = planned_bytes(engine_->compute.buffer_type(), state->config.layout, *plan);
         waiting.sequences.push_back({.id = request.id,
+                                     .salt = request.cache_salt,
                                      .state = std::move(state),
                                      .tokens_per_layer = plan->tokens_per_layer,
                                      .kv_bytes = n_bytes});
@@ -197,7 +198,7 @@ bool BatchLoop::admit(WaitingRequest& waiting) {
     const auto& request = *waiting.request;
     std::vector<CachedSequence> sequences;
     if (request.reuse && request.n_choices == 1) {
-        auto cached = cache_.take(waiting.sequences.front().state->config.options, request.prompt);
+        auto cached = cache_.take(waiting.sequences.front().state->config.options, request.prompt, request.cache_salt);
         if (cached) sequences.push_back(std::move(*cached));
     }
     const size_t n_cached = sequences.empty() ? 0 : sequences.front().tokens.size();

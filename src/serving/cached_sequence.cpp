@@ -16,6 +16,18 @@ bool windows_reach(const SequenceParts& state, int64_t n) {
     return true;
 }
 
+/// True if the next eviction will have the queries of a whole window, although those behind token `n` are dropped: some
+/// are left, the prompt brings more, and if it leaves room for a window, the answer does.
+bool has_window(const CachedSequence& sequence, size_t n, size_t n_prompt) {
+    const auto& state = *sequence.state;
+    if (!state.cache.queries.is_kept()) return true;
+    const int64_t n_dropped = std::ssize(sequence.tokens) - static_cast<int64_t>(n);
+    const int64_t n_left = std::max<int64_t>(state.cache.queries.n_filled() - n_dropped, 0);
+    const int64_t n_new = static_cast<int64_t>(n_prompt - n);
+    const int32_t window = state.config.options.window;
+    return n_left + n_new >= window || static_cast<int64_t>(n_prompt) + window <= sequence.tokens_per_layer;
+}
+
 bool same_options(SequenceOptions a, const SequenceOptions& b) {
     a.max_tokens = b.max_tokens;
     return a == b;
@@ -27,12 +39,15 @@ size_t reusable_tokens(const CachedSequence& sequence, const SequenceOptions& op
     const auto& state = *sequence.state;
     if (!same_options(state.config.options, options)) return 0;
     if (!state.config.evicts() && state.cache.plan.tokens_per_layer < options.max_tokens) return 0;
-    const auto n = static_cast<size_t>(std::ranges::mismatch(sequence.tokens, prompt).in1 - sequence.tokens.begin());
-    // At least one token of the prompt must be left to prefill.
-    if (n < sequence.n_prompt || n >= prompt.size()) return 0;
+    auto n = static_cast<size_t>(std::ranges::mismatch(sequence.tokens, prompt).in1 - sequence.tokens.begin());
+    if (n == prompt.size()) n--;  // at least one token of the prompt must be left to prefill
     if (n == sequence.tokens.size()) return n;
-    // Tokens evicted during the part of the answer that is removed cannot be restored, and attention that it added to
-    // the cumulative attention cannot be subtracted.
+    // What another conversation shares by chance, such as a system message, is not worth the rest of this one.
+    if (2 * n < sequence.tokens.size()) return 0;
+    // Tokens evicted during the part that is removed cannot be restored, and attention that it added to the cumulative
+    // attention cannot be subtracted.
+    if (n < sequence.n_prompt && state.config.sums_attention()) return 0;
+    if (!has_window(sequence, n, prompt.size())) return 0;
     const auto length = static_cast<int64_t>(n);
     return length >= state.progress.n_settled && windows_reach(state, length) ? n : 0;
 }
@@ -46,6 +61,7 @@ void rewind(CachedSequence& sequence, size_t n) {
         unread = static_cast<int32_t>(std::max<int64_t>(unread - n_dropped, 0));
     state.progress.n_tokens = static_cast<int64_t>(n);
     sequence.tokens.resize(n);
+    sequence.n_prompt = std::min(sequence.n_prompt, n);
 }
 
 }  // namespace cake

@@ -12,7 +12,8 @@ namespace cake {
 
 /// A sequence together with its text, so that a prompt that begins with this text can continue from it.
 struct CachedSequence {
-    std::string id;  // ID of the last request that used it
+    std::string id;    // ID of the last request that used it
+    std::string salt;  // GenerationRequest::cache_salt
     std::unique_ptr<SequenceParts> state;
     std::vector<Token> tokens;     // [n_tokens] the whole text: prompt and answer
     size_t n_prompt = 0;           // number of prompt tokens; the tokens after them were generated
@@ -28,9 +29,9 @@ uint64_t kv_bytes_of(const Sequences& sequences) {
     return n;
 }
 
-/// Number of tokens at the beginning of `prompt` for which `sequence` can be used, 0 if it cannot: its whole prompt,
-/// and the part of its answer that `prompt` repeats. If tokens were evicted after that part, it cannot be used.
-/// `options` are those of the new request.
+/// Number of tokens at the beginning of `prompt` for which `sequence` can be used, 0 if it cannot: those that both
+/// have, except for the last token of the prompt. If tokens were evicted after that part, or if it is the smaller part
+/// of the sequence, it cannot be used. `options` are those of the new request.
 size_t reusable_tokens(const CachedSequence& sequence, const SequenceOptions& options, std::span<const Token> prompt);
 
 /// Removes the tokens after the first `n`, which is a result of reusable_tokens().

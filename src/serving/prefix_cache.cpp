@@ -4,10 +4,12 @@
 
 namespace cake {
 
-std::optional<CachedSequence> PrefixCache::take(const SequenceOptions& options, std::span<const Token> prompt) {
+std::optional<CachedSequence> PrefixCache::take(const SequenceOptions& options, std::span<const Token> prompt,
+                                                std::string_view salt) {
     auto best = sequences_.end();
     size_t n_common = 0;
     for (auto it = sequences_.begin(); it != sequences_.end(); ++it) {
+        if (it->salt != salt) continue;
         const size_t n = reusable_tokens(*it, options, prompt);
         if (n > n_common) {
             n_common = n;

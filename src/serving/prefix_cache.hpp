@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "serving/cached_sequence.hpp"
 
@@ -14,9 +15,10 @@ namespace cake {
 /// most recent first.
 class PrefixCache {
   public:
-    /// Takes out the sequence that shares the longest prefix with `prompt`, cut to this prefix. Returns nothing if no
-    /// sequence can be used. `options` are those of the new request.
-    std::optional<CachedSequence> take(const SequenceOptions& options, std::span<const Token> prompt);
+    /// Takes out the sequence with this salt that shares the longest prefix with `prompt`, cut to this prefix. Returns
+    /// nothing if no sequence can be used. `options` are those of the new request.
+    std::optional<CachedSequence> take(const SequenceOptions& options, std::span<const Token> prompt,
+                                       std::string_view salt = {});
     /// Adds a sequence as the most recently used. Frees its logits and decoding buffers.
     void keep(CachedSequence&& sequence);
     /// Takes out the least recently used sequence. The cache must not be empty.

@@ -42,7 +42,12 @@ std::string AnswerText::add(std::string_view bytes) {
     if (stopped_) return {};
     bytes_ += bytes;
     size_t first = std::string::npos;
-    for (const auto& word : stop_) first = std::min(first, bytes_.find(word));
+    for (const auto& word : stop_) {
+        const size_t at = bytes_.find(word);
+        if (at >= first) continue;
+        first = at;
+        stopped_by_ = word;
+    }
     if (first != std::string::npos) {
         stopped_ = true;
         bytes_.resize(first);

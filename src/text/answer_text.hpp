@@ -23,11 +23,14 @@ class AnswerText {
     std::string_view held() const;
     /// True if a stop string was found. The text ends before it.
     bool stopped() const { return stopped_; }
+    /// The stop string that was found.
+    const std::string& stopped_by() const { return stopped_by_; }
 
   private:
     std::vector<std::string> stop_;
     std::string bytes_;  // bytes that are held back
     bool stopped_ = false;
+    std::string stopped_by_;
 };
 
 /// Makes UTF-8 of the bytes of consecutive tokens. A character that is split over several tokens belongs to the last.

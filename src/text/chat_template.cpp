@@ -20,7 +20,10 @@ Result<Json> read_json(const std::string& text, bool is_array, const char* what)
     constexpr int kMaxDepth = 64;
     if (text.empty()) return Json();
     auto parsed = parse_bounded<Json>(text, kMaxDepth);
-    if (!parsed) return fail(std::format("{} must not be nested more than {} levels deep", what, kMaxDepth));
+    if (!parsed)
+        return fail(
+            std::format("{} must not be nested more than {} levels deep, nor have objects of more than 2,000 fields",
+                        what, kMaxDepth));
     if (!(is_array ? parsed->is_array() : parsed->is_object()))
         return fail(std::format("{} must be a JSON {}", what, is_array ? "array" : "object"));
     return std::move(*parsed);

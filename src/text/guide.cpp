@@ -18,8 +18,6 @@ namespace cake {
 
 namespace {
 
-constexpr size_t kMaxBytes = size_t{1} << 20U;
-
 struct FreeGuide {
     void operator()(CakeGuide* guide) const { cake_free_guide(guide); }
 };
@@ -144,13 +142,24 @@ class GuideRule final : public ConstraintRule {
     mutable std::shared_ptr<const GuideTokens> first_tokens_;
 };
 
+Result<void> check_size(std::string_view text) {
+    if (text.size() <= kMaxGuideBytes) return {};
+    return fail(std::format("it has {} bytes, and at most {} are accepted", text.size(), kMaxGuideBytes));
+}
+
 }  // namespace
 
 Result<std::shared_ptr<const ConstraintRule>> make_guide_rule(GuideKind kind, std::string text, bool lenient) {
-    if (text.size() > kMaxBytes)
-        return fail(std::format("it has {} bytes, and at most {} are accepted", text.size(), kMaxBytes));
+    if (auto small = check_size(text); !small) return std::unexpected(small.error());
     auto rule = std::make_shared<GuideRule>(kind, std::move(text), lenient);
     if (auto checked = rule->check(); !checked) return std::unexpected(checked.error());
+    return rule;
+}
+
+Result<std::shared_ptr<const ConstraintRule>> make_lark_rule(const Vocabulary& vocabulary, std::string text) {
+    if (auto small = check_size(text); !small) return std::unexpected(small.error());
+    auto rule = std::make_shared<GuideRule>(GuideKind::lark, std::move(text), true);
+    if (auto begun = rule->begin(vocabulary); !begun) return std::unexpected(begun.error());
     return rule;
 }
 

@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "text/guide.hpp"
 #include "text/guide_tokens.hpp"
 
@@ -9,6 +11,11 @@ Result<std::shared_ptr<const ConstraintRule>> make_guide_rule(GuideKind /*kind*/
                                                               bool /*lenient*/) {
     return fail(Error::Code::unsupported,
                 "this build of cake enforces only grammars in GBNF, no schemas or expressions (CAKE_BRIDGE is OFF)");
+}
+
+// NOLINTNEXTLINE(performance-unnecessary-value-param)
+Result<std::shared_ptr<const ConstraintRule>> make_lark_rule(const Vocabulary& /*vocabulary*/, std::string text) {
+    return make_guide_rule(GuideKind::lark, std::move(text));
 }
 
 Result<std::shared_ptr<const GuideTokens>> SharedGuideTokens::get(const Vocabulary& /*vocabulary*/) {

@@ -13,18 +13,16 @@ namespace cake {
 
 Result<std::shared_ptr<const GuideTokens>> GuideTokens::make(const Vocabulary& vocabulary) {
     constexpr char kWithoutText = '\xFF';  // begins a token that no text contains
-    constexpr int kNoText = LLAMA_TOKEN_ATTR_UNKNOWN | LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNUSED;
     std::string bytes;
     std::vector<size_t> ends;
     std::vector<uint32_t> end_tokens;
-    const llama_vocab* vocab = vocabulary.get();
     for (int32_t token = 0; token < vocabulary.n_tokens(); token++) {
         const bool is_end = vocabulary.is_end_of_generation(token);
         if (is_end) end_tokens.push_back(static_cast<uint32_t>(token));
-        if (is_end || (llama_vocab_get_attr(vocab, token) & kNoText) != 0)
-            bytes += kWithoutText + vocabulary.piece(token, true);
-        else
+        if (vocabulary.has_text(token))
             bytes += vocabulary.piece(token);
+        else
+            bytes += kWithoutText + vocabulary.piece(token, true);
         ends.push_back(bytes.size());
     }
     const CakeTokens source{.bytes = bytes.data(),

@@ -113,6 +113,11 @@ bool Vocabulary::is_end_of_generation(int32_t token) const {
     return llama_vocab_is_eog(vocab_, token);
 }
 
+bool Vocabulary::has_text(int32_t token) const {
+    constexpr int kNoText = LLAMA_TOKEN_ATTR_UNKNOWN | LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNUSED;
+    return !is_end_of_generation(token) && (llama_vocab_get_attr(vocab_, token) & kNoText) == 0;
+}
+
 Result<std::vector<int32_t>> Vocabulary::tokenize(std::string_view text, SpecialTokens special) const {
     if (text.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
         return fail("a text of more than 2 GiB cannot be tokenized at once: split it");

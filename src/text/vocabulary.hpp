@@ -54,6 +54,9 @@ class Vocabulary {
     /// The default chat template in the file, or the one called `name`, if there is one.
     std::optional<std::string> chat_template(const char* name = nullptr) const;
 
+    /// False for control tokens, such as those that end an answer.
+    bool has_text(int32_t token) const;
+
     /// The control tokens that can be written out in a text.
     const ControlTexts& controls() const { return controls_; }
 

@@ -13,7 +13,8 @@ constexpr const char* kOfBoth[] = {"model",      "stream",          "stream_opti
                                    "top_p",      "min_p",           "top_k",          "seed",       "n",
                                    "logit_bias", "response_format", "grammar",        "policy",     "kv_budget",
                                    "user",       "cache_prompt",    "ignore_eos",     "max_tokens", "presence_penalty"};
-constexpr const char* kOfChat[] = {"top_logprobs", "logprobs", "max_completion_tokens", "tools", "tool_choice"};
+constexpr const char* kOfChat[] = {"top_logprobs", "logprobs", "max_completion_tokens", "tools",   "tool_choice",
+                                   "system",       "input",    "instructions",          "thinking"};
 constexpr const char* kOfText[] = {"echo", "best_of", "suffix", "logprobs"};
 constexpr const char* kOfTokens[] = {"with_pieces", "add_special", "model"};
 constexpr const char* kOdd[] = {"nonsense", "messages",          "prompt", "content",
@@ -95,9 +96,52 @@ BodyMaker::Json BodyMaker::messages() {
                      {"content", text()}};
         if (once_in(8)) message["content"] = Json::array({{{"type", "text"}, {"text", text()}}});
         if (once_in(20)) message["name"] = anything(1);
+        if (once_in(8)) message["content"] = items();
+        if (once_in(8))
+            message["tool_calls"] =
+                Json::array({{{"id", "1"}, {"function", {{"name", "stop"}, {"arguments", anything(1)}}}}});
         if (once_in(30)) message["content"] = anything(3);
         if (once_in(40)) message = anything(2);
         list.push_back(std::move(message));
+    }
+    return list;
+}
+
+/// Tools in the shapes of the three APIs.
+BodyMaker::Json BodyMaker::tools() {
+    auto list = Json::array();
+    for (size_t i = below(3); i > 0; i--) {
+        Json tool{{"name", one_of<const char*>({"stop", "get_weather", "a.b-c", once_in(9) ? "" : "x"})},
+                  {one_of<const char*>({"parameters", "input_schema"}), schema(2)}};
+        if (once_in(2)) tool = {{"type", "function"}, {"function", tool}};
+        if (once_in(30)) tool = anything(2);
+        list.push_back(std::move(tool));
+    }
+    return list;
+}
+
+BodyMaker::Json BodyMaker::tool_choice() {
+    if (once_in(3)) return one_of<const char*>({"auto", "none", "required", "any", "other"});
+    return {{"type", one_of<const char*>({"function", "tool", "any", "auto"})},
+            {"name", "stop"},
+            {"function", {{"name", one_of<const char*>({"stop", "x"})}}}};
+}
+
+/// Items and blocks of the Responses and Messages APIs.
+BodyMaker::Json BodyMaker::items() {
+    auto list = Json::array();
+    for (size_t i = below(4); i > 0; i--) {
+        Json item{{"type", one_of<const char*>({"text", "message", "function_call", "function_call_output", "reasoning",
+                                                "tool_use", "tool_result", "thinking", "input_text"})},
+                  {"text", text()},
+                  {"content", once_in(2) ? Json(text()) : Json::array({{{"type", "text"}, {"text", text()}}})},
+                  {"call_id", "1"},
+                  {"name", "stop"},
+                  {"arguments", one_of<const char*>({"{}", "{\"a\": 1}", "{", ""})},
+                  {"input", anything(1)}};
+        if (once_in(3)) item["role"] = one_of<const char*>({"user", "assistant", "developer", "system"});
+        if (once_in(20)) item = anything(2);
+        list.push_back(std::move(item));
     }
     return list;
 }
@@ -216,14 +260,16 @@ BodyMaker::Json BodyMaker::value_of(const std::string& field) {
     if (field == "policy") return one_of<const char*>({"cake", "full", "snapkv", "h2o:uniform", "cake:none", ""});
     if (field == "tokens") return Json::array({0, below(1536), below(1600)});
     if (field == "content" || field == "user" || field == "model") return text();
-    if (field == "tools") return Json::array();
+    if (field == "tools") return tools();
+    if (field == "tool_choice") return tool_choice();
+    if (field == "input" || field == "system") return once_in(3) ? Json(text()) : items();
+    if (field == "thinking") return {{"type", one_of<const char*>({"enabled", "disabled", "adaptive"})}};
     if (field == "stream" || field == "echo" || field == "cache_prompt" || field == "ignore_eos" ||
         field == "with_pieces" || field == "add_special")
         return once_in(2);
     if (field == "logprobs") return once_in(2) ? Json(true) : Json(below(7));
     if (field == "temperature" || field == "top_p" || field == "min_p" || field.ends_with("penalty"))
         return usual_number();
-    if (field == "tool_choice") return "auto";
     if (field == "suffix") return "";
     if (field == "kv_budget") return 32 + below(4000);
     return once_in(8) ? number() : Json(1 + below(4));

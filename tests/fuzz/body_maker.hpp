@@ -31,6 +31,9 @@ class BodyMaker {
     Json usual_number();
     Json anything(int depth);
     Json messages();
+    Json tools();
+    Json tool_choice();
+    Json items();
     Json schema(int depth);
     Json response_format();
     std::string grammar();

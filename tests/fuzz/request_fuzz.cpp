@@ -10,6 +10,7 @@
 #include "engine/engine_state.hpp"
 #include "fuzz/body_maker.hpp"
 #include "fuzz/loop.hpp"
+#include "server/foreign_requests.hpp"
 #include "server/request.hpp"
 #include "text/answer_text.hpp"
 #include "text/sampler.hpp"
@@ -26,14 +27,41 @@ struct Fuzz {
     std::map<std::string, int64_t> counts;
     std::vector<float> logits;  // random, twice the vocabulary; each token uses a different offset
     size_t first_logit = 0;
+    ResponseStore responses;
 
     /// Describes what is wrong with the outcome of parsing a body, or returns an empty string.
     std::string try_body(const std::string& body) {
-        auto wrong = look(read_chat_request(context, body), "chat");
-        if (wrong.empty()) wrong = look(read_text_request(context, body), "text");
+        auto wrong = look(read(body, read_chat_request), "chat");
+        if (wrong.empty()) wrong = look(read(body, read_text_request), "text");
+        if (wrong.empty()) wrong = look(read_messages(body), "messages");
+        if (wrong.empty()) wrong = look(read_responses(body), "responses");
         if (wrong.empty()) wrong = look(read_tokenize_request(engine, body), "tokenize");
         if (wrong.empty()) wrong = look(read_detokenize_request(engine, body), "detokenize");
         return wrong;
+    }
+
+    using Reader = ApiResult<CompletionRequest> (*)(const RequestContext&, Body);
+    ApiResult<CompletionRequest> read(const std::string& text, Reader reader) const {
+        auto body = Body::parse(text);
+        if (!body) return std::unexpected(body.error());
+        return reader(context, std::move(*body));
+    }
+
+    ApiResult<CompletionRequest> read_messages(const std::string& text) const {
+        const auto body = Body::parse(text);
+        if (!body) return std::unexpected(body.error());
+        auto chat = chat_of_messages(body->json());
+        if (!chat) return std::unexpected(chat.error());
+        return read_chat_request(context, Body(std::move(*chat)));
+    }
+
+    ApiResult<CompletionRequest> read_responses(const std::string& text) {
+        const auto body = Body::parse(text);
+        if (!body) return std::unexpected(body.error());
+        auto request = chat_of_responses(body->json(), responses, "");
+        if (!request) return std::unexpected(request.error());
+        responses.put("r", "", request->messages);
+        return read_chat_request(context, Body(std::move(request->chat)));
     }
 
     template <typename T>
@@ -105,15 +133,19 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "%s\n", engine.error().message.c_str());
         return 1;
     }
+    ToolConstraints tool_constraints;
     Fuzz fuzz{.engine = *engine,
               .context = {.engine = *engine,
                           .sequence = {},
                           .sampling = {},
                           .max_choices = 4,
                           .n_ctx = 4096,
-                          .chat = {.template_name = "chatml"}},
+                          .chat = {.template_name = "chatml"},
+                          .style = {.format = &usual_reply_format()},
+                          .tool_constraints = tool_constraints},
               .counts = {},
-              .logits = {}};
+              .logits = {},
+              .responses = {}};
     std::mt19937 random(static_cast<uint32_t>(loop.seed()));
     fuzz.logits.resize(2 * static_cast<size_t>(engine->info().n_vocab));
     for (float& logit : fuzz.logits) logit = static_cast<float>(random() % 1000) / 100;

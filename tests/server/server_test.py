@@ -236,8 +236,7 @@ class Bodies(Served):
         self.refuse(answer, 400, "field", param=ANY)
 
     def test_fields_that_would_change_the_answer_and_are_not_supported(self):
-        for name, value in {"tools": [{"type": "function"}], "tool_choice": "required", "functions": [{}], "audio": {},
-                            "modalities": ["audio"], "prediction": {}, "web_search_options": {}}.items():
+        for name, value in {"functions": [{}], "audio": {}, "modalities": ["audio"], "prediction": {}, "web_search_options": {}}.items():
             self.refuse_fields(CHAT, {name: value}, name, "not supported", param=name)
         for more, param in (({"suffix": "a"}, "suffix"), ({"best_of": 2}, "best_of"), ({"echo": True, "logprobs": 0}, "echo")):
             self.refuse_fields(TEXT, more, "not supported", param=param)
@@ -253,8 +252,9 @@ class Bodies(Served):
                 (None, "1 to 10000"), ([], "1 to 10000"), ({}, "1 to 10000"), ("a", "1 to 10000"),
                 ([user] * 10_001, "1 to 10000"), (["a"], "messages[0]"), ([{}], "messages[0]"),
                 ([user, {"role": 1, "content": "a"}], "messages[1]"), ([user, {"role": "user"}], "messages[1].content"),
-                ([{**user, "role": "tool"}], '"tool"'), ([{**user, "role": ""}], '""'),
-                ([{**user, "tool_calls": [{}]}], "tool_calls"), ([{**user, "colour": 1}], "colour"),
+                ([{**user, "role": "robot"}], '"robot"'), ([{**user, "role": ""}], '""'),
+                *(([{"role": "assistant", "tool_calls": calls}], "tool_calls") for calls in (
+                    [{}], "a", {"a": 1}, [{"function": {"name": 1}}], [{"function": "stop"}])),
                 *(([{**user, "content": content}], "content") for content in (None, 1, {}, True)),
                 *(([{**user, "content": [content]}], '"text"') for content in (
                     "a", None, {"type": "text"}, {**part, "text": 1}, {**part, "type": 1},
@@ -289,6 +289,19 @@ class Bodies(Served):
             for stop in ("", [""], ["a", ""], "a" * 257, "é" * 129, ["a"] * 17, [1], [["a"]], [None]):
                 self.refuse_fields(path, {"stop": stop}, "256", "16", param="stop")
         self.assertEqual(self.say(TEXT, stop=["☃" * 85 + "a"] * 16), self.first)
+
+    def test_whose_sequence_is_continued(self):
+        def cached(question, **more):
+            answer = self.good(TEXT, fields(TEXT, question, max_tokens=4, **more))
+            return said(answer), answer["usage"]["prompt_tokens_details"]["cached_tokens"], answer["usage"]["prompt_tokens"]
+        question = "the rain in Spain stays mainly in the plain"
+        for more in ({"user": "a"}, {"user": "b"}, {"prompt_cache_key": "a"}, {"cache_salt": "a"}, {"user": "a", "cache_salt": "a"}):
+            with self.subTest(more):
+                first, n, n_prompt = cached(question, **more)
+                self.assertEqual(n, 0, "it continues from another's sequence")
+                self.assertEqual(cached(question, **more), (first, n_prompt - 1, n_prompt))
+        for name in ("user", "prompt_cache_key", "cache_salt"):
+            self.refuse_fields(TEXT, {name: 1}, name, param=name)
 
     def test_logit_bias(self):
         for biases in ({"0": 100.1}, {"0": -101}, {"-1": 0}, {str(N_VOCAB): 0}, {"a": 0}, {"": 0}, {" 1": 0}, {"1e2": 0},
@@ -394,7 +407,7 @@ class Bodies(Served):
             self.refuse_fields(TEXT, {name: value}, word, param=name)
 
     def test_an_answer_keeps_to_its_schema(self):
-        schema = {"type": "object", "required": ["n", "of"],
+        schema = {"type": "object", "required": ["n", "of"], "additionalProperties": False,
                   "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 999}, "of": {"enum": ["é", "日"]}}}
         asked = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": schema}}
         for path in (TEXT, CHAT):
@@ -758,6 +771,79 @@ class Conversations(Served):
                 self.assertEqual(self.ask_on([*messages, {"role": "user", "content": "And?"}], **more)[1], 0)
 
 
+class Cors(Served):
+    FLAGS = ("--cors", "https://page.example")
+
+    def test_pages_of_one_origin_may_use_it(self):
+        good, other = {"Origin": "https://page.example"}, {"Origin": "https://evil.example"}
+        for method, path, status in (("OPTIONS", CHAT, 204), ("POST", CHAT, 200), ("GET", "/health", 200)):
+            with self.subTest(method=method, path=path):
+                body = fields(CHAT) if method == "POST" else None
+                got, headers, _ = self.ask(method, path, body, good)
+                self.assertEqual((got, headers["Access-Control-Allow-Origin"]), (status, "https://page.example"))
+                self.assertIn("POST", headers["Access-Control-Allow-Methods"])
+                self.refuse(self.ask(method, path, body, other), 403, "other sites")
+
+
+class Log(unittest.TestCase):
+    def test_a_line_for_each_request(self):
+        with Server() as server:
+            server.ask("POST", TEXT, fields(TEXT, max_tokens=3))
+            server.ask("POST", CHAT, {**fields(CHAT, max_tokens=2), "stream": True})
+            server.ask("POST", TEXT, {"prompt": 1})
+            server.ask("GET", "/none")
+            server.stop()
+        lines = server.errors.splitlines()
+        self.assertRegex(lines[-4], r"\APOST /v1/completions 200 [0-9.]+ s, \d+ tokens read \(0 in memory\), 3 written\Z")
+        self.assertRegex(lines[-3], r"\APOST /v1/chat/completions 200 [0-9.]+ s, \d+ tokens read \(0 in memory\), 2 written\Z")
+        self.assertRegex(lines[-2], r"\APOST /v1/completions 400 [0-9.]+ s: prompt must be ")
+        self.assertRegex(lines[-1], r"\AGET /none\S* 40[04] [0-9.]+ s: ")
+
+    def test_as_json_and_without_the_key(self):
+        with Server("--log-format", "json", "--api-key", "sesame") as server:
+            for key in ("sesame", "sesami"):
+                server.ask("POST", TEXT, fields(TEXT, max_tokens=3), {"Authorization": f"Bearer {key}"})
+            server.stop()
+        first, second = map(json.loads, server.errors.splitlines()[-2:])
+        self.assertEqual((first["method"], first["path"], first["status"], first["completion_tokens"]), ("POST", TEXT, 200, 3))
+        self.assertEqual((second["status"], "completion_tokens" in second), (401, False))
+        self.assertIn("API key", second["error"])
+        self.assertNotIn("sesam", server.errors)
+
+    def test_none(self):
+        with Server("--log-format", "none") as server:
+            server.ask("POST", TEXT, fields(TEXT, max_tokens=3))
+            server.stop()
+        self.assertNotIn("POST", server.errors)
+
+
+class TwoKeys(Served):
+    FLAGS = ("--api-key", "one,two")
+    HEADERS = {"Authorization": "Bearer one"}
+
+    def test_each_is_as_if_alone(self):
+        """The same document with two keys, in turns: answers and cached tokens are those of a client that is alone."""
+        def ask(key, messages):
+            name, value = ("X-Api-Key", key) if key == "two" else ("Authorization", f"Bearer {key}")
+            status, _, answer = self.server.ask("POST", CHAT, {"messages": messages, "temperature": 0, "max_tokens": 8, "kv_budget": 256},
+                                                {name: value})
+            self.assertEqual(status, 200, answer)
+            return answer
+        turns = {}
+        for key in ("one", "two"):
+            messages = turns[key] = [{"role": "user", "content": DOCUMENT[:3000]}]
+            read = []
+            for question in ("Why?", "And then?"):
+                answer = ask(key, messages)
+                read.append((said(answer), answer["usage"]["prompt_tokens_details"]["cached_tokens"]))
+                messages += [{"role": "assistant", "content": said(answer)}, {"role": "user", "content": question}]
+            turns[key] = (messages, read)
+        self.assertEqual(turns["one"], turns["two"])
+        self.assertEqual(turns["two"][1][0][1], 0)
+        self.assertGreater(turns["two"][1][1][1], 500)
+        self.assertEqual(self.server.ask("POST", TEXT, fields(TEXT), {"X-Api-Key": "three"})[0], 401)
+
+
 class Keys(Served):
     FLAGS = ("--api-key", "open sesame")
     HEADERS = {"Authorization": "Bearer open sesame"}
@@ -937,7 +1023,7 @@ class Metrics(Served):
     def test_they_count_what_was_done(self):
         before, _ = self.read()
         usages = [self.good(TEXT, fields(TEXT, DOCUMENT[:2000], kv_budget=64, n=2, max_tokens=9))["usage"],
-                  self.good(CHAT, fields(CHAT, max_tokens=1))["usage"]]
+                  self.good(CHAT, fields(CHAT, max_tokens=1, cache_prompt=False))["usage"]]
         self.assertEqual([self.ask("POST", TEXT, {})[0], self.ask("GET", "/none")[0]], [400, 404])
         after, kinds = self.read()
 

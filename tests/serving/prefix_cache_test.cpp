@@ -20,6 +20,7 @@ class PrefixCacheOf : public testing::Test {
         (*state)->next.logits = {1, 2, 3};
         if (!(*state)->open_cache({.tokens_per_layer = 64, .slack = 2})) throw std::runtime_error("no cache");
         return {.id = id,
+                .salt = {},
                 .state = std::move(*state),
                 .tokens = std::move(tokens),
                 .n_prompt = n_prompt,
@@ -53,13 +54,41 @@ TEST_F(PrefixCacheOf, TakesTheSequenceWithTheLongestCommonBeginning) {
 
 TEST_F(PrefixCacheOf, OnePromptTokenMustBeLeft) {
     keep("whole", {1, 2, 3}, 3);
-    EXPECT_EQ(taken({1, 2, 3}), "");
-    EXPECT_EQ(taken({1, 2, 3, 4}), "whole");
+    const auto same = cache.take(options, std::vector<Token>{1, 2, 3});
+    ASSERT_TRUE(same);
+    EXPECT_EQ(same->tokens, (std::vector<Token>{1, 2}));
 }
 
-TEST_F(PrefixCacheOf, APartOfAPromptIsNotEnough) {
+TEST_F(PrefixCacheOf, APromptIsCutToThePartThatIsShared) {
     keep("prompt of four", {1, 2, 3, 4, 5}, 4);
+    const auto cut = cache.take(options, std::vector<Token>{1, 2, 3, 9, 9, 9});
+    ASSERT_TRUE(cut);
+    EXPECT_EQ(cut->tokens, (std::vector<Token>{1, 2, 3}));
+}
+
+TEST_F(PrefixCacheOf, TheSmallerPartOfASequenceIsNotTaken) {
+    keep("long", {1, 2, 3, 4, 5, 6, 7}, 6);
     EXPECT_EQ(taken({1, 2, 3, 9, 9, 9}), "");
+    EXPECT_EQ(taken({1, 2, 3, 4, 9, 9}), "long");
+}
+
+TEST_F(PrefixCacheOf, APromptIsNotCutBehindWhatWasEvicted) {
+    auto evicted = sequence("evicted", {1, 2, 3, 4, 5}, 4);
+    evicted.state->progress.n_settled = 4;
+    cache.keep(std::move(evicted));
+    EXPECT_EQ(taken({1, 2, 3, 9, 9}), "");
+    EXPECT_EQ(taken({1, 2, 3, 4}), "");
+    EXPECT_EQ(taken({1, 2, 3, 4, 9}), "evicted");
+}
+
+TEST_F(PrefixCacheOf, AnotherSaltFindsNothing) {
+    auto salted = sequence("salted", {1, 2, 3}, 3);
+    salted.salt = "mine";
+    cache.keep(std::move(salted));
+    const std::vector<Token> prompt{1, 2, 3, 4};
+    EXPECT_FALSE(cache.take(options, prompt));
+    EXPECT_FALSE(cache.take(options, prompt, "yours"));
+    EXPECT_TRUE(cache.take(options, prompt, "mine"));
 }
 
 TEST_F(PrefixCacheOf, AnAnswerIsCutToThePartThatThePromptRepeats) {

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 
 from support.cake_process import BUNDLED, CAKE, environment
 
@@ -19,13 +20,16 @@ class Server:
     def __init__(self, *arguments, model=BUNDLED, threads=1, env=None):
         self.process = subprocess.Popen(
             [CAKE, "serve", "-m", str(model), "-t", str(threads), "--port", "0", *CHATML, *map(str, arguments)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**environment(), **(env or {})}, text=True)
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**environment(), **(env or {})}, text=True, errors="replace")
         first = self.process.stderr.readline()
         match = re.search(r"http://[^:/]+:(\d+)/", first)
         if not match:
             self.process.kill()
             raise RuntimeError(first + self.process.communicate()[1])
         self.port = int(match[1])
+        self.lines = []
+        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stderr), daemon=True)
+        self.reader.start()  # or the server would wait when the pipe is full
 
     def __enter__(self):
         return self
@@ -38,8 +42,12 @@ class Server:
         """Sends a signal and returns the exit code. Stores standard error after its first line in `errors`."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
-        self.errors = self.process.communicate(timeout=timeout)[1]
-        return self.process.returncode
+        code = self.process.wait(timeout)
+        self.reader.join(timeout)
+        self.errors = "".join(self.lines)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code
 
     def connect(self, timeout=120):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)

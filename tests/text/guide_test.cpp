@@ -156,6 +156,9 @@ TEST(JsonSchema, WhatIsNoSchemaIsSaid) {
         return made ? std::string("accepted") : made.error().message;
     };
     EXPECT_EQ(error("[1]"), "the schema must be an object or a boolean");
+    // llguidance would recurse without end.
+    EXPECT_EQ(error(R"({"type": "integer", "minimum": -9223372036854775808, "maximum": -9223372036854775808})"),
+              "a number in it is beyond what can be enforced");
     EXPECT_EQ(error("{\"type\": \"integer\""),
               "the schema is not JSON: EOF while parsing an object at line 1 column 18");
     EXPECT_EQ(error("\xFF"), "the constraint is not UTF-8");

@@ -1,0 +1,144 @@
+#include <algorithm>
+#include <format>
+
+#include "engine/engine_state.hpp"
+#include "server/chat_messages.hpp"
+#include "server/generation_fields.hpp"
+#include "server/request.hpp"
+#include "server/tool_fields.hpp"
+#include "text/reply_style.hpp"
+
+namespace cake::server {
+
+namespace {
+
+/// Returns the server's options with the template variables of the request, which replace those of the same name.
+ChatOptions read_chat_options(Body& body, const ChatOptions& usual) {
+    ChatOptions options = usual;
+    Json all = usual.template_kwargs.empty() ? Json::object() : Json::parse(usual.template_kwargs, nullptr, false);
+    constexpr size_t kMaxWord = 64;
+    if (const auto thinks = body.flag("enable_thinking")) all["enable_thinking"] = *thinks;
+    if (const auto effort = body.text("reasoning_effort", kMaxWord)) all["reasoning_effort"] = *effort;
+    if (const Json* variables = body.find("chat_template_kwargs")) {
+        if (variables->is_object())
+            all.update(*variables);
+        else
+            body.wrong("chat_template_kwargs",
+                       "chat_template_kwargs must be an object with variables for the chat template");
+    }
+    if (!all.empty()) options.template_kwargs = all.dump();
+    return options;
+}
+
+/// The messages with the arguments of calls as texts, which some templates join to others.
+std::vector<ChatMessage> with_arguments_as_text(std::vector<ChatMessage> messages) {
+    for (auto& message : messages) {
+        auto fields = message.fields.empty() ? Json::object() : Json::parse(message.fields, nullptr, false);
+        if (!fields.contains("tool_calls")) continue;
+        for (auto& call : fields["tool_calls"])
+            if (auto& arguments = call["function"]["arguments"]; !arguments.is_string())
+                arguments = Json(arguments.dump());
+        message.fields = fields.dump();
+    }
+    return messages;
+}
+
+/// The conversation with the system message in the first message of the user, for templates without the former.
+std::vector<ChatMessage> with_system_in_user(std::vector<ChatMessage> messages) {
+    if (messages.size() < 2 || messages[0].role != "system" || messages[1].role != "user") return messages;
+    messages[1].content = messages[0].content + "\n\n" + messages[1].content;
+    messages.erase(messages.begin());
+    return messages;
+}
+
+/// The tokens of a conversation. Templates differ in what they accept.
+Result<std::vector<Token>> chat_tokens(const RequestContext& context, const std::vector<ChatMessage>& messages,
+                                       const ToolFields& tools, ChatOptions options) {
+    const auto& engine = context.engine;
+    const bool has_tools = !tools.json.empty() || std::ranges::any_of(messages, [](const ChatMessage& message) {
+        return message.role == "tool" || message.fields.contains("tool_calls");
+    });
+    if (!has_tools) return engine.chat_tokens(messages, options);
+    if (!context.style.template_has_tools) {
+        const auto plain = with_tools_as_text(messages, tools.json);
+        auto tokens = engine.chat_tokens(plain, options);
+        return tokens ? std::move(tokens) : engine.chat_tokens(with_system_in_user(plain), options);
+    }
+    options.tools = tools.json;
+    auto tokens = engine.chat_tokens(messages, options);
+    if (tokens) return tokens;
+    auto others = engine.chat_tokens(with_arguments_as_text(messages), options);
+    return others ? std::move(others) : std::move(tokens);
+}
+
+/// Whether the prompt ends where reasoning begins, as the templates of some models have it.
+bool ends_in_reasoning(const Engine& engine, const std::vector<Token>& prompt, std::string_view mark) {
+    constexpr ptrdiff_t kLast = 16;
+    std::string end;
+    for (auto token = prompt.end() - std::min(kLast, std::ssize(prompt)); token != prompt.end(); ++token)
+        end += engine.piece(*token, true);
+    while (!end.empty() && (end.back() == '\n' || end.back() == ' ')) end.pop_back();
+    return end.ends_with(mark);
+}
+
+ApiResult<void> constrain(const RequestContext& context, const ToolFields& tools, CompletionRequest& request) {
+    auto& generation = request.generation;
+    if (tools.callable.empty()) return {};
+    if (generation.constraint)
+        return invalid(
+            "tools and a constraint on the answer, such as response_format, exclude each other: leave one out",
+            "tools");
+    const auto& vocabulary = EngineAccess::state(context.engine)->vocabulary;
+    const auto grammar = tool_grammar(vocabulary, request.reply, tools.callable, tools.choice);
+    if (grammar.empty()) return {};
+    auto constraint = context.tool_constraints.get(vocabulary, grammar);
+    if (constraint)
+        generation.constraint = std::move(*constraint);
+    else if (tools.choice.is_required || constraint.error().code != Error::Code::unsupported)
+        return invalid("the parameters of the tools cannot be enforced: " + constraint.error().message, "tools");
+    return {};
+}
+
+}  // namespace
+
+ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, Body body) {
+    CompletionRequest request;
+    const auto messages = read_messages(body);
+    const auto chat = read_chat_options(body, context.chat);
+    const auto tools = read_tools(body);
+    read_generation_fields(body, context, request);
+    auto& generation = request.generation;
+    const auto old_limit = read_limit(body, "max_tokens", context);
+    const auto limit = read_limit(body, "max_completion_tokens", context);
+    const auto llama_limit = read_limit(body, "n_predict", context);
+    generation.max_tokens = limit.value_or(old_limit.value_or(llama_limit.value_or(-1)));
+    constexpr int64_t kMaxLikeliest = 20;
+    const bool logprobs = body.flag("logprobs").value_or(false);
+    const auto top = body.integer("top_logprobs", 0, kMaxLikeliest);
+    if (top && !logprobs) body.wrong("top_logprobs", "top_logprobs needs logprobs to be true");
+    if (logprobs) generation.n_logprobs = static_cast<int32_t>(top.value_or(0));
+    body.unsupported("functions", {Json::array()});
+    body.unsupported("function_call", {"none", "auto"});
+    body.unsupported("modalities", {Json::array({"text"})});
+    body.unsupported("audio", {});
+    body.unsupported("prediction", {});
+    body.unsupported("web_search_options", {});
+    if (auto read = body.finish(); !read) return std::unexpected(read.error());
+
+    auto tokens = chat_tokens(context, messages, tools, chat);
+    if (!tokens) return invalid(tokens.error().message, "messages");
+    if (tokens->empty()) return invalid("there is nothing to read: the prompt contains no tokens", "messages");
+    generation.prompt = std::move(*tokens);
+    // The answers of gpt-oss come in channels, with tools or without.
+    if (!tools.callable.empty() || !context.style.format->turn.empty()) request.reply.format = context.style.format;
+    request.reply.tools = tools.callable;
+    request.reply.reasoning = context.style.reasoning;
+    request.reply.begins_in_reasoning =
+        context.style.reasoning && ends_in_reasoning(context.engine, generation.prompt, context.style.reasoning->begin);
+    if (auto constrained = constrain(context, tools, request); !constrained)
+        return std::unexpected(constrained.error());
+    request.unknown = body.unknown();
+    return request;
+}
+
+}  // namespace cake::server

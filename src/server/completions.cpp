@@ -1,0 +1,243 @@
+#include "server/completions.hpp"
+
+#include <algorithm>
+#include <format>
+#include <functional>
+#include <random>
+#include <utility>
+
+#include "engine/engine_state.hpp"
+#include "server/access.hpp"
+#include "server/foreign_requests.hpp"
+
+namespace cake::server {
+
+namespace {
+
+using httplib::Request;
+using httplib::Response;
+
+// Interval at which the server checks whether the client has closed the connection.
+constexpr std::chrono::milliseconds kLook(20);
+// A stream gets a comment after this time without output, so that proxies and clients do not time out during a prefill.
+constexpr std::chrono::seconds kSilence(10);
+constexpr const char* kJson = "application/json";
+constexpr const char* kEvents = "text/event-stream";
+
+ApiError error_of(const Refusal& refusal, Api api) {
+    const char* const prompt = api == Api::text ? "prompt" : "messages";
+    switch (refusal.reason) {
+        case Refusal::Reason::invalid:
+            return {.status = kInvalid, .message = refusal.message};
+        case Refusal::Reason::constraint:
+            return {.status = kInvalid, .message = refusal.message, .param = "grammar"};
+        case Refusal::Reason::budget:
+            return {.status = kInvalid, .message = refusal.message, .param = "kv_budget"};
+        case Refusal::Reason::too_long:
+            return {.status = kInvalid, .message = refusal.message, .param = prompt, .code = "context_length_exceeded"};
+        case Refusal::Reason::busy:
+            break;
+    }
+    return {
+        .status = kUnavailable, .message = refusal.message, .code = "overloaded", .retry_after = refusal.retry_after};
+}
+
+/// A random ID that cannot be guessed, because it gives access to the text of the request (/slots/ID).
+std::string new_id(Api api) {
+    std::random_device random;
+    const char* const prefix = api == Api::chat        ? "chatcmpl-"
+                               : api == Api::text      ? "cmpl-"
+                               : api == Api::responses ? "resp_"
+                                                       : "msg_";
+    return std::format("{}{:08x}{:08x}{:08x}{:08x}", prefix, random(), random(), random(), random());
+}
+
+/// Keywords of the request's schema that are ignored, as the value of a header.
+std::string not_enforced(const CompletionRequest& request) {
+    constexpr size_t kMaxBytes = 1000;
+    std::string names;
+    if (!request.generation.constraint) return names;
+    for (const auto& name : request.generation.constraint->not_enforced()) names += (names.empty() ? "" : ", ") + name;
+    std::ranges::replace_if(names, [](char c) { return c < ' ' || c > '~'; }, '?');
+    return names.substr(0, kMaxBytes);
+}
+
+std::shared_ptr<AnswerWriter> error_writer(Api api) {
+    if (api == Api::messages) return make_messages_writer();
+    return make_chat_writer();
+}
+
+void send_error(Api api, Response& response, const ApiError& error) {
+    response.status = error.status;
+    if (error.retry_after.count() > 0) response.set_header("Retry-After", std::to_string(error.retry_after.count()));
+    response.set_content(error_writer(api)->error(error), kJson);
+}
+
+/// The answer as a message of a chat completion.
+Json message_of(const Choice& choice) {
+    Json message{{"role", "assistant"}, {"content", choice.content}};
+    if (!choice.reasoning.empty()) message["reasoning_content"] = choice.reasoning;
+    for (const auto& call : choice.calls)
+        message["tool_calls"].push_back({{"id", call.id},
+                                         {"type", "function"},
+                                         {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
+    return message;
+}
+
+}  // namespace
+
+Completions::Completions(const Engine& engine, Batcher& batcher, std::string model, CompletionDefaults defaults,
+                         Metrics& metrics, Turns& turns, const RequestLog& request_log, const LogFunction& log)
+    : engine_(engine),
+      batcher_(batcher),
+      model_(std::move(model)),
+      defaults_(std::move(defaults)),
+      style_(reply_style_of(EngineAccess::state(engine)->vocabulary, defaults_.chat)),
+      metrics_(metrics),
+      turns_(turns),
+      request_log_(request_log),
+      unknown_fields_(log) {}
+
+RequestContext Completions::context() {
+    return {.engine = engine_,
+            .sequence = batcher_.limits().sequence,
+            .sampling = defaults_.sampling,
+            .max_choices = batcher_.limits().n_parallel,
+            .n_ctx = batcher_.limits().n_ctx,
+            .chat = defaults_.chat,
+            .style = style_,
+            .tool_constraints = tool_constraints_};
+}
+
+ApiResult<Completions::Prepared> Completions::prepare(Api api, const std::string& text, const std::string& key) {
+    const auto turn = turns_.take();
+    auto body = Body::parse(text);
+    if (!body) return std::unexpected(body.error());
+    Prepared prepared;
+    ApiResult<CompletionRequest> read;
+    switch (api) {
+        case Api::chat:
+            read = read_chat_request(context(), std::move(*body));
+            prepared.writer = make_chat_writer();
+            break;
+        case Api::text:
+            read = read_text_request(context(), std::move(*body));
+            prepared.writer = make_text_writer();
+            break;
+        case Api::messages: {
+            auto chat = chat_of_messages(body->json());
+            if (!chat) return std::unexpected(chat.error());
+            read = read_chat_request(context(), Body(std::move(*chat)));
+            prepared.writer = make_messages_writer();
+            break;
+        }
+        case Api::responses: {
+            auto request = chat_of_responses(body->json(), responses_, key);
+            if (!request) return std::unexpected(request.error());
+            read = read_chat_request(context(), Body(std::move(request->chat)));
+            prepared.writer = make_responses_writer(std::move(request->fields));
+            if (request->is_kept) prepared.messages = std::move(request->messages);
+            break;
+        }
+    }
+    if (!read) return std::unexpected(read.error());
+    prepared.request = std::move(*read);
+    prepared.request.generation.id = new_id(api);
+    return prepared;
+}
+
+void Completions::answer(Api api, const Request& request, Response& response, const std::string& body) {
+    const auto received = std::chrono::steady_clock::now();
+    if (const auto busy = batcher_.refusal()) return send_error(api, response, error_of(*busy, api));
+    const auto key = key_of(request);
+    auto prepared = prepare(api, body, key);
+    if (!prepared) return send_error(api, response, prepared.error());
+    auto& read = prepared->request;
+    unknown_fields_.note(read.unknown);
+    read.generation.client = defaults_.has_keys ? key : request.remote_addr;
+    read.generation.cache_salt = text_of(Json{key, read.cache_salt});
+    auto generation = batcher_.submit(read.generation);
+    if (!generation) return send_error(api, response, error_of(generation.error(), api));
+    if (const auto ignored = not_enforced(read); !ignored.empty()) response.set_header("X-Cake-Not-Enforced", ignored);
+    const bool stream = read.stream;
+    auto made = std::make_unique<Answer>(engine_, std::move(read), model_, std::move(*generation), metrics_, received);
+    n_answers_++;
+    const std::shared_ptr<Answer> answer(made.release(), [this](Answer* done) {
+        delete done;
+        n_answers_--;
+    });
+    RequestLog::notes().n_prompt = answer->n_prompt();
+    const auto keep = [this, key, messages = std::move(prepared->messages)](const Answer& done) {
+        RequestLog::notes().n_cached = done.n_cached();
+        RequestLog::notes().n_drawn = done.n_drawn();
+        if (messages.is_null()) return;
+        auto all = messages;
+        all.push_back(message_of(done.choices().front()));
+        responses_.put(done.request().generation.id, key, all);
+    };
+    const std::shared_ptr<AnswerWriter> writer = std::move(prepared->writer);
+    if (stream) return send_stream(request, response, answer, writer, keep);
+    while (!answer->is_done() && !HttpServer::client_has_gone()) answer->wait(kLook);
+    if (answer->error()) return send_error(api, response, *answer->error());
+    if (!answer->is_done())
+        return send_error(api, response, ApiError{.message = "the connection ended before the answer was complete"});
+    keep(*answer);
+    response.set_content(text_of(writer->whole(*answer)), kJson);
+}
+
+void Completions::count_tokens(Response& response, const std::string& body) {
+    const auto prepared = prepare(Api::messages, body);
+    if (!prepared) return send_error(Api::messages, response, prepared.error());
+    response.set_content(text_of({{"input_tokens", prepared->request.generation.prompt.size()}}), kJson);
+}
+
+void Completions::apply_template(Response& response, const std::string& body) {
+    const auto prepared = prepare(Api::chat, body);
+    if (!prepared) return send_error(Api::chat, response, prepared.error());
+    std::string text;
+    for (const Token token : prepared->request.generation.prompt) text += engine_.piece(token, true);
+    response.set_content(text_of({{"prompt", text}}), kJson);
+}
+
+void Completions::send_stream(const Request& request, Response& response, const std::shared_ptr<Answer>& answer,
+                              const std::shared_ptr<AnswerWriter>& writer, std::function<void(const Answer&)> done) {
+    response.set_header("Cache-Control", "no-store");
+    response.set_header("X-Accel-Buffering", "no");
+    const auto provide = [answer, writer, done = std::move(done), begun = false](size_t,
+                                                                                 httplib::DataSink& sink) mutable {
+        std::string text;
+        if (!begun) text += writer->opening(*answer);
+        begun = true;
+        const auto since = std::chrono::steady_clock::now();
+        while (text.empty() && !answer->is_done()) {
+            if (HttpServer::client_has_gone()) return false;
+            if (answer->wait(kLook)) text += writer->news(*answer);
+            if (std::chrono::steady_clock::now() - since > kSilence) text += ": nothing yet\n\n";
+        }
+        while (!answer->is_done() && answer->wait(std::chrono::milliseconds(0))) text += writer->news(*answer);
+        if (answer->is_done()) {
+            text += writer->news(*answer);
+            if (!answer->error()) done(*answer);
+            text += answer->error() ? writer->failure(*answer->error()) : writer->closing(*answer);
+        }
+        if (!sink.write(text.data(), text.size())) return false;
+        if (answer->is_done()) sink.done();
+        return true;
+    };
+    RequestLog::notes().is_stream = true;
+    const auto end = [this, answer, method = request.method, path = request.path](bool /*success*/) {
+        const auto error = answer->error()     ? answer->error()->message
+                           : answer->is_done() ? std::string()
+                                               : std::string("the client closed the connection");
+        RequestLog::notes().n_drawn = answer->n_drawn();
+        request_log_.write(method, path, kGood, error);
+        RequestLog::notes() = {};
+    };
+    // HTTP/1.0 has no chunks: the end of the connection is the end of the answer.
+    if (request.version == "HTTP/1.0")
+        response.set_content_provider(kEvents, provide, end);
+    else
+        response.set_chunked_content_provider(kEvents, provide, end);
+}
+
+}  // namespace cake::server

@@ -1,0 +1,77 @@
+#include "server/logprobs.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <format>
+
+#include "text/utf8.hpp"
+
+namespace cake::server {
+
+namespace {
+
+/// Limits a log probability to a finite value, because JSON cannot represent infinity.
+double finite(float logprob) {
+    constexpr double kMin = -9999;
+    return std::isfinite(logprob) ? std::max(static_cast<double>(logprob), kMin) : kMin;
+}
+
+Json bytes_of(const std::string& piece) {
+    auto bytes = Json::array();
+    for (const char c : piece) bytes.push_back(static_cast<unsigned char>(c));
+    return bytes;
+}
+
+/// The unique key of a token in OpenAI's older format: its text, or "bytes:\xf0\x9f" if its bytes are not complete
+/// characters, or the name of a control token, which has no text.
+std::string text_key(const Engine& engine, Token token) {
+    auto piece = engine.piece(token);
+    if (piece.empty()) piece = engine.piece(token, true);
+    if (is_utf8(piece)) return piece;
+    std::string key = "bytes:";
+    for (const char c : piece) {
+        const auto byte = static_cast<unsigned char>(c);
+        key += byte < 0x80 ? std::string(1, c) : std::format("\\x{:02x}", byte);
+    }
+    return key;
+}
+
+}  // namespace
+
+Json chat_logprobs(const Answer& answer, const Choice& choice, size_t first) {
+    const auto entry = [&](Token token, float logprob) {
+        const auto piece = answer.engine().piece(token);
+        return Json{{"token", to_utf8(piece)}, {"logprob", finite(logprob)}, {"bytes", bytes_of(piece)}};
+    };
+    auto content = Json::array();
+    for (size_t i = first; i < choice.drawn.size(); i++) {
+        const auto& drawn = choice.drawn[i];
+        auto of_token = entry(drawn.token, drawn.logprob);
+        of_token["top_logprobs"] = Json::array();
+        for (const auto& [token, logprob] : drawn.likeliest) of_token["top_logprobs"].push_back(entry(token, logprob));
+        content.push_back(std::move(of_token));
+    }
+    return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+Json text_logprobs(const Answer& answer, const Choice& choice, size_t first) {
+    Json result{{"tokens", Json::array()},
+                {"token_logprobs", Json::array()},
+                {"top_logprobs", Json::array()},
+                {"text_offset", Json::array()}};
+    for (size_t i = first; i < choice.drawn.size(); i++) {
+        const auto& drawn = choice.drawn[i];
+        const auto key = text_key(answer.engine(), drawn.token);
+        auto likeliest = Json::object();
+        for (const auto& [token, logprob] : drawn.likeliest)
+            likeliest.emplace(text_key(answer.engine(), token), finite(logprob));
+        if (answer.request().generation.n_logprobs > 0) likeliest[key] = finite(drawn.logprob);
+        result["tokens"].push_back(key);
+        result["token_logprobs"].push_back(finite(drawn.logprob));
+        result["top_logprobs"].push_back(std::move(likeliest));
+        result["text_offset"].push_back(choice.offsets[i]);
+    }
+    return result;
+}
+
+}  // namespace cake::server

@@ -1,0 +1,57 @@
+#include "server/request_log.hpp"
+
+#include <algorithm>
+#include <format>
+
+#include "server/answer_writer.hpp"
+#include "text/answer_text.hpp"
+#include "text/utf8.hpp"
+
+namespace cake::server {
+
+namespace {
+
+/// A text from outside as part of a line.
+std::string in_line(const std::string& text) {
+    constexpr size_t kMaxBytes = 300;
+    auto line = to_utf8(beginning_of(text, kMaxBytes));
+    std::ranges::replace_if(line, [](unsigned char c) { return c < ' ' || c == 0x7F; }, '?');
+    return line;
+}
+
+}  // namespace
+
+RequestNotes& RequestLog::notes() {
+    thread_local RequestNotes notes;
+    return notes;
+}
+
+void RequestLog::write(const std::string& method, const std::string& path, int status,
+                       const std::string& refused) const {
+    if (!log_) return;
+    const auto& notes = RequestLog::notes();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - notes.begin).count();
+    if (as_json_) {
+        Json line{
+            {"time",
+             std::format("{:%FT%TZ}", std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now()))},
+            {"method", in_line(method)},
+            {"path", in_line(path)},
+            {"status", status},
+            {"seconds", seconds}};
+        if (notes.n_prompt >= 0)
+            line.update(Json{{"prompt_tokens", notes.n_prompt},
+                             {"cached_tokens", notes.n_cached},
+                             {"completion_tokens", notes.n_drawn}});
+        if (!refused.empty()) line["error"] = in_line(refused);
+        return log_(text_of(line));
+    }
+    auto line = std::format("{} {} {} {:.3f} s", in_line(method), in_line(path), status, seconds);
+    if (notes.n_prompt >= 0)
+        line +=
+            std::format(", {} tokens read ({} in memory), {} written", notes.n_prompt, notes.n_cached, notes.n_drawn);
+    if (!refused.empty()) line += ": " + in_line(refused);
+    log_(line);
+}
+
+}  // namespace cake::server
