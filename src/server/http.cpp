@@ -78,7 +78,7 @@ Result<std::unique_ptr<ApiServer>> ApiServer::start(const Engine& engine, const 
     server->port_ = *port;
     server->listener_ = std::thread([raw = server.get()] {
         raw->http_.listen_after_bind();
-        raw->listens_ = false;
+        raw->state_.listens = false;
     });
     server->http_.wait_until_ready();
     return server;
@@ -161,7 +161,7 @@ ApiServer::~ApiServer() {
 }
 
 void ApiServer::close() {
-    closing_ = true;
+    state_.closing = true;
     batcher_->close();
 }
 
@@ -180,15 +180,15 @@ void ApiServer::post(const char* path, BodyHandler handler) {
     http_.Post(path, [this, handler = std::move(handler)](const Request& request, Response& response,
                                                           const httplib::ContentReader& read) {
         std::string body;
-        const std::shared_ptr<void> end(nullptr, [&](void*) { n_body_bytes_ -= body.size(); });
+        const std::shared_ptr<void> end(nullptr, [&](void*) { state_.n_body_bytes -= body.size(); });
         bool fits = true;
         bool room = true;
         const bool whole = read([&](const char* data, size_t n) {
             fits = body.size() + n <= kMaxBodyBytes;
-            room = n_body_bytes_ + n <= kMaxBytesOfBodies;
+            room = state_.n_body_bytes + n <= kMaxBytesOfBodies;
             if (!fits || !room) return false;
             body.append(data, n);
-            n_body_bytes_ += n;
+            state_.n_body_bytes += n;
             return true;
         });
         if (whole) return handler(request, response, body);
@@ -259,7 +259,8 @@ void ApiServer::add_routes() {
     if (!options_.cors.empty())
         http_.Options(".*", [](const Request&, Response& response) { response.status = kNoContent; });
     http_.Get("/health", [this](const Request&, Response& response) {
-        if (closing_) return send(response, ApiError{.status = kUnavailable, .message = "the server is being stopped"});
+        if (state_.closing)
+            return send(response, ApiError{.status = kUnavailable, .message = "the server is being stopped"});
         send(response, Json{{"status", "ok"}});
     });
     http_.Get("/metrics", [this](const Request&, Response& response) {

@@ -43,9 +43,15 @@ class ApiServer {
     void close();
     bool is_busy() { return batcher_->is_busy() || completions_.n_answers() > 0; }
     /// False if the server does not accept connections any more, for example because of a system error.
-    bool listens() const { return listens_; }
+    bool listens() const { return state_.listens; }
 
   private:
+    struct State {
+        std::atomic<bool> closing = false;
+        std::atomic<bool> listens = true;
+        std::atomic<size_t> n_body_bytes = 0;  // total size of the request bodies in memory
+    };
+
     ApiServer(const Engine& engine, const ServerOptions& options, std::unique_ptr<Batcher> batcher);
 
     void add_routes();
@@ -62,9 +68,7 @@ class ApiServer {
     RequestLog request_log_;
     Turns turns_;
     Completions completions_;
-    std::atomic<size_t> n_body_bytes_ = 0;  // total size of the request bodies in memory
-    std::atomic<bool> closing_ = false;
-    std::atomic<bool> listens_ = true;
+    State state_;
     HttpServer http_;
     int port_ = 0;
     std::thread listener_;
