@@ -129,8 +129,8 @@ class MessageReader {
     }
 
     Body& body_;
-    size_t index_ = 0;                          // of the message
-    std::map<std::string, std::string> names_;  // of the tools, by the IDs of calls
+    size_t index_ = 0;                          // number of the message
+    std::map<std::string, std::string> names_;  // names of tools, by the IDs of calls
 };
 
 }  // namespace

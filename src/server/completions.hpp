@@ -45,7 +45,7 @@ class Completions {
     struct Prepared {
         CompletionRequest request;
         std::unique_ptr<AnswerWriter> writer;
-        Json messages;  // of a response that is kept: the conversation before the answer
+        Json messages;  // if the response is kept: the conversation before the answer
     };
 
     /// `key`: the API key of the request.

@@ -11,7 +11,7 @@ ApiResult<Json> chat_of_messages(const Json& body);
 /// A request of OpenAI's Responses API, as a chat completion.
 struct ResponsesRequest {
     Json chat;
-    Json fields;      // that the response repeats
+    Json fields;      // fields for the response to repeat
     Json messages{};  // the conversation, without the instructions
     bool is_kept = true;
 };

@@ -129,7 +129,7 @@ class MessagesWriter final : public AnswerWriter {
     }
 
     std::string_view open_;  // kind of the block that is open
-    int64_t n_blocks_ = 0;   // that have ended
+    int64_t n_blocks_ = 0;   // number of blocks sent
 };
 
 }  // namespace

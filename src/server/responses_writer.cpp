@@ -15,8 +15,8 @@ Json text_part(const std::string& text) {
 struct Item {
     std::string kind;  // its type
     std::string id;
-    std::string text;     // of a message or reasoning
-    std::string call_id;  // of a call
+    std::string text;     // text or arguments
+    std::string call_id;  // set if it is a call
     std::string name;
 
     Json json(const char* status) const {
@@ -185,7 +185,7 @@ class ResponsesWriter final : public AnswerWriter {
         return events += send("response.output_item.done", {{"output_index", index()}, {"item", item.json(status)}});
     }
 
-    Json fields_;  // of the request, that the response repeats
+    Json fields_;  // fields of the request for the response to repeat
     std::vector<Item> items_;
     bool is_open_ = false;  // the last item
     int64_t n_events_ = 0;

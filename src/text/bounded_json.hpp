@@ -14,7 +14,7 @@ namespace cake {
 template <typename Json>
 std::optional<Json> parse_bounded(std::string_view text, int max_depth, size_t max_fields = 2000) {
     bool is_beyond = false;
-    std::vector<size_t> n_fields(static_cast<size_t>(max_depth) + 2);  // of the open object at each depth
+    std::vector<size_t> n_fields(static_cast<size_t>(max_depth) + 2);  // number for the open object at each depth
     auto parsed = Json::parse(
         text,
         [&](int depth, typename Json::parse_event_t event, Json&) {

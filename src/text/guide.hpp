@@ -11,7 +11,7 @@
 
 namespace cake {
 
-inline constexpr size_t kMaxGuideBytes = size_t{1} << 20U;  // of the text of a constraint
+inline constexpr size_t kMaxGuideBytes = size_t{1} << 20U;  // largest text of a constraint
 
 enum class GuideKind { json_schema, regex, lark };
 

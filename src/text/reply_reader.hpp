@@ -12,7 +12,7 @@ namespace cake {
 
 /// What the text of an answer may contain besides content.
 struct ReplyOptions {
-    const ReplyFormat* format = nullptr;  // of calls; null: no calls
+    const ReplyFormat* format = nullptr;  // how calls are written; null: no calls
     std::vector<Tool> tools{};
     std::optional<ReasoningMarks> reasoning{};  // not set: reasoning is content
     bool begins_in_reasoning = false;           // the prompt ends with the mark that begins it
@@ -69,7 +69,7 @@ class ReplyReader {
     ReplyOptions options_;
     std::vector<Mark> marks_;
     Mode mode_ = Mode::content;
-    std::string text_;          // that is not in a part yet
+    std::string text_;          // text without a part so far
     std::string begun_;         // what began the call, with the white space before it
     size_t searched_ = 0;       // bytes of `text_` without an end of the call
     int n_ends_ = 0;            // ends of the call that were tried

@@ -14,7 +14,7 @@ namespace cake {
 
 /// How the answers of a model are to be read.
 struct ReplyStyle {
-    const ReplyFormat* format = nullptr;        // of calls; never null when it comes from reply_style_of()
+    const ReplyFormat* format = nullptr;        // how calls are written; never null when it comes from reply_style_of()
     bool template_has_tools = false;            // false: the conversation has to describe the tools itself
     std::optional<ReasoningMarks> reasoning{};  // not set: none is known
 };

@@ -15,7 +15,7 @@ struct Tool {
 /// A call that a model wrote.
 struct ToolCall {
     std::string id;         // as the model wrote it; empty if its format has none
-    std::string name;       // of one of the tools
+    std::string name;       // name of one of the tools
     std::string arguments;  // a JSON object
 };
 
