@@ -82,12 +82,14 @@ if(CAKE_BUILD_SERVER)
     src/server/constraint_fields.cpp
     src/server/request.cpp
     src/server/request_log.cpp
+    src/server/respond.cpp
     src/server/response_store.cpp
     src/server/responses_request.cpp
     src/server/responses_writer.cpp
     src/server/slots.cpp
     src/server/tool_constraints.cpp
     src/server/tool_fields.cpp
+    src/server/tool_json.cpp
     src/server/unknown_fields.cpp)
   target_link_libraries(cake_server PUBLIC cake_engine nlohmann_json::nlohmann_json PkgConfig::httplib)
   target_precompile_headers(cake_server PRIVATE ${std_headers} <nlohmann/json.hpp>)

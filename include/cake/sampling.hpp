@@ -26,7 +26,7 @@ struct SamplingOptions {
     float min_p = 0.05F;
     float typical_p = 1;          // locally typical sampling; 1: off
     float top_n_sigma = -1;       // standard deviations below the largest logit; 0 and less: off
-    float xtc_probability = 0;    // of excluding the most likely tokens (XTC); 0: off
+    float xtc_probability = 0;    // chance to exclude the most likely tokens (XTC); 0: off
     float xtc_threshold = 0.1F;   // least probability of a token that XTC excludes; above 0.5: off
     int32_t min_keep = 0;         // tokens that top_p, min_p, typical_p and XTC keep at least
     float repeat_penalty = 1;     // divides the logits of tokens among the last ones; 1: off

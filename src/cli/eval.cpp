@@ -19,6 +19,7 @@
 #include "eval/questions.hpp"
 #include "eval/runner.hpp"
 #include "eval/task.hpp"
+#include "text/json_text.hpp"
 
 namespace cake::cli {
 
@@ -171,7 +172,7 @@ class Eval {
         line["answers"] = sample.answers;
         line["prediction"] = text;
         line["score"] = score;
-        out << line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n' << std::flush;
+        out << json_text(line) << '\n' << std::flush;
     }
 
     eval::Outcome compare(const Engine& engine) {

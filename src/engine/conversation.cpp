@@ -7,6 +7,7 @@
 #include "engine/engine_state.hpp"
 #include "engine/json_fields.hpp"
 #include "text/chat_template.hpp"
+#include "text/json_text.hpp"
 
 namespace cake {
 
@@ -103,8 +104,7 @@ Result<void> Conversation::save(const std::string& path) {
     Json messages = Json::array();
     for (const auto& message : parts_->messages)
         messages.push_back({{"role", message.role}, {"content", message.content}});
-    parts_->sequence.set_note(
-        Json{{"messages", std::move(messages)}}.dump(-1, ' ', false, Json::error_handler_t::replace));
+    parts_->sequence.set_note(json_text(Json{{"messages", std::move(messages)}}));
     return parts_->sequence.save(path);
 }
 

@@ -13,6 +13,7 @@
 #include "memory/session_file.hpp"
 #include "method/allocator.hpp"
 #include "model/fingerprint.hpp"
+#include "text/json_text.hpp"
 #include "text/optional_json.hpp"
 
 namespace cake {
@@ -23,7 +24,7 @@ constexpr size_t kMaxNoteBytes = size_t{8} << 20U;
 
 /// The note as it will be loaded: bytes that are not valid UTF-8 are replaced, which makes it longer.
 std::string readable(const std::string& note) {
-    return Json::parse(Json(note).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
+    return Json::parse(json_text(Json(note))).get<std::string>();
 }
 
 Json write_options(const SequenceOptions& o) {
@@ -72,7 +73,7 @@ std::string write_header(const SequenceParts& state) {
                 {"note", state.note}};
     if (const auto sliding = state.cache.sliding.layers(); !sliding.empty())
         header["window_length"] = state.cache.sliding.runs(sliding.front()).front().length;
-    return header.dump(-1, ' ', false, Json::error_handler_t::replace);
+    return json_text(header);
 }
 
 SequenceOptions read_options(Fields& fields) {

@@ -4,6 +4,7 @@
 #include "eval/inspection.hpp"
 #include "eval/page_parts.hpp"
 #include "text/answer_text.hpp"
+#include "text/json_text.hpp"
 #include "text/optional_json.hpp"
 
 namespace cake::eval {
@@ -48,7 +49,7 @@ Json of_inspection(const Inspection& inspection) {
 
 /// JSON for a <script> element. '<' is escaped so that nothing in the data can close the element.
 std::string in_script(const Json& data) {
-    std::string text = data.dump(-1, ' ', false, Json::error_handler_t::replace);
+    std::string text = json_text(data);
     for (size_t i = 0; (i = text.find('<', i)) != std::string::npos; i += 6) text.replace(i, 1, "\\u003c");
     return text;
 }

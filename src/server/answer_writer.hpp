@@ -24,8 +24,6 @@ class AnswerWriter {
     virtual std::string closing(const Answer& answer) = 0;
     /// The last events, after an error.
     virtual std::string failure(const ApiError& error) = 0;
-    /// The body of an error response.
-    virtual std::string error(const ApiError& error) const { return to_json(error); }
 };
 
 std::unique_ptr<AnswerWriter> make_chat_writer();
@@ -34,8 +32,8 @@ std::unique_ptr<AnswerWriter> make_messages_writer();
 /// `fields`: those of the request that the response repeats.
 std::unique_ptr<AnswerWriter> make_responses_writer(Json fields);
 
-/// JSON as a text, with U+FFFD for bytes that are not UTF-8.
-std::string text_of(const Json& json);
+/// The body of an error response of Anthropic's API; to_json() makes that of OpenAI's.
+std::string messages_error(const ApiError& error);
 /// A server-sent event; without a name if `name` is empty.
 std::string event(std::string_view data, std::string_view name = {});
 

@@ -1,4 +1,5 @@
 #include "server/api_error.hpp"
+#include "text/json_text.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -24,7 +25,7 @@ std::string to_json(const ApiError& error) {
                                 {"type", type_of(error.status)},
                                 {"param", text_or_null(error.param)},
                                 {"code", text_or_null(error.code)}}}};
-    return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    return json_text(body);
 }
 
 }  // namespace cake::server

@@ -4,7 +4,9 @@
 #include <format>
 #include <map>
 
+#include "server/tool_json.hpp"
 #include "text/bounded_json.hpp"
+#include "text/json_text.hpp"
 #include "text/utf8.hpp"
 
 namespace cake::server {
@@ -42,7 +44,7 @@ class MessageReader {
         }
         read.content = read_content(message, read.role);
         const Json fields = read_fields(message, read.role);
-        if (!fields.empty()) read.fields = fields.dump(-1, ' ', false, Json::error_handler_t::replace);
+        if (!fields.empty()) read.fields = json_text(fields);
         return read;
     }
 
@@ -121,9 +123,7 @@ class MessageReader {
             }
             const auto id = call.value("id", Json());
             if (id.is_string()) names_[id.get<std::string>()] = name.get<std::string>();
-            read.push_back({{"id", id.is_string() ? id : Json("")},
-                            {"type", "function"},
-                            {"function", {{"name", name}, {"arguments", std::move(arguments)}}}});
+            read.push_back(call_json(id.is_string() ? id : Json(""), name, std::move(arguments)));
         }
         return read;
     }

@@ -89,7 +89,7 @@ ApiResult<void> constrain(const RequestContext& context, const ToolFields& tools
             "tools and a constraint on the answer, such as response_format, exclude each other: leave one out",
             "tools");
     const auto& vocabulary = EngineAccess::state(context.engine)->vocabulary;
-    const auto grammar = tool_grammar(vocabulary, request.reply, tools.callable, tools.choice);
+    const auto grammar = tool_grammar(vocabulary, request.reply, tools.choice);
     if (grammar.empty()) return {};
     auto constraint = context.tool_constraints.get(vocabulary, grammar);
     if (constraint)

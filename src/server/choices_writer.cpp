@@ -2,6 +2,8 @@
 
 #include "server/answer_writer.hpp"
 #include "server/logprobs.hpp"
+#include "server/tool_json.hpp"
+#include "text/json_text.hpp"
 
 namespace cake::server {
 
@@ -68,7 +70,7 @@ class ChoicesWriter : public AnswerWriter {
         if (answer.request().include_usage) {
             auto last = shape(answer, chunk_object());
             last["usage"] = usage_of(answer);
-            events += event(text_of(last));
+            events += event(json_text(last));
         }
         return events + event("[DONE]");
     }
@@ -105,7 +107,7 @@ class ChoicesWriter : public AnswerWriter {
         written["finish_reason"] = is_last ? finish_reason(choice) : Json();
         n_sent = choice.drawn.size();
         body["choices"].push_back(std::move(written));
-        return event(text_of(body));
+        return event(json_text(body));
     }
 
   private:
@@ -117,10 +119,6 @@ class ChoicesWriter : public AnswerWriter {
     std::vector<Sent> sent_;  // for each choice
 };
 
-Json function_of(const ToolCall& call) {
-    return {{"name", call.name}, {"arguments", call.arguments}};
-}
-
 class ChatWriter final : public ChoicesWriter {
   public:
     std::string opening(const Answer& answer) override {
@@ -131,7 +129,7 @@ class ChatWriter final : public ChoicesWriter {
                                        {"delta", {{"role", "assistant"}, {"content", ""}}},
                                        {"logprobs", nullptr},
                                        {"finish_reason", nullptr}});
-            events += event(text_of(body));
+            events += event(json_text(body));
         }
         return events;
     }
@@ -145,9 +143,7 @@ class ChatWriter final : public ChoicesWriter {
         if (!choice.reasoning.empty()) message["reasoning_content"] = choice.reasoning;
         if (!choice.calls.empty()) {
             if (choice.content.empty()) message["content"] = nullptr;
-            for (const auto& call : choice.calls)
-                message["tool_calls"].push_back(
-                    {{"id", call.id}, {"type", "function"}, {"function", function_of(call)}});
+            for (const auto& call : choice.calls) message["tool_calls"].push_back(call_json(call));
         }
         written["message"] = std::move(message);
     }

@@ -9,6 +9,9 @@
 #include "engine/engine_state.hpp"
 #include "server/access.hpp"
 #include "server/foreign_requests.hpp"
+#include "server/respond.hpp"
+#include "server/tool_json.hpp"
+#include "text/json_text.hpp"
 
 namespace cake::server {
 
@@ -21,7 +24,6 @@ using httplib::Response;
 constexpr std::chrono::milliseconds kLook(20);
 // A stream gets a comment after this time without output, so that proxies and clients do not time out during a prefill.
 constexpr std::chrono::seconds kSilence(10);
-constexpr const char* kJson = "application/json";
 constexpr const char* kEvents = "text/event-stream";
 
 ApiError error_of(const Refusal& refusal, Api api) {
@@ -62,26 +64,20 @@ std::string not_enforced(const CompletionRequest& request) {
     return names.substr(0, kMaxBytes);
 }
 
-std::shared_ptr<AnswerWriter> error_writer(Api api) {
-    if (api == Api::messages) return make_messages_writer();
-    return make_chat_writer();
-}
-
-void send_error(Api api, Response& response, const ApiError& error) {
-    response.status = error.status;
-    if (error.retry_after.count() > 0) response.set_header("Retry-After", std::to_string(error.retry_after.count()));
-    response.set_content(error_writer(api)->error(error), kJson);
-}
-
 /// The answer as a message of a chat completion.
 Json message_of(const Choice& choice) {
     Json message{{"role", "assistant"}, {"content", choice.content}};
     if (!choice.reasoning.empty()) message["reasoning_content"] = choice.reasoning;
-    for (const auto& call : choice.calls)
-        message["tool_calls"].push_back({{"id", call.id},
-                                         {"type", "function"},
-                                         {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
+    for (const auto& call : choice.calls) message["tool_calls"].push_back(call_json(call));
     return message;
+}
+
+/// Notes for the log what an answer has cost so far.
+void note(const Answer& answer) {
+    auto& notes = RequestLog::notes();
+    notes.n_prompt = answer.n_prompt();
+    notes.n_cached = answer.n_cached();
+    notes.n_drawn = answer.n_drawn();
 }
 
 }  // namespace
@@ -148,16 +144,16 @@ ApiResult<Completions::Prepared> Completions::prepare(Api api, const std::string
 
 void Completions::answer(Api api, const Request& request, Response& response, const std::string& body) {
     const auto received = std::chrono::steady_clock::now();
-    if (const auto busy = batcher_.refusal()) return send_error(api, response, error_of(*busy, api));
+    if (const auto busy = batcher_.refusal()) return send(response, error_of(*busy, api), request.path);
     const auto key = key_of(request);
     auto prepared = prepare(api, body, key);
-    if (!prepared) return send_error(api, response, prepared.error());
+    if (!prepared) return send(response, prepared.error(), request.path);
     auto& read = prepared->request;
     unknown_fields_.note(read.unknown);
     read.generation.client = defaults_.has_keys ? key : request.remote_addr;
-    read.generation.cache_salt = text_of(Json{key, read.cache_salt});
+    read.generation.cache_salt = json_text(Json{key, read.cache_salt});
     auto generation = batcher_.submit(read.generation);
-    if (!generation) return send_error(api, response, error_of(generation.error(), api));
+    if (!generation) return send(response, error_of(generation.error(), api), request.path);
     if (const auto ignored = not_enforced(read); !ignored.empty()) response.set_header("X-Cake-Not-Enforced", ignored);
     const bool stream = read.stream;
     auto made = std::make_unique<Answer>(engine_, std::move(read), model_, std::move(*generation), metrics_, received);
@@ -166,10 +162,8 @@ void Completions::answer(Api api, const Request& request, Response& response, co
         delete done;
         n_answers_--;
     });
-    RequestLog::notes().n_prompt = answer->n_prompt();
+    note(*answer);
     const auto keep = [this, key, messages = std::move(prepared->messages)](const Answer& done) {
-        RequestLog::notes().n_cached = done.n_cached();
-        RequestLog::notes().n_drawn = done.n_drawn();
         if (messages.is_null()) return;
         auto all = messages;
         all.push_back(message_of(done.choices().front()));
@@ -178,25 +172,26 @@ void Completions::answer(Api api, const Request& request, Response& response, co
     const std::shared_ptr<AnswerWriter> writer = std::move(prepared->writer);
     if (stream) return send_stream(request, response, answer, writer, keep);
     while (!answer->is_done() && !HttpServer::client_has_gone()) answer->wait(kLook);
-    if (answer->error()) return send_error(api, response, *answer->error());
+    if (answer->error()) return send(response, *answer->error(), request.path);
     if (!answer->is_done())
-        return send_error(api, response, ApiError{.message = "the connection ended before the answer was complete"});
+        return send(response, ApiError{.message = "the connection ended before the answer was complete"}, request.path);
+    note(*answer);
     keep(*answer);
-    response.set_content(text_of(writer->whole(*answer)), kJson);
+    send(response, writer->whole(*answer));
 }
 
-void Completions::count_tokens(Response& response, const std::string& body) {
+void Completions::count_tokens(const Request& request, Response& response, const std::string& body) {
     const auto prepared = prepare(Api::messages, body);
-    if (!prepared) return send_error(Api::messages, response, prepared.error());
-    response.set_content(text_of({{"input_tokens", prepared->request.generation.prompt.size()}}), kJson);
+    if (!prepared) return send(response, prepared.error(), request.path);
+    send(response, Json{{"input_tokens", prepared->request.generation.prompt.size()}});
 }
 
-void Completions::apply_template(Response& response, const std::string& body) {
+void Completions::apply_template(const Request& request, Response& response, const std::string& body) {
     const auto prepared = prepare(Api::chat, body);
-    if (!prepared) return send_error(Api::chat, response, prepared.error());
+    if (!prepared) return send(response, prepared.error(), request.path);
     std::string text;
     for (const Token token : prepared->request.generation.prompt) text += engine_.piece(token, true);
-    response.set_content(text_of({{"prompt", text}}), kJson);
+    send(response, Json{{"prompt", text}});
 }
 
 void Completions::send_stream(const Request& request, Response& response, const std::shared_ptr<Answer>& answer,
@@ -229,7 +224,7 @@ void Completions::send_stream(const Request& request, Response& response, const 
         const auto error = answer->error()     ? answer->error()->message
                            : answer->is_done() ? std::string()
                                                : std::string("the client closed the connection");
-        RequestLog::notes().n_drawn = answer->n_drawn();
+        note(*answer);
         request_log_.write(method, path, kGood, error);
         RequestLog::notes() = {};
     };

@@ -35,9 +35,9 @@ class Completions {
 
     void answer(Api api, const httplib::Request& request, httplib::Response& response, const std::string& body);
     /// Answers with the number of tokens of a request of the Messages API.
-    void count_tokens(httplib::Response& response, const std::string& body);
+    void count_tokens(const httplib::Request& request, httplib::Response& response, const std::string& body);
     /// Answers with the prompt of a chat request.
-    void apply_template(httplib::Response& response, const std::string& body);
+    void apply_template(const httplib::Request& request, httplib::Response& response, const std::string& body);
     int n_answers() const { return n_answers_; }
 
   private:

@@ -4,9 +4,9 @@
 #include <format>
 
 #include "server/access.hpp"
-#include "server/answer_writer.hpp"
 #include "server/connection_threads.hpp"
 #include "server/page_files.hpp"
+#include "server/respond.hpp"
 #include "server/slots.hpp"
 #include "text/answer_text.hpp"
 #include "text/utf8.hpp"
@@ -19,18 +19,6 @@ using httplib::Request;
 using httplib::Response;
 
 constexpr size_t kMaxBytesOfBodies = size_t{256} << 20U;  // all requests together
-constexpr const char* kJson = "application/json";
-
-void send(Response& response, const ApiError& error, const std::string& path = {}) {
-    response.status = error.status;
-    if (error.retry_after.count() > 0) response.set_header("Retry-After", std::to_string(error.retry_after.count()));
-    const bool is_messages = path.starts_with("/v1/messages");
-    response.set_content(is_messages ? make_messages_writer()->error(error) : to_json(error), kJson);
-}
-
-void send(Response& response, const Json& json) {
-    response.set_content(text_of(json), kJson);
-}
 
 /// The path without an ID, which would give access to the text of a request.
 std::string path_to_log(const Request& request) {
@@ -208,11 +196,11 @@ void ApiServer::add_routes() {
     for (const char* path : {"/v1/completions", "/completions"}) add(path, Api::text);
     for (const char* path : {"/v1/responses", "/responses"}) add(path, Api::responses);
     add("/v1/messages", Api::messages);
-    post("/v1/messages/count_tokens", [this](const Request&, Response& response, const std::string& body) {
-        completions_.count_tokens(response, body);
+    post("/v1/messages/count_tokens", [this](const Request& request, Response& response, const std::string& body) {
+        completions_.count_tokens(request, response, body);
     });
-    post("/apply-template", [this](const Request&, Response& response, const std::string& body) {
-        completions_.apply_template(response, body);
+    post("/apply-template", [this](const Request& request, Response& response, const std::string& body) {
+        completions_.apply_template(request, response, body);
     });
     const auto models = [this] {
         const auto& info = engine_.info();

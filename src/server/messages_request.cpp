@@ -2,6 +2,7 @@
 #include <format>
 
 #include "server/foreign_requests.hpp"
+#include "server/tool_json.hpp"
 #include "text/utf8.hpp"
 
 namespace cake::server {
@@ -21,11 +22,6 @@ ApiResult<std::string> text_of_blocks(const Json& content, const std::string& wh
         text += (text.empty() ? "" : "\n") + block["text"].get<std::string>();
     }
     return text;
-}
-
-std::string string_of(const Json& object, const char* name) {
-    const auto value = object.find(name);
-    return value != object.end() && value->is_string() ? value->get<std::string>() : std::string();
 }
 
 /// Appends a message to a chat, and the results of tools in it as messages of their own before it.
@@ -53,11 +49,8 @@ ApiResult<void> add_message(Json& chat, const Json& message, size_t i) {
         } else if (type == "redacted_thinking") {
             continue;
         } else if (type == "tool_use") {
-            calls.push_back(
-                {{"id", block.value("id", Json(""))},
-                 {"type", "function"},
-                 {"function",
-                  {{"name", block.value("name", Json(""))}, {"arguments", block.value("input", Json::object())}}}});
+            calls.push_back(call_json(block.value("id", Json("")), block.value("name", Json("")),
+                                      block.value("input", Json::object())));
         } else if (type == "tool_result") {
             auto result = text_of_blocks(block.value("content", Json()), where + ".content, in a tool_result,");
             if (!result) return std::unexpected(result.error());
@@ -86,10 +79,7 @@ ApiResult<Json> tools_of(const Json& tools) {
         if (!tool.is_object()) return invalid("tools must be an array of objects", "tools");
         const auto type = tool.value("type", Json());
         if (!type.is_null() && type != "custom") continue;
-        Json function{{"name", tool.value("name", Json())}};
-        if (tool.contains("description")) function["description"] = tool["description"];
-        function["parameters"] = tool.value("input_schema", Json::object());
-        read.push_back({{"type", "function"}, {"function", std::move(function)}});
+        read.push_back(tool_json(tool, "input_schema"));
     }
     return read;
 }
@@ -98,8 +88,7 @@ void add_choice(Json& chat, const Json& choice) {
     const auto type = choice.is_object() ? string_of(choice, "type") : std::string();
     if (type == "any") chat["tool_choice"] = "required";
     if (type == "auto" || type == "none") chat["tool_choice"] = type;
-    if (type == "tool")
-        chat["tool_choice"] = {{"type", "function"}, {"function", {{"name", choice.value("name", Json())}}}};
+    if (type == "tool") chat["tool_choice"] = choice_json(choice);
     if (choice.is_object() && choice.value("disable_parallel_tool_use", Json()) == true)
         chat["parallel_tool_calls"] = false;
 }

@@ -1,6 +1,7 @@
 #include <format>
 
 #include "server/answer_writer.hpp"
+#include "text/json_text.hpp"
 
 namespace cake::server {
 
@@ -59,18 +60,7 @@ class MessagesWriter final : public AnswerWriter {
         return events + send("message_stop", Json::object());
     }
 
-    std::string failure(const ApiError& error) override { return event(this->error(error), "error"); }
-
-    std::string error(const ApiError& error) const override {
-        const char* type = error.status == kUnauthorized  ? "authentication_error"
-                           : error.status == kForbidden   ? "permission_error"
-                           : error.status == kNotFound    ? "not_found_error"
-                           : error.status == kTooLarge    ? "request_too_large"
-                           : error.status == kUnavailable ? "overloaded_error"
-                           : error.status >= kFailed      ? "api_error"
-                                                          : "invalid_request_error";
-        return text_of({{"type", "error"}, {"error", {{"type", type}, {"message", error.message}}}});
-    }
+    std::string failure(const ApiError& error) override { return event(messages_error(error), "error"); }
 
   private:
     static Json call_block(const ToolCall& call) {
@@ -107,7 +97,7 @@ class MessagesWriter final : public AnswerWriter {
     static std::string send(const char* name, const Json& fields) {
         Json data{{"type", name}};
         data.update(fields);
-        return event(text_of(data), name);
+        return event(json_text(data), name);
     }
 
     /// Begins a block of a kind, unless one is open.
@@ -133,6 +123,17 @@ class MessagesWriter final : public AnswerWriter {
 };
 
 }  // namespace
+
+std::string messages_error(const ApiError& error) {
+    const char* type = error.status == kUnauthorized  ? "authentication_error"
+                       : error.status == kForbidden   ? "permission_error"
+                       : error.status == kNotFound    ? "not_found_error"
+                       : error.status == kTooLarge    ? "request_too_large"
+                       : error.status == kUnavailable ? "overloaded_error"
+                       : error.status >= kFailed      ? "api_error"
+                                                      : "invalid_request_error";
+    return json_text(Json{{"type", "error"}, {"error", {{"type", type}, {"message", error.message}}}});
+}
 
 std::unique_ptr<AnswerWriter> make_messages_writer() {
     return std::make_unique<MessagesWriter>();

@@ -5,6 +5,7 @@
 
 #include "server/answer_writer.hpp"
 #include "text/answer_text.hpp"
+#include "text/json_text.hpp"
 #include "text/utf8.hpp"
 
 namespace cake::server {
@@ -44,7 +45,7 @@ void RequestLog::write(const std::string& method, const std::string& path, int s
                              {"cached_tokens", notes.n_cached},
                              {"completion_tokens", notes.n_drawn}});
         if (!refused.empty()) line["error"] = in_line(refused);
-        return log_(text_of(line));
+        return log_(json_text(line));
     }
     auto line = std::format("{} {} {} {:.3f} s", in_line(method), in_line(path), status, seconds);
     if (notes.n_prompt >= 0)

@@ -3,11 +3,12 @@
 #include <algorithm>
 
 #include "server/answer_writer.hpp"
+#include "text/json_text.hpp"
 
 namespace cake::server {
 
 void ResponseStore::put(const std::string& id, const std::string& key, const Json& messages) {
-    auto text = text_of(messages);
+    auto text = json_text(messages);
     const std::lock_guard lock(mutex_);
     n_bytes_ += text.size();
     kept_.push_front({.id = id, .key = key, .messages = std::move(text)});

@@ -3,16 +3,12 @@
 #include <initializer_list>
 
 #include "server/foreign_requests.hpp"
+#include "server/tool_json.hpp"
 #include "text/utf8.hpp"
 
 namespace cake::server {
 
 namespace {
-
-std::string string_of(const Json& object, const char* name) {
-    const auto value = object.find(name);
-    return value != object.end() && value->is_string() ? value->get<std::string>() : std::string();
-}
 
 /// The content of an item as parts of a chat message.
 ApiResult<std::string> text_of_content(const Json& content, size_t i) {
@@ -43,10 +39,8 @@ ApiResult<void> add_item(Json& messages, const Json& item, size_t i) {
         if (!text) return std::unexpected(text.error());
         messages.push_back({{"role", item.value("role", Json("user"))}, {"content", *text}});
     } else if (type == "function_call" || type == "custom_tool_call") {
-        const Json call{
-            {"id", item.value("call_id", Json(""))},
-            {"type", "function"},
-            {"function", {{"name", item.value("name", Json(""))}, {"arguments", item.value("arguments", Json("{}"))}}}};
+        const auto call = call_json(item.value("call_id", Json("")), item.value("name", Json("")),
+                                    item.value("arguments", Json("{}")));
         // Calls belong to the assistant's message before them.
         if (!messages.empty() && messages.back()["role"] == "assistant")
             messages.back()["tool_calls"].push_back(call);
@@ -97,10 +91,7 @@ Json tools_of(const Json& tools) {
     Json read = Json::array();
     for (const auto& tool : tools) {
         if (!tool.is_object() || tool.value("type", Json()) != "function") continue;
-        Json function{{"name", tool.value("name", Json())}};
-        if (tool.contains("description")) function["description"] = tool["description"];
-        function["parameters"] = tool.value("parameters", Json::object());
-        read.push_back({{"type", "function"}, {"function", std::move(function)}});
+        read.push_back(tool_json(tool, "parameters"));
     }
     return read;
 }
@@ -165,7 +156,7 @@ ApiResult<ResponsesRequest> chat_of_responses(const Json& body, ResponseStore& s
     if (const auto choice = body.value("tool_choice", Json()); !choice.is_null()) {
         const bool names = choice.is_object() && string_of(choice, "type") == "function";
         if (names)
-            read.chat["tool_choice"] = {{"type", "function"}, {"function", {{"name", choice.value("name", Json())}}}};
+            read.chat["tool_choice"] = choice_json(choice);
         else if (choice.is_string())
             read.chat["tool_choice"] = choice;
     }

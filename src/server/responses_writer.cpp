@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "server/answer_writer.hpp"
+#include "text/json_text.hpp"
 
 namespace cake::server {
 
@@ -140,7 +141,7 @@ class ResponsesWriter final : public AnswerWriter {
     std::string send(const std::string& name, const Json& fields) {
         Json data{{"type", name}, {"sequence_number", n_events_++}};
         data.update(fields);
-        return event(text_of(data), name);
+        return event(json_text(data), name);
     }
 
     std::string about_item(const std::string& name, const Json& fields) {

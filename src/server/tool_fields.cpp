@@ -1,4 +1,5 @@
 #include "server/tool_fields.hpp"
+#include "text/json_text.hpp"
 
 #include <algorithm>
 #include <cctype>
@@ -81,8 +82,10 @@ std::string read_choice(Body& body, ToolFields& fields) {
 ToolFields read_tools(Body& body) {
     ToolFields fields;
     const Json* list = body.find("tools");
-    if (list != nullptr) fields.tools = read_list(body, *list);
-    fields.callable = fields.tools;
+    if (list != nullptr) {
+        fields.callable = read_list(body, *list);
+        if (!fields.callable.empty()) fields.json = json_text(*list);
+    }
     const auto name = read_choice(body, fields);
     if (!name.empty()) std::erase_if(fields.callable, [&](const Tool& tool) { return tool.name != name; });
     if (fields.choice.is_required && fields.callable.empty()) {
@@ -91,7 +94,6 @@ ToolFields read_tools(Body& body) {
                                       : std::format("tool_choice names a tool that is not in tools: \"{}\"", name));
     }
     fields.choice.is_parallel = body.flag("parallel_tool_calls").value_or(true);
-    if (!fields.tools.empty()) fields.json = list->dump(-1, ' ', false, Json::error_handler_t::replace);
     return fields;
 }
 

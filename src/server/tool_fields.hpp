@@ -11,8 +11,7 @@ namespace cake::server {
 
 /// The fields `tools`, `tool_choice` and `parallel_tool_calls` of a chat completion.
 struct ToolFields {
-    std::vector<Tool> tools{};     // empty: none
-    std::vector<Tool> callable{};  // those of `tools` that the choice allows
+    std::vector<Tool> callable{};  // those that the choice allows; empty: none
     std::string json{};            // the field `tools`, for the chat template; empty: none
     ToolChoice choice{};
 };

@@ -29,9 +29,9 @@ uint64_t kv_bytes_of(const Sequences& sequences) {
     return n;
 }
 
-/// Number of tokens at the beginning of `prompt` for which `sequence` can be used, 0 if it cannot: those that both
-/// have, except for the last token of the prompt. If tokens were evicted after that part, or if it is the smaller part
-/// of the sequence, it cannot be used. `options` are those of the new request.
+/// Number of tokens at the beginning of `prompt` that `sequence` has too, without the last token of the prompt. Returns
+/// 0 if the sequence cannot be cut there, because tokens were evicted later, or if this would drop more than half of
+/// it. `options`: those of the new request.
 size_t reusable_tokens(const CachedSequence& sequence, const SequenceOptions& options, std::span<const Token> prompt);
 
 /// Removes the tokens after the first `n`, which is a result of reusable_tokens().

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "text/begun.hpp"
 #include "text/utf8.hpp"
 
 namespace cake {
@@ -11,11 +12,7 @@ namespace {
 /// Max number of bytes at the end of `text` that begin one of `words` without completing it.
 size_t begun(std::string_view text, const std::vector<std::string>& words) {
     size_t most = 0;
-    for (const auto& word : words) {
-        for (size_t n = std::min(word.size() - 1, text.size()); n > most; n--) {
-            if (text.ends_with(std::string_view(word).substr(0, n))) most = n;
-        }
-    }
+    for (const auto& word : words) most = std::max(most, n_begun(text, word));
     return most;
 }
 

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "text/bounded_json.hpp"
+#include "text/json_text.hpp"
 #include "text/template_renderer.hpp"
 
 namespace cake {
@@ -165,7 +166,7 @@ Result<ChatText> render_chat(const Vocabulary& vocabulary, std::span<const ChatM
         if (!source) return std::unexpected(source.error());
         if (can_render_templates()) {
             for (const auto& [key, value] : marked.items()) (*context)[key] = value;
-            text = render_template(*source, context->dump(-1, ' ', false, Json::error_handler_t::replace));
+            text = render_template(*source, json_text(*context));
         } else {
             text = render_known(marked["messages"], *source, false, options.add_generation_prompt);
         }

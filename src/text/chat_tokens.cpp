@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "text/chat_template.hpp"
+#include "text/white_space.hpp"
 
 namespace cake {
 
@@ -30,10 +31,6 @@ std::vector<Written> written_tokens(const ControlTexts& controls, const ChatText
         at += found.n_bytes;
     }
     return written;
-}
-
-bool is_space(char c) {
-    return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
 /// Removes the white space that the tokens before and after the text strip.

@@ -22,7 +22,7 @@ ControlTexts::ControlTexts(const llama_vocab* vocab) {
 }
 
 ControlTexts::Found ControlTexts::longest_at(std::string_view text, size_t at) const {
-    if (!first_bytes_[static_cast<unsigned char>(text[at])]) return {};
+    if (at >= text.size() || !first_bytes_[static_cast<unsigned char>(text[at])]) return {};
     for (const size_t n : lengths_) {
         if (n > text.size() - at) continue;
         const auto found = tokens_.find(text.substr(at, n));

@@ -1,4 +1,5 @@
 #include "text/python_literal.hpp"
+#include "text/white_space.hpp"
 
 #include <algorithm>
 #include <cctype>
@@ -42,7 +43,7 @@ std::optional<char> escaped(char c) {
 }  // namespace
 
 void PythonReader::skip_space() {
-    while (at_ < text_.size() && std::isspace(static_cast<unsigned char>(text_[at_])) != 0) at_++;
+    at_ += n_spaces(text_.substr(at_));
 }
 
 bool PythonReader::take(char mark) {

@@ -1,28 +1,15 @@
 #include "text/reply_reader.hpp"
 
 #include <algorithm>
-#include <cctype>
 #include <utility>
 
+#include "text/begun.hpp"
 #include "text/tool_call_reader.hpp"
+#include "text/white_space.hpp"
 
 namespace cake {
 
 namespace {
-
-bool is_space(char c) {
-    return std::isspace(static_cast<unsigned char>(c)) != 0;
-}
-
-size_t n_spaces_at_end(std::string_view text) {
-    size_t n = 0;
-    while (n < text.size() && is_space(text[text.size() - 1 - n])) n++;
-    return n;
-}
-
-size_t n_spaces(std::string_view text) {
-    return static_cast<size_t>(std::ranges::find_if_not(text, is_space) - text.begin());
-}
 
 /// White space before a mark belongs to the mark, up to this length.
 constexpr size_t kMaxSpace = 1024;
@@ -201,19 +188,11 @@ bool ReplyReader::read_reasoning(bool is_last) {
     skips_space_ = false;
     const auto end = options_.reasoning.value_or(ReasoningMarks{}).end;
     const size_t at = text_.find(end);
-    size_t n = at;
-    if (at == std::string::npos) {
-        n = text_.size();
-        if (!is_last) {
-            size_t n_begun = std::min(end.size() - 1, n);
-            while (!text_.ends_with(end.substr(0, n_begun))) n_begun--;
-            n -= n_begun;
-        }
-    }
-    const size_t n_space =
-        is_last && at == std::string::npos ? 0 : n_spaces_at_end(std::string_view(text_).substr(0, n));
+    const bool has_end = at != std::string::npos;
+    const size_t n = has_end ? at : text_.size() - (is_last ? 0 : n_begun(text_, end));
+    const size_t n_space = is_last && !has_end ? 0 : n_spaces_at_end(std::string_view(text_).substr(0, n));
     say(ReplyPart::Kind::reasoning, std::string_view(text_).substr(0, n - n_space));
-    if (at == std::string::npos) {
+    if (!has_end) {
         text_.erase(0, n - n_space);
         return false;
     }
@@ -239,7 +218,6 @@ bool ReplyReader::read_call(bool is_last) {
         if (!finish_call(text_.size(), 0)) refuse_call();
         return true;
     }
-    constexpr int kMaxEnds = 64;
     if (finish_call(at, format.close.empty() ? 0 : close.size())) return true;
     searched_ = at + close.size();
     if (++n_ends_ >= kMaxEnds) refuse_call();

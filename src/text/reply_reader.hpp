@@ -26,9 +26,9 @@ struct ReplyPart {
     ToolCall call{};
 };
 
-/// Divides the text of an answer into content, reasoning and calls while it is written. What is not a whole call of one
-/// of the tools is content, character by character; only the marks, and white space beside them, belong to no part. The
-/// parts do not depend on how the text is cut into pieces.
+/// Divides the text of an answer into content, reasoning and calls while it is written. Everything but whole calls and
+/// reasoning is content, to the last character; only the marks and the white space beside them belong to no part. How
+/// the text is cut into pieces makes no difference.
 class ReplyReader {
   public:
     explicit ReplyReader(ReplyOptions options);

@@ -1,4 +1,5 @@
 #include "text/reply_style.hpp"
+#include "text/json_text.hpp"
 
 #include <format>
 
@@ -14,13 +15,9 @@ std::string source_of(const Vocabulary& vocabulary, const ChatOptions& options) 
     return vocabulary.chat_template("tool_use").value_or("") + vocabulary.chat_template().value_or("");
 }
 
-std::string text_of(const Json& json) {
-    return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 std::string instructions(const std::string& tools) {
     std::string list;
-    for (const auto& tool : Json::parse(tools, nullptr, false)) list += text_of(tool) + "\n";
+    for (const auto& tool : Json::parse(tools, nullptr, false)) list += json_text(tool) + "\n";
     return std::format(
         "# Tools\n\n"
         "You can call functions to help with the request. Each line describes one of them:\n"
@@ -36,7 +33,7 @@ std::string calls_as_text(const Json& calls) {
     for (const auto& call : calls) {
         const auto& function = call["function"];
         const Json written{{"name", function["name"]}, {"arguments", function["arguments"]}};
-        text += std::format("\n<tool_call>\n{}\n</tool_call>", text_of(written));
+        text += std::format("\n<tool_call>\n{}\n</tool_call>", json_text(written));
     }
     return text;
 }

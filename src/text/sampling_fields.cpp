@@ -92,8 +92,10 @@ std::optional<SamplerStep> sampler_step_of(char letter) {
     return std::nullopt;
 }
 
-const char* sampler_step_names() {
-    return "penalties, dry, top_n_sigma, top_k, typ_p, top_p, min_p, xtc, temperature";
+std::string sampler_step_names() {
+    std::string names;
+    for (const auto& step : kSteps) names += std::string(names.empty() ? "" : ", ") + std::string(step.name);
+    return names;
 }
 
 }  // namespace cake

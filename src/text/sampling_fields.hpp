@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <variant>
 
@@ -29,6 +30,6 @@ std::optional<SamplerStep> sampler_step_of(std::string_view name);
 std::optional<SamplerStep> sampler_step_of(char letter);
 
 /// The names of all steps in their usual order, separated by commas.
-const char* sampler_step_names();
+std::string sampler_step_names();
 
 }  // namespace cake

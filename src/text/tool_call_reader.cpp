@@ -1,12 +1,13 @@
 #include "text/tool_call_reader.hpp"
 
 #include <algorithm>
-#include <cctype>
 #include <string>
 #include <utility>
 
 #include "text/bounded_json.hpp"
+#include "text/json_text.hpp"
 #include "text/python_literal.hpp"
+#include "text/white_space.hpp"
 
 namespace cake {
 
@@ -16,27 +17,10 @@ using Json = nlohmann::ordered_json;
 using Calls = std::optional<std::vector<ToolCall>>;
 
 constexpr int kMaxDepth = 64;
-/// An argument may contain the text that ends a call, so further ends are tried, but not without limit: the time would
-/// grow with the square of the text.
-constexpr int kMaxEnds = 64;
-
-bool is_space(char c) {
-    return std::isspace(static_cast<unsigned char>(c)) != 0;
-}
-
-std::string_view trimmed(std::string_view text) {
-    while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
-    while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
-    return text;
-}
 
 Json read_json(std::string_view text) {
     auto read = parse_bounded<Json>(text, kMaxDepth);
     return read ? std::move(*read) : Json(Json::value_t::discarded);
-}
-
-std::string text_of(const Json& json) {
-    return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 const Tool* tool_of(std::span<const Tool> tools, std::string_view name) {
@@ -48,7 +32,7 @@ const Tool* tool_of(std::span<const Tool> tools, std::string_view name) {
 std::optional<ToolCall> call_of(std::span<const Tool> tools, std::string_view name, Json arguments) {
     if (const auto* text = arguments.get_ptr<const std::string*>()) arguments = read_json(*text);
     if (tool_of(tools, name) == nullptr || !arguments.is_object()) return std::nullopt;
-    return ToolCall{.id = {}, .name = std::string(name), .arguments = text_of(arguments)};
+    return ToolCall{.id = {}, .name = std::string(name), .arguments = json_text(arguments)};
 }
 
 /// Reads a text from its beginning. White space is skipped before everything that is taken.
@@ -190,7 +174,7 @@ std::optional<ToolCall> read_parameters(Cursor& cursor, const ReplyFormat& forma
         arguments[std::string(trimmed(*key))] = argument_of(*tool, trimmed(*key), *value);
     }
     if (!format.end.empty() && !cursor.take(format.end)) return std::nullopt;
-    return ToolCall{.id = {}, .name = tool->name, .arguments = text_of(arguments)};
+    return ToolCall{.id = {}, .name = tool->name, .arguments = json_text(arguments)};
 }
 
 Calls read_python(std::string_view section, std::span<const Tool> tools) {

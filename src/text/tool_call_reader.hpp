@@ -10,6 +10,10 @@
 
 namespace cake {
 
+/// An argument may contain the text that ends a call, so further ends are tried, but not without limit: the time would
+/// grow with the square of the text.
+inline constexpr int kMaxEnds = 64;
+
 /// Reads the calls in a section that a model wrote, without the marks `open` and `close`. Returns nothing if the text
 /// is anything but whole calls of these tools.
 std::optional<std::vector<ToolCall>> read_tool_calls(const ReplyFormat& format, std::string_view section,

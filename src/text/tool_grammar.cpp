@@ -4,6 +4,7 @@
 #include <format>
 
 #include "text/guide.hpp"
+#include "text/json_text.hpp"
 
 namespace cake {
 
@@ -12,11 +13,11 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Kind = CallSyntax::Kind;
 
-/// White space between the parts of the arguments. Small models would otherwise go on with it without end.
+/// White space between the parts of the arguments, the same as in other answers (WHITE_SPACE in bridge/src/guide.rs).
 constexpr const char* kWhiteSpace = R"(\x20{1,2}|\r?\n[\x20\x09]{0,40})";
 
 std::string literal(std::string_view text) {
-    return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+    return json_text(Json(text));
 }
 
 /// The text as a regular expression between slashes.
@@ -45,8 +46,8 @@ std::vector<std::string> listed_texts(const Json& schema) {
 
 class Writer {
   public:
-    Writer(const Vocabulary& vocabulary, const ReplyOptions& reply, std::span<const Tool> tools, ToolChoice choice)
-        : vocabulary_(vocabulary), reply_(reply), format_(*reply.format), tools_(tools), choice_(choice) {}
+    Writer(const Vocabulary& vocabulary, const ReplyOptions& reply, ToolChoice choice)
+        : vocabulary_(vocabulary), reply_(reply), format_(*reply.format), choice_(choice) {}
 
     std::string write() {
         const auto open = format_.open;
@@ -112,7 +113,6 @@ class Writer {
 
     /// Like items(), but the token that ends the answer does not have to be written.
     std::string closing(std::string_view text) const {
-        if (text.empty()) return items(text);
         const auto found = vocabulary_.controls().longest_at(text, 0);
         const bool ends = found.n_bytes > 0 && vocabulary_.is_end_of_generation(found.token);
         return ends ? std::string(R"("")") : items(text);
@@ -150,9 +150,9 @@ class Writer {
 
     void write_calls() {
         std::string calls;
-        for (size_t i = 0; i < tools_.size(); i++) calls += std::format("{}call_{}", i == 0 ? "" : " | ", i);
+        for (size_t i = 0; i < reply_.tools.size(); i++) calls += std::format("{}call_{}", i == 0 ? "" : " | ", i);
         rule("call", calls);
-        for (size_t i = 0; i < tools_.size(); i++) write_call(i);
+        for (size_t i = 0; i < reply_.tools.size(); i++) write_call(i);
         if (format_.syntax.kind == Kind::parameters) write_text_value();
     }
 
@@ -167,7 +167,7 @@ class Writer {
 
     void write_call(size_t i) {
         const auto name = std::format("call_{}", i);
-        const auto& tool = tools_[i];
+        const auto& tool = reply_.tools[i];
         const auto& syntax = format_.syntax;
         const auto arguments = std::format("arguments_{}", i);
         switch (syntax.kind) {
@@ -273,16 +273,14 @@ class Writer {
     const Vocabulary& vocabulary_;
     const ReplyOptions& reply_;
     const ReplyFormat& format_;
-    std::span<const Tool> tools_;
     ToolChoice choice_;
     std::string text_;
 };
 
 }  // namespace
 
-std::string tool_grammar(const Vocabulary& vocabulary, const ReplyOptions& reply, std::span<const Tool> tools,
-                         ToolChoice choice) {
-    return Writer(vocabulary, reply, tools, choice).write();
+std::string tool_grammar(const Vocabulary& vocabulary, const ReplyOptions& reply, ToolChoice choice) {
+    return Writer(vocabulary, reply, choice).write();
 }
 
 }  // namespace cake

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <span>
 #include <string>
 
 #include "text/reply_reader.hpp"
@@ -14,10 +13,9 @@ struct ToolChoice {
     bool is_parallel = true;   // several calls
 };
 
-/// A grammar in Lark, in the variant of llguidance, for an answer with calls of `tools`: once a call is begun, its name
-/// is that of a tool and its arguments are valid. Reasoning may come before. Empty if the format does not let calls be
-/// told from content before they end, and none is required.
-std::string tool_grammar(const Vocabulary& vocabulary, const ReplyOptions& reply, std::span<const Tool> tools,
-                         ToolChoice choice);
+/// A grammar in Lark, in the variant of llguidance, for an answer with calls of the reply's tools: once a call is
+/// begun, its name is that of a tool and its arguments are valid. Reasoning may come before. Empty if the format does
+/// not let calls be told from content before they end, and none is required.
+std::string tool_grammar(const Vocabulary& vocabulary, const ReplyOptions& reply, ToolChoice choice);
 
 }  // namespace cake

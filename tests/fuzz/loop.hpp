@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <ctime>
+#include <map>
 #include <string>
 
 namespace cake::test {
@@ -61,5 +62,10 @@ class FuzzLoop {
     uint64_t seed_ = 1;
     int64_t from_ = 0;
 };
+
+/// Prints how often each outcome occurred.
+inline void print_counts(const std::map<std::string, int64_t>& counts) {
+    for (const auto& [what, n] : counts) std::printf("  %s %lld\n", what.c_str(), static_cast<long long>(n));
+}
 
 }  // namespace cake::test

@@ -180,6 +180,6 @@ int main(int argc, char** argv) {
     CLI11_PARSE(app, argc, argv);
     Fuzz fuzz(loop.seed());
     const int code = loop.run([&] { return fuzz.make(); }, [&](const std::string& text) { return fuzz.look(text); });
-    for (const auto& [what, n] : fuzz.counts) std::printf("  %s %lld\n", what.c_str(), static_cast<long long>(n));
+    test::print_counts(fuzz.counts);
     return code;
 }

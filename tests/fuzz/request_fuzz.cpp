@@ -152,6 +152,6 @@ int main(int argc, char** argv) {
     test::BodyMaker maker(loop.seed());
     const int code =
         loop.run([&] { return maker.body(); }, [&](const std::string& body) { return fuzz.try_body(body); });
-    for (const auto& [what, n] : fuzz.counts) std::printf("  %s %lld\n", what.c_str(), static_cast<long long>(n));
+    test::print_counts(fuzz.counts);
     return code;
 }

@@ -87,6 +87,6 @@ int main(int argc, char** argv) {
     Fuzz fuzz(vocabulary, loop.seed());
     const int code =
         loop.run([&] { return maker.schema_text(); }, [&](const std::string& text) { return fuzz.look(text); });
-    for (const auto& [what, n] : fuzz.counts) std::printf("  %s %lld\n", what.c_str(), static_cast<long long>(n));
+    test::print_counts(fuzz.counts);
     return code;
 }

@@ -34,7 +34,7 @@ ReplyOptions reply_of(const ReplyFormat& format) {
 }
 
 std::unique_ptr<Restriction> begin(const ReplyOptions& reply, ToolChoice choice) {
-    const auto grammar = tool_grammar(vocabulary(), reply, reply.tools, choice);
+    const auto grammar = tool_grammar(vocabulary(), reply, choice);
     const auto rule = make_lark_rule(vocabulary(), grammar);
     if (!rule) throw std::runtime_error(rule.error().message + "\n" + grammar);
     auto begun = (*rule)->begin(vocabulary());
