@@ -69,8 +69,13 @@ if(CAKE_BUILD_SERVER)
     src/server/chat_messages.cpp
     src/server/chat_request.cpp
     src/server/choices_writer.cpp
+    src/server/native_writer.cpp
+    src/server/prompt_fields.cpp
+    src/server/properties.cpp
+    src/server/text_request.cpp
     src/server/completions.cpp
     src/server/connection.cpp
+    src/server/connection_table.cpp
     src/server/connection_threads.cpp
     src/server/generation_fields.cpp
     src/server/http.cpp

@@ -32,6 +32,14 @@ struct BatcherOptions {
     int32_t n_queue = 128;  // maximum number of waiting requests
 };
 
+/// Limits how many tokens an answer spends on reasoning. It is then made to end its reasoning.
+struct ReasoningLimit {
+    std::string begin{};  // what the model writes before its reasoning, and behind it
+    std::string end{};
+    int64_t max_tokens = 0;
+    bool is_begun = false;  // the prompt ends with `begin`
+};
+
 /// A request to the batcher: a prompt and the number of answers to generate.
 struct GenerationRequest {
     std::string id{};
@@ -41,12 +49,14 @@ struct GenerationRequest {
     SequenceOptions sequence{};  // copy BatcherLimits::sequence for what the memory is divided for
     SamplingOptions sampling{};  // each further choice uses the next seed
     std::optional<Constraint> constraint{};
+    std::optional<ReasoningLimit> reasoning{};
     std::vector<std::string> stop{};  // an answer ends with the token that completes one of these
     int32_t n_choices = 1;
     int64_t max_tokens = -1;  // -1: until the model ends the text or the context is full
     bool ignore_eos = false;  // draw no end-of-generation token, unless the constraint allows no other
     int32_t n_logprobs = -1;  // number of likeliest tokens to report with each token; -1: no log probabilities at all
-    bool reuse = true;        // continue from a cached sequence if the prompt begins with its text
+    bool prompt_logprobs = false;  // report those of the prompt's tokens too; this prompt is read from its beginning
+    bool reuse = true;             // continue from a cached sequence if the prompt begins with its text
 };
 
 struct TokenLogprob {
@@ -54,16 +64,17 @@ struct TokenLogprob {
     float logprob = 0;
 };
 
-/// The prefill of the prompt is done. `n_cached`: number of prompt tokens that came from a cached sequence.
-struct PromptRead {
-    int64_t n_cached = 0;
-};
-
 struct TokenDrawn {
     int32_t choice = 0;
     Token token = 0;
     float logprob = 0;                      // log of the softmax of the model's logits, if requested
     std::vector<TokenLogprob> likeliest{};  // most likely first
+};
+
+/// The prefill of the prompt is done.
+struct PromptRead {
+    int64_t n_cached = 0;              // prompt tokens that came from a cached sequence
+    std::vector<TokenDrawn> tokens{};  // the prompt's tokens after the first, with log probabilities, if requested
 };
 
 struct ChoiceEnded {

@@ -185,6 +185,26 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
         ->check(CLI::IsMember({"text", "json", "none"}))
         ->type_name("FORMAT")
         ->capture_default_str();
+    serve_app->add_flag("-v,--verbose", server.log_bodies,
+                        "log the bodies of requests and answers too, but not of streams");
+    serve_app
+        ->add_option("--trusted-proxy", server.proxies,
+                     "addresses of proxies whose X-Forwarded-For says which client asks")
+        ->type_name("ADDRESS[,ADDRESS …]")
+        ->delimiter(',');
+    serve_app
+        ->add_option("--reasoning-budget", server.reasoning.max_tokens,
+                     "tokens that an answer may spend on reasoning; 0: none, -1: any number")
+        ->type_name("N")
+        ->check(CLI::Range(int64_t{-1}, int64_t{1} << 31))
+        ->capture_default_str();
+    serve_app
+        ->add_option_function<std::string>(
+            "--reasoning-format",
+            [&server](const std::string& format) { server.reasoning.is_content = format == "none"; },
+            "auto: reasoning is a field of its own, reasoning_content; none: it stays in the text of the answer")
+        ->type_name("FORMAT")
+        ->check(CLI::IsMember({"auto", "deepseek", "none"}));
     flags->chat_template.add_to(*serve_app);
     serve_app
         ->add_option("--grace", flags->grace_seconds,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 namespace cake {
@@ -18,6 +19,7 @@ bool are_finite(std::span<const float> logits) {
 Generator::Generator(const EngineState& engine, GeneratorOptions options)
     : engine_(engine), options_(std::move(options)), text_(options_.stop) {
     if (options_.max_tokens == 0) end(FinishReason::length);
+    if (options_.reasoning) reasoning_.emplace(engine.vocabulary, *options_.reasoning);
 }
 
 void Generator::end(FinishReason reason, Error error) {
@@ -43,6 +45,21 @@ Result<void> Generator::make_sampler() {
     return {};
 }
 
+/// Samples a token. If the reasoning has to end, only the token that ends it can be drawn.
+Result<Token> Generator::next(std::span<const float> logits) {
+    if (!reasoning_) return sampler_->sample(logits);
+    Result<Token> token = 0;
+    if (const auto forced = reasoning_->forced()) {
+        std::vector<float> only(logits.size(), -std::numeric_limits<float>::infinity());
+        only[static_cast<size_t>(*forced)] = 0;
+        token = sampler_->sample(only);
+    } else {
+        token = sampler_->sample(logits);
+    }
+    if (token) reasoning_->take(*token);
+    return token;
+}
+
 std::optional<Token> Generator::draw(std::span<const float> logits) {
     if (has_ended()) return std::nullopt;
     if (!are_finite(logits)) {
@@ -56,7 +73,7 @@ std::optional<Token> Generator::draw(std::span<const float> logits) {
         end(FinishReason::failed, made.error());
         return std::nullopt;
     }
-    const auto token = sampler_->sample(logits);
+    const auto token = next(logits);
     if (!token) {
         end_with(
             {.reason = FinishReason::failed, .error = token.error(), .by_constraint = options_.constraint.has_value()});

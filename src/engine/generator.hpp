@@ -10,6 +10,7 @@
 #include "cake/sequence.hpp"
 #include "engine/engine_state.hpp"
 #include "text/answer_text.hpp"
+#include "text/reasoning_budget.hpp"
 #include "text/sampler.hpp"
 
 namespace cake {
@@ -20,7 +21,8 @@ struct GeneratorOptions {
     std::optional<Constraint> constraint{};  // what the text must be
     std::vector<std::string> stop{};         // the text ends with the token that completes one of these
     int64_t max_tokens = -1;                 // -1: no limit
-    bool ignore_eos = false;                 // draw no end-of-generation token, unless the constraint allows no other
+    std::optional<ReasoningLimit> reasoning{};
+    bool ignore_eos = false;  // draw no end-of-generation token, unless the constraint allows no other
 };
 
 /// Draws the tokens of one text and determines when it ends. It computes no logits and touches no cache.
@@ -50,10 +52,12 @@ class Generator {
   private:
     void end_with(Ending ending);
     Result<void> make_sampler();
+    Result<Token> next(std::span<const float> logits);
 
     const EngineState& engine_;
     GeneratorOptions options_;
     std::unique_ptr<Sampler> sampler_;
+    std::optional<ReasoningBudget> reasoning_;
     AnswerText text_;  // finds stop strings
     int64_t n_drawn_ = 0;
     bool has_ended_ = false;

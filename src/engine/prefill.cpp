@@ -42,12 +42,13 @@ struct Cursor {
 
 class Prefill::Work {
   public:
-    Work(std::span<SequenceParts* const> sequences, std::span<const Token> tokens, bool all_logits,
+    Work(std::span<SequenceParts* const> sequences, std::span<const Token> tokens, LogitsWanted wanted,
          const SequenceParts* base)
         : sequences_(sequences),
           base_(base),
           tokens_(tokens),
-          first_output_(all_logits ? 0 : n_segment() - 1),
+          wanted_(std::move(wanted)),
+          first_output_(wanted_.all ? 0 : n_segment() - 1),
           runner_(engine().compute, first().accountant),
           analysis_(engine().compute, first().accountant) {
         for (SequenceParts* sequence : sequences) {
@@ -86,7 +87,7 @@ class Prefill::Work {
             case Cursor::Phase::end_of_layer:
                 return end_layer();
             case Cursor::Phase::logits:
-                return end();
+                return compute_logits();
             case Cursor::Phase::done:
                 break;
         }
@@ -283,7 +284,7 @@ class Prefill::Work {
         if (layer + 1 < hparams().n_layer) {
             begin_layer(layer + 1);
         } else {
-            cursor_.phase = Cursor::Phase::logits;
+            cursor_ = {.phase = Cursor::Phase::logits, .layer = layer, .token = first_output_};
         }
         return {};
     }
@@ -299,8 +300,7 @@ class Prefill::Work {
         return std::move(*stats);
     }
 
-    Result<void> end() {
-        if (auto computed = compute_logits(); !computed) return computed;
+    void end() {
         for (SequenceParts* sequence : sequences_) {
             auto& progress = sequence->progress;
             progress.n_tokens += n_segment();
@@ -309,28 +309,34 @@ class Prefill::Work {
         }
         for (SequenceParts* sequence : sequences_) make_room_for_decoding(sequence->managed());
         cursor_.phase = Cursor::Phase::done;
-        return {};
     }
 
     Result<void> compute_logits() {
         const auto n_vocab = static_cast<size_t>(hparams().n_vocab);
-        auto& all = first().next.logits;
-        all.resize(n_vocab * static_cast<size_t>(n_segment() - first_output_));
-        for (int64_t begin = first_output_; begin < n_segment(); begin += kLogitsPerGraph) {
-            const int64_t end = std::min(begin + kLogitsPerGraph, n_segment());
-            Graph graph(kNodes);
-            ggml_tensor* logits = graph.output(layer_graph(graph).logits(hidden_.read(graph, begin, end)));
-            if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
-            if (auto computed = runner_.compute(graph); !computed) return computed;
-            ggml_backend_tensor_get(logits, all.data() + n_vocab * static_cast<size_t>(begin - first_output_), 0,
-                                    ggml_nbytes(logits));
+        const int64_t begin = cursor_.token;
+        const int64_t end_of_step = std::min(begin + kLogitsPerGraph, n_segment());
+        Graph graph(kNodes);
+        ggml_tensor* logits = graph.output(layer_graph(graph).logits(hidden_.read(graph, begin, end_of_step)));
+        if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
+        if (auto computed = runner_.compute(graph); !computed) return computed;
+        auto& kept = first().next.logits;
+        kept.resize(n_vocab * static_cast<size_t>(end_of_step - (wanted_.visit ? begin : first_output_)));
+        float* const fresh = kept.data() + kept.size() - n_vocab * static_cast<size_t>(end_of_step - begin);
+        ggml_backend_tensor_get(logits, fresh, 0, ggml_nbytes(logits));
+        if (wanted_.visit) {
+            for (int64_t i = begin; i < end_of_step; i++)
+                wanted_.visit(i, std::span(fresh + n_vocab * static_cast<size_t>(i - begin), n_vocab));
+            kept.erase(kept.begin(), kept.end() - static_cast<ptrdiff_t>(n_vocab));
         }
+        cursor_.token = end_of_step;
+        if (end_of_step == n_segment()) end();
         return {};
     }
 
     std::span<SequenceParts* const> sequences_;
     const SequenceParts* base_;
     std::span<const Token> tokens_;
+    LogitsWanted wanted_;
     int64_t first_output_;
     int32_t first_row_ = 0;  // ring row of the window's first query
     GraphRunner runner_;
@@ -342,9 +348,9 @@ class Prefill::Work {
     Cursor cursor_;
 };
 
-Prefill::Prefill(std::span<SequenceParts* const> sequences, std::span<const Token> tokens, bool all_logits,
+Prefill::Prefill(std::span<SequenceParts* const> sequences, std::span<const Token> tokens, LogitsWanted wanted,
                  const SequenceParts* base)
-    : work_(std::make_unique<Work>(sequences, tokens, all_logits, base)) {}
+    : work_(std::make_unique<Work>(sequences, tokens, std::move(wanted), base)) {}
 Prefill::Prefill(Prefill&&) noexcept = default;
 Prefill::~Prefill() = default;
 

@@ -1,12 +1,21 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
 #include "engine/sequence_parts.hpp"
 
 namespace cake {
+
+/// Which logits a prefill computes.
+struct LogitsWanted {
+    bool all = false;  // those after every token, not only after the last one
+    /// If set, gets the logits after every token, one after another, and only the last ones are kept in the sequence.
+    /// `token`: index in the text. `logits`: [n_vocab].
+    std::function<void(int64_t token, std::span<const float> logits)> visit{};
+};
 
 /// Prefill of one segment, layer by layer over the tokens that each layer kept, with eviction after each layer
 /// (docs/how-it-works.md, Eviction Manager). Fills the cache, report and logits of a sequence. The caller runs it step
@@ -19,7 +28,7 @@ class Prefill {
     /// `base`, if not null, holds the text before the segment in full. Its layers are copied, because the stores of the
     /// sequences are empty; the n_tokens of each sequence must be set to the length of that text. All arguments must
     /// outlive the prefill.
-    Prefill(std::span<SequenceParts* const> sequences, std::span<const Token> tokens, bool all_logits,
+    Prefill(std::span<SequenceParts* const> sequences, std::span<const Token> tokens, LogitsWanted wanted,
             const SequenceParts* base = nullptr);
     Prefill(Prefill&&) noexcept;
     ~Prefill();

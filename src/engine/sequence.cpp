@@ -77,7 +77,7 @@ std::optional<Token> draw_next(SequenceParts& state, Generator& generator) {
 Result<void> append_states(std::span<SequenceParts* const> states, std::span<const Token> tokens,
                            const AppendOptions& options) {
     const auto n_tokens = static_cast<int64_t>(tokens.size());
-    TextPrefill prefill(states, tokens, options.segment, options.all_logits);
+    TextPrefill prefill(states, tokens, options.segment, {.all = options.all_logits});
     return run_steps(prefill, options.progress, n_tokens);
 }
 

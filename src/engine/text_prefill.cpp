@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <format>
+#include <utility>
 #include <vector>
 
 #include "engine/out_of_memory.hpp"
@@ -47,14 +48,14 @@ Result<void> make_room(SequenceParts& state, int64_t n_tokens) {
 }
 
 TextPrefill::TextPrefill(std::span<SequenceParts* const> sequences, std::span<const Token> tokens, int64_t segment,
-                         bool all_logits)
-    : sequences_(sequences), tokens_(tokens), segment_(segment), all_logits_(all_logits) {}
+                         LogitsWanted wanted)
+    : sequences_(sequences), tokens_(tokens), segment_(segment), wanted_(std::move(wanted)) {}
 
 /// Makes all checks and opens the caches. On error, the sequences are unchanged.
 Result<void> TextPrefill::prepare() {
     const int64_t n_tokens = std::ssize(tokens_);
     if (segment_ < 0) return fail("a segment must hold at least 1 token (or 0 for the whole text)");
-    if (segment_ > 0 && segment_ < n_tokens && all_logits_)
+    if (segment_ > 0 && segment_ < n_tokens && wanted_.all && !wanted_.visit)
         return fail("the logits of all tokens are available only for a text that is read in one segment");
     for (const SequenceParts* sequence : sequences_) {
         if (auto checked = check_text(*sequence, tokens_); !checked) return checked;
@@ -74,8 +75,15 @@ void TextPrefill::begin_segment() {
     const int64_t n_left = std::ssize(tokens_) - begin_;
     const int64_t n = segment_ > 0 ? std::min(segment_, n_left) : n_left;
     const auto readers = begin_ == 0 ? sequences_ : sequences_.subspan(sequence_, 1);
+    LogitsWanted wanted{.all = wanted_.all};
+    if (wanted_.visit && readers.front() == sequences_.front())
+        wanted.visit = [visit = wanted_.visit, begin = begin_](int64_t token, std::span<const float> logits) {
+            visit(begin + token, logits);
+        };
+    else
+        wanted.all = wanted.all && !wanted_.visit;
     prefill_ = std::make_unique<Prefill>(readers, tokens_.subspan(static_cast<size_t>(begin_), static_cast<size_t>(n)),
-                                         all_logits_);
+                                         std::move(wanted));
 }
 
 Result<int64_t> TextPrefill::step() {
@@ -139,7 +147,7 @@ Result<void> read_branches(const SequenceParts& base, std::span<SequenceParts* c
         steps.emplace_back(state->status);
     }
     auto done = within_memory([&] -> Result<void> {
-        Prefill prefill(states, tokens, false, &base);
+        Prefill prefill(states, tokens, {}, &base);
         return run_steps(prefill, progress, n_tokens);
     });
     if (done) std::ranges::for_each(steps, &SequenceStatus::Step::complete);

@@ -26,7 +26,7 @@ class TextPrefill {
   public:
     /// All arguments must outlive the prefill.
     TextPrefill(std::span<SequenceParts* const> sequences, std::span<const Token> tokens, int64_t segment,
-                bool all_logits);
+                LogitsWanted wanted = {});
 
     bool is_done() const { return is_done_; }
     /// Runs the next step. Returns the work done so far in tokens of the text. An error ends the prefill.
@@ -40,7 +40,7 @@ class TextPrefill {
     std::span<SequenceParts* const> sequences_;
     std::span<const Token> tokens_;
     int64_t segment_;  // max tokens of a segment; 0: all at once
-    bool all_logits_;
+    LogitsWanted wanted_;
     std::vector<SequenceStatus::Step> steps_;  // one for each sequence, after prepare()
     size_t sequence_ = 0;                      // index of the current sequence, from the second segment on
     int64_t begin_ = 0;                        // first token of the current segment

@@ -53,6 +53,22 @@ std::string key_of(const httplib::Request& request) {
     return request.get_header_value("X-Api-Key");
 }
 
+std::string address_of(const httplib::Request& request, const std::vector<std::string>& proxies) {
+    const auto is_proxy = [&](const std::string& address) { return std::ranges::contains(proxies, address); };
+    std::string address = request.remote_addr;
+    std::string forwarded = request.get_header_value("X-Forwarded-For");
+    while (is_proxy(address) && !forwarded.empty()) {
+        const size_t comma = forwarded.rfind(',');
+        const size_t begin = comma == std::string::npos ? 0 : comma + 1;
+        std::string last = forwarded.substr(begin);
+        std::erase_if(last, [](char c) { return c == ' ' || c == '\t'; });
+        if (!is_address(last)) break;
+        address = std::move(last);
+        forwarded.resize(comma == std::string::npos ? 0 : comma);
+    }
+    return address;
+}
+
 ApiResult<void> check_access(const httplib::Request& request, const AccessRules& rules) {
     const auto host = request.get_header_value("Host");
     // Refuse requests from foreign web pages in the user's browser: their origin differs (CSRF), or their host name

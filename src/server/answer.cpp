@@ -1,7 +1,9 @@
 #include "server/answer.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <random>
+#include <span>
 #include <utility>
 
 #include "text/utf8.hpp"
@@ -33,34 +35,90 @@ std::string new_call_id() {
 }  // namespace
 
 Answer::Answer(const Engine& engine, CompletionRequest request, std::string model,
-               std::shared_ptr<Generation> generation, Metrics& metrics, std::chrono::steady_clock::time_point received)
+               std::vector<std::shared_ptr<Generation>> generations, Metrics& metrics, Time received)
     : engine_(engine),
       request_(std::move(request)),
       model_(std::move(model)),
-      generation_(std::move(generation)),
+      generations_(std::move(generations)),
       metrics_(metrics),
       received_(received),
       created_(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())) {
-    for (int32_t i = 0; i < request_.generation.n_choices; i++) {
+    for (size_t i = 0; i < n_choices() * request_.prompts.size(); i++) {
         readings_.push_back(
             {.text = AnswerText(request_.generation.stop), .reader = ReplyReader(request_.reply), .last = {}});
         choices_.emplace_back();
-        if (!request_.echo.empty()) add(choices_.back(), {{.text = to_utf8(request_.echo)}});
     }
 }
 
+void Answer::cancel() {
+    for (const auto& generation : generations_) generation->cancel();
+}
+
+int64_t Answer::n_prompt() const {
+    int64_t n = 0;
+    for (const auto& prompt : request_.prompts) n += std::ssize(prompt.tokens);
+    return n;
+}
+
+double Answer::prompt_seconds() const {
+    return progress_.first ? seconds(*progress_.first - received_) : 0;
+}
+
+double Answer::drawing_seconds() const {
+    return progress_.first ? seconds(progress_.last - *progress_.first) : 0;
+}
+
 bool Answer::wait(std::chrono::milliseconds most) {
-    const auto event = generation_->next(most);
-    if (!event) return false;
-    if (const auto* read = std::get_if<PromptRead>(&event->what)) {
-        n_cached_ = read->n_cached;
-        metrics_.add_prompt(n_prompt(), n_cached_);
-    } else if (const auto* drawn = std::get_if<TokenDrawn>(&event->what)) {
-        take(*drawn, event->when);
-    } else {
-        take(std::get<ChoiceEnded>(event->what));
+    bool any = false;
+    for (size_t prompt = 0; prompt < generations_.size(); prompt++) {
+        if (has_ended(prompt)) continue;
+        // Waits only for the first prompt without an answer. The events of the others are processed as they are there.
+        while (const auto event = generations_[prompt]->next(any ? std::chrono::milliseconds(0) : most)) {
+            take(*event, prompt);
+            any = true;
+            if (has_ended(prompt)) break;
+        }
+        most = std::chrono::milliseconds(0);
     }
-    return true;
+    return any;
+}
+
+bool Answer::has_ended(size_t prompt) const {
+    return std::ranges::all_of(std::span(choices_).subspan(prompt * n_choices(), n_choices()),
+                               [](const Choice& choice) { return choice.ending.has_value(); });
+}
+
+void Answer::take(const GenerationEvent& event, size_t prompt) {
+    if (const auto* read = std::get_if<PromptRead>(&event.what))
+        take(*read, prompt);
+    else if (const auto* drawn = std::get_if<TokenDrawn>(&event.what))
+        take(*drawn, event.when, prompt);
+    else
+        take(std::get<ChoiceEnded>(event.what), prompt);
+}
+
+void Answer::take(const PromptRead& read, size_t prompt) {
+    progress_.n_cached += read.n_cached;
+    metrics_.add_prompt(std::ssize(request_.prompts[prompt].tokens), read.n_cached);
+    if (!request_.echo) return;
+    for (size_t i = 0; i < n_choices(); i++)
+        echo(request_.prompts[prompt], read.tokens, choices_[prompt * n_choices() + i]);
+}
+
+/// Begins an answer with the prompt. `tokens`: those of the prompt after the first, if they are reported.
+void Answer::echo(const Prompt& prompt, const std::vector<TokenDrawn>& tokens, Choice& choice) const {
+    const auto text = to_utf8(prompt.text);
+    choice.content = text;
+    choice.fresh.push_back({.text = text});
+    if (!request_.generation.prompt_logprobs) return;
+    // The model rates no first token, as nothing precedes it.
+    choice.drawn.push_back({.token = prompt.tokens.front(), .logprob = std::numeric_limits<float>::quiet_NaN()});
+    choice.drawn.append_range(tokens);
+    size_t n = 0;
+    for (const auto& drawn : choice.drawn) {
+        choice.offsets.push_back(std::min(n, n_characters(text)));
+        n += n_characters(engine_.piece(drawn.token));
+    }
 }
 
 /// The text of a token. Names of control tokens are part of it only where they mark calls or reasoning.
@@ -71,8 +129,8 @@ std::string Answer::piece(const ReplyReader& reader, Token token) const {
     return reader.needs(name) ? name : text;
 }
 
-void Answer::take(const TokenDrawn& drawn, std::chrono::steady_clock::time_point when) {
-    const auto index = static_cast<size_t>(drawn.choice);
+void Answer::take(const TokenDrawn& drawn, Time when, size_t prompt) {
+    const auto index = prompt * n_choices() + static_cast<size_t>(drawn.choice);
     auto& choice = choices_[index];
     auto& reading = readings_[index];
     if (choice.ending) return;  // a stop string has ended it already
@@ -82,8 +140,10 @@ void Answer::take(const TokenDrawn& drawn, std::chrono::steady_clock::time_point
         metrics_.add_first_token(seconds(when - received_));
     reading.begun = true;
     reading.last = when;
-    n_drawn_++;
-    if (request_.generation.n_logprobs >= 0) {
+    progress_.n_drawn++;
+    if (!progress_.first) progress_.first = when;
+    progress_.last = when;
+    if (request_.generation.n_logprobs >= 0 || request_.return_tokens) {
         choice.drawn.push_back(drawn);
         choice.offsets.push_back(n_characters(choice.content) + n_characters(reading.text.held()));
     }
@@ -91,8 +151,8 @@ void Answer::take(const TokenDrawn& drawn, std::chrono::steady_clock::time_point
     if (reading.text.stopped()) end(index, Ending::stop);  // the batcher will report the same
 }
 
-void Answer::take(const ChoiceEnded& ended) {
-    const auto index = static_cast<size_t>(ended.choice);
+void Answer::take(const ChoiceEnded& ended, size_t prompt) {
+    const auto index = prompt * n_choices() + static_cast<size_t>(ended.choice);
     if (choices_[index].ending) return;
     switch (ended.reason) {
         case FinishReason::length:
@@ -108,7 +168,7 @@ void Answer::take(const ChoiceEnded& ended) {
                               .param = ended.by_constraint ? "grammar" : ""};
             break;
     }
-    generation_->cancel();
+    cancel();
 }
 
 void Answer::end(size_t index, Ending ending) {

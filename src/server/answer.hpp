@@ -24,7 +24,7 @@ struct Choice {
     std::string reasoning;
     std::vector<ToolCall> calls;    // each with an ID
     std::vector<ReplyPart> fresh;   // parts that were added since the writer took them
-    std::vector<TokenDrawn> drawn;  // all tokens, if their probabilities are reported
+    std::vector<TokenDrawn> drawn;  // all tokens, if they are reported; those of the prompt too if it is repeated
     std::vector<size_t> offsets;    // [drawn.size()] number of characters of the content before each token
     std::optional<Ending> ending;
     std::string stopped_by;  // the stop string that ended it, if one did
@@ -33,13 +33,15 @@ struct Choice {
 /// Collects the answers to one request from the batcher's events. Its destructor cancels the request.
 class Answer {
   public:
-    Answer(const Engine& engine, CompletionRequest request, std::string model, std::shared_ptr<Generation> generation,
-           Metrics& metrics, std::chrono::steady_clock::time_point received);
+    /// `generations`: one for each prompt of the request.
+    Answer(const Engine& engine, CompletionRequest request, std::string model,
+           std::vector<std::shared_ptr<Generation>> generations, Metrics& metrics,
+           std::chrono::steady_clock::time_point received);
     Answer(const Answer&) = delete;
     Answer& operator=(const Answer&) = delete;
-    ~Answer() { generation_->cancel(); }
+    ~Answer() { cancel(); }
 
-    /// Waits for the next event, at most for `most`, and processes it. Returns false if there was none.
+    /// Waits for the next events, at most for about `most`, and processes them. Returns false if there were none.
     bool wait(std::chrono::milliseconds most);
     bool is_done() const;
     const std::optional<ApiError>& error() const { return error_; }
@@ -51,21 +53,40 @@ class Answer {
     const std::vector<Choice>& choices() const { return choices_; }
     /// The parts that were added to a choice since the last call.
     std::vector<ReplyPart> take_fresh(size_t choice);
-    int64_t n_prompt() const { return std::ssize(request_.generation.prompt); }
-    int64_t n_cached() const { return n_cached_; }
-    int64_t n_drawn() const { return n_drawn_; }
+    int64_t n_prompt() const;
+    int64_t n_cached() const { return progress_.n_cached; }
+    int64_t n_drawn() const { return progress_.n_drawn; }
+    /// Seconds from the request to the first token, and from there to the last one so far.
+    double prompt_seconds() const;
+    double drawing_seconds() const;
 
   private:
+    using Time = std::chrono::steady_clock::time_point;
+
+    struct Progress {
+        int64_t n_drawn = 0;
+        int64_t n_cached = 0;
+        std::optional<Time> first{};  // time of the first token
+        Time last{};
+    };
+
     /// How the text of a choice is read.
     struct Reading {
         AnswerText text;
         ReplyReader reader;
-        std::chrono::steady_clock::time_point last;
+        Time last;
         bool begun = false;
     };
 
-    void take(const TokenDrawn& drawn, std::chrono::steady_clock::time_point when);
-    void take(const ChoiceEnded& ended);
+    /// In these, `prompt` is the index of the prompt that the event is about.
+    void take(const GenerationEvent& event, size_t prompt);
+    void take(const PromptRead& read, size_t prompt);
+    void take(const TokenDrawn& drawn, Time when, size_t prompt);
+    void take(const ChoiceEnded& ended, size_t prompt);
+    void echo(const Prompt& prompt, const std::vector<TokenDrawn>& tokens, Choice& choice) const;
+    void cancel();
+    bool has_ended(size_t prompt) const;
+    size_t n_choices() const { return static_cast<size_t>(request_.generation.n_choices); }
     void add(Choice& choice, std::vector<ReplyPart> parts);
     void end(size_t choice, Ending ending);
     std::string piece(const ReplyReader& reader, Token token) const;
@@ -73,14 +94,13 @@ class Answer {
     Engine engine_;
     CompletionRequest request_;
     std::string model_;
-    std::shared_ptr<Generation> generation_;
+    std::vector<std::shared_ptr<Generation>> generations_;  // one for each prompt
     Metrics& metrics_;
-    std::chrono::steady_clock::time_point received_;
+    Time received_;
     int64_t created_;
-    std::vector<Choice> choices_;
+    std::vector<Choice> choices_;    // those of the first prompt first
     std::vector<Reading> readings_;  // [choices_.size()]
-    int64_t n_drawn_ = 0;
-    int64_t n_cached_ = 0;
+    Progress progress_;
     std::optional<ApiError> error_;
 };
 

@@ -28,10 +28,14 @@ class AnswerWriter {
 
 std::unique_ptr<AnswerWriter> make_chat_writer();
 std::unique_ptr<AnswerWriter> make_text_writer();
+/// llama.cpp's own format.
+std::unique_ptr<AnswerWriter> make_native_writer();
 std::unique_ptr<AnswerWriter> make_messages_writer();
 /// `fields`: those of the request that the response repeats.
 std::unique_ptr<AnswerWriter> make_responses_writer(Json fields);
 
+/// The times of an answer so far, in the format of llama.cpp.
+Json timings_of(const Answer& answer);
 /// The body of an error response of Anthropic's API; to_json() makes that of OpenAI's.
 std::string messages_error(const ApiError& error);
 /// A server-sent event; without a name if `name` is empty.

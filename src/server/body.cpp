@@ -15,9 +15,15 @@ constexpr size_t kDeepest = 64;
 // A limit, because ordered_json searches the fields of an object linearly.
 constexpr size_t kMaxFields = 2000;
 
+// Limits of what is built from a body, because an empty array takes many times its two bytes.
+constexpr size_t kMaxValues = size_t{8} << 20U;
+constexpr size_t kMaxArraysAndObjects = size_t{1} << 19U;
+
 /// Checks a text against these limits before it is parsed. Returns an error message, or an empty string.
 std::string beyond_limits(std::string_view text) {
     std::vector<size_t> n_fields{0};  // number of fields of each open array or object
+    size_t n_values = 0;
+    size_t n_opened = 0;
     bool quoted = false;
     for (size_t i = 0; i < text.size(); i++) {
         const char c = text[i];
@@ -29,6 +35,10 @@ std::string beyond_limits(std::string_view text) {
         } else if (c == '{' || c == '[') {
             if (n_fields.size() > kDeepest) return std::format("the body is nested more than {} levels deep", kDeepest);
             n_fields.push_back(0);
+            if (++n_opened > kMaxArraysAndObjects)
+                return std::format("the body has more than {} arrays and objects", kMaxArraysAndObjects);
+        } else if (c == ',') {
+            if (++n_values > kMaxValues) return std::format("the body has more than {} values", kMaxValues);
         } else if ((c == '}' || c == ']') && n_fields.size() > 1) {
             n_fields.pop_back();
         } else if (c == ':' && ++n_fields.back() > kMaxFields) {

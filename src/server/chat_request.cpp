@@ -13,10 +13,11 @@ namespace cake::server {
 namespace {
 
 /// Returns the server's options with the template variables of the request, which replace those of the same name.
-ChatOptions read_chat_options(Body& body, const ChatOptions& usual) {
+ChatOptions read_chat_options(Body& body, const ChatOptions& usual, int64_t max_reasoning) {
     ChatOptions options = usual;
     Json all = usual.template_kwargs.empty() ? Json::object() : Json::parse(usual.template_kwargs, nullptr, false);
     constexpr size_t kMaxWord = 64;
+    if (max_reasoning == 0) all["enable_thinking"] = false;
     if (const auto thinks = body.flag("enable_thinking")) all["enable_thinking"] = *thinks;
     if (const auto effort = body.text("reasoning_effort", kMaxWord)) all["reasoning_effort"] = *effort;
     if (const Json* variables = body.find("chat_template_kwargs")) {
@@ -99,12 +100,43 @@ ApiResult<void> constrain(const RequestContext& context, const ToolFields& tools
     return {};
 }
 
+/// Reads whether the last message is continued or answered. Without the fields for that, an assistant's is continued.
+void read_continuation(Body& body, const std::vector<ChatMessage>& messages, ChatOptions& chat) {
+    const auto continues = body.flag("continue_final_message");
+    const auto begins = body.flag("add_generation_prompt");
+    const bool is_begun =
+        !messages.empty() && messages.back().role == "assistant" && !messages.back().fields.contains("tool_calls");
+    if (continues.value_or(false) && begins.value_or(false))
+        body.wrong("continue_final_message", "continue_final_message and add_generation_prompt exclude each other");
+    if (continues.value_or(false) && !is_begun)
+        body.wrong("continue_final_message",
+                   "continue_final_message needs a last message of the assistant with a text");
+    chat.continue_final_message = is_begun && continues.value_or(!begins.value_or(false));
+    chat.add_generation_prompt = begins.value_or(true);
+}
+
+/// Reads whether reasoning is told apart, as a field of the answer, and how long it may be.
+ReasoningOptions read_reasoning(Body& body, const ReasoningOptions& usual) {
+    ReasoningOptions options = usual;
+    constexpr size_t kMaxWord = 32;
+    if (const auto format = body.text("reasoning_format", kMaxWord)) {
+        if (*format != "none" && *format != "auto" && *format != "deepseek")
+            body.wrong("reasoning_format", "reasoning_format must be none, auto or deepseek");
+        options.is_content = *format == "none";
+    }
+    for (const char* name : {"reasoning_budget", "thinking_budget_tokens", "thinking_token_budget"})
+        if (const auto n = body.integer(name, -1, int64_t{1} << 31)) options.max_tokens = *n;
+    return options;
+}
+
 }  // namespace
 
 ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, Body body) {
     CompletionRequest request;
     const auto messages = read_messages(body);
-    const auto chat = read_chat_options(body, context.chat);
+    const auto reasoning = read_reasoning(body, context.reasoning);
+    auto chat = read_chat_options(body, context.chat, reasoning.max_tokens);
+    read_continuation(body, messages, chat);
     const auto tools = read_tools(body);
     read_generation_fields(body, context, request);
     auto& generation = request.generation;
@@ -128,13 +160,20 @@ ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, Bo
     auto tokens = chat_tokens(context, messages, tools, chat);
     if (!tokens) return invalid(tokens.error().message, "messages");
     if (tokens->empty()) return invalid("there is nothing to read: the prompt contains no tokens", "messages");
-    generation.prompt = std::move(*tokens);
     // The answers of gpt-oss come in channels, with tools or without.
     if (!tools.callable.empty() || !context.style.format->turn.empty()) request.reply.format = context.style.format;
     request.reply.tools = tools.callable;
-    request.reply.reasoning = context.style.reasoning;
-    request.reply.begins_in_reasoning =
-        context.style.reasoning && ends_in_reasoning(context.engine, generation.prompt, context.style.reasoning->begin);
+    if (const auto marks = context.style.reasoning) {
+        const bool is_begun = ends_in_reasoning(context.engine, *tokens, marks->begin);
+        if (!reasoning.is_content) request.reply.reasoning = marks;
+        request.reply.begins_in_reasoning = is_begun && !reasoning.is_content;
+        if (reasoning.max_tokens >= 0)
+            generation.reasoning = {.begin = std::string(marks->begin),
+                                    .end = std::string(marks->end),
+                                    .max_tokens = reasoning.max_tokens,
+                                    .is_begun = is_begun};
+    }
+    request.prompts.push_back({.tokens = std::move(*tokens)});
     if (auto constrained = constrain(context, tools, request); !constrained)
         return std::unexpected(constrained.error());
     request.unknown = body.unknown();

@@ -46,6 +46,7 @@ class ChoicesWriter : public AnswerWriter {
             body["choices"].push_back(std::move(written));
         }
         body["usage"] = usage_of(answer);
+        body["timings"] = timings_of(answer);
         return body;
     }
 
@@ -70,6 +71,7 @@ class ChoicesWriter : public AnswerWriter {
         if (answer.request().include_usage) {
             auto last = shape(answer, chunk_object());
             last["usage"] = usage_of(answer);
+            last["timings"] = timings_of(answer);
             events += event(json_text(last));
         }
         return events + event("[DONE]");
@@ -106,6 +108,7 @@ class ChoicesWriter : public AnswerWriter {
         written["logprobs"] = n_sent < choice.drawn.size() ? logprobs(answer, choice, n_sent) : Json();
         written["finish_reason"] = is_last ? finish_reason(choice) : Json();
         n_sent = choice.drawn.size();
+        if (is_last || answer.request().timings_per_token) body["timings"] = timings_of(answer);
         body["choices"].push_back(std::move(written));
         return event(json_text(body));
     }

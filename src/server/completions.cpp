@@ -27,7 +27,7 @@ constexpr std::chrono::seconds kSilence(10);
 constexpr const char* kEvents = "text/event-stream";
 
 ApiError error_of(const Refusal& refusal, Api api) {
-    const char* const prompt = api == Api::text ? "prompt" : "messages";
+    const char* const prompt = api == Api::text || api == Api::native ? "prompt" : "messages";
     switch (refusal.reason) {
         case Refusal::Reason::invalid:
             return {.status = kInvalid, .message = refusal.message};
@@ -48,9 +48,9 @@ ApiError error_of(const Refusal& refusal, Api api) {
 std::string new_id(Api api) {
     std::random_device random;
     const char* const prefix = api == Api::chat        ? "chatcmpl-"
-                               : api == Api::text      ? "cmpl-"
                                : api == Api::responses ? "resp_"
-                                                       : "msg_";
+                               : api == Api::messages  ? "msg_"
+                                                       : "cmpl-";
     return std::format("{}{:08x}{:08x}{:08x}{:08x}", prefix, random(), random(), random(), random());
 }
 
@@ -102,6 +102,7 @@ RequestContext Completions::context() {
             .n_ctx = batcher_.limits().n_ctx,
             .chat = defaults_.chat,
             .style = style_,
+            .reasoning = defaults_.reasoning,
             .tool_constraints = tool_constraints_};
 }
 
@@ -119,6 +120,14 @@ ApiResult<Completions::Prepared> Completions::prepare(Api api, const std::string
         case Api::text:
             read = read_text_request(context(), std::move(*body));
             prepared.writer = make_text_writer();
+            break;
+        case Api::native:
+            read = read_native_request(context(), std::move(*body));
+            prepared.writer = make_native_writer();
+            break;
+        case Api::infill:
+            read = read_infill_request(context(), std::move(*body));
+            prepared.writer = make_native_writer();
             break;
         case Api::messages: {
             auto chat = chat_of_messages(body->json());
@@ -150,13 +159,15 @@ void Completions::answer(Api api, const Request& request, Response& response, co
     if (!prepared) return send(response, prepared.error(), request.path);
     auto& read = prepared->request;
     unknown_fields_.note(read.unknown);
-    read.generation.client = defaults_.has_keys ? key : request.remote_addr;
-    read.generation.cache_salt = json_text(Json{key, read.cache_salt});
-    auto generation = batcher_.submit(read.generation);
-    if (!generation) return send(response, error_of(generation.error(), api), request.path);
+    const auto address = address_of(request, defaults_.proxies);
+    read.generation.client = defaults_.has_keys ? key : address;
+    const auto& whose = key.empty() && address != request.remote_addr ? address : key;
+    read.generation.cache_salt = json_text(Json{whose, read.cache_salt});
+    auto generations = submit(read);
+    if (!generations) return send(response, error_of(generations.error(), api), request.path);
     if (const auto ignored = not_enforced(read); !ignored.empty()) response.set_header("X-Cake-Not-Enforced", ignored);
     const bool stream = read.stream;
-    auto made = std::make_unique<Answer>(engine_, std::move(read), model_, std::move(*generation), metrics_, received);
+    auto made = std::make_unique<Answer>(engine_, std::move(read), model_, std::move(*generations), metrics_, received);
     n_answers_++;
     const std::shared_ptr<Answer> answer(made.release(), [this](Answer* done) {
         delete done;
@@ -171,7 +182,11 @@ void Completions::answer(Api api, const Request& request, Response& response, co
     };
     const std::shared_ptr<AnswerWriter> writer = std::move(prepared->writer);
     if (stream) return send_stream(request, response, answer, writer, keep);
-    while (!answer->is_done() && !HttpServer::client_has_gone()) answer->wait(kLook);
+    const bool may_be_tried = request.version != "HTTP/1.0";  // which has no interim responses
+    while (!answer->is_done() && !HttpServer::client_has_gone()) {
+        answer->wait(kLook);
+        if (may_be_tried && HttpServer::must_try_client()) HttpServer::try_client();
+    }
     if (answer->error()) return send(response, *answer->error(), request.path);
     if (!answer->is_done())
         return send(response, ApiError{.message = "the connection ended before the answer was complete"}, request.path);
@@ -180,17 +195,34 @@ void Completions::answer(Api api, const Request& request, Response& response, co
     send(response, writer->whole(*answer));
 }
 
+/// Submits a generation for each prompt: all of them, or none if one is refused.
+std::expected<std::vector<std::shared_ptr<Generation>>, Refusal> Completions::submit(const CompletionRequest& request) {
+    std::vector<std::shared_ptr<Generation>> generations;
+    for (const auto& prompt : request.prompts) {
+        auto generation = request.generation;
+        generation.prompt = prompt.tokens;
+        if (!generations.empty()) generation.id += std::format("-{}", generations.size());
+        auto submitted = batcher_.submit(std::move(generation));
+        if (!submitted) {
+            for (const auto& earlier : generations) earlier->cancel();
+            return std::unexpected(submitted.error());
+        }
+        generations.push_back(std::move(*submitted));
+    }
+    return generations;
+}
+
 void Completions::count_tokens(const Request& request, Response& response, const std::string& body) {
     const auto prepared = prepare(Api::messages, body);
     if (!prepared) return send(response, prepared.error(), request.path);
-    send(response, Json{{"input_tokens", prepared->request.generation.prompt.size()}});
+    send(response, Json{{"input_tokens", prepared->request.prompts.front().tokens.size()}});
 }
 
 void Completions::apply_template(const Request& request, Response& response, const std::string& body) {
     const auto prepared = prepare(Api::chat, body);
     if (!prepared) return send(response, prepared.error(), request.path);
     std::string text;
-    for (const Token token : prepared->request.generation.prompt) text += engine_.piece(token, true);
+    for (const Token token : prepared->request.prompts.front().tokens) text += engine_.piece(token, true);
     send(response, Json{{"prompt", text}});
 }
 
@@ -207,7 +239,8 @@ void Completions::send_stream(const Request& request, Response& response, const 
         while (text.empty() && !answer->is_done()) {
             if (HttpServer::client_has_gone()) return false;
             if (answer->wait(kLook)) text += writer->news(*answer);
-            if (std::chrono::steady_clock::now() - since > kSilence) text += ": nothing yet\n\n";
+            if (std::chrono::steady_clock::now() - since > kSilence || HttpServer::must_try_client())
+                text += ": nothing yet\n\n";
         }
         while (!answer->is_done() && answer->wait(std::chrono::milliseconds(0))) text += writer->news(*answer);
         if (answer->is_done()) {

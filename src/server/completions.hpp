@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <expected>
 #include <memory>
 #include <string>
 
@@ -18,13 +19,15 @@
 
 namespace cake::server {
 
-enum class Api { chat, text, messages, responses };
+enum class Api { chat, text, native, infill, messages, responses };
 
 /// What requests get that leave it open.
 struct CompletionDefaults {
     ChatOptions chat{};
     SamplingOptions sampling{};
-    bool has_keys = false;  // clients are told apart by their API keys, not by their addresses
+    ReasoningOptions reasoning{};
+    bool has_keys = false;               // clients are told apart by their API keys, not by their addresses
+    std::vector<std::string> proxies{};  // addresses of proxies that say for whom they ask
 };
 
 /// Answers the requests that generate text, in the format of each API.
@@ -51,6 +54,7 @@ class Completions {
     /// `key`: the API key of the request.
     ApiResult<Prepared> prepare(Api api, const std::string& body, const std::string& key = {});
     RequestContext context();
+    std::expected<std::vector<std::shared_ptr<Generation>>, Refusal> submit(const CompletionRequest& request);
     void send_stream(const httplib::Request& request, httplib::Response& response,
                      const std::shared_ptr<Answer>& answer, const std::shared_ptr<AnswerWriter>& writer,
                      std::function<void(const Answer&)> done);

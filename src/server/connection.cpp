@@ -13,6 +13,7 @@
 #include <cstring>
 #include <format>
 #include <memory>
+#include <string_view>
 
 namespace cake::server {
 
@@ -78,6 +79,7 @@ struct Current {
 };
 
 thread_local bool t_understood = false;
+thread_local bool t_tried = false;
 
 }  // namespace
 
@@ -117,12 +119,15 @@ bool Connection::wait_writable() const {
 }
 
 bool Connection::is_peer_alive() const {
-    char byte = 0;
-    const ssize_t n = ::recv(socket_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    return n > 0 || (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR));
+    return !has_peer_gone();
 }
 
 bool Connection::has_peer_gone() const {
+    pollfd polled{.fd = socket_, .events = 0, .revents = 0};
+    return ::poll(&polled, 1, 0) > 0;  // POLLERR, POLLHUP
+}
+
+bool Connection::is_half_closed() const {
     pollfd polled{.fd = socket_, .events = POLLRDHUP, .revents = 0};
     return ::poll(&polled, 1, 0) > 0;
 }
@@ -172,7 +177,8 @@ time_t Connection::duration() const {
     return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - request_begin_).count();
 }
 
-HttpServer::HttpServer(const ConnectionLimits& limits) : limits_(limits) {
+HttpServer::HttpServer(const ConnectionLimits& limits)
+    : limits_(limits), table_(limits.most_waiting, limits.most_answers) {
     // httplib sets SO_REUSEPORT by default, which would let a second server listen on the same port.
     set_socket_options([](socket_t socket) { httplib::set_socket_opt(socket, SOL_SOCKET, SO_REUSEADDR, 1); });
 }
@@ -186,11 +192,7 @@ Result<int> HttpServer::bind(const std::string& host, int port) {
 }
 
 void HttpServer::end() {
-    {
-        const std::scoped_lock lock(mutex_);
-        ended_ = true;
-        for (const socket_t socket : open_) ::shutdown(socket, SHUT_RDWR);
-    }
+    table_.end_all();
     stop();
 }
 
@@ -202,26 +204,32 @@ void HttpServer::close_after() {
     t_understood = false;
 }
 
+bool HttpServer::begin_answer() {
+    return t_connection == nullptr || table_.begin_answer(t_connection->socket());
+}
+
 bool HttpServer::client_has_gone() {
     return t_connection != nullptr && t_connection->has_peer_gone();
 }
 
+bool HttpServer::must_try_client() {
+    return t_connection != nullptr && !t_tried && (t_tried = t_connection->is_half_closed());
+}
+
+void HttpServer::try_client() {
+    constexpr std::string_view kInterim = "HTTP/1.1 100 Continue\r\n\r\n";
+    if (t_connection != nullptr) t_connection->write(kInterim.data(), kInterim.size());
+}
+
 bool HttpServer::process_and_close_socket(socket_t socket) {
-    bool ended = false;
-    {
-        const std::scoped_lock lock(mutex_);
-        open_.insert(socket);
-        ended = ended_;
-    }
     bool good = false;
     try {
-        if (!ended) process(socket);
+        if (table_.add(socket, name_of(socket, getpeername).first)) process(socket);
         good = true;
     } catch (...) {
         good = false;  // memory ran out while an answer was written: close the connection
     }
-    const std::scoped_lock lock(mutex_);
-    open_.erase(socket);
+    table_.remove(socket);
     ::shutdown(socket, SHUT_RDWR);
     ::close(socket);
     return good;
@@ -238,11 +246,13 @@ void HttpServer::process(socket_t socket) {
     connection.get_local_ip_and_port(local_ip, local_port);
     for (size_t left = keep_alive_max_count_; left > 0 && connection.wait_for_request(); left--) {
         t_understood = false;
+        t_tried = false;
         bool closed = false;
         const bool good =
             process_request(connection, remote_ip, remote_port, local_ip, local_port, left == 1, closed, nullptr);
         // After a request that could not be parsed, the next bytes may not be the beginning of another one.
         if (!good || closed || !t_understood) return;
+        table_.wait(socket);
     }
 }
 

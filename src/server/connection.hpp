@@ -3,12 +3,11 @@
 #include <httplib.h>
 
 #include <chrono>
-#include <mutex>
-#include <set>
 #include <string>
 #include <utility>
 
 #include "cake/error.hpp"
+#include "server/connection_table.hpp"
 
 namespace cake::server {
 
@@ -19,6 +18,8 @@ struct ConnectionLimits {
     std::chrono::milliseconds next_request{5'000};    // until the next request on an open connection
     std::chrono::milliseconds whole_answer{60'000};   // total time that an answer may wait for the client
     size_t bytes_per_second = size_t{16} << 10U;      // bytes written that extend `whole_answer` by one second
+    size_t most_waiting = 256;                        // connections without a whole request
+    size_t most_answers = 256;                        // requests that are being answered at the same time
 };
 
 /// The connection of a client. Besides the timeout for the next byte, there are timeouts for a whole request and a
@@ -30,7 +31,10 @@ class Connection final : public httplib::Stream {
     /// Waits for the next request and starts its timeout. Returns false if there is none.
     bool wait_for_request();
 
+    /// True if the client has closed the connection. If it has only ended its half, which looks the same until bytes
+    /// are sent to it, is_half_closed() is true instead.
     bool has_peer_gone() const;
+    bool is_half_closed() const;
     bool is_readable() const override { return begin_ < end_; }
     bool wait_readable() const override;
     bool wait_writable() const override;
@@ -66,6 +70,7 @@ class HttpServer final : public httplib::Server {
     Result<int> bind(const std::string& host, int port);
     /// Closes all open connections and accepts no new ones.
     void end();
+    const ConnectionLimits& limits() const { return limits_; }
 
     // The following functions refer to the request that the calling thread handles.
 
@@ -73,17 +78,22 @@ class HttpServer final : public httplib::Server {
     static void understood();
     /// Call this if the answer has the header `Connection: close`.
     static void close_after();
+    /// Call this when the whole request has been read. Returns false if there are too many answers at the same time.
+    bool begin_answer();
     /// True if the client has closed the connection, even if some of its bytes have not been read.
     static bool client_has_gone();
+    /// True once if the client has ended its half of the connection. Bytes must be sent to it then, so that
+    /// client_has_gone() can tell whether it still listens.
+    static bool must_try_client();
+    /// Sends an interim response, which has no meaning, before the response itself.
+    static void try_client();
 
   private:
     bool process_and_close_socket(socket_t socket) override;
     void process(socket_t socket);
 
     ConnectionLimits limits_;
-    std::mutex mutex_;
-    std::set<socket_t> open_;
-    bool ended_ = false;
+    ConnectionTable table_;
 };
 
 }  // namespace cake::server

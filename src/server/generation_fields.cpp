@@ -165,6 +165,9 @@ void read_generation_fields(Body& body, const RequestContext& context, Completio
     constexpr size_t kMaxSalt = 1024;
     for (const char* name : {"user", "prompt_cache_key", "cache_salt"})
         request.cache_salt.push_back(body.text(name, kMaxSalt).value_or(""));
+    request.timings_per_token = body.flag("timings_per_token").value_or(false);
+    // What has no meaning here: any slot serves, and eviction decides which tokens of the prompt are kept.
+    body.ignore({"id_slot", "n_keep", "n_discard"});
     body.ignore(
         {"model", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_retention", "verbosity"});
 }

@@ -6,6 +6,7 @@
 #include "server/access.hpp"
 #include "server/connection_threads.hpp"
 #include "server/page_files.hpp"
+#include "server/properties.hpp"
 #include "server/respond.hpp"
 #include "server/slots.hpp"
 #include "text/answer_text.hpp"
@@ -42,10 +43,19 @@ void allow_origin(const std::string& cors, Response& response) {
     response.set_header("Vary", "Origin");
 }
 
+/// The limits of connections, with room for all requests that may run or wait.
+ConnectionLimits with_room_for(const ServerOptions& options) {
+    constexpr size_t kOthers = 64;  // health checks, the page
+    auto limits = options.limits;
+    limits.most_answers =
+        static_cast<size_t>(options.batcher.pool.n_parallel) + static_cast<size_t>(options.batcher.n_queue) + kOthers;
+    return limits;
+}
+
 ApiError too_busy() {
     constexpr std::chrono::seconds kSoon(5);
     return {.status = kUnavailable,
-            .message = "too much is being sent to the server at once: try again later",
+            .message = "too many requests are being sent to the server at once: try again later",
             .code = "overloaded",
             .retry_after = kSoon};
 }
@@ -79,15 +89,17 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
       batcher_(std::move(batcher)),
       request_log_(options.request_log, options.log_as_json),
       completions_(engine, *batcher_, model_,
-                   {.chat = options.chat, .sampling = options.sampling, .has_keys = !options.api_keys.empty()},
+                   {.chat = options.chat,
+                    .sampling = options.sampling,
+                    .reasoning = options.reasoning,
+                    .has_keys = !options.api_keys.empty(),
+                    .proxies = options.proxies},
                    metrics_, turns_, request_log_, options.log),
-      http_(options.limits) {
+      http_(with_room_for(options)) {
     // Each connection occupies a thread, even while it waits for an answer.
-    const auto n_requests =
-        static_cast<size_t>(options.batcher.pool.n_parallel) + static_cast<size_t>(options.batcher.n_queue);
-    http_.new_task_queue = [n_requests] {
-        constexpr size_t kOthers = 64;  // health checks, the page, idle connections
-        return new ConnectionThreads(n_requests + kOthers);
+    http_.new_task_queue = [this] {
+        constexpr size_t kEnding = 256;  // connections that have been closed, but whose threads still run
+        return new ConnectionThreads(http_.limits().most_waiting + http_.limits().most_answers + kEnding);
     };
     http_.set_payload_max_length(kMaxBodyBytes);
     http_.set_tcp_nodelay(true);
@@ -128,6 +140,7 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
         metrics_.add_request(name, response.status);
         if (response.get_header_value("Connection") == "close") HttpServer::close_after();
         if (RequestLog::notes().is_stream) return;
+        if (options_.log_bodies && request.method == "POST") request_log_.write_body("answer", response.body);
         request_log_.write(request.method, path_to_log(request), response.status, error_in(response));
         RequestLog::notes() = {};
     });
@@ -154,13 +167,22 @@ void ApiServer::close() {
 }
 
 /// Checks a request before its body is read. If it is refused, sends an error response and returns false.
-bool ApiServer::let_in(const Request& request, Response& response) const {
+bool ApiServer::let_in(const Request& request, Response& response) {
     HttpServer::understood();
     if (!options_.cors.empty()) allow_origin(options_.cors, response);
     const auto checked =
         check_access(request, {.host = options_.host, .cors = options_.cors, .api_keys = options_.api_keys});
-    if (!checked) send(response, checked.error(), request.path);
-    return checked.has_value();
+    if (!checked) {
+        send(response, checked.error(), request.path);
+        return false;
+    }
+    // The body of other requests has not been read yet.
+    const bool is_whole = request.method != "POST";
+    if (is_whole && !http_.begin_answer()) {
+        send(response, too_busy(), request.path);
+        return false;
+    }
+    return true;
 }
 
 /// Adds a route whose body is parsed as JSON whatever its content type is: `curl -d` labels every body as a form.
@@ -179,6 +201,8 @@ void ApiServer::post(const char* path, BodyHandler handler) {
             state_.n_body_bytes += n;
             return true;
         });
+        if (whole && !http_.begin_answer()) return send(response, too_busy(), request.path);
+        if (whole && options_.log_bodies) request_log_.write_body(request.path, body);
         if (whole) return handler(request, response, body);
         if (!room) return send(response, too_busy(), request.path);
         if (!fits) response.status = kTooLarge;
@@ -193,7 +217,9 @@ void ApiServer::add_routes() {
         });
     };
     for (const char* path : {"/v1/chat/completions", "/chat/completions"}) add(path, Api::chat);
-    for (const char* path : {"/v1/completions", "/completions"}) add(path, Api::text);
+    add("/v1/completions", Api::text);
+    for (const char* path : {"/completion", "/completions"}) add(path, Api::native);
+    add("/infill", Api::infill);
     for (const char* path : {"/v1/responses", "/responses"}) add(path, Api::responses);
     add("/v1/messages", Api::messages);
     post("/v1/messages/count_tokens", [this](const Request& request, Response& response, const std::string& body) {
@@ -254,6 +280,18 @@ void ApiServer::add_routes() {
     http_.Get("/metrics", [this](const Request&, Response& response) {
         response.set_content(metrics_.text(batcher_->report()), "text/plain; version=0.0.4");
     });
+    http_.Get("/props", [this](const Request&, Response& response) {
+        send(response, properties_json(engine_, batcher_->limits(), options_.sampling, options_.chat));
+    });
+    for (const char* path : {"/v1/embeddings", "/embeddings", "/embedding", "/v1/rerank", "/rerank"})
+        post(path, [](const Request& request, Response& response, const std::string&) {
+            constexpr int kNotImplemented = 501;
+            send(response,
+                 ApiError{.status = kNotImplemented,
+                          .message = "this server runs models that write texts, which are not fit for embeddings: use "
+                                     "a server with an embedding model for this request"},
+                 request.path);
+        });
     http_.Get("/slots", [this](const Request&, Response& response) {
         const auto slots = batcher_->slots();
         send(response, slots_json(engine_, slots, batcher_->report()));

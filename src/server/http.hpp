@@ -20,14 +20,17 @@ struct ServerOptions {
     std::string host = "127.0.0.1";
     int port = 8080;                      // 0: any free port
     std::vector<std::string> api_keys{};  // empty: no key is required
+    std::vector<std::string> proxies{};   // addresses of proxies that say for whom they ask
     ChatOptions chat{};
     BatcherOptions batcher;
     SamplingOptions sampling;
+    ReasoningOptions reasoning{};
     ConnectionLimits limits;
     std::string cors{};         // origin whose pages may use the server; "*": all, with a key; empty: none
     LogFunction log{};          // for warnings; null: none; called from several threads
     LogFunction request_log{};  // for a line about each request
     bool log_as_json = false;
+    bool log_bodies = false;  // of requests and of answers, but for streams
 };
 
 /// HTTP server for the OpenAI API and the chat page.
@@ -56,7 +59,7 @@ class ApiServer {
 
     void add_routes();
     void add_pages();
-    bool let_in(const httplib::Request& request, httplib::Response& response) const;
+    bool let_in(const httplib::Request& request, httplib::Response& response);
     using BodyHandler = std::function<void(const httplib::Request&, httplib::Response&, const std::string& body)>;
     void post(const char* path, BodyHandler handler);
 

@@ -54,6 +54,22 @@ Json chat_logprobs(const Answer& answer, const Choice& choice, size_t first) {
     return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
+Json native_logprobs(const Answer& answer, const Choice& choice, size_t first) {
+    const auto entry = [&](Token token, float logprob) {
+        const auto piece = answer.engine().piece(token);
+        return Json{{"id", token}, {"token", to_utf8(piece)}, {"bytes", bytes_of(piece)}, {"logprob", finite(logprob)}};
+    };
+    auto list = Json::array();
+    for (size_t i = first; i < choice.drawn.size(); i++) {
+        const auto& drawn = choice.drawn[i];
+        auto of_token = entry(drawn.token, drawn.logprob);
+        of_token["top_logprobs"] = Json::array();
+        for (const auto& [token, logprob] : drawn.likeliest) of_token["top_logprobs"].push_back(entry(token, logprob));
+        list.push_back(std::move(of_token));
+    }
+    return list;
+}
+
 Json text_logprobs(const Answer& answer, const Choice& choice, size_t first) {
     Json result{{"tokens", Json::array()},
                 {"token_logprobs", Json::array()},
@@ -67,8 +83,9 @@ Json text_logprobs(const Answer& answer, const Choice& choice, size_t first) {
             likeliest.emplace(text_key(answer.engine(), token), finite(logprob));
         if (answer.request().generation.n_logprobs > 0) likeliest[key] = finite(drawn.logprob);
         result["tokens"].push_back(key);
-        result["token_logprobs"].push_back(finite(drawn.logprob));
-        result["top_logprobs"].push_back(std::move(likeliest));
+        const bool is_rated = !std::isnan(drawn.logprob);  // the first token of a prompt is not
+        result["token_logprobs"].push_back(is_rated ? Json(finite(drawn.logprob)) : Json());
+        result["top_logprobs"].push_back(is_rated ? std::move(likeliest) : Json());
         result["text_offset"].push_back(choice.offsets[i]);
     }
     return result;

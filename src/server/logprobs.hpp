@@ -9,5 +9,7 @@ namespace cake::server {
 Json chat_logprobs(const Answer& answer, const Choice& choice, size_t first);
 /// The same as in the older format of completions.
 Json text_logprobs(const Answer& answer, const Choice& choice, size_t first);
+/// The same as in llama.cpp's own format.
+Json native_logprobs(const Answer& answer, const Choice& choice, size_t first);
 
 }  // namespace cake::server

@@ -14,11 +14,16 @@ ApiResult<std::string> text_of_blocks(const Json& content, const std::string& wh
     if (content.is_null()) return std::string();
     if (content.is_string()) return content.get<std::string>();
     std::string text;
+    const bool is_system = where == "system";
     if (!content.is_array()) return invalid(where + " must be a string or an array of blocks", "messages");
+    // Claude Code puts a line about the account at the beginning of its system text, and it changes with each request.
+    // Without it, the rest does not have to be read again.
+    constexpr std::string_view kBilling = "x-anthropic-billing-header:";
     for (const auto& block : content) {
         const bool is_text = block.is_object() && block.value("type", Json()) == "text" && block.contains("text") &&
                              block["text"].is_string();
         if (!is_text) return invalid(where + " may only contain blocks of the type \"text\"", "messages");
+        if (is_system && block["text"].get_ref<const std::string&>().starts_with(kBilling)) continue;
         text += (text.empty() ? "" : "\n") + block["text"].get<std::string>();
     }
     return text;
@@ -119,7 +124,9 @@ ApiResult<Json> chat_of_messages(const Json& body) {
         } else if (name == "tool_choice") {
             add_choice(chat, value);
         } else if (name == "thinking") {
-            if (value.is_object()) chat["enable_thinking"] = string_of(value, "type") != "disabled";
+            if (!value.is_object()) continue;
+            chat["enable_thinking"] = string_of(value, "type") != "disabled";
+            if (value.contains("budget_tokens")) chat["reasoning_budget"] = value["budget_tokens"];
         } else if (name == "metadata") {
             if (value.is_object()) chat["user"] = string_of(value, "user_id").substr(0, kMaxUser);
         } else if (name != "anthropic_version" && name != "betas" && name != "context_management" &&

@@ -15,6 +15,12 @@
 
 namespace cake::server {
 
+/// How the reasoning of models is handled.
+struct ReasoningOptions {
+    bool is_content = false;  // it is not told apart from the rest of the answer
+    int64_t max_tokens = -1;  // -1: no limit; 0: the template is asked for none
+};
+
 /// Defaults and limits for parsing requests.
 struct RequestContext {
     const Engine& engine;
@@ -24,15 +30,24 @@ struct RequestContext {
     int64_t n_ctx = 0;
     ChatOptions chat{};  // default options of the chat template
     ReplyStyle style{};
+    ReasoningOptions reasoning{};
     ToolConstraints& tool_constraints;
+};
+
+struct Prompt {
+    std::vector<Token> tokens;
+    std::string text{};  // only if it is sent back
 };
 
 /// A request for one or several answers.
 struct CompletionRequest {
     bool stream = false;
-    bool include_usage = false;  // for a stream: send the usage in a last chunk
-    std::string echo{};          // text to send before the answer
-    GenerationRequest generation{};
+    bool include_usage = false;      // for a stream: send the usage in a last chunk
+    bool echo = false;               // send the prompt before the answer
+    bool return_tokens = false;      // send the tokens of the answer
+    bool timings_per_token = false;  // send the timings with each part of a stream
+    std::vector<Prompt> prompts{};   // each gets generation.n_choices answers
+    GenerationRequest generation{};  // without a prompt
     ReplyOptions reply{};
     Json cache_salt{};                   // what the request says about whose sequences it may continue
     std::vector<std::string> unknown{};  // fields that have no effect
@@ -43,6 +58,9 @@ struct CompletionRequest {
 /// or is not supported; unknown fields are no error.
 ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, Body body);
 ApiResult<CompletionRequest> read_text_request(const RequestContext& context, Body body);
+/// Parse a body as specified by llama.cpp's own API: /completion and /infill.
+ApiResult<CompletionRequest> read_native_request(const RequestContext& context, Body body);
+ApiResult<CompletionRequest> read_infill_request(const RequestContext& context, Body body);
 
 /// A request of /tokenize: the tokens of the field `content`.
 struct TokenizeRequest {

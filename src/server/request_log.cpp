@@ -13,9 +13,8 @@ namespace cake::server {
 namespace {
 
 /// A text from outside as part of a line.
-std::string in_line(const std::string& text) {
-    constexpr size_t kMaxBytes = 300;
-    auto line = to_utf8(beginning_of(text, kMaxBytes));
+std::string in_line(const std::string& text, size_t max_bytes = 300) {
+    auto line = to_utf8(beginning_of(text, max_bytes));
     std::ranges::replace_if(line, [](unsigned char c) { return c < ' ' || c == 0x7F; }, '?');
     return line;
 }
@@ -53,6 +52,14 @@ void RequestLog::write(const std::string& method, const std::string& path, int s
             std::format(", {} tokens read ({} in memory), {} written", notes.n_prompt, notes.n_cached, notes.n_drawn);
     if (!refused.empty()) line += ": " + in_line(refused);
     log_(line);
+}
+
+void RequestLog::write_body(const std::string& what, const std::string& body) const {
+    if (!log_) return;
+    constexpr size_t kMaxBytes = size_t{16} << 10U;
+    const auto text = in_line(body, kMaxBytes);
+    log_(as_json_ ? json_text(Json{{"body_of", in_line(what)}, {"body", text}})
+                  : std::format("  {}: {}", in_line(what), text));
 }
 
 }  // namespace cake::server

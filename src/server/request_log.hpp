@@ -27,6 +27,8 @@ class RequestLog {
     static RequestNotes& notes();
     /// Writes the line for this request. `refused`: the message of an error, empty if there was none.
     void write(const std::string& method, const std::string& path, int status, const std::string& refused) const;
+    /// Writes a line with a body. `what`: what it is.
+    void write_body(const std::string& what, const std::string& body) const;
 
   private:
     LogFunction log_;

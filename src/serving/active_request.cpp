@@ -33,7 +33,16 @@ ActiveRequest::ActiveRequest(std::shared_ptr<const GenerationRequest> request, s
         choices_.push_back(
             {.sequence = std::move(sequence), .generator = Generator(engine, generator_options(number))});
     }
-    prefill_.emplace(states_, std::span(request_->prompt).subspan(n_cached), segment, false);
+    LogitsWanted wanted{.all = request_->prompt_logprobs};
+    if (wanted.all)
+        wanted.visit = [this](int64_t token, std::span<const float> logits) { rate_prompt(token + 1, logits); };
+    prefill_.emplace(states_, std::span(request_->prompt).subspan(n_cached), segment, std::move(wanted));
+}
+
+/// Records the log probability of token `index` of the prompt.
+void ActiveRequest::rate_prompt(int64_t index, std::span<const float> logits) {
+    if (index < std::ssize(request_->prompt))
+        rated_.push_back(with_logprobs(0, request_->prompt[static_cast<size_t>(index)], logits, request_->n_logprobs));
 }
 
 bool ActiveRequest::has_ended() const {
@@ -65,7 +74,7 @@ void ActiveRequest::read_step() {
     if (!prefill_->is_done()) return;
     prefill_.reset();
     n_read_ = static_cast<int64_t>(request_->prompt.size() - n_cached_);
-    generation_->tell(PromptRead{.n_cached = n_cached()});
+    generation_->tell(PromptRead{.n_cached = n_cached(), .tokens = std::exchange(rated_, {})});
     for (auto& choice : choices_) {
         choice.sequence.tokens = request_->prompt;
         choice.sequence.n_prompt = request_->prompt.size();
@@ -151,6 +160,7 @@ GeneratorOptions ActiveRequest::generator_options(int32_t choice) const {
             .constraint = request_->constraint,
             .stop = request_->stop,
             .max_tokens = request_->max_tokens,
+            .reasoning = request_->reasoning,
             .ignore_eos = request_->ignore_eos};
 }
 

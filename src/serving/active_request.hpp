@@ -65,6 +65,7 @@ class ActiveRequest {
     void read_step();
     void join_choices(std::vector<NextToken>& batch);
     void take_logits(const Result<void>& computed);
+    void rate_prompt(int64_t index, std::span<const float> logits);
     void draw(Choice& choice);
     GeneratorOptions generator_options(int32_t choice) const;
     void end(Choice& choice);
@@ -78,6 +79,7 @@ class ActiveRequest {
     size_t n_cached_;
     int64_t n_read_ = 0;
     std::vector<SequenceParts*> states_;  // sequences of the choices, which share the prefill
+    std::vector<TokenDrawn> rated_;       // tokens of the prompt with log probabilities, if they are reported
     std::optional<TextPrefill> prefill_;  // reset when the prefill is done
 };
 

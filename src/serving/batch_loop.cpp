@@ -197,7 +197,7 @@ void BatchLoop::admit() {
 bool BatchLoop::admit(WaitingRequest& waiting) {
     const auto& request = *waiting.request;
     std::vector<CachedSequence> sequences;
-    if (request.reuse && request.n_choices == 1) {
+    if (request.reuse && request.n_choices == 1 && !request.prompt_logprobs) {
         auto cached = cache_.take(waiting.sequences.front().state->config.options, request.prompt, request.cache_salt);
         if (cached) sequences.push_back(std::move(*cached));
     }

@@ -13,7 +13,7 @@ void WaitingRequest::end(FinishReason reason, const Error& error) const {
 std::optional<Refusal> RequestQueue::push(WaitingRequest request) {
     {
         const MutexLock lock(mutex_);
-        if (auto busy = refusal(request.sequences.size())) return busy;
+        if (auto busy = refusal(request.sequences.size(), request.request->client)) return busy;
         waiting_.push_back(std::move(request));
     }
     changed_.notify_all();
@@ -33,19 +33,40 @@ std::optional<Refusal> RequestQueue::refusal(size_t n_choices) const {
                        .retry_after = kRestart};
     }
     const size_t n_ahead = waiting_.size();
-    size_t n_begun = n_running_ + n_choices;
-    for (const auto& waiting : waiting_) n_begun += waiting.sequences.size();
-    const bool begins_at_once = n_begun <= n_sequences_;
-    if (begins_at_once || n_ahead < n_queue_) return std::nullopt;
-    constexpr int64_t kMaxSeconds = 60;
-    const size_t n_rounds = n_ahead / n_sequences_ + 1;
-    const double seconds = usual_seconds_ * static_cast<double>(n_rounds);
+    if (begins_at_once(n_choices) || n_ahead < n_queue_) return std::nullopt;
     return Refusal{
         .reason = Refusal::Reason::busy,
         .message = n_queue_ == 0
                        ? "all sequences are in use, and no request may wait: try again later"
                        : std::format("{} requests are already waiting, and no more may wait: try again later", n_ahead),
-        .retry_after = std::chrono::seconds(std::clamp<int64_t>(std::llround(seconds), 1, kMaxSeconds))};
+        .retry_after = wait_after(n_ahead)};
+}
+
+std::optional<Refusal> RequestQueue::refusal(size_t n_choices, const std::string& client) const {
+    if (auto busy = refusal(n_choices)) return busy;
+    const auto is_its = [&](const WaitingRequest& waiting) { return waiting.request->client == client; };
+    const auto n_its = static_cast<size_t>(std::ranges::count_if(waiting_, is_its));
+    const size_t share = n_queue_ - n_queue_ / 4;
+    if (begins_at_once(n_choices) || n_its < share) return std::nullopt;
+    return Refusal{
+        .reason = Refusal::Reason::busy,
+        .message = std::format(
+            "{} requests of this client are already waiting, and no more of them may wait: try again later", n_its),
+        .retry_after = wait_after(n_its)};
+}
+
+bool RequestQueue::begins_at_once(size_t n_choices) const {
+    size_t n_begun = n_running_ + n_choices;
+    for (const auto& waiting : waiting_) n_begun += waiting.sequences.size();
+    return n_begun <= n_sequences_;
+}
+
+/// How long a place in the queue will probably take to be free.
+std::chrono::seconds RequestQueue::wait_after(size_t n_ahead) const {
+    constexpr int64_t kMaxSeconds = 60;
+    const size_t n_rounds = n_ahead / n_sequences_ + 1;
+    const double seconds = usual_seconds_ * static_cast<double>(n_rounds);
+    return std::chrono::seconds(std::clamp<int64_t>(std::llround(seconds), 1, kMaxSeconds));
 }
 
 void RequestQueue::close() {

@@ -86,6 +86,10 @@ class RequestQueue {
 
   private:
     std::optional<Refusal> refusal(size_t n_choices) const CAKE_REQUIRES(mutex_);
+    /// The same for a request of a client, which may not take all places of the queue.
+    std::optional<Refusal> refusal(size_t n_choices, const std::string& client) const CAKE_REQUIRES(mutex_);
+    bool begins_at_once(size_t n_choices) const CAKE_REQUIRES(mutex_);
+    std::chrono::seconds wait_after(size_t n_ahead) const CAKE_REQUIRES(mutex_);
     /// Returns false after no_more_steps().
     bool push_task(std::function<void()> task) CAKE_EXCLUDES(mutex_);
 

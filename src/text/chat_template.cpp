@@ -141,10 +141,11 @@ ChatText without_added(const Vocabulary& vocabulary, ChatText text) {
     return text;
 }
 
-}  // namespace
+// Stands behind the text of a message that is to be continued until the conversation has been rendered.
+constexpr std::string_view kContinuesHere = "[[the answer continues here]]";
 
-Result<ChatText> render_chat(const Vocabulary& vocabulary, std::span<const ChatMessage> messages,
-                             const ChatOptions& options) {
+Result<ChatText> render_whole(const Vocabulary& vocabulary, std::span<const ChatMessage> messages,
+                              const ChatOptions& options) {
     if (!options.template_name.empty() && !options.template_source.empty())
         return fail("a chat template by name and one from a file exclude each other");
     auto context = context_of(vocabulary, options);
@@ -173,6 +174,26 @@ Result<ChatText> render_chat(const Vocabulary& vocabulary, std::span<const ChatM
     }
     if (!text) return std::unexpected(text.error());
     return without_added(vocabulary, marks->unmark(*text));
+}
+
+}  // namespace
+
+Result<ChatText> render_chat(const Vocabulary& vocabulary, std::span<const ChatMessage> messages,
+                             const ChatOptions& options) {
+    if (!options.continue_final_message) return render_whole(vocabulary, messages, options);
+    if (messages.empty()) return fail("there is no last message to continue");
+    std::vector<ChatMessage> marked(messages.begin(), messages.end());
+    marked.back().content += kContinuesHere;
+    auto whole_options = options;
+    whole_options.add_generation_prompt = false;
+    auto text = render_whole(vocabulary, marked, whole_options);
+    if (!text) return text;
+    const size_t end = text->text.rfind(kContinuesHere);
+    if (end == std::string::npos)
+        return fail("the chat template does not write the text of the last message, so it cannot be continued");
+    text->text.resize(end);
+    std::erase_if(text->typed, [end](size_t at) { return at > end; });
+    return text;
 }
 
 }  // namespace cake

@@ -168,6 +168,21 @@ Result<std::vector<int32_t>> Vocabulary::tokenize_on(std::string_view text, bool
     return tokenize(text, in_text);
 }
 
+std::optional<int32_t> Vocabulary::end_token() const {
+    const int32_t token = llama_vocab_eos(vocab_);
+    return token < 0 ? std::nullopt : std::optional(token);
+}
+
+std::optional<Vocabulary::InfillTokens> Vocabulary::infill_tokens() const {
+    const InfillTokens tokens{.prefix = llama_vocab_fim_pre(vocab_),
+                              .suffix = llama_vocab_fim_suf(vocab_),
+                              .middle = llama_vocab_fim_mid(vocab_),
+                              .repository = llama_vocab_fim_rep(vocab_),
+                              .file = llama_vocab_fim_sep(vocab_)};
+    if (tokens.prefix < 0 || tokens.suffix < 0 || tokens.middle < 0) return std::nullopt;
+    return tokens;
+}
+
 std::optional<std::string> Vocabulary::chat_template(const char* name) const {
     const char* text = llama_model_chat_template(model_.get(), name);
     if (text == nullptr) return std::nullopt;

@@ -50,6 +50,19 @@ class Vocabulary {
     /// The tokens that precede and follow every text, if the model was trained with them.
     std::optional<int32_t> first_token() const;
     std::optional<int32_t> last_token() const;
+    /// The token that ends a text that the model writes.
+    std::optional<int32_t> end_token() const;
+
+    /// Tokens with which models for code fill in the middle of a text; without a value if the model has none of the
+    /// first three.
+    struct InfillTokens {
+        int32_t prefix = -1;
+        int32_t suffix = -1;
+        int32_t middle = -1;
+        int32_t repository = -1;  // before the name of a repository; -1: none
+        int32_t file = -1;        // before the path of a file; -1: none
+    };
+    std::optional<InfillTokens> infill_tokens() const;
 
     /// The default chat template in the file, or the one called `name`, if there is one.
     std::optional<std::string> chat_template(const char* name = nullptr) const;

@@ -84,6 +84,9 @@ class Wire:
     def answer(self, with_body=True):
         """Returns status, headers and body of the next answer."""
         line = self.file.readline()
+        while line.startswith(b"HTTP/1.1 100 "):
+            http.client.parse_headers(self.file)
+            line = self.file.readline()
         if not line:
             raise ConnectionError("the server closed the connection without an answer")
         headers = http.client.parse_headers(self.file)

@@ -227,7 +227,6 @@ class Messages(Tooled):
 class OtherPaths(Tooled):
     def test_paths_without_a_version(self):
         self.assertEqual(said(self.good("/chat/completions", fields(CHAT))), said(self.good(CHAT, fields(CHAT))))
-        self.assertEqual(said(self.good("/completions", fields("/v1/completions"))), self.first)
         self.assertEqual(self.server.get("/models"), self.server.get("/v1/models"))
 
     def test_the_prompt_of_a_conversation(self):

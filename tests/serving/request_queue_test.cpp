@@ -53,6 +53,19 @@ TEST(RequestQueue, NobodyOvertakesARequestThatIsNotAdmitted) {
     EXPECT_EQ(queue.n_waiting(), 2U);
 }
 
+TEST(RequestQueue, KeepsPlacesForOtherClients) {
+    RequestQueue queue(1, 8);
+    std::map<std::string, size_t> running;
+    EXPECT_FALSE(queue.push(request("a")));
+    EXPECT_EQ(admit(queue, running).size(), 1U);
+    for (int i = 0; i < 6; i++) EXPECT_FALSE(queue.push(request("a"))) << i;
+    const auto busy = queue.push(request("a"));
+    ASSERT_TRUE(busy);
+    EXPECT_EQ(busy->message,
+              "6 requests of this client are already waiting, and no more of them may wait: try again later");
+    EXPECT_FALSE(queue.push(request("b")));
+}
+
 TEST(RequestQueue, IsBusyBeyondWhatMayWaitAndSaysWhenToComeAgain) {
     RequestQueue queue(1, 1);
     EXPECT_FALSE(queue.refusal());

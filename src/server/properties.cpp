@@ -1,0 +1,43 @@
+#include "server/properties.hpp"
+
+#include <filesystem>
+#include <variant>
+
+#include "engine/engine_state.hpp"
+#include "text/sampling_fields.hpp"
+
+namespace cake::server {
+
+Json sampling_json(const SamplingOptions& sampling) {
+    Json json{{"seed", sampling.seed}};
+    for (const auto& field : sampling_fields())
+        std::visit([&](auto member) { json[field.name] = sampling.*member; }, field.member);
+    return json;
+}
+
+Json sampling_json(const GenerationRequest& request) {
+    auto json = sampling_json(request.sampling);
+    json["n_predict"] = request.max_tokens;
+    json["stop"] = request.stop;
+    json["ignore_eos"] = request.ignore_eos;
+    json["n_probs"] = std::max(request.n_logprobs, 0);
+    json["policy"] = request.sequence.policy;
+    return json;
+}
+
+Json properties_json(const Engine& engine, const BatcherLimits& limits, const SamplingOptions& sampling,
+                     const ChatOptions& chat) {
+    const auto& vocabulary = EngineAccess::state(engine)->vocabulary;
+    const auto name = [&](std::optional<Token> token) { return token ? engine.piece(*token, true) : std::string(); };
+    const auto& source = chat.template_source;
+    return {{"default_generation_settings", {{"n_ctx", limits.n_ctx}, {"params", sampling_json(sampling)}}},
+            {"total_slots", limits.n_parallel},
+            {"model_path", std::filesystem::path(engine.info().path).filename().string()},
+            {"modalities", {{"vision", false}, {"audio", false}}},
+            {"chat_template", source.empty() ? vocabulary.chat_template().value_or("") : source},
+            {"bos_token", name(vocabulary.first_token())},
+            {"eos_token", name(vocabulary.end_token())},
+            {"policy", limits.sequence.policy}};
+}
+
+}  // namespace cake::server

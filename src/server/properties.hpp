@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string>
+
+#include "cake/batcher.hpp"
+#include "cake/engine.hpp"
+#include "server/body.hpp"
+
+namespace cake::server {
+
+/// How a request's tokens are sampled, with the names of llama.cpp.
+Json sampling_json(const SamplingOptions& sampling);
+Json sampling_json(const GenerationRequest& request);
+
+/// The answer to GET /props: what the server and its model are.
+Json properties_json(const Engine& engine, const BatcherLimits& limits, const SamplingOptions& sampling,
+                     const ChatOptions& chat);
+
+}  // namespace cake::server
