@@ -257,7 +257,8 @@ void ApiServer::add_routes() {
         const auto turn = turns_.take();
         const auto read = read_tokenize_request(engine_, body);
         if (!read) return send(response, read.error());
-        Json answer{{"tokens", read->tokens}};
+        Json answer{
+            {"tokens", read->tokens}, {"count", read->tokens.size()}, {"max_model_len", batcher_->limits().n_ctx}};
         if (read->with_pieces) answer["pieces"] = token_texts(engine_, read->tokens);
         send(response, answer);
     });
@@ -267,7 +268,8 @@ void ApiServer::add_routes() {
         if (!tokens) return send(response, tokens.error());
         std::string text;
         for (const Token token : *tokens) text += engine_.piece(token, true);
-        send(response, Json{{"content", to_utf8(text)}});
+        text = to_utf8(text);
+        send(response, Json{{"content", text}, {"prompt", text}});
     });
     // The question of a browser that precedes a request to another origin. let_in() has answered it.
     if (!options_.cors.empty())
@@ -283,12 +285,12 @@ void ApiServer::add_routes() {
     http_.Get("/props", [this](const Request&, Response& response) {
         send(response, properties_json(engine_, batcher_->limits(), options_.sampling, options_.chat));
     });
+    http_.Get("/tokenizer_info",
+              [this](const Request&, Response& response) { send(response, tokenizer_json(engine_, options_.chat)); });
     for (const char* path : {"/v1/embeddings", "/embeddings", "/embedding", "/v1/rerank", "/rerank"})
         post(path, [](const Request& request, Response& response, const std::string&) {
-            constexpr int kNotImplemented = 501;
             send(response,
-                 ApiError{.status = kNotImplemented,
-                          .message = "this server runs models that write texts, which are not fit for embeddings: use "
+                 ApiError{.message = "this server runs models that write texts, which are not fit for embeddings: use "
                                      "a server with an embedding model for this request"},
                  request.path);
         });

@@ -25,19 +25,25 @@ Json sampling_json(const GenerationRequest& request) {
     return json;
 }
 
-Json properties_json(const Engine& engine, const BatcherLimits& limits, const SamplingOptions& sampling,
-                     const ChatOptions& chat) {
+Json tokenizer_json(const Engine& engine, const ChatOptions& chat) {
     const auto& vocabulary = EngineAccess::state(engine)->vocabulary;
     const auto name = [&](std::optional<Token> token) { return token ? engine.piece(*token, true) : std::string(); };
     const auto& source = chat.template_source;
-    return {{"default_generation_settings", {{"n_ctx", limits.n_ctx}, {"params", sampling_json(sampling)}}},
-            {"total_slots", limits.n_parallel},
-            {"model_path", std::filesystem::path(engine.info().path).filename().string()},
-            {"modalities", {{"vision", false}, {"audio", false}}},
-            {"chat_template", source.empty() ? vocabulary.chat_template().value_or("") : source},
+    return {{"tokenizer_class", "gguf"},
             {"bos_token", name(vocabulary.first_token())},
             {"eos_token", name(vocabulary.end_token())},
-            {"policy", limits.sequence.policy}};
+            {"chat_template", source.empty() ? vocabulary.chat_template().value_or("") : source}};
+}
+
+Json properties_json(const Engine& engine, const BatcherLimits& limits, const SamplingOptions& sampling,
+                     const ChatOptions& chat) {
+    Json json{{"default_generation_settings", {{"n_ctx", limits.n_ctx}, {"params", sampling_json(sampling)}}},
+              {"total_slots", limits.n_parallel},
+              {"model_path", std::filesystem::path(engine.info().path).filename().string()},
+              {"modalities", {{"vision", false}, {"audio", false}}},
+              {"policy", limits.sequence.policy}};
+    json.update(tokenizer_json(engine, chat));
+    return json;
 }
 
 }  // namespace cake::server

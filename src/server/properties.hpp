@@ -12,6 +12,9 @@ namespace cake::server {
 Json sampling_json(const SamplingOptions& sampling);
 Json sampling_json(const GenerationRequest& request);
 
+/// The answer to GET /tokenizer_info, as vLLM has it.
+Json tokenizer_json(const Engine& engine, const ChatOptions& chat);
+
 /// The answer to GET /props: what the server and its model are.
 Json properties_json(const Engine& engine, const BatcherLimits& limits, const SamplingOptions& sampling,
                      const ChatOptions& chat);

@@ -10,14 +10,17 @@ namespace cake::server {
 ApiResult<TokenizeRequest> read_tokenize_request(const Engine& engine, std::string_view text) {
     auto body = Body::parse(text);
     if (!body) return std::unexpected(body.error());
-    if (body->find("content") == nullptr) body->wrong("content", "content must be a string");
-    const auto content = body->text("content", kMaxPromptBytes).value_or("");
-    const bool add_special = body->flag("add_special").value_or(false);
+    // vLLM has other names, and adds special tokens unless it is told not to.
+    const bool is_vllm = body->find("content") == nullptr && body->find("prompt") != nullptr;
+    const char* const field = is_vllm ? "prompt" : "content";
+    if (body->find(field) == nullptr) body->wrong(field, "content must be a string");
+    const auto content = body->text(field, kMaxPromptBytes).value_or("");
+    const bool add_special = body->flag(is_vllm ? "add_special_tokens" : "add_special").value_or(is_vllm);
     const bool with_pieces = body->flag("with_pieces").value_or(false);
-    body->ignore({"model"});
+    body->ignore({"model", "parse_special"});
     if (auto read = body->finish(); !read) return std::unexpected(read.error());
     auto tokens = add_special ? engine.tokenize(content) : TokenStream::whole(engine, content, true);
-    if (!tokens) return invalid(tokens.error().message, "content");
+    if (!tokens) return invalid(tokens.error().message, field);
     return TokenizeRequest{.tokens = std::move(*tokens), .with_pieces = with_pieces};
 }
 

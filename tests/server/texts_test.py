@@ -158,13 +158,21 @@ class Native(Served):
         self.assertGreater(properties["default_generation_settings"]["n_ctx"], 100)
         self.assertEqual(properties["default_generation_settings"]["params"]["top_k"], 40)
 
+    def test_the_tokenizer_as_vllm_has_it(self):
+        info = self.good_get("/tokenizer_info")
+        self.assertEqual(info["bos_token"], "<s>")
+        tokens = self.good("/tokenize", {"prompt": "the rain"})
+        plain = self.good("/tokenize", {"prompt": "the rain", "add_special_tokens": False})["tokens"]
+        self.assertEqual((tokens["tokens"][1:], tokens["count"]), (plain, len(plain) + 1))
+        self.assertEqual(self.good("/detokenize", {"tokens": plain})["prompt"], "the rain")
+
     def good_get(self, path):
         status, _, answer = self.ask("GET", path)
         self.assertEqual(status, 200, answer)
         return answer
 
     def test_no_embeddings(self):
-        self.assert_error(self.ask("POST", "/v1/embeddings", {"input": "a"}), 501, "embedding")
+        self.assert_error(self.ask("POST", "/v1/embeddings", {"input": "a"}), 400, "embedding")
 
 
 class Continued(Served):

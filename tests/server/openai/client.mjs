@@ -575,7 +575,7 @@ const PARTS = {
       });
 
       it('say what is not there', async () => {
-        for (const call of [() => client.embeddings.create({ model: MODEL, input: 'a' }),
+        for (const call of [() => client.audio.speech.create({ model: MODEL, input: 'a', voice: 'alloy' }),
           () => client.files.list().then(() => {})])
           assert.match((await failure(OpenAI.NotFoundError, call())).message, /there is nothing at/);
       });
