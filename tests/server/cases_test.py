@@ -68,12 +68,18 @@ class Cases(Served):
         self.assertGreater(typed["usage"]["prompt_tokens"], plain["usage"]["prompt_tokens"] + 1)
 
     def test_fields_and_messages(self):
-        others = set(CASES) - set(VALID) - {"oneOf-exactly-one", "special-token-in-content", "max_tokens-minus-1", "http10-stream"}
+        others = set(CASES) - set(VALID) - {"oneOf-exactly-one", "special-token-in-content", "max_tokens-minus-1", "http10-stream", "same-request-twice"}
         self.assertEqual(others, {"default-system-text", "repeat-penalty", "integral-floats", "top_k-minus-1",
                                   "assistant-null-content", "assistant-empty"})
         for name in others:
             with self.subTest(name):
                 self.assertIsInstance(said(self.answer(name)), str)
+
+    def test_an_equal_request_is_not_read_again(self):
+        first, second = self.answer("same-request-twice"), self.answer("same-request-twice")
+        self.assertEqual(said(second), said(first))
+        n = second["usage"]["prompt_tokens"]
+        self.assertEqual(second["usage"]["prompt_tokens_details"]["cached_tokens"], n - 1)
 
     def test_minus_one_is_no_limit(self):
         answer = self.answer("max_tokens-minus-1", grammar='root ::= "a"{60}')

@@ -17,7 +17,8 @@ CHATML = ("--chat-template", "chatml")
 class Server:
     """A running server. After it has ended, `errors` has its standard error."""
 
-    def __init__(self, *arguments, model=BUNDLED, threads=1, env=None):
+    def __init__(self, *arguments, model=BUNDLED, threads=1, env=None, headers=None):
+        self.headers = headers or {}  # of all requests
         self.process = subprocess.Popen(
             [CAKE, "serve", "-m", str(model), "-t", str(threads), "--port", "0", *CHATML, *map(str, arguments)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**environment(), **(env or {})}, text=True, errors="replace")
@@ -61,7 +62,7 @@ class Server:
         try:
             if body is not None and not isinstance(body, (bytes, str)):
                 body = json.dumps(body)
-            connection.request(method, path, body, headers or {})
+            connection.request(method, path, body, {**self.headers, **(headers or {})})
             response = connection.getresponse()
             content = response.read()
             if "json" in response.headers.get("Content-Type", ""):

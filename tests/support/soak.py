@@ -27,6 +27,7 @@ TEXT = BUNDLED.parent / "document.txt"
 PATIENCE_SECONDS = 600  # how long a client waits for the next byte of an answer
 SILENCE_SECONDS = 30  # time within which the server must give up on an incomplete request
 STOP = [" and", "e t"]
+KEYS = ("a-key-of-the-soak", "another-key")  # a client has one of them
 DISCONNECTED, GARBAGE = 0.10, 0.05  # shares of the requests
 POLICIES = ("cake:uniform", "snapkv", "pyramidkv", "ada-snapkv", "streaming-llm", "h2o", "tova", "knorm", "keydiff", "full")
 
@@ -51,6 +52,7 @@ class Question:
     path: str
     body: dict
     fits: object = lambda text: True  # check of a complete answer
+    key: str = KEYS[0]
 
 
 @dataclasses.dataclass
@@ -95,6 +97,22 @@ SCHEMAS = (
 )
 
 
+def is_call(text):
+    """Checks the calls of TOOLS, as said_in() writes them."""
+    lines = text.strip().split("\n")
+    fits = {"stop": is_object_of(), "mix": SCHEMAS[0][1]}
+    return all(fits[name](arguments) for name, arguments in (line.split(" ", 1) for line in lines))
+
+
+TOOLS = [{"type": "function", "function": {"name": name, "parameters": schema}} for name, schema in (("stop", schema_of()), ("mix", SCHEMAS[0][0]))]
+
+
+def said_in(message):
+    """The content of a message or of a part of it, and its calls, each in a line."""
+    functions = [call["function"] for call in message.get("tool_calls", ())]
+    return (message.get("content") or "") + "".join((f"\n{f['name']} " if "name" in f else "") + f["arguments"] for f in functions)
+
+
 class Asker:
     """Sends requests from its own address, so that the server sees a separate client. May keep its connection."""
 
@@ -109,7 +127,7 @@ class Asker:
         while True:
             reused = self.connection.sock is not None
             try:
-                self.connection.request("POST", question.path, content, {"Content-Type": "application/json"})
+                self.connection.request("POST", question.path, content, {"Content-Type": "application/json", "Authorization": f"Bearer {question.key}"})
                 return self.connection.getresponse()
             except (http.client.RemoteDisconnected, ConnectionError):
                 self.connection.close()
@@ -134,20 +152,21 @@ class Asker:
         finally:
             if not self.stays:
                 self.connection.close()
-        n = question.body.get("n", 1)
+        prompts = question.body.get("prompt", "")
+        n = question.body.get("n", 1) * (1 if isinstance(prompts, str) else len(prompts))
         if len(answer.texts) != n or answer.texts.count(answer.texts[0]) != n:
             raise Failure(f"{n} answers at temperature 0 are {answer.texts}")
         for text, reason in zip(answer.texts, answer.reasons):
-            if reason not in ("stop", "length"):
+            if reason not in ("stop", "length", "tool_calls"):
                 raise Failure(f"ended with {reason}: {text!r}")
-            if reason == "stop" and not question.fits(text):
+            if reason != "length" and not question.fits(text):
                 raise Failure(f"does not fit its schema: {text!r}")
         return answer
 
     @staticmethod
     def whole(response):
         body = json.loads(response.read())
-        texts = [choice["message"]["content"] if "message" in choice else choice["text"] for choice in body["choices"]]
+        texts = [said_in(choice["message"]) if "message" in choice else choice["text"] for choice in body["choices"]]
         return Answer(texts, [choice["finish_reason"] for choice in body["choices"]], body["usage"])
 
     @staticmethod
@@ -160,7 +179,7 @@ class Asker:
                 raise Failure(f"in the stream: {event['error']}")
             answer.usage = event.get("usage") or answer.usage
             for choice in event["choices"]:
-                text = choice.get("text", choice.get("delta", {}).get("content", ""))
+                text = choice["text"] if "text" in choice else said_in(choice["delta"])
                 texts[choice["index"]] += text
                 if choice["finish_reason"]:
                     reasons[choice["index"]] = choice["finish_reason"]
@@ -189,6 +208,7 @@ class Client(threading.Thread):
         self.number = number
         self.random = random.Random(f"{soak.options.seed}/{storm}{number}")
         self.asker = Asker(soak.server.port, number, stays=number % 2 == 0)
+        self.key = KEYS[number // 2 % 2]
         self.serial = itertools.count()
         self.turns = []  # (question, answer) of each turn of its conversation
 
@@ -239,8 +259,8 @@ class Client(threading.Thread):
     def question(self):
         draw = self.random.random
         budget, most = self.soak.options.kv_budget, self.soak.options.most_tokens
-        kind = self.random.choices(("single", "conversation", "two answers", "other policy", "json_schema"),
-                                   weights=(40, 60 if self.turns else 20, 10, 20, 10))[0]
+        kind = self.random.choices(("single", "conversation", "two answers", "two prompts", "other policy", "json_schema", "tools"),
+                                   weights=(40, 60 if self.turns else 20, 10, 5, 20, 10, 10))[0]
         if kind == "conversation":
             return self.next_turn()
         body = {"temperature": 0, "max_tokens": self.random.randint(1, 64), "cache_prompt": draw() < 0.5}
@@ -259,17 +279,24 @@ class Client(threading.Thread):
             schema, fits = self.random.choice(SCHEMAS)
             body["max_tokens"] = 200
             body["response_format"] = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+        elif kind == "tools":
+            # Requests with the same tools share the beginning of their prompts.
+            body |= {"max_tokens": 200, "tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False, "cache_prompt": False}
+            return self.of_form(kind, [{"role": "user", "content": self.text(self.n_tokens(most))}], body, is_call)
+        elif kind == "two prompts":
+            text = self.text(self.n_tokens(most // 2))
+            return self.of_form(kind, [text, text], body | {"cache_prompt": False})
         if draw() < 0.15 and kind != "json_schema":
             body["stop"] = STOP
         text = self.text(self.n_tokens(most))
         return self.of_form(kind, text if draw() < 0.5 else [{"role": "user", "content": text}], body, fits)
 
     def of_form(self, kind, text_or_messages, body, fits=Question.fits):
-        chat = not isinstance(text_or_messages, str)
+        chat = not isinstance(text_or_messages, str) and isinstance(text_or_messages[0], dict)
         body["messages" if chat else "prompt"] = text_or_messages
         if self.random.random() < 0.6:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
-        return Question(kind, "/v1/chat/completions" if chat else "/v1/completions", body, fits)
+        return Question(kind, "/v1/chat/completions" if chat else "/v1/completions", body, fits, self.key)
 
     def next_turn(self):
         """Returns the next turn of the client's conversation, or the first turn of a new one."""
@@ -301,10 +328,10 @@ class Client(threading.Thread):
         asker = Asker(self.soak.server.port, self.number)
         try:
             if reading:
-                asker.connection.request("POST", "/v1/completions", json.dumps(body))
+                asker.connection.request("POST", "/v1/completions", json.dumps(body), {"Authorization": f"Bearer {self.key}"})
                 time.sleep(self.random.uniform(0, 2))
             else:
-                response = asker.send(Question("", "/v1/completions", body))
+                response = asker.send(Question("", "/v1/completions", body, key=self.key))
                 if response.status not in (200, 503):
                     self.soak.fail(f"disconnecting: {response.status}: {response.read()!r}")
                 for _ in range(self.random.randint(1, 40)):
@@ -352,7 +379,7 @@ class Client(threading.Thread):
 
     @staticmethod
     def post(body, length=None):
-        headers = f"Host: localhost\r\nConnection: close\r\nContent-Length: {length or len(body)}"
+        headers = f"Host: localhost\r\nAuthorization: Bearer {KEYS[0]}\r\nConnection: close\r\nContent-Length: {length or len(body)}"
         return f"POST /v1/completions HTTP/1.1\r\n{headers}\r\n\r\n".encode() + body
 
 
@@ -597,7 +624,8 @@ def soak(options):
     # The queue has room for most clients. A few get a 503 if a long text keeps the others waiting.
     n_parallel = max(options.n_clients // 2, 4)
     with Server("-c", n_ctx, "--parallel", n_parallel, "--queue", options.n_clients * 3 // 4, "--kv-budget", options.kv_budget,
-                *options.flags, model=options.model, threads=options.n_threads) as server:
+                "--api-key", ",".join(KEYS), *options.flags, model=options.model, threads=options.n_threads,
+                headers={"Authorization": f"Bearer {KEYS[0]}"}) as server:
         # Switch often between the client threads, so that waiting for each other does not distort the times.
         sys.setswitchinterval(0.0005)
         running = Soak(server, options)
