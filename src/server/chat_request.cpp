@@ -3,6 +3,7 @@
 
 #include "engine/engine_state.hpp"
 #include "server/chat_messages.hpp"
+#include "server/constraint_fields.hpp"
 #include "server/generation_fields.hpp"
 #include "server/request.hpp"
 #include "server/tool_fields.hpp"
@@ -82,20 +83,24 @@ bool ends_in_reasoning(const Engine& engine, const std::vector<Token>& prompt, s
     return end.ends_with(mark);
 }
 
-ApiResult<void> constrain(const RequestContext& context, const ToolFields& tools, CompletionRequest& request) {
+/// `schema`: that of an answer without calls, if the request has one.
+ApiResult<void> constrain(const RequestContext& context, const ToolFields& tools,
+                          const std::optional<std::string>& schema, CompletionRequest& request) {
     auto& generation = request.generation;
     if (tools.callable.empty()) return {};
-    if (generation.constraint)
-        return invalid(
-            "tools and a constraint on the answer, such as response_format, exclude each other: leave one out",
-            "tools");
+    if (generation.constraint && !schema)
+        return invalid("tools and a constraint on the answer that is no JSON schema exclude each other: leave one out",
+                       "tools");
     const auto& vocabulary = EngineAccess::state(context.engine)->vocabulary;
-    const auto grammar = tool_grammar(vocabulary, request.reply, tools.choice);
+    auto choice = tools.choice;
+    if (generation.constraint) choice.content_schema = *schema;
+    const auto grammar = tool_grammar(vocabulary, request.reply, choice);
     if (grammar.empty()) return {};
     auto constraint = context.tool_constraints.get(vocabulary, grammar);
     if (constraint)
         generation.constraint = std::move(*constraint);
-    else if (tools.choice.is_required || constraint.error().code != Error::Code::unsupported)
+    else if (choice.is_required || !choice.content_schema.empty() ||
+             constraint.error().code != Error::Code::unsupported)
         return invalid("the parameters of the tools cannot be enforced: " + constraint.error().message, "tools");
     return {};
 }
@@ -174,7 +179,7 @@ ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, Bo
                                     .is_begun = is_begun};
     }
     request.prompts.push_back({.tokens = std::move(*tokens)});
-    if (auto constrained = constrain(context, tools, request); !constrained)
+    if (auto constrained = constrain(context, tools, schema_of_answer(body.json()), request); !constrained)
         return std::unexpected(constrained.error());
     request.unknown = body.unknown();
     return request;

@@ -58,8 +58,7 @@ std::string new_id(Api api) {
 std::string not_enforced(const CompletionRequest& request) {
     constexpr size_t kMaxBytes = 1000;
     std::string names;
-    if (!request.generation.constraint) return names;
-    for (const auto& name : request.generation.constraint->not_enforced()) names += (names.empty() ? "" : ", ") + name;
+    for (const auto& name : request.not_enforced) names += (names.empty() ? "" : ", ") + name;
     std::ranges::replace_if(names, [](char c) { return c < ' ' || c > '~'; }, '?');
     return names.substr(0, kMaxBytes);
 }

@@ -14,6 +14,7 @@
 #include <format>
 #include <memory>
 #include <string_view>
+#include <thread>
 
 namespace cake::server {
 
@@ -192,6 +193,12 @@ Result<int> HttpServer::bind(const std::string& host, int port) {
 }
 
 void HttpServer::end() {
+    // Answers that are complete are still sent.
+    constexpr std::chrono::seconds kMax(1);
+    constexpr std::chrono::milliseconds kOften(5);
+    table_.end_waiting();
+    const auto begin = std::chrono::steady_clock::now();
+    while (table_.has_answers() && std::chrono::steady_clock::now() - begin < kMax) std::this_thread::sleep_for(kOften);
     table_.end_all();
     stop();
 }

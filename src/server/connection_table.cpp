@@ -26,6 +26,7 @@ void ConnectionTable::wait(socket_t socket) {
     auto& connection = open_[socket];
     connection.since = std::chrono::steady_clock::now();
     connection.is_answer = false;
+    if (ended_) ::shutdown(socket, SHUT_RDWR);
     make_room();
 }
 
@@ -34,6 +35,18 @@ bool ConnectionTable::begin_answer(socket_t socket) {
     const auto n = std::ranges::count_if(open_, [](const auto& entry) { return entry.second.is_answer; });
     open_[socket].is_answer = true;
     return static_cast<size_t>(n) < most_answers_;
+}
+
+void ConnectionTable::end_waiting() {
+    const std::scoped_lock lock(mutex_);
+    ended_ = true;
+    for (const auto& [socket, connection] : open_)
+        if (!connection.is_answer) ::shutdown(socket, SHUT_RDWR);
+}
+
+bool ConnectionTable::has_answers() {
+    const std::scoped_lock lock(mutex_);
+    return std::ranges::any_of(open_, [](const auto& entry) { return entry.second.is_answer; });
 }
 
 void ConnectionTable::end_all() {

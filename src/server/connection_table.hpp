@@ -23,8 +23,11 @@ class ConnectionTable {
     void wait(socket_t socket);
     /// Returns false if there are too many answers at the same time.
     bool begin_answer(socket_t socket);
-    /// Shuts all connections down, and those that are added later.
+    /// Shuts down the connections that wait, and those that wait or are added later.
+    void end_waiting();
+    /// Shuts down all connections, and those that are added later.
     void end_all();
+    bool has_answers();
 
   private:
     struct Open {

@@ -157,4 +157,20 @@ std::optional<Constraint> read_constraint(Body& body) {
     return constraint;
 }
 
+std::optional<std::string> schema_of_answer(const Json& body) {
+    const auto get = [](const Json& object, const char* name) {
+        return object.is_object() ? object.value(name, Json()) : Json();
+    };
+    const auto format = get(body, "response_format");
+    const auto type = get(format, "type");
+    Json schema;
+    if (type == "json_object") schema = get(format, "schema").is_null() ? Json{{"type", "object"}} : format["schema"];
+    if (type == "json_schema") schema = get(get(format, "json_schema"), "schema");
+    for (const char* name : {"json_schema", "guided_json"})
+        if (schema.is_null()) schema = get(body, name);
+    if (schema.is_null()) schema = get(get(body, "structured_outputs"), "json");
+    if (schema.is_null()) return std::nullopt;
+    return schema.is_string() ? schema.get<std::string>() : schema.dump();
+}
+
 }  // namespace cake::server

@@ -12,4 +12,7 @@ namespace cake::server {
 /// (vLLM). A grammar that begins with `%llguidance` or comes in one of vLLM's fields is in Lark, any other in GBNF.
 std::optional<Constraint> read_constraint(Body& body);
 
+/// The JSON schema to which the fields of a request that read_constraint() accepts hold the answer, if they have one.
+std::optional<std::string> schema_of_answer(const Json& body);
+
 }  // namespace cake::server

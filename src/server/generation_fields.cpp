@@ -144,6 +144,7 @@ void read_generation_fields(Body& body, const RequestContext& context, Completio
     generation.sampling = context.sampling;
     read_sampling(body, context.engine, generation.sampling);
     generation.constraint = read_constraint(body);
+    if (generation.constraint) request.not_enforced = generation.constraint->not_enforced();
     if (const auto n = body.integer("n", 1, context.max_choices)) generation.n_choices = static_cast<int32_t>(*n);
     generation.ignore_eos = body.flag("ignore_eos").value_or(false);
     generation.reuse = body.flag("cache_prompt").value_or(true);

@@ -49,8 +49,9 @@ struct CompletionRequest {
     std::vector<Prompt> prompts{};   // each gets generation.n_choices answers
     GenerationRequest generation{};  // without a prompt
     ReplyOptions reply{};
-    Json cache_salt{};                   // what the request says about whose sequences it may continue
-    std::vector<std::string> unknown{};  // fields that have no effect
+    std::vector<std::string> not_enforced{};  // keywords of the schema that the answer does not keep to
+    Json cache_salt{};                        // what the request says about whose sequences it may continue
+    std::vector<std::string> unknown{};       // fields that have no effect
 };
 
 /// Parse a body as specified by the OpenAI API, plus the fields `kv_budget`, `policy`, `cache_prompt`, `grammar`,

@@ -47,24 +47,28 @@ std::vector<std::string> listed_texts(const Json& schema) {
 class Writer {
   public:
     Writer(const Vocabulary& vocabulary, const ReplyOptions& reply, ToolChoice choice)
-        : vocabulary_(vocabulary), reply_(reply), format_(*reply.format), choice_(choice) {}
+        : vocabulary_(vocabulary), reply_(reply), format_(*reply.format), choice_(std::move(choice)) {}
 
     std::string write() {
         const auto open = format_.open;
         const bool begins_with_token = !open.empty() && items(open).starts_with("<[");
-        if (!choice_.is_required && (open.empty() || (begins_with_token && items(open).contains('"')))) return {};
+        const bool has_schema = !choice_.content_schema.empty() && !choice_.is_required;
+        if (!choice_.is_required && !has_schema && (open.empty() || (begins_with_token && items(open).contains('"'))))
+            return {};
         text_ = "%llguidance {}\n";
         const auto before = reasoning();
         const bool may_not_end = reply_.begins_in_reasoning && !choice_.is_required;
         const auto answer = choice_.is_required ? std::string("section further")
+                            : has_schema        ? std::string("(section further | content_json)")
                             : begins_with_token ? std::format("content? ({} rest further)?", items(open))
                                                 : std::string("(CONTENT | lead rest further)");
         rule("start", before + answer + (may_not_end ? " | ENDLESS" : ""));
         if (may_not_end)
             rule("ENDLESS",
                  std::format(R"(~/(.|\n)*{}(.|\n)*/)", expression(reply_.reasoning.value_or(ReasoningMarks{}).end)));
-        if (choice_.is_required) {
+        if (choice_.is_required || has_schema) {
             rule("section", items(open) + " rest");
+            if (has_schema) write_schema("content_json", Json::parse(choice_.content_schema, nullptr, false));
         } else if (begins_with_token) {
             rule("content", R"(/(.|\n)+/)");
         } else {
@@ -176,12 +180,12 @@ class Writer {
                                        literal(std::format(R"({{"{}": {}, "{}": )", syntax.name_key, literal(tool.name),
                                                            syntax.arguments_key)),
                                        arguments));
-                return write_schema(arguments, object_schema(tool), tool);
+                return write_schema(arguments, with_definitions(object_schema(tool), tool));
             case Kind::named_json:
                 rule(name, std::format("{} {} {} {} {}", items(std::string(syntax.before_name) + tool.name),
                                        syntax.name_is_id ? R"(/:[0-9]{1,3}/)" : R"("")", items(syntax.after_name),
                                        arguments, items(syntax.behind)));
-                return write_schema(arguments, object_schema(tool), tool);
+                return write_schema(arguments, with_definitions(object_schema(tool), tool));
             case Kind::parameters:
                 return rule(name, items(std::string(syntax.before_name) + tool.name + std::string(syntax.after_name)) +
                                       parameters(tool, i));
@@ -196,13 +200,18 @@ class Writer {
         return schema;
     }
 
-    void write_schema(const std::string& name, Json schema, const Tool& tool) {
-        if (is_too_large()) return;
+    /// References in the schema of an argument are to that of the whole tool.
+    static Json with_definitions(Json schema, const Tool& tool) {
         if (!schema.is_object()) schema = Json::object();
-        // References in the schema of an argument are to that of the whole tool.
         for (const char* definitions : {"$defs", "definitions"})
             if (tool.parameters.is_object() && tool.parameters.contains(definitions))
                 schema[definitions] = tool.parameters[definitions];
+        return schema;
+    }
+
+    void write_schema(const std::string& name, Json schema) {
+        if (is_too_large()) return;
+        if (!schema.is_object()) schema = Json::object();
         schema["x-guidance"] = {{"lenient", true}, {"whitespace_pattern", kWhiteSpace}};
         rule(name, "%json " + schema.dump(-1, ' ', true, Json::error_handler_t::replace));
     }
@@ -228,7 +237,7 @@ class Writer {
             if (argument.is_text && format_.syntax.kind == Kind::parameters)
                 argument.value = write_plain_text(argument.value, schema);
             else
-                write_schema(argument.value, schema, tool);
+                write_schema(argument.value, with_definitions(schema, tool));
             arguments.push_back(std::move(argument));
         }
         return arguments;
@@ -280,7 +289,7 @@ class Writer {
 }  // namespace
 
 std::string tool_grammar(const Vocabulary& vocabulary, const ReplyOptions& reply, ToolChoice choice) {
-    return Writer(vocabulary, reply, choice).write();
+    return Writer(vocabulary, reply, std::move(choice)).write();
 }
 
 }  // namespace cake

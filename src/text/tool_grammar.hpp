@@ -9,8 +9,9 @@ namespace cake {
 
 /// Which calls an answer may contain.
 struct ToolChoice {
-    bool is_required = false;  // at least one call, and no other content
-    bool is_parallel = true;   // several calls
+    bool is_required = false;      // at least one call, and no other content
+    bool is_parallel = true;       // several calls
+    std::string content_schema{};  // JSON schema of an answer without calls; empty: any text
 };
 
 /// A grammar in Lark, in the variant of llguidance, for an answer with calls of the reply's tools: once a call is

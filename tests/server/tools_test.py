@@ -109,7 +109,7 @@ class Chat(Tooled):
                 ({"tools": TOOLS, "tool_choice": "other"}, "tool_choice"),
                 ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "go"}}}, "tool_choice", "go"),
                 ({"tools": TOOLS, "parallel_tool_calls": 1}, "parallel_tool_calls"),
-                ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "tools", "response_format"),
+                ({"tools": TOOLS, "grammar": 'root ::= "a"'}, "tools", "constraint"),
                 ({"tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": 1}}}]}, "tools", "enforced")):
             self.refuse_fields(CHAT, more, *words, param=param)
 
@@ -222,6 +222,36 @@ class Messages(Tooled):
                 status, _, answer = self.ask("POST", MESSAGES, body)
                 self.assertEqual((status, answer["type"], answer["error"]["type"]), (400, "error", "invalid_request_error"))
                 self.assertRegex(answer["error"]["message"], r"\A[^\n]{10,500}\Z")
+
+
+class ToolsAndSchemas(Tooled):
+    SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 9}}, "required": ["n"], "additionalProperties": False}
+
+    def test_an_answer_is_a_call_or_keeps_to_the_schema(self):
+        for field in ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": self.SCHEMA}}}, {"guided_json": self.SCHEMA}):
+            kinds = set()
+            for seed in range(12):
+                body = {**fields(CHAT), **self.usual, "tools": TOOLS, "seed": seed, "parallel_tool_calls": False, **field}
+                [choice] = self.good(CHAT, body)["choices"]
+                kinds.add(choice["finish_reason"])
+                if choice["finish_reason"] == "stop":
+                    value = json.loads(choice["message"]["content"])
+                    self.assertEqual(list(value), ["n"])
+                    self.assertIn(value["n"], range(10))
+                elif choice["finish_reason"] == "tool_calls":
+                    [call] = choice["message"]["tool_calls"]
+                    self.check_call(call["function"]["name"], json.loads(call["function"]["arguments"]))
+            self.assertIn("stop", kinds)
+
+    def test_a_required_call_has_no_schema_of_the_answer(self):
+        body = {**fields(CHAT), **self.usual, "tools": TOOLS, "tool_choice": "required", "response_format": {"type": "json_object"}}
+        self.assertEqual(self.good(CHAT, body)["choices"][0]["finish_reason"], "tool_calls")
+
+    def test_keywords_that_are_ignored_are_named(self):
+        schema = {**self.SCHEMA, "not": {}}
+        body = {**fields(CHAT), **self.usual, "tools": TOOLS, "response_format": {"type": "json_object", "schema": schema}}
+        status, headers, answer = self.ask("POST", CHAT, body)
+        self.assertEqual((status, headers["X-Cake-Not-Enforced"]), (200, "not"), answer)
 
 
 class OtherPaths(Tooled):

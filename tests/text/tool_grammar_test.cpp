@@ -85,6 +85,29 @@ std::string draw(const ReplyOptions& reply, ToolChoice choice, uint32_t seed) {
     return "no end: " + text;
 }
 
+TEST(ToolGrammar, AnAnswerWithASchemaIsACallOrKeepsToIt) {
+    for (const auto& format : reply_formats()) {
+        SCOPED_TRACE(format.name);
+        const auto reply = reply_of(format);
+        for (uint32_t seed = 1; seed <= 6; seed++) {
+            const auto text =
+                draw(reply, {.content_schema = R"({"type": "object", "properties": {"n": {"enum": [1, 2]}},
+                                           "required": ["n"], "additionalProperties": false})"},
+                     seed);
+            ReplyReader reader(reply);
+            auto parts = reader.add(text);
+            parts.append_range(reader.finish());
+            ASSERT_FALSE(parts.empty()) << text;
+            const bool is_call = parts.front().kind == ReplyPart::Kind::call;
+            for (const auto& part : parts) EXPECT_EQ(part.kind == ReplyPart::Kind::call, is_call) << text;
+            if (is_call) continue;
+            const auto answer = Json::parse(text, nullptr, false);
+            ASSERT_TRUE(answer.is_object() && answer.size() == 1 && answer.contains("n")) << text;
+            EXPECT_TRUE(answer["n"] == 1 || answer["n"] == 2) << text;
+        }
+    }
+}
+
 TEST(ToolGrammar, ARequiredCallIsReadInEveryFormat) {
     for (const auto& format : reply_formats()) {
         SCOPED_TRACE(format.name);
