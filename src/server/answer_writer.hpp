@@ -20,6 +20,8 @@ class AnswerWriter {
     virtual std::string opening(const Answer& answer) = 0;
     /// Events with everything new since the last call.
     virtual std::string news(Answer& answer) = 0;
+    /// An event without content. Clients count the time without events, and do not see comments.
+    virtual std::string keep_alive(const Answer& answer) = 0;
     /// The last events, after a complete answer.
     virtual std::string closing(const Answer& answer) = 0;
     /// The last events, after an error.

@@ -66,6 +66,15 @@ class ChoicesWriter : public AnswerWriter {
         return events;
     }
 
+    std::string keep_alive(const Answer& answer) override {
+        auto body = shape(answer, chunk_object());
+        Json written{{"index", 0}};
+        written.update(empty_delta());
+        written.update(Json{{"logprobs", nullptr}, {"finish_reason", nullptr}});
+        body["choices"].push_back(std::move(written));
+        return event(json_text(body));
+    }
+
     std::string closing(const Answer& answer) override {
         std::string events;
         if (answer.request().include_usage) {

@@ -22,7 +22,7 @@ using httplib::Response;
 
 // Interval at which the server checks whether the client has closed the connection.
 constexpr std::chrono::milliseconds kLook(20);
-// A stream gets a comment after this time without output, so that proxies and clients do not time out during a prefill.
+// A stream gets an event after this time without output, so that proxies and clients do not time out during a prefill.
 constexpr std::chrono::seconds kSilence(10);
 constexpr const char* kEvents = "text/event-stream";
 
@@ -238,8 +238,9 @@ void Completions::send_stream(const Request& request, Response& response, const 
         while (text.empty() && !answer->is_done()) {
             if (HttpServer::client_has_gone()) return false;
             if (answer->wait(kLook)) text += writer->news(*answer);
-            if (std::chrono::steady_clock::now() - since > kSilence || HttpServer::must_try_client())
-                text += ": nothing yet\n\n";
+            if (HttpServer::must_try_client()) text += ": do you still listen?\n\n";
+            if (text.empty() && std::chrono::steady_clock::now() - since > kSilence)
+                text += writer->keep_alive(*answer);
         }
         while (!answer->is_done() && answer->wait(std::chrono::milliseconds(0))) text += writer->news(*answer);
         if (answer->is_done()) {

@@ -60,6 +60,8 @@ class MessagesWriter final : public AnswerWriter {
         return events + send("message_stop", Json::object());
     }
 
+    std::string keep_alive(const Answer& /*answer*/) override { return send("ping", Json::object()); }
+
     std::string failure(const ApiError& error) override { return event(messages_error(error), "error"); }
 
   private:

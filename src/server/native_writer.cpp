@@ -51,6 +51,11 @@ class NativeWriter final : public AnswerWriter {
         return events;
     }
 
+    std::string keep_alive(const Answer& answer) override {
+        const size_t nothing_after = answer.choices().front().drawn.size();
+        return event(json_text(part(answer, 0, "", nothing_after)));
+    }
+
     std::string closing(const Answer& /*answer*/) override { return {}; }
 
     std::string failure(const ApiError& error) override { return event(to_json(error)); }

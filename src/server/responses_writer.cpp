@@ -83,6 +83,10 @@ class ResponsesWriter final : public AnswerWriter {
         return events += send(std::format("response.{}", how), {{"response", response(answer, how)}});
     }
 
+    std::string keep_alive(const Answer& answer) override {
+        return send("response.in_progress", {{"response", response(answer, "in_progress")}});
+    }
+
     std::string failure(const ApiError& error) override {
         return send("error", {{"code", error.code.empty() ? "server_error" : error.code},
                               {"message", error.message},

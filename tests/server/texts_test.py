@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """Tests of completions of plain texts: several prompts, log probabilities of the prompt, and llama.cpp's own API."""
 
+import contextlib
+import json
 import math
 import pathlib
 import sys
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from server.served import CHAT, TEXT, Served, choices_of, fields, said, told  # noqa: E402
+from server.served import CHAT, TEXT, Served, Wire, choices_of, fields, request, said, told, until  # noqa: E402
 from support.server import events  # noqa: E402
 
 NATIVE = "/completion"
@@ -173,6 +176,36 @@ class Native(Served):
 
     def test_no_embeddings(self):
         self.assert_error(self.ask("POST", "/v1/embeddings", {"input": "a"}), 400, "embedding")
+
+
+class Silence(Served):
+    """Streams whose request waits behind another one."""
+
+    FLAGS = ("-c", 60_000, "--parallel", 1)
+
+    def test_a_stream_that_waits_has_events(self):
+        long = fields(TEXT, max_tokens=59_000, ignore_eos=True, stream=True)
+        bodies = {CHAT: fields(CHAT), TEXT: fields(TEXT), NATIVE: {"prompt": "a"}, "/v1/responses": {"input": "a"},
+                  "/v1/messages": {"max_tokens": 8, "messages": [{"role": "user", "content": "a"}]}}
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(Wire(self.server)).send(request("POST", TEXT, body=long))
+            self.assertTrue(until(lambda: self.number("cake_requests_generating") == 1))
+            wires = {path: stack.enter_context(Wire(self.server, 20)) for path in bodies}
+            for path, wire in wires.items():
+                wire.send(request("POST", path, body={**bodies[path], "stream": True}))
+            time.sleep(11)
+            self.assertEqual(self.number("cake_requests_waiting"), len(wires), "the first answer is too short for this test")
+            for path, wire in wires.items():
+                wire.socket.settimeout(0.5)
+                lines = []
+                with contextlib.suppress(TimeoutError):
+                    while line := wire.file.readline():
+                        lines.append(line)
+                [*_, last] = [json.loads(line[6:]) for line in lines if line.startswith(b"data: ")]
+                choice = last.get("choices", [{}])[0]
+                expected = {CHAT: {"delta": {}}, TEXT: {"text": ""}, NATIVE: {"content": ""}, "/v1/messages": {"type": "ping"},
+                            "/v1/responses": {"type": "response.in_progress"}}[path]
+                self.assertEqual({name: {**last, **choice}.get(name) for name in expected}, expected)
 
 
 class Continued(Served):
