@@ -34,8 +34,9 @@ struct BatcherOptions {
 
 /// Limits how many tokens an answer spends on reasoning. It is then made to end its reasoning.
 struct ReasoningLimit {
-    std::string begin{};  // what the model writes before its reasoning, and behind it
-    std::string end{};
+    std::string begin{};   // what the model writes before its reasoning
+    std::string end{};     // what it writes behind it
+    std::string ending{};  // text with `end` that it is made to write
     int64_t max_tokens = 0;
     bool is_begun = false;  // the prompt ends with `begin`
 };
@@ -147,6 +148,7 @@ struct BatcherLimits {
     SequenceOptions sequence{};  // PoolOptions::sequence, with the budget that fits the memory
     int64_t n_ctx = 0;           // max tokens of a prompt and its answer
     int32_t n_parallel = 0;
+    int32_t n_queue_of_client = 0;  // requests of one client that may wait
     uint64_t kv_bytes = 0;          // bound on all K/V memory, the sum of the next two
     uint64_t bytes_of_stores = 0;   // for what sequences keep
     uint64_t bytes_of_staging = 0;  // for the staging layers of running prefills

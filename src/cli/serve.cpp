@@ -14,6 +14,7 @@
 #include "cli/flags.hpp"
 #include "cli/output.hpp"
 #include "cli/parse.hpp"
+#include "server/access.hpp"
 #include "server/http.hpp"
 
 namespace cake::cli {
@@ -191,7 +192,10 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
         ->add_option("--trusted-proxy", server.proxies,
                      "addresses of proxies whose X-Forwarded-For says which client asks")
         ->type_name("ADDRESS[,ADDRESS …]")
-        ->delimiter(',');
+        ->delimiter(',')
+        ->check([](const std::string& address) {
+            return server::is_address(address) ? "" : "a proxy is named by its IP address, such as 10.0.0.1";
+        });
     serve_app
         ->add_option("--reasoning-budget", server.reasoning.max_tokens,
                      "tokens that an answer may spend on reasoning; 0: none, -1: any number")
@@ -204,7 +208,7 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
             [&server](const std::string& format) { server.reasoning.is_content = format == "none"; },
             "auto: reasoning is a field of its own, reasoning_content; none: it stays in the text of the answer")
         ->type_name("FORMAT")
-        ->check(CLI::IsMember({"auto", "deepseek", "none"}));
+        ->check(CLI::IsMember({"auto", "deepseek", "deepseek-legacy", "none"}));
     flags->chat_template.add_to(*serve_app);
     serve_app
         ->add_option("--grace", flags->grace_seconds,

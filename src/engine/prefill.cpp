@@ -319,14 +319,16 @@ class Prefill::Work {
         ggml_tensor* logits = graph.output(layer_graph(graph).logits(hidden_.read(graph, begin, end_of_step)));
         if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
         if (auto computed = runner_.compute(graph); !computed) return computed;
+        std::vector<float> fresh(n_vocab * static_cast<size_t>(end_of_step - begin));
+        ggml_backend_tensor_get(logits, fresh.data(), 0, ggml_nbytes(logits));
         auto& kept = first().next.logits;
-        kept.resize(n_vocab * static_cast<size_t>(end_of_step - (wanted_.visit ? begin : first_output_)));
-        float* const fresh = kept.data() + kept.size() - n_vocab * static_cast<size_t>(end_of_step - begin);
-        ggml_backend_tensor_get(logits, fresh, 0, ggml_nbytes(logits));
+        if (begin == first_output_) kept.clear();
         if (wanted_.visit) {
             for (int64_t i = begin; i < end_of_step; i++)
-                wanted_.visit(i, std::span(fresh + n_vocab * static_cast<size_t>(i - begin), n_vocab));
-            kept.erase(kept.begin(), kept.end() - static_cast<ptrdiff_t>(n_vocab));
+                wanted_.visit(i, std::span(fresh).subspan(n_vocab * static_cast<size_t>(i - begin), n_vocab));
+            kept.assign(fresh.end() - static_cast<ptrdiff_t>(n_vocab), fresh.end());
+        } else {
+            kept.append_range(fresh);
         }
         cursor_.token = end_of_step;
         if (end_of_step == n_segment()) end();

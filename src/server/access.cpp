@@ -3,7 +3,9 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
+#include <cstring>
 #include <format>
 #include <limits>
 #include <string_view>
@@ -20,11 +22,6 @@ bool same_key(std::string_view given, std::string_view key) {
     return different == 0;
 }
 
-bool is_address(const std::string& host) {
-    in6_addr address{};
-    return inet_pton(AF_INET, host.c_str(), &address) == 1 || inet_pton(AF_INET6, host.c_str(), &address) == 1;
-}
-
 bool is_loopback(const std::string& host) {
     return host == "localhost" || host == "::1" || host.starts_with("127.");
 }
@@ -34,6 +31,22 @@ std::string lower(std::string text) {
     return text;
 }
 
+/// The numeric address in one form, so that it can be compared; empty if it is none. An IPv4 address that is written as
+/// one of IPv6 is one of IPv4.
+std::string in_one_form(const std::string& address) {
+    in_addr v4{};
+    if (inet_pton(AF_INET, address.c_str(), &v4) == 1) return address;
+    in6_addr v6{};
+    if (inet_pton(AF_INET6, address.c_str(), &v6) != 1) return {};
+    std::array<char, INET6_ADDRSTRLEN> text{};
+    if (IN6_IS_ADDR_V4MAPPED(&v6)) {
+        constexpr size_t kPrefixBytes = 12;
+        std::memcpy(&v4, v6.s6_addr + kPrefixBytes, sizeof(v4));
+        return inet_ntop(AF_INET, &v4, text.data(), text.size());
+    }
+    return inet_ntop(AF_INET6, &v6, text.data(), text.size());
+}
+
 /// The host of "host:port", without the brackets of an IPv6 address.
 std::string host_of(std::string_view authority) {
     if (authority.starts_with('[')) return std::string(authority.substr(1, authority.find(']') - 1));
@@ -41,6 +54,10 @@ std::string host_of(std::string_view authority) {
 }
 
 }  // namespace
+
+bool is_address(const std::string& host) {
+    return !in_one_form(host).empty();
+}
 
 std::string too_large() {
     return std::format("the body is larger than {} MiB", kMaxBodyBytes >> 20U);
@@ -54,15 +71,20 @@ std::string key_of(const httplib::Request& request) {
 }
 
 std::string address_of(const httplib::Request& request, const std::vector<std::string>& proxies) {
-    const auto is_proxy = [&](const std::string& address) { return std::ranges::contains(proxies, address); };
-    std::string address = request.remote_addr;
+    const auto is_proxy = [&](const std::string& address) {
+        return std::ranges::any_of(proxies, [&](const auto& proxy) { return in_one_form(proxy) == address; });
+    };
+    std::string address = in_one_form(request.remote_addr);
+    if (!is_proxy(address)) return request.remote_addr;
     std::string forwarded = request.get_header_value("X-Forwarded-For");
     while (is_proxy(address) && !forwarded.empty()) {
         const size_t comma = forwarded.rfind(',');
         const size_t begin = comma == std::string::npos ? 0 : comma + 1;
         std::string last = forwarded.substr(begin);
         std::erase_if(last, [](char c) { return c == ' ' || c == '\t'; });
-        if (!is_address(last)) break;
+        const bool has_port = last.starts_with('[') || std::ranges::count(last, ':') == 1;
+        last = in_one_form(has_port ? host_of(last) : last);
+        if (last.empty()) break;
         address = std::move(last);
         forwarded.resize(comma == std::string::npos ? 0 : comma);
     }

@@ -24,8 +24,11 @@ struct AccessRules {
 /// The key that a request sends, as OpenAI's or as Anthropic's clients do; empty if there is none.
 std::string key_of(const httplib::Request& request);
 
-/// The address of the client. If the connection comes from one of the `proxies`, this is the last address in
-/// X-Forwarded-For that is none of them.
+/// Whether a text is a numeric IP address.
+bool is_address(const std::string& host);
+
+/// The address of the client. A connection from one of the `proxies` is made for the client that X-Forwarded-For names:
+/// its last address that does not belong to another proxy.
 std::string address_of(const httplib::Request& request, const std::vector<std::string>& proxies);
 
 /// Checks the headers of a request before its body is read: where it comes from, its key, and its announced size.

@@ -72,7 +72,7 @@ bool Answer::wait(std::chrono::milliseconds most) {
     bool any = false;
     for (size_t prompt = 0; prompt < generations_.size(); prompt++) {
         if (has_ended(prompt)) continue;
-        // Waits only for the first prompt without an answer. The events of the others are processed as they are there.
+        // Waits only for the first prompt that has no answer yet, and then takes what is there for the others.
         while (const auto event = generations_[prompt]->next(any ? std::chrono::milliseconds(0) : most)) {
             take(*event, prompt);
             any = true;
@@ -114,10 +114,17 @@ void Answer::echo(const Prompt& prompt, const std::vector<TokenDrawn>& tokens, C
     // The model rates no first token, as nothing precedes it.
     choice.drawn.push_back({.token = prompt.tokens.front(), .logprob = std::numeric_limits<float>::quiet_NaN()});
     choice.drawn.append_range(tokens);
-    size_t n = 0;
+    size_t at = 0;  // in bytes
+    size_t n = 0;   // in characters
     for (const auto& drawn : choice.drawn) {
-        choice.offsets.push_back(std::min(n, n_characters(text)));
-        n += n_characters(engine_.piece(drawn.token));
+        choice.offsets.push_back(n);
+        const auto rest = std::string_view(prompt.text).substr(at);
+        auto name = engine_.piece(drawn.token, true);
+        // Some vocabularies add a space before the first word.
+        if (at == 0 && name.starts_with(' ') && !rest.starts_with(' ')) name.erase(0, 1);
+        const auto piece = rest.starts_with(name) ? name : engine_.piece(drawn.token);
+        n += n_characters(rest.substr(0, piece.size()));
+        at += std::min(piece.size(), rest.size());
     }
 }
 
@@ -141,6 +148,7 @@ void Answer::take(const TokenDrawn& drawn, Time when, size_t prompt) {
     reading.begun = true;
     reading.last = when;
     progress_.n_drawn++;
+    choice.n_drawn++;
     if (!progress_.first) progress_.first = when;
     progress_.last = when;
     if (request_.generation.n_logprobs >= 0 || request_.return_tokens) {

@@ -26,6 +26,7 @@ struct Choice {
     std::vector<ReplyPart> fresh;   // parts that were added since the writer took them
     std::vector<TokenDrawn> drawn;  // all tokens, if they are reported; those of the prompt too if it is repeated
     std::vector<size_t> offsets;    // [drawn.size()] number of characters of the content before each token
+    int64_t n_drawn = 0;
     std::optional<Ending> ending;
     std::string stopped_by;  // the stop string that ended it, if one did
 };

@@ -16,7 +16,7 @@ constexpr size_t kDeepest = 64;
 constexpr size_t kMaxFields = 2000;
 
 // Limits of what is built from a body, because an empty array takes many times its two bytes.
-constexpr size_t kMaxValues = size_t{8} << 20U;
+constexpr size_t kMaxValues = size_t{2} << 20U;
 constexpr size_t kMaxArraysAndObjects = size_t{1} << 19U;
 
 /// Checks a text against these limits before it is parsed. Returns an error message, or an empty string.

@@ -32,6 +32,10 @@ ChatOptions read_chat_options(Body& body, const ChatOptions& usual, int64_t max_
     return options;
 }
 
+bool has_calls(const ChatMessage& message) {
+    return !message.fields.empty() && Json::parse(message.fields, nullptr, false).contains("tool_calls");
+}
+
 /// The messages with the arguments of calls as texts, which some templates join to others.
 std::vector<ChatMessage> with_arguments_as_text(std::vector<ChatMessage> messages) {
     for (auto& message : messages) {
@@ -58,7 +62,7 @@ Result<std::vector<Token>> chat_tokens(const RequestContext& context, const std:
                                        const ToolFields& tools, ChatOptions options) {
     const auto& engine = context.engine;
     const bool has_tools = !tools.json.empty() || std::ranges::any_of(messages, [](const ChatMessage& message) {
-        return message.role == "tool" || message.fields.contains("tool_calls");
+        return message.role == "tool" || has_calls(message);
     });
     if (!has_tools) return engine.chat_tokens(messages, options);
     if (!context.style.template_has_tools) {
@@ -109,8 +113,7 @@ ApiResult<void> constrain(const RequestContext& context, const ToolFields& tools
 void read_continuation(Body& body, const std::vector<ChatMessage>& messages, ChatOptions& chat) {
     const auto continues = body.flag("continue_final_message");
     const auto begins = body.flag("add_generation_prompt");
-    const bool is_begun =
-        !messages.empty() && messages.back().role == "assistant" && !messages.back().fields.contains("tool_calls");
+    const bool is_begun = !messages.empty() && messages.back().role == "assistant" && !has_calls(messages.back());
     if (continues.value_or(false) && begins.value_or(false))
         body.wrong("continue_final_message", "continue_final_message and add_generation_prompt exclude each other");
     if (continues.value_or(false) && !is_begun)
@@ -120,12 +123,18 @@ void read_continuation(Body& body, const std::vector<ChatMessage>& messages, Cha
     chat.add_generation_prompt = begins.value_or(true);
 }
 
+/// What a model is made to write to end its reasoning.
+std::string ending_of(const ReasoningMarks& marks, const ReplyFormat& format) {
+    if (!format.turn.empty()) return std::string(marks.end) + std::string(format.turn);
+    return "\n" + std::string(marks.end) + "\n\n";
+}
+
 /// Reads whether reasoning is told apart, as a field of the answer, and how long it may be.
 ReasoningOptions read_reasoning(Body& body, const ReasoningOptions& usual) {
     ReasoningOptions options = usual;
     constexpr size_t kMaxWord = 32;
     if (const auto format = body.text("reasoning_format", kMaxWord)) {
-        if (*format != "none" && *format != "auto" && *format != "deepseek")
+        if (*format != "none" && *format != "auto" && *format != "deepseek" && *format != "deepseek-legacy")
             body.wrong("reasoning_format", "reasoning_format must be none, auto or deepseek");
         options.is_content = *format == "none";
     }
@@ -168,13 +177,16 @@ ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, Bo
     // The answers of gpt-oss come in channels, with tools or without.
     if (!tools.callable.empty() || !context.style.format->turn.empty()) request.reply.format = context.style.format;
     request.reply.tools = tools.callable;
-    if (const auto marks = context.style.reasoning) {
+    // Where a constraint of the whole answer leaves no room for it, there is no reasoning.
+    const bool may_reason = !generation.constraint || !tools.callable.empty();
+    if (const auto marks = context.style.reasoning; marks && may_reason) {
         const bool is_begun = ends_in_reasoning(context.engine, *tokens, marks->begin);
         if (!reasoning.is_content) request.reply.reasoning = marks;
         request.reply.begins_in_reasoning = is_begun && !reasoning.is_content;
         if (reasoning.max_tokens >= 0)
             generation.reasoning = {.begin = std::string(marks->begin),
                                     .end = std::string(marks->end),
+                                    .ending = ending_of(*marks, *context.style.format),
                                     .max_tokens = reasoning.max_tokens,
                                     .is_begun = is_begun};
     }

@@ -54,6 +54,12 @@ std::string new_id(Api api) {
     return std::format("{}{:08x}{:08x}{:08x}{:08x}", prefix, random(), random(), random(), random());
 }
 
+/// Number of prompts of one request that an idle server accepts.
+size_t max_prompts(const BatcherLimits& limits) {
+    constexpr int32_t kMax = 64;
+    return static_cast<size_t>(std::clamp(limits.n_queue_of_client, 1, kMax));
+}
+
 /// Keywords of the request's schema that are ignored, as the value of a header.
 std::string not_enforced(const CompletionRequest& request) {
     constexpr size_t kMaxBytes = 1000;
@@ -99,6 +105,7 @@ RequestContext Completions::context() {
             .sampling = defaults_.sampling,
             .max_choices = batcher_.limits().n_parallel,
             .n_ctx = batcher_.limits().n_ctx,
+            .max_prompts = max_prompts(batcher_.limits()),
             .chat = defaults_.chat,
             .style = style_,
             .reasoning = defaults_.reasoning,
@@ -160,8 +167,8 @@ void Completions::answer(Api api, const Request& request, Response& response, co
     unknown_fields_.note(read.unknown);
     const auto address = address_of(request, defaults_.proxies);
     read.generation.client = defaults_.has_keys ? key : address;
-    const auto& whose = key.empty() && address != request.remote_addr ? address : key;
-    read.generation.cache_salt = json_text(Json{whose, read.cache_salt});
+    const auto forwarded = address == request.remote_addr ? std::string() : address;
+    read.generation.cache_salt = json_text(Json{forwarded, key, read.cache_salt});
     auto generations = submit(read);
     if (!generations) return send(response, error_of(generations.error(), api), request.path);
     if (const auto ignored = not_enforced(read); !ignored.empty()) response.set_header("X-Cake-Not-Enforced", ignored);
@@ -184,7 +191,9 @@ void Completions::answer(Api api, const Request& request, Response& response, co
     const bool may_be_tried = request.version != "HTTP/1.0";  // which has no interim responses
     while (!answer->is_done() && !HttpServer::client_has_gone()) {
         answer->wait(kLook);
-        if (may_be_tried && HttpServer::must_try_client()) HttpServer::try_client();
+        if (!HttpServer::must_try_client()) continue;
+        if (!may_be_tried) break;
+        HttpServer::try_client();
     }
     if (answer->error()) return send(response, *answer->error(), request.path);
     if (!answer->is_done())

@@ -220,7 +220,9 @@ bool HttpServer::client_has_gone() {
 }
 
 bool HttpServer::must_try_client() {
-    return t_connection != nullptr && !t_tried && (t_tried = t_connection->is_half_closed());
+    if (t_connection == nullptr || t_tried) return false;
+    t_tried = t_connection->is_half_closed();
+    return t_tried;
 }
 
 void HttpServer::try_client() {

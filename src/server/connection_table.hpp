@@ -10,8 +10,8 @@
 
 namespace cake::server {
 
-/// The open connections. A connection waits until its client has sent a whole request, and then has an answer, which
-/// ends with the next wait. If too many wait, the one that has waited longest is closed, of the address with the most.
+/// The open connections. Each waits for a whole request, is then busy with the answer, and waits again. If too many
+/// wait, the table closes the one that has waited longest, of the address with the most waiting connections.
 class ConnectionTable {
   public:
     ConnectionTable(size_t most_waiting, size_t most_answers)

@@ -176,8 +176,13 @@ bool ApiServer::let_in(const Request& request, Response& response) {
         send(response, checked.error(), request.path);
         return false;
     }
-    // The body of other requests has not been read yet.
+    // The body of a POST has not been read yet. Other requests have none.
     const bool is_whole = request.method != "POST";
+    if (is_whole && (request.get_header_value_u64("Content-Length") > 0 || request.has_header("Transfer-Encoding"))) {
+        response.set_header("Connection", "close");
+        send(response, ApiError{.message = "only a POST has a body"}, request.path);
+        return false;
+    }
     if (is_whole && !http_.begin_answer()) {
         send(response, too_busy(), request.path);
         return false;

@@ -23,8 +23,10 @@ ApiResult<std::string> text_of_blocks(const Json& content, const std::string& wh
         const bool is_text = block.is_object() && block.value("type", Json()) == "text" && block.contains("text") &&
                              block["text"].is_string();
         if (!is_text) return invalid(where + " may only contain blocks of the type \"text\"", "messages");
-        if (is_system && block["text"].get_ref<const std::string&>().starts_with(kBilling)) continue;
-        text += (text.empty() ? "" : "\n") + block["text"].get<std::string>();
+        auto of_block = block["text"].get<std::string>();
+        if (is_system && of_block.starts_with(kBilling)) of_block.erase(0, of_block.find('\n'));
+        if (of_block.empty()) continue;
+        text += (text.empty() ? "" : "\n") + of_block;
     }
     return text;
 }

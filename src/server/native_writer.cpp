@@ -24,7 +24,7 @@ class NativeWriter final : public AnswerWriter {
         for (size_t i = 0; i < answer.choices().size(); i++) {
             const auto& choice = answer.choices()[i];
             Json written = part(answer, i, choice.content, 0);
-            written.update(ending(answer, choice));
+            written.update(ending(answer, i));
             all.push_back(std::move(written));
         }
         return all.size() == 1 ? std::move(all[0]) : std::move(all);
@@ -43,7 +43,7 @@ class NativeWriter final : public AnswerWriter {
             const bool finishes = choice.ending && !sent.ending;
             if (text.empty() && sent.n_drawn == choice.drawn.size() && !finishes) continue;
             Json written = part(answer, i, text, sent.n_drawn);
-            if (finishes) written.update(ending(answer, choice));
+            if (finishes) written.update(ending(answer, i));
             if (!finishes && answer.request().timings_per_token) written["timings"] = timings_of(answer);
             events += event(json_text(written));
             sent = {.n_drawn = choice.drawn.size(), .ending = sent.ending || finishes};
@@ -66,6 +66,10 @@ class NativeWriter final : public AnswerWriter {
         bool ending = false;
     };
 
+    static const Prompt& prompt_of(const Answer& answer, size_t choice) {
+        return answer.request().prompts[choice / static_cast<size_t>(answer.request().generation.n_choices)];
+    }
+
     static Json part(const Answer& answer, size_t i, const std::string& text, size_t first) {
         const auto& choice = answer.choices()[i];
         const auto& request = answer.request();
@@ -77,14 +81,16 @@ class NativeWriter final : public AnswerWriter {
                      {"tokens", std::move(tokens)},
                      {"id_slot", 0},
                      {"stop", false},
-                     {"tokens_predicted", answer.n_drawn()},
-                     {"tokens_evaluated", answer.n_prompt()}};
+                     {"tokens_predicted", choice.n_drawn},
+                     {"tokens_evaluated", prompt_of(answer, i).tokens.size()}};
         if (request.generation.n_logprobs >= 0)
             written["completion_probabilities"] = native_logprobs(answer, choice, first);
         return written;
     }
 
-    static Json ending(const Answer& answer, const Choice& choice) {
+    static Json ending(const Answer& answer, size_t i) {
+        const auto& choice = answer.choices()[i];
+        const auto n_held = static_cast<int64_t>(prompt_of(answer, i).tokens.size()) + choice.n_drawn;
         return {{"stop", true},
                 {"model", answer.model()},
                 {"generation_settings", sampling_json(answer.request().generation)},
@@ -92,7 +98,7 @@ class NativeWriter final : public AnswerWriter {
                 {"truncated", false},
                 {"stop_type", stop_type(choice)},
                 {"stopping_word", choice.stopped_by},
-                {"tokens_cached", answer.n_cached()},
+                {"tokens_cached", n_held},
                 {"timings", timings_of(answer)}};
     }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <format>
+#include <span>
 
 #include "cake/token_stream.hpp"
 #include "engine/engine_state.hpp"
@@ -10,38 +11,64 @@ namespace cake::server {
 
 namespace {
 
-constexpr size_t kMaxPrompts = 64;
-
-/// The tokens of a text, or nothing if `item` is neither a text nor a token.
-std::optional<Result<std::vector<Token>>> tokens_of_item(const Json& item, const Engine& engine, bool continues) {
-    if (item.is_string()) return TokenStream::whole(engine, item.get_ref<const std::string&>(), continues);
-    if (auto token = token_list(Json::array({item}), engine)) return std::move(*token);
-    return std::nullopt;
-}
-
-std::string expected(const Engine& engine) {
+std::string expected(const RequestContext& context) {
     return std::format(
         "prompt must be a string, an array of tokens below {}, or an array of up to {} of these, none of them empty",
-        engine.info().n_vocab, kMaxPrompts);
+        context.engine.info().n_vocab, context.max_prompts);
 }
 
 /// Reads one prompt: a text, or an array of tokens and texts.
-ApiResult<Prompt> read_one(const Json& value, const Engine& engine, bool with_text) {
-    const auto wrong = invalid(expected(engine), "prompt");
-    if (!value.is_string() && !value.is_array()) return wrong;
-    const auto items = value.is_string() ? Json::array({value}) : value;
-    Prompt prompt;
-    for (const auto& item : items) {
-        auto tokens = tokens_of_item(item, engine, !prompt.tokens.empty());
-        if (!tokens) return wrong;
-        if (!*tokens) return invalid((*tokens).error().message, "prompt");
-        if (with_text && item.is_string()) prompt.text += item.get_ref<const std::string&>();
-        if (with_text && !item.is_string()) prompt.text += engine.piece((**tokens).front());
-        prompt.tokens.append_range(**tokens);
+class PromptReader {
+  public:
+    PromptReader(const RequestContext& context, bool with_text) : context_(context), with_text_(with_text) {}
+
+    ApiResult<Prompt> read(const Json& value) {
+        if (value.is_string()) {
+            if (auto added = add(value); !added) return std::unexpected(added.error());
+        } else if (value.is_array()) {
+            for (const auto& item : value)
+                if (auto added = add(item); !added) return std::unexpected(added.error());
+        } else {
+            return invalid(expected(context_), "prompt");
+        }
+        if (prompt_.tokens.empty()) return invalid("there is nothing to read: the prompt contains no tokens", "prompt");
+        return std::move(prompt_);
     }
-    if (prompt.tokens.empty()) return invalid("there is nothing to read: the prompt contains no tokens", "prompt");
-    return prompt;
-}
+
+  private:
+    ApiResult<void> add(const Json& item) {
+        if (item.is_string()) return add_text(item.get_ref<const std::string&>());
+        if (!item.is_number_unsigned() || item.get<uint64_t>() >= static_cast<uint64_t>(context_.engine.info().n_vocab))
+            return invalid(expected(context_), "prompt");
+        prompt_.tokens.push_back(static_cast<Token>(item.get<uint64_t>()));
+        if (with_text_) prompt_.text += context_.engine.piece(prompt_.tokens.back());
+        return check_length();
+    }
+
+    ApiResult<void> add_text(const std::string& text) {
+        const auto tokens = TokenStream::whole(context_.engine, text, !prompt_.tokens.empty());
+        if (!tokens) return invalid(tokens.error().message, "prompt");
+        prompt_.tokens.append_range(*tokens);
+        if (with_text_) prompt_.text += text;
+        return check_length();
+    }
+
+    /// An array is read only as far as it can fit into the context.
+    ApiResult<void> check_length() const {
+        if (std::ssize(prompt_.tokens) < context_.n_ctx) return {};
+        return std::unexpected(
+            ApiError{.message = std::format("the prompt has {} tokens or more, and with its answer it has to fit into "
+                                            "the context of {}: send a shorter one, or start the server with a "
+                                            "larger context (-c)",
+                                            prompt_.tokens.size(), context_.n_ctx),
+                     .param = "prompt",
+                     .code = "context_length_exceeded"});
+    }
+
+    const RequestContext& context_;
+    bool with_text_;
+    Prompt prompt_{};
+};
 
 Result<void> append_text(const Vocabulary& vocabulary, const std::string& text, std::vector<Token>& tokens) {
     if (text.empty()) return {};
@@ -64,17 +91,18 @@ std::optional<std::vector<Token>> token_list(const Json& list, const Engine& eng
     return tokens;
 }
 
-ApiResult<std::vector<Prompt>> read_prompts(Body& body, const Engine& engine, bool with_text) {
+ApiResult<std::vector<Prompt>> read_prompts(Body& body, const RequestContext& context, bool with_text) {
     const Json* value = body.find("prompt");
-    if (value == nullptr) return invalid(expected(engine), "prompt");
+    if (value == nullptr) return invalid(expected(context), "prompt");
     const auto is_text = [](const Json& item) { return item.is_string(); };
     const auto is_list = [](const Json& item) { return item.is_array(); };
     const bool several = value->is_array() && !value->empty() &&
                          (std::ranges::all_of(*value, is_text) || std::ranges::any_of(*value, is_list));
+    if (several && value->size() > context.max_prompts) return invalid(expected(context), "prompt");
+    const auto items = several ? std::span(value->get_ref<const Json::array_t&>()) : std::span(value, 1);
     std::vector<Prompt> prompts;
-    if (several && value->size() > kMaxPrompts) return invalid(expected(engine), "prompt");
-    for (const auto& item : several ? *value : Json::array({*value})) {
-        auto prompt = read_one(item, engine, with_text);
+    for (const auto& item : items) {
+        auto prompt = PromptReader(context, with_text).read(item);
         if (!prompt) return std::unexpected(prompt.error());
         prompts.push_back(std::move(*prompt));
     }
@@ -82,12 +110,11 @@ ApiResult<std::vector<Prompt>> read_prompts(Body& body, const Engine& engine, bo
 }
 
 ApiResult<Prompt> infill_prompt(const Engine& engine, const std::string& before, const std::string& behind,
-                                const std::vector<InfillFile>& files) {
+                                const std::vector<InfillFile>& files, const char* field) {
     const auto& vocabulary = EngineAccess::state(engine)->vocabulary;
     const auto marks = vocabulary.infill_tokens();
     if (!marks)
-        return invalid("this model cannot fill in the middle of a text: its vocabulary has no tokens for that",
-                       "suffix");
+        return invalid("this model cannot fill in the middle of a text: its vocabulary has no tokens for that", field);
     Prompt prompt;
     auto& tokens = prompt.tokens;
     if (const auto first = vocabulary.first_token()) tokens.push_back(*first);

@@ -28,11 +28,14 @@ Json sampling_json(const GenerationRequest& request) {
 Json tokenizer_json(const Engine& engine, const ChatOptions& chat) {
     const auto& vocabulary = EngineAccess::state(engine)->vocabulary;
     const auto name = [&](std::optional<Token> token) { return token ? engine.piece(*token, true) : std::string(); };
-    const auto& source = chat.template_source;
+    // Of a template that libllama knows by its name, there is no source.
+    std::string source = chat.template_source;
+    if (source.empty() && chat.template_name.empty()) source = vocabulary.chat_template().value_or("");
     return {{"tokenizer_class", "gguf"},
             {"bos_token", name(vocabulary.first_token())},
             {"eos_token", name(vocabulary.end_token())},
-            {"chat_template", source.empty() ? vocabulary.chat_template().value_or("") : source}};
+            {"chat_template", source},
+            {"chat_template_name", chat.template_name}};
 }
 
 Json properties_json(const Engine& engine, const BatcherLimits& limits, const SamplingOptions& sampling,

@@ -3,6 +3,7 @@
 #include <format>
 
 #include "cake/token_stream.hpp"
+#include "engine/engine_state.hpp"
 #include "server/prompt_fields.hpp"
 
 namespace cake::server {
@@ -17,9 +18,12 @@ ApiResult<TokenizeRequest> read_tokenize_request(const Engine& engine, std::stri
     const auto content = body->text(field, kMaxPromptBytes).value_or("");
     const bool add_special = body->flag(is_vllm ? "add_special_tokens" : "add_special").value_or(is_vllm);
     const bool with_pieces = body->flag("with_pieces").value_or(false);
-    body->ignore({"model", "parse_special"});
+    const bool written_out = body->flag("parse_special").value_or(true);
+    body->ignore({"model"});
     if (auto read = body->finish(); !read) return std::unexpected(read.error());
-    auto tokens = add_special ? engine.tokenize(content) : TokenStream::whole(engine, content, true);
+    auto tokens = written_out ? (add_special ? engine.tokenize(content) : TokenStream::whole(engine, content, true))
+                              : EngineAccess::state(engine)->vocabulary.tokenize(
+                                    content, {.around = add_special, .written_out = false});
     if (!tokens) return invalid(tokens.error().message, field);
     return TokenizeRequest{.tokens = std::move(*tokens), .with_pieces = with_pieces};
 }

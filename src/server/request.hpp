@@ -28,7 +28,8 @@ struct RequestContext {
     SamplingOptions sampling;
     int32_t max_choices = 1;
     int64_t n_ctx = 0;
-    ChatOptions chat{};  // default options of the chat template
+    size_t max_prompts = 1;  // of one request
+    ChatOptions chat{};      // default options of the chat template
     ReplyStyle style{};
     ReasoningOptions reasoning{};
     ToolConstraints& tool_constraints;

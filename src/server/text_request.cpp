@@ -42,13 +42,26 @@ void read_native_fields(Body& body, const RequestContext& context, CompletionReq
     request.generation.max_tokens = read_limit(body, "n_predict", context).value_or(-1);
     if (const auto n = body.integer("n_probs", 0, kMaxLikeliest); n && *n > 0)
         request.generation.n_logprobs = static_cast<int32_t>(*n);
-    request.return_tokens = body.flag("return_tokens").value_or(false);
+    request.return_tokens = body.flag("return_tokens").value_or(false) || request.stream;
     body.unsupported("post_sampling_probs", {false});
+}
+
+/// The probabilities of a prompt take about a kilobyte for each token.
+ApiResult<void> check_reported(const std::vector<Prompt>& prompts, const GenerationRequest& generation) {
+    constexpr size_t kMaxReported = size_t{1} << 17U;
+    size_t n = 0;
+    for (const auto& prompt : prompts) n += prompt.tokens.size() * static_cast<size_t>(generation.n_choices);
+    if (!generation.prompt_logprobs || n <= kMaxReported) return {};
+    return invalid(std::format("echo with logprobs would report {} tokens, and {} are possible: send fewer or shorter "
+                               "prompts at once",
+                               n, kMaxReported),
+                   "echo");
 }
 
 ApiResult<CompletionRequest> finish(Body& body, ApiResult<std::vector<Prompt>> prompts, CompletionRequest request) {
     if (auto read = body.finish(); !read) return std::unexpected(read.error());
     if (!prompts) return std::unexpected(prompts.error());
+    if (auto few = check_reported(*prompts, request.generation); !few) return std::unexpected(few.error());
     request.prompts = std::move(*prompts);
     request.unknown = body.unknown();
     return request;
@@ -75,14 +88,14 @@ ApiResult<CompletionRequest> read_text_request(const RequestContext& context, Bo
     if (!suffix.empty() && request.echo)
         body.wrong("echo", "echo is not supported in a request with a suffix: leave one out");
     auto prompts =
-        suffix.empty() ? read_prompts(body, context.engine, request.echo) : read_infill(body, context.engine, suffix);
+        suffix.empty() ? read_prompts(body, context, request.echo) : read_infill(body, context.engine, suffix);
     return finish(body, std::move(prompts), std::move(request));
 }
 
 ApiResult<CompletionRequest> read_native_request(const RequestContext& context, Body body) {
     CompletionRequest request;
     read_native_fields(body, context, request);
-    auto prompts = read_prompts(body, context.engine, false);
+    auto prompts = read_prompts(body, context, false);
     return finish(body, std::move(prompts), std::move(request));
 }
 
@@ -97,7 +110,7 @@ ApiResult<CompletionRequest> read_infill_request(const RequestContext& context, 
     if (!behind) body.wrong("input_suffix", "input_suffix must be a string");
     if (!files) return std::unexpected(files.error());
     if (!body.good()) return finish(body, {}, std::move(request));
-    auto prompt = infill_prompt(context.engine, *before + begun, *behind, *files);
+    auto prompt = infill_prompt(context.engine, *before + begun, *behind, *files, "input_suffix");
     if (!prompt) return std::unexpected(prompt.error());
     return finish(body, std::vector{std::move(*prompt)}, std::move(request));
 }

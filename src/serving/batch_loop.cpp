@@ -56,6 +56,8 @@ BatchLoop::BatchLoop(const Engine& engine, KvPool pool, const BatcherOptions& op
       limits_{.sequence = pool.sequence(),
               .n_ctx = pool.n_ctx(),
               .n_parallel = options.pool.n_parallel,
+              .n_queue_of_client =
+                  static_cast<int32_t>(RequestQueue::share_of_client(static_cast<size_t>(options.n_queue))),
               .kv_bytes = pool.bytes_bound(),
               .bytes_of_stores = pool.bytes_of_stores(),
               .bytes_of_staging = pool.bytes_of_staging()},

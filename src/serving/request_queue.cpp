@@ -46,8 +46,7 @@ std::optional<Refusal> RequestQueue::refusal(size_t n_choices, const std::string
     if (auto busy = refusal(n_choices)) return busy;
     const auto is_its = [&](const WaitingRequest& waiting) { return waiting.request->client == client; };
     const auto n_its = static_cast<size_t>(std::ranges::count_if(waiting_, is_its));
-    const size_t share = n_queue_ - n_queue_ / 4;
-    if (begins_at_once(n_choices) || n_its < share) return std::nullopt;
+    if (begins_at_once(n_choices) || n_its < share_of_client(n_queue_)) return std::nullopt;
     return Refusal{
         .reason = Refusal::Reason::busy,
         .message = std::format(

@@ -37,6 +37,8 @@ class RequestQueue {
 
     /// Adds a request, or returns the reason why it is refused.
     std::optional<Refusal> push(WaitingRequest request) CAKE_EXCLUDES(mutex_);
+    /// Number of requests of one client that may wait. It leaves places for others.
+    static constexpr size_t share_of_client(size_t n_queue) { return n_queue - n_queue / 4; }
     /// The reason why any request would be refused now; nothing if requests are accepted.
     std::optional<Refusal> refusal() CAKE_EXCLUDES(mutex_);
     /// Refuses all further requests.

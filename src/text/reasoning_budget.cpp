@@ -8,7 +8,7 @@ namespace cake {
 
 ReasoningBudget::ReasoningBudget(const Vocabulary& vocabulary, ReasoningLimit limit)
     : vocabulary_(vocabulary), limit_(std::move(limit)), place_(limit_.is_begun ? Place::inside : Place::before) {
-    const auto tokens = vocabulary.tokenize("\n" + limit_.end + "\n\n", {.around = false, .written_out = true});
+    const auto tokens = vocabulary.tokenize(limit_.ending, {.around = false, .written_out = true});
     if (tokens) ending_ = *tokens;
     if (ending_.empty()) place_ = Place::behind;
 }

@@ -36,6 +36,14 @@ size_t n_of(std::string_view text, char c) {
 constexpr const char* kBegin = "[think]";
 constexpr const char* kEnd = "[/think]";
 
+ReasoningLimit limit(int64_t max_tokens, bool is_begun) {
+    return {.begin = kBegin,
+            .end = kEnd,
+            .ending = std::format("\n{}\n\n", kEnd),
+            .max_tokens = max_tokens,
+            .is_begun = is_begun};
+}
+
 class Reasoning : public testing::Test {
   protected:
     const Engine engine = test::load("llama", 128);
@@ -45,7 +53,7 @@ class Reasoning : public testing::Test {
 
 TEST_F(Reasoning, EndsAfterItsTokens) {
     for (const int64_t n : {0, 1, 7}) {
-        const auto text = answer(engine, {.reasoning = ReasoningLimit{kBegin, kEnd, n, true}});
+        const auto text = answer(engine, {.reasoning = limit(n, true)});
         const auto end = text.find(std::format("\n{}\n\n", kEnd));
         ASSERT_NE(end, std::string::npos) << text;
         EXPECT_EQ(n_of(text.substr(0, end), 'a'), static_cast<size_t>(n) * n_each) << text;
@@ -54,7 +62,7 @@ TEST_F(Reasoning, EndsAfterItsTokens) {
 }
 
 TEST_F(Reasoning, IsCountedFromItsMark) {
-    const auto text = answer(engine, {.reasoning = ReasoningLimit{kBegin, kEnd, 5, false}}, kBegin);
+    const auto text = answer(engine, {.reasoning = limit(5, false)}, kBegin);
     EXPECT_TRUE(text.contains(kBegin)) << text;
     const auto end = text.find(kEnd);
     ASSERT_NE(end, std::string::npos) << text;
@@ -62,9 +70,9 @@ TEST_F(Reasoning, IsCountedFromItsMark) {
 }
 
 TEST_F(Reasoning, ThatEndsInTimeOrDoesNotBeginIsLeftAlone) {
-    const auto ended = answer(engine, {.reasoning = ReasoningLimit{kBegin, kEnd, 30, true}}, kEnd);
+    const auto ended = answer(engine, {.reasoning = limit(30, true)}, kEnd);
     EXPECT_EQ(ended, answer(engine, {}, kEnd));
-    EXPECT_EQ(answer(engine, {.reasoning = ReasoningLimit{kBegin, kEnd, 2, false}}), a);
+    EXPECT_EQ(answer(engine, {.reasoning = limit(2, false)}), a);
 }
 
 }  // namespace

@@ -228,6 +228,14 @@ class Bodies(Served):
         for path, body in (("/tokenize", {"content": "a"}), ("/detokenize", {"tokens": []})):
             self.assertEqual(self.good(path, {**body, "none": 1}), self.good(path, body))
 
+    def test_bodies_that_would_take_much_more_memory(self):
+        for body, word in ((b'{"prompt": [' + b"[]," * 600_000 + b"[]]}", "524288"), (b'{"prompt": [' + b"1," * 3_000_000 + b"1]}", "2097152")):
+            self.refuse(self.ask("POST", TEXT, body), 400, word, param=None)
+        begin = time.monotonic()
+        answer = self.ask("POST", TEXT, b'{"prompt": [1' + b',"a"' * 1_000_000 + b"]}")
+        self.refuse(answer, 400, "context", param="prompt", code="context_length_exceeded")
+        self.assertLess(time.monotonic() - begin, 8 * PATIENCE)
+
     def test_a_body_of_many_fields_is_not_slow(self):
         body = json.dumps(fields(TEXT, **{f"field{i}": i for i in range(40_000)}))
         begin = time.monotonic()
@@ -465,6 +473,14 @@ class SlowClients(Served):
                 wire = crowd.enter_context(Wire(self.server, SOON))
                 self.assertEqual(said(wire.send(request("POST", TEXT, body=fields(TEXT))).answer()[2]), self.first)
 
+    def test_bodies_of_other_methods_take_nobody_s_place(self):
+        with contextlib.ExitStack() as crowd:
+            for method in ("PUT", "GET", "DELETE"):
+                for _ in range(100):
+                    crowd.enter_context(Wire(self.server)).send(request(method, TEXT, "Content-Length: 1000") + b"{")
+            self.assertEqual(self.answer_now(), self.first)
+        self.assert_error(self.ask("GET", "/health", body="{}"), 400, "POST")
+
     def test_long_answers_keep_nobody_waiting(self):
         wires = [Wire(self.server) for _ in range(PARALLEL)]
         for wire in wires:
@@ -502,6 +518,13 @@ class Leaving(Served):
             for stream in (True, False):
                 with self.subTest(path=path, stream=stream):
                     self.leave(path, fields(path, WORDS * 30, stream=stream, cache_prompt=False), "reading")
+
+    def test_of_an_old_client(self):
+        """HTTP/1.0 has no interim responses, with which others are told from those that only listen."""
+        with Wire(self.server) as wire:
+            wire.send(request("POST", TEXT, body=fields(TEXT, **self.LONG)).replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+            self.assertTrue(self.there_are(1, "generating"))
+        self.assertTrue(self.there_are(0, "generating"))
 
     def test_only_the_half_that_sends(self):
         """A client that has ended its half of the connection still gets its answer."""
@@ -792,7 +815,36 @@ class Cors(Served):
                 self.refuse(self.ask(method, path, body, other), 403, "other sites")
 
 
+class Proxy(Served):
+    """The clients are told apart by the addresses that a proxy names."""
+
+    FLAGS = ("--trusted-proxy", "127.0.0.1,10.0.0.1")
+
+    def n_cached(self, forwarded, key="none"):
+        headers = {"Authorization": f"Bearer {key}", **({"X-Forwarded-For": forwarded} if forwarded else {})}
+        answer = self.ask("POST", TEXT, fields(TEXT, "the rain in Spain stays mainly in the plain"), headers)[2]
+        return answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    def test_clients_do_not_share(self):
+        for address in ("203.0.113.7", "203.0.113.8", "2001:db8::1", None):
+            self.assertEqual(self.n_cached(address), 0, address)
+        self.assertGreater(self.n_cached("203.0.113.7"), 5)
+        for same in ("198.51.100.1, 203.0.113.7", "203.0.113.7, 10.0.0.1", "203.0.113.7:4711", "::ffff:203.0.113.7"):
+            self.assertGreater(self.n_cached(same), 5, same)
+        self.assertGreater(self.n_cached("[2001:DB8:0::1]:4711"), 5)
+        self.assertEqual(self.n_cached("203.0.113.7, 198.51.100.1"), 0, "the last address is the client's")
+        self.assertEqual(self.n_cached(None, key="203.0.113.7"), 0, "a key is no address")
+
+
 class Log(unittest.TestCase):
+    def test_bodies_where_they_are_asked_for(self):
+        with Server("-v", "--api-key", "a-secret-key", headers={"Authorization": "Bearer a-secret-key"}) as server:
+            server.ask("POST", TEXT, fields(TEXT, "a question for the log"))
+            server.stop()
+        self.assertIn("a question for the log", server.errors)
+        self.assertIn("text_completion", server.errors)
+        self.assertNotIn("a-secret-key", server.errors)
+
     def test_a_line_for_each_request(self):
         with Server() as server:
             server.ask("POST", TEXT, fields(TEXT, max_tokens=3))

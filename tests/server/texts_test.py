@@ -81,11 +81,16 @@ class ProbabilitiesOfPrompts(Served):
             self.assertEqual([value for one in streamed for value in one[name]], values, name)
 
     def test_offsets_are_places_in_the_text(self):
-        choice = self.echoed("the rain in Spain", max_tokens=6)
-        shown = [(token, offset) for token, offset in zip(choice["logprobs"]["tokens"], choice["logprobs"]["text_offset"]) if not token.startswith("<")]
-        self.assertGreater(len(shown), 8)
-        for token, offset in shown[1:]:
-            self.assertTrue(choice["text"].startswith(token, offset), (token, offset))
+        for text in ("the rain in Spain", "a</s>b c", "<s>the rain", "日本 the rain"):
+            choice = self.echoed(text, max_tokens=6)
+            pieces = list(zip(choice["logprobs"]["tokens"], choice["logprobs"]["text_offset"]))
+            for token, offset in pieces[0 if text.startswith("<s>") else 1:]:
+                if not token.startswith("bytes:"):
+                    self.assertTrue(choice["text"].startswith(token, offset), (text, token, offset))
+
+    def test_there_is_an_end_to_what_is_reported(self):
+        prompts = [[5] * 4000] * 40
+        self.refuse(self.ask("POST", TEXT, {"prompt": prompts, "echo": True, "logprobs": 1}), 400, "160000", "131072", param="echo")
 
     def test_of_several_prompts(self):
         together = self.good(TEXT, fields(TEXT, PROMPTS, echo=True, logprobs=1, max_tokens=1))["choices"]
@@ -143,14 +148,16 @@ class Native(Served):
         tokens = self.good("/tokenize", {"content": "the rain", "add_special": True})["tokens"]
         self.assertEqual(self.good(NATIVE, self.body(prompt=tokens))["content"], self.first)
         mixed = [*tokens[:2], self.good("/detokenize", {"tokens": tokens[2:]})["content"]]
-        self.assertIn("content", self.good(NATIVE, self.body(prompt=mixed)))
+        self.assertEqual(self.good(NATIVE, self.body(prompt=mixed))["content"], self.first)
         both = self.good(NATIVE, self.body(prompt=["the rain", "a dog"]))
         self.assertEqual([one["index"] for one in both], [0, 1])
         self.assertEqual(both[0]["content"], self.first)
+        self.assertEqual([one["tokens_predicted"] for one in both], [8, 8])
+        self.assertEqual([one["tokens_evaluated"] for one in both], [len(self.good("/tokenize", {"prompt": p})["tokens"]) for p in ("the rain", "a dog")])
         self.refuse(self.ask("POST", NATIVE, {"n_predict": 2}), 400, "prompt", param="prompt")
 
     def test_a_model_without_tokens_for_it_fills_in_nothing(self):
-        self.refuse(self.ask("POST", "/infill", {"input_prefix": "a", "input_suffix": "b"}), 400, "middle", param="suffix")
+        self.refuse(self.ask("POST", "/infill", {"input_prefix": "a", "input_suffix": "b"}), 400, "middle", param="input_suffix")
         self.refuse(self.ask("POST", TEXT, {"prompt": "a", "suffix": "b"}), 400, "middle", param="suffix")
         self.refuse(self.ask("POST", "/infill", {"input_suffix": "b"}), 400, "input_prefix", param="input_prefix")
         self.refuse(self.ask("POST", "/infill", {"input_prefix": "a", "input_suffix": "b", "input_extra": [1]}), 400, param="input_extra")
@@ -160,6 +167,7 @@ class Native(Served):
         self.assertEqual(properties["total_slots"], 4)
         self.assertGreater(properties["default_generation_settings"]["n_ctx"], 100)
         self.assertEqual(properties["default_generation_settings"]["params"]["top_k"], 40)
+        self.assertEqual((properties["chat_template"], properties["chat_template_name"]), ("", "chatml"))
 
     def test_the_tokenizer_as_vllm_has_it(self):
         info = self.good_get("/tokenizer_info")
@@ -168,6 +176,8 @@ class Native(Served):
         plain = self.good("/tokenize", {"prompt": "the rain", "add_special_tokens": False})["tokens"]
         self.assertEqual((tokens["tokens"][1:], tokens["count"]), (plain, len(plain) + 1))
         self.assertEqual(self.good("/detokenize", {"tokens": plain})["prompt"], "the rain")
+        self.assertEqual(len(self.good("/tokenize", {"content": "a</s>b"})["tokens"]), 3)
+        self.assertGreater(len(self.good("/tokenize", {"content": "a</s>b", "parse_special": False})["tokens"]), 3)
 
     def good_get(self, path):
         status, _, answer = self.ask("GET", path)
