@@ -42,18 +42,19 @@ class PromptReader {
             return invalid(expected(context_), "prompt");
         prompt_.tokens.push_back(static_cast<Token>(item.get<uint64_t>()));
         if (with_text_) prompt_.text += context_.engine.piece(prompt_.tokens.back());
-        return check_length();
+        return {};
     }
 
     ApiResult<void> add_text(const std::string& text) {
+        if (auto fits = check_length(); !fits) return fits;
         const auto tokens = TokenStream::whole(context_.engine, text, !prompt_.tokens.empty());
         if (!tokens) return invalid(tokens.error().message, "prompt");
         prompt_.tokens.append_range(*tokens);
         if (with_text_) prompt_.text += text;
-        return check_length();
+        return {};
     }
 
-    /// An array is read only as far as it can fit into the context.
+    /// The texts of an array are tokenized only as far as they can fit into the context.
     ApiResult<void> check_length() const {
         if (std::ssize(prompt_.tokens) < context_.n_ctx) return {};
         return std::unexpected(

@@ -110,7 +110,8 @@ ApiResult<CompletionRequest> read_infill_request(const RequestContext& context, 
     if (!behind) body.wrong("input_suffix", "input_suffix must be a string");
     if (!files) return std::unexpected(files.error());
     if (!body.good()) return finish(body, {}, std::move(request));
-    auto prompt = infill_prompt(context.engine, *before + begun, *behind, *files, "input_suffix");
+    auto prompt =
+        infill_prompt(context.engine, before.value_or("") + begun, behind.value_or(""), *files, "input_suffix");
     if (!prompt) return std::unexpected(prompt.error());
     return finish(body, std::vector{std::move(*prompt)}, std::move(request));
 }

@@ -33,6 +33,8 @@ struct Fuzz {
     std::string try_body(const std::string& body) {
         auto wrong = look(read(body, read_chat_request), "chat");
         if (wrong.empty()) wrong = look(read(body, read_text_request), "text");
+        if (wrong.empty()) wrong = look(read(body, read_native_request), "native");
+        if (wrong.empty()) wrong = look(read(body, read_infill_request), "infill");
         if (wrong.empty()) wrong = look(read_messages(body), "messages");
         if (wrong.empty()) wrong = look(read_responses(body), "responses");
         if (wrong.empty()) wrong = look(read_tokenize_request(engine, body), "tokenize");
@@ -78,10 +80,13 @@ struct Fuzz {
 
     std::string look_at(const CompletionRequest& request) {
         const auto& g = request.generation;
-        if (auto wrong = look_at(g.prompt); !wrong.empty()) return wrong;
-        if (g.prompt.empty()) return "an empty prompt";
+        if (request.prompts.empty() || request.prompts.size() > context.max_prompts) return "too few or many prompts";
+        for (const auto& prompt : request.prompts) {
+            if (auto wrong = look_at(prompt.tokens); !wrong.empty()) return wrong;
+            if (prompt.tokens.empty()) return "an empty prompt";
+        }
         if (g.n_choices < 1 || g.n_choices > context.max_choices) return "too many choices";
-        if (g.n_logprobs < -1 || g.n_logprobs > 20) return "too many probabilities";
+        if (g.n_logprobs < -1 || g.n_logprobs > 100) return "too many probabilities";
         if (g.max_tokens < -1) return "a negative limit";
         const auto& s = g.sampling;
         const auto within = [](float x, float most) { return x >= 0 && x <= most; };
@@ -140,6 +145,7 @@ int main(int argc, char** argv) {
                           .sampling = {},
                           .max_choices = 4,
                           .n_ctx = 4096,
+                          .max_prompts = 8,
                           .chat = {.template_name = "chatml"},
                           .style = {.format = &usual_reply_format()},
                           .tool_constraints = tool_constraints},

@@ -244,7 +244,8 @@ class ToolsAndSchemas(Tooled):
             self.assertIn("stop", kinds)
 
     def test_a_required_call_has_no_schema_of_the_answer(self):
-        body = {**fields(CHAT), **self.usual, "tools": TOOLS, "tool_choice": "required", "response_format": {"type": "json_object"}}
+        body = {**fields(CHAT), **self.usual, "tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "stop"}},
+                "parallel_tool_calls": False, "response_format": {"type": "json_object"}}
         self.assertEqual(self.good(CHAT, body)["choices"][0]["finish_reason"], "tool_calls")
 
     def test_keywords_that_are_ignored_are_named(self):

@@ -33,7 +33,7 @@ ReplyOptions reply_of(const ReplyFormat& format) {
     return {.format = &format, .tools = tools()};
 }
 
-std::unique_ptr<Restriction> begin(const ReplyOptions& reply, ToolChoice choice) {
+std::unique_ptr<Restriction> begin(const ReplyOptions& reply, const ToolChoice& choice) {
     const auto grammar = tool_grammar(vocabulary(), reply, choice);
     const auto rule = make_lark_rule(vocabulary(), grammar);
     if (!rule) throw std::runtime_error(rule.error().message + "\n" + grammar);
@@ -53,7 +53,7 @@ size_t n_allowed(Restriction& restriction, std::string_view text) {
 }
 
 /// Draws a text at random.
-std::string draw(const ReplyOptions& reply, ToolChoice choice, uint32_t seed) {
+std::string draw(const ReplyOptions& reply, const ToolChoice& choice, uint32_t seed) {
     std::mt19937 random(seed);
     const auto n_vocab = static_cast<size_t>(vocabulary().n_tokens());
     Sampler sampler({.temperature = 1, .seed = seed}, vocabulary(), static_cast<int32_t>(n_vocab),
@@ -155,14 +155,14 @@ TEST(ToolGrammar, ReasoningComesFirstAndIsFree) {
     auto reply = reply_of(usual_reply_format());
     reply.reasoning = ReasoningMarks{"<think>", "</think>"};
     constexpr std::string_view kCall = "<tool_call>\n{\"name\": \"stop\", \"arguments\": {}}\n</tool_call>";
-    for (const ToolChoice choice : {ToolChoice{}, ToolChoice{.is_required = true}}) {
+    for (const auto& choice : {ToolChoice{}, ToolChoice{.is_required = true}}) {
         const auto text = "<think>is <tool_call> it?</think>\n\n" + std::string(kCall);
         EXPECT_EQ(n_allowed(*begin(reply, choice), text), text.size() + 1);
         EXPECT_EQ(n_allowed(*begin(reply, choice), kCall), kCall.size() + 1);
     }
     reply.begins_in_reasoning = true;
     const auto text = "is <tool_call> it?</think>\n\n" + std::string(kCall);
-    for (const ToolChoice choice : {ToolChoice{}, ToolChoice{.is_required = true}})
+    for (const auto& choice : {ToolChoice{}, ToolChoice{.is_required = true}})
         EXPECT_EQ(n_allowed(*begin(reply, choice), text), text.size() + 1);
     constexpr std::string_view kEndless = "is <tool_call> it?";
     EXPECT_EQ(n_allowed(*begin(reply, {}), kEndless), kEndless.size() + 1);
