@@ -48,14 +48,13 @@ Result<void> Generator::make_sampler() {
 /// Samples a token. If the reasoning has to end, only the token that ends it can be drawn.
 Result<Token> Generator::next(std::span<const float> logits) {
     if (!reasoning_) return sampler_->sample(logits);
-    Result<Token> token = 0;
+    std::vector<float> only;  // logits that allow a single token
     if (const auto forced = reasoning_->forced()) {
-        std::vector<float> only(logits.size(), -std::numeric_limits<float>::infinity());
+        only.assign(logits.size(), -std::numeric_limits<float>::infinity());
         only[static_cast<size_t>(*forced)] = 0;
-        token = sampler_->sample(only);
-    } else {
-        token = sampler_->sample(logits);
+        logits = only;
     }
+    const auto token = sampler_->sample(logits);
     if (token) reasoning_->take(*token);
     return token;
 }

@@ -129,7 +129,7 @@ std::string ending_of(const ReasoningMarks& marks, const ReplyFormat& format) {
     return "\n" + std::string(marks.end) + "\n\n";
 }
 
-/// Reads whether reasoning is told apart, as a field of the answer, and how long it may be.
+/// Reads whether reasoning has its own field in the answer, and its maximum length.
 ReasoningOptions read_reasoning(Body& body, const ReasoningOptions& usual) {
     ReasoningOptions options = usual;
     constexpr size_t kMaxWord = 32;

@@ -30,7 +30,7 @@ struct ServerOptions {
     LogFunction log{};          // for warnings; null: none; called from several threads
     LogFunction request_log{};  // for a line about each request
     bool log_as_json = false;
-    bool log_bodies = false;  // of requests and of answers, but for streams
+    bool log_bodies = false;  // log the bodies of requests and answers, except streams
 };
 
 /// HTTP server for the OpenAI API and the chat page.

@@ -22,6 +22,20 @@ Json bytes_of(const std::string& piece) {
     return bytes;
 }
 
+/// The tokens of a choice from number `first` on, each as `entry` writes it and with the likeliest ones beside it.
+template <typename Entry>
+Json with_likeliest(const Choice& choice, size_t first, Entry entry) {
+    auto list = Json::array();
+    for (size_t i = first; i < choice.drawn.size(); i++) {
+        const auto& drawn = choice.drawn[i];
+        Json of_token = entry(drawn.token, drawn.logprob);
+        of_token["top_logprobs"] = Json::array();
+        for (const auto& [token, logprob] : drawn.likeliest) of_token["top_logprobs"].push_back(entry(token, logprob));
+        list.push_back(std::move(of_token));
+    }
+    return list;
+}
+
 /// The unique key of a token in OpenAI's older format: its text, or "bytes:\xf0\x9f" if its bytes are not complete
 /// characters, or the name of a control token, which has no text.
 std::string text_key(const Engine& engine, Token token) {
@@ -43,15 +57,7 @@ Json chat_logprobs(const Answer& answer, const Choice& choice, size_t first) {
         const auto piece = answer.engine().piece(token);
         return Json{{"token", to_utf8(piece)}, {"logprob", finite(logprob)}, {"bytes", bytes_of(piece)}};
     };
-    auto content = Json::array();
-    for (size_t i = first; i < choice.drawn.size(); i++) {
-        const auto& drawn = choice.drawn[i];
-        auto of_token = entry(drawn.token, drawn.logprob);
-        of_token["top_logprobs"] = Json::array();
-        for (const auto& [token, logprob] : drawn.likeliest) of_token["top_logprobs"].push_back(entry(token, logprob));
-        content.push_back(std::move(of_token));
-    }
-    return {{"content", std::move(content)}, {"refusal", nullptr}};
+    return {{"content", with_likeliest(choice, first, entry)}, {"refusal", nullptr}};
 }
 
 Json native_logprobs(const Answer& answer, const Choice& choice, size_t first) {
@@ -59,15 +65,7 @@ Json native_logprobs(const Answer& answer, const Choice& choice, size_t first) {
         const auto piece = answer.engine().piece(token);
         return Json{{"id", token}, {"token", to_utf8(piece)}, {"bytes", bytes_of(piece)}, {"logprob", finite(logprob)}};
     };
-    auto list = Json::array();
-    for (size_t i = first; i < choice.drawn.size(); i++) {
-        const auto& drawn = choice.drawn[i];
-        auto of_token = entry(drawn.token, drawn.logprob);
-        of_token["top_logprobs"] = Json::array();
-        for (const auto& [token, logprob] : drawn.likeliest) of_token["top_logprobs"].push_back(entry(token, logprob));
-        list.push_back(std::move(of_token));
-    }
-    return list;
+    return with_likeliest(choice, first, entry);
 }
 
 Json text_logprobs(const Answer& answer, const Choice& choice, size_t first) {

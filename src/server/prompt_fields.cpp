@@ -17,6 +17,13 @@ std::string expected(const RequestContext& context) {
         context.engine.info().n_vocab, context.max_prompts);
 }
 
+std::optional<Token> token_of(const Json& item, const Engine& engine) {
+    if (!item.is_number_unsigned()) return std::nullopt;
+    const auto token = item.get<uint64_t>();
+    if (token >= static_cast<uint64_t>(engine.info().n_vocab)) return std::nullopt;
+    return static_cast<Token>(token);
+}
+
 /// Reads one prompt: a text, or an array of tokens and texts.
 class PromptReader {
   public:
@@ -38,10 +45,10 @@ class PromptReader {
   private:
     ApiResult<void> add(const Json& item) {
         if (item.is_string()) return add_text(item.get_ref<const std::string&>());
-        if (!item.is_number_unsigned() || item.get<uint64_t>() >= static_cast<uint64_t>(context_.engine.info().n_vocab))
-            return invalid(expected(context_), "prompt");
-        prompt_.tokens.push_back(static_cast<Token>(item.get<uint64_t>()));
-        if (with_text_) prompt_.text += context_.engine.piece(prompt_.tokens.back());
+        const auto token = token_of(item, context_.engine);
+        if (!token) return invalid(expected(context_), "prompt");
+        prompt_.tokens.push_back(*token);
+        if (with_text_) prompt_.text += context_.engine.piece(*token);
         return {};
     }
 
@@ -84,10 +91,9 @@ Result<void> append_text(const Vocabulary& vocabulary, const std::string& text, 
 std::optional<std::vector<Token>> token_list(const Json& list, const Engine& engine) {
     std::vector<Token> tokens;
     for (const auto& item : list) {
-        if (!item.is_number_unsigned()) return std::nullopt;
-        const auto token = item.get<uint64_t>();
-        if (token >= static_cast<uint64_t>(engine.info().n_vocab)) return std::nullopt;
-        tokens.push_back(static_cast<Token>(token));
+        const auto token = token_of(item, engine);
+        if (!token) return std::nullopt;
+        tokens.push_back(*token);
     }
     return tokens;
 }

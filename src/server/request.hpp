@@ -28,7 +28,7 @@ struct RequestContext {
     SamplingOptions sampling;
     int32_t max_choices = 1;
     int64_t n_ctx = 0;
-    size_t max_prompts = 1;  // of one request
+    size_t max_prompts = 1;  // maximum number of prompts in a request
     ChatOptions chat{};      // default options of the chat template
     ReplyStyle style{};
     ReasoningOptions reasoning{};
