@@ -46,8 +46,10 @@ if(CAKE_BUILD_SERVER)
   set(server_page_parts ${CMAKE_CURRENT_BINARY_DIR}/server_page_parts.cpp)
   set(parts "")
   set(page_files "")
-  foreach(file page.html page.css icon.svg page.js api.js chat.js composer.js dom.js format.js holdings.js key.js request.js
-               settings.js storage.js text.js thread.js)
+  foreach(file page.html page.css chat.css cake.css icon.svg page.js announcer.js answer.js api.js calls.js chat.js
+               composer.js documents.js dom.js format.js holdings.js key.js layers.js limits.js list.js memory.js
+               messages.js panes.js properties.js request.js settings.js storage.js stream.js text.js thread.js
+               tools.js)
     string(REGEX MATCH "^(.)(.*)\\.(.)(.*)$" _ ${file})
     string(TOUPPER "${CMAKE_MATCH_1}" first)
     string(TOUPPER "${CMAKE_MATCH_3}" first_of_type)
@@ -91,6 +93,7 @@ if(CAKE_BUILD_SERVER)
     src/server/response_store.cpp
     src/server/responses_request.cpp
     src/server/responses_writer.cpp
+    src/server/slot_files.cpp
     src/server/slots.cpp
     src/server/tool_constraints.cpp
     src/server/tool_fields.cpp

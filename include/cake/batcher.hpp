@@ -41,12 +41,23 @@ struct ReasoningLimit {
     bool is_begun = false;  // the prompt ends with `begin`
 };
 
+/// The beginning of a prompt with which other prompts begin, too, such as the system message and the tools of an agent.
+/// The batcher reads it as a text of its own and keeps a copy, from which prompts with the same beginning and the same
+/// `cache_salt` continue.
+struct PromptPrefix {
+    int64_t n_tokens = 0;  // 0: none
+    /// Keep it even if it takes more than half of the budget, although more of the text is then evicted before the rest
+    /// of the prompt is known.
+    bool may_evict = false;
+};
+
 /// A request to the batcher: a prompt and the number of answers to generate.
 struct GenerationRequest {
     std::string id{};
     std::string client{};      // waiting requests of different clients take turns
     std::string cache_salt{};  // only requests with the same one continue from each other's sequences
     std::vector<Token> prompt{};
+    PromptPrefix prefix{};
     SequenceOptions sequence{};  // copy BatcherLimits::sequence for what the memory is divided for
     SamplingOptions sampling{};  // each further choice uses the next seed
     std::optional<Constraint> constraint{};
@@ -56,8 +67,10 @@ struct GenerationRequest {
     int64_t max_tokens = -1;  // -1: until the model ends the text or the context is full
     bool ignore_eos = false;  // draw no end-of-generation token, unless the constraint allows no other
     int32_t n_logprobs = -1;  // number of likeliest tokens to report with each token; -1: no log probabilities at all
+    /// Report the probabilities that tokens were drawn with, after all steps of sampling, instead of the model's.
+    bool post_sampling_probs = false;
     bool prompt_logprobs = false;  // report those of the prompt's tokens too; this prompt is read from its beginning
-    bool reuse = true;             // continue from a cached sequence if the prompt begins with its text
+    bool reuse = true;  // continue from a cached sequence if the prompt begins with its text, and use `prefix`
 };
 
 struct TokenLogprob {
@@ -143,6 +156,19 @@ struct PoolReport {
     int64_t n_evicted_tokens = 0;  // since the start; a token counts once for each layer that evicts it
 };
 
+/// Names a cached sequence (`idle`): by the ID of its last answer or, if `id` is empty, as the `index`-th most recently
+/// used one with this `cache_salt`.
+struct SlotName {
+    std::string id{};
+    size_t index = 0;
+    std::string cache_salt{};
+};
+
+struct SlotFile {
+    int64_t n_tokens = 0;
+    uint64_t n_bytes = 0;  // size of the file
+};
+
 /// What a batcher's options come to with its model.
 struct BatcherLimits {
     SequenceOptions sequence{};  // PoolOptions::sequence, with the budget that fits the memory
@@ -183,6 +209,17 @@ class CAKE_API Batcher {
     /// The report of one request, including its tokens and how many layers hold each of them; nothing if the ID is
     /// unknown.
     virtual std::optional<SlotReport> slot(const std::string& id) = 0;
+
+    // While a file is written or read, no request is computed.
+
+    /// Writes a cached sequence and its text to a session file.
+    virtual Result<SlotFile> save_slot(const SlotName& name, const std::string& path) = 0;
+    /// Loads a sequence from a file of save_slot(), with the ID `id`. Fails if it was saved with another `cache_salt`,
+    /// or if it does not fit into the memory that running requests leave.
+    virtual Result<SlotFile> load_slot(const std::string& path, const std::string& id,
+                                       const std::string& cache_salt) = 0;
+    /// Drops a cached sequence. Returns its number of tokens.
+    virtual Result<int64_t> erase_slot(const SlotName& name) = 0;
 };
 
 }  // namespace cake

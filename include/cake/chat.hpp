@@ -16,8 +16,8 @@ struct ChatMessage {
 /// How to render a conversation as a prompt. If neither template is set, the model's own is used.
 struct ChatOptions {
     bool add_generation_prompt = true;  // end the prompt where the next answer begins
-    bool continue_final_message =
-        false;                      // end the prompt with the text of the last message, for the answer to continue
+    /// End the prompt with the text of the last message, for the answer to continue.
+    bool continue_final_message = false;
     std::string template_name{};    // name of a template in libllama (chatml, llama3, …)
     std::string template_source{};  // source of a template (Jinja)
     std::string tools{};            // a JSON array of functions, as in the OpenAI API

@@ -186,6 +186,11 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
         ->check(CLI::IsMember({"text", "json", "none"}))
         ->type_name("FORMAT")
         ->capture_default_str();
+    serve_app
+        ->add_option("--slot-save-path", server.slot_save_path,
+                     "folder in which clients may save the sequences of their conversations")
+        ->type_name("FOLDER")
+        ->check(CLI::ExistingDirectory);
     serve_app->add_flag("-v,--verbose", server.log_bodies,
                         "log the bodies of requests and answers too, but not of streams");
     serve_app

@@ -45,6 +45,9 @@ class Generator {
     /// Ends the text for a reason outside the generator. Does nothing if it has ended already.
     void end(FinishReason reason, Error error = {});
 
+    /// Probabilities that the token drawn last was drawn with (Sampler::probabilities()).
+    std::vector<TokenProbability> probabilities(size_t n) const { return sampler_->probabilities(n); }
+
     bool has_ended() const { return has_ended_; }
     const Ending& ending() const { return ending_; }  // requires has_ended()
     int64_t n_drawn() const { return n_drawn_; }

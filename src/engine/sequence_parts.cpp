@@ -27,6 +27,14 @@ Result<void> SequenceParts::open_cache(const CachePlan& plan) {
     return {};
 }
 
+Result<void> SequenceParts::copy_text(const SequenceParts& from, const CachePlan& plan) {
+    if (auto opened = open_cache(plan); !opened) return opened;
+    cache.copy(from.cache);
+    progress = from.progress;
+    report = from.report;
+    return {};
+}
+
 Result<std::unique_ptr<SequenceParts>> make_sequence(std::shared_ptr<const EngineState> engine,
                                                      const SequenceOptions& options, Accountant* whole) {
     auto config = SequenceConfig::make(std::move(engine), options);

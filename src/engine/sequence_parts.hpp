@@ -42,6 +42,9 @@ struct SequenceParts {
     /// Allocates the cache as planned.
     Result<void> open_cache(const CachePlan& plan);
     void close_cache() { cache = {}; }
+    /// Fills an empty sequence with the text of `from`, as it is held there, for a text to be appended to. `from` has
+    /// the same options, except for `max_tokens`. `plan`: sizes of this cache.
+    Result<void> copy_text(const SequenceParts& from, const CachePlan& plan);
 };
 
 /// Checks the options and creates an empty sequence.

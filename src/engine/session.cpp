@@ -70,6 +70,7 @@ std::string write_header(const SequenceParts& state) {
                 {"ring", {state.cache.queries.n_filled(), state.cache.queries.next()}},
                 {"layer_bytes", state.report.layer_bytes},
                 {"layers", std::move(layers)},
+                {"has_logits", !state.next.logits.empty()},
                 {"note", state.note}};
     if (const auto sliding = state.cache.sliding.layers(); !sliding.empty())
         header["window_length"] = state.cache.sliding.runs(sliding.front()).front().length;
@@ -105,8 +106,9 @@ struct SavedRun {
 
 class Loader {
   public:
-    Loader(std::shared_ptr<const EngineState> engine, const std::string& path, SessionReader reader)
-        : engine_(std::move(engine)), path_(path), reader_(std::move(reader)) {}
+    Loader(std::shared_ptr<const EngineState> engine, const std::string& path, SessionReader reader,
+           const SessionMemory& memory)
+        : engine_(std::move(engine)), path_(path), reader_(std::move(reader)), memory_(memory) {}
 
     Result<std::unique_ptr<SequenceParts>> load() {
         const Json header = parse_json(reader_.header());
@@ -156,7 +158,10 @@ class Loader {
         const auto plan = config->plan(tokens_per_layer);
         if (!plan) return with_path(plan.error());
         plan_ = *plan;
-        state_ = std::make_unique<SequenceParts>(std::move(*config));
+        const uint64_t n_bytes = planned_bytes(engine_->compute.buffer_type(), config->layout, plan_);
+        if (memory_.reserve && !memory_.reserve(n_bytes))
+            return fail(std::format("{}: there is no memory for the {} bytes of the session", path_, n_bytes));
+        state_ = std::make_unique<SequenceParts>(std::move(*config), memory_.whole);
         if (plan_.tokens_per_layer != tokens_per_layer) return damaged_field("tokens_per_layer");
         return {};
     }
@@ -168,6 +173,7 @@ class Loader {
         fields.integer("n_tokens", state.progress.n_tokens, 1, kMaxTokens);
         fields.unsigned64("layer_bytes", state.report.layer_bytes);
         fields.text("note", state.note);
+        if (header.contains("has_logits")) fields.flag("has_logits", has_logits_);  // older files have no such field
         const Json* pending = fields.find("pending");
         if (pending != nullptr && !pending->is_null()) {
             Token token = 0;
@@ -264,7 +270,7 @@ class Loader {
 
     uint64_t n_content_bytes() const {
         const auto& h = state_->config.hparams();
-        uint64_t n = sizeof(float) * static_cast<uint64_t>(h.n_vocab);
+        uint64_t n = has_logits_ ? sizeof(float) * static_cast<uint64_t>(h.n_vocab) : 0;
         if (state_->config.reads_queries()) {
             const auto query = static_cast<uint64_t>(h.head_dim_k) * static_cast<uint64_t>(h.n_head);
             n += sizeof(float) * query * static_cast<uint64_t>(state_->config.layout.sliced.n_layer) *
@@ -279,7 +285,7 @@ class Loader {
 
     Result<void> read_content() {
         auto& logits = state_->next.logits;
-        logits.resize(static_cast<size_t>(state_->config.hparams().n_vocab));
+        if (has_logits_) logits.resize(static_cast<size_t>(state_->config.hparams().n_vocab));
         if (auto r = reader_.read(std::as_writable_bytes(std::span(logits))); !r) return r;
         std::vector<int32_t> lengths;
         std::ranges::transform(runs_, std::back_inserter(lengths), &SavedRun::length);
@@ -289,12 +295,14 @@ class Loader {
     std::shared_ptr<const EngineState> engine_;
     const std::string& path_;
     SessionReader reader_;
+    const SessionMemory& memory_;
     std::unique_ptr<SequenceParts> state_;
     CachePlan plan_;
     int32_t n_queries_ = 0;       // number of filled rows of the query ring
     int32_t next_query_ = 0;      // ring row of the next query
     std::vector<SavedRun> runs_;  // [n_head_kv, n_layer]
     int32_t window_length_ = 0;   // number of tokens that each sliding layer holds
+    bool has_logits_ = true;
 };
 
 }  // namespace
@@ -307,19 +315,21 @@ Result<void> save_session(const SequenceParts& state, const std::string& path) {
         return fail("the session's note is longer than 8 MiB");
     auto writer = SessionWriter::create(path, write_header(state));
     if (!writer) return std::unexpected(writer.error());
-    const auto n_vocab = static_cast<size_t>(state.config.hparams().n_vocab);
-    const auto logits = std::as_bytes(std::span(state.next.logits).last(n_vocab));
-    if (auto written = writer->write(logits); !written) return written;
+    if (!state.next.logits.empty()) {
+        const auto n_vocab = static_cast<size_t>(state.config.hparams().n_vocab);
+        const auto logits = std::as_bytes(std::span(state.next.logits).last(n_vocab));
+        if (auto written = writer->write(logits); !written) return written;
+    }
     if (auto written = write_cache(*writer, state.cache); !written) return written;
     return writer->commit();
 }
 
-Result<std::unique_ptr<SequenceParts>> load_session(std::shared_ptr<const EngineState> engine,
-                                                    const std::string& path) {
+Result<std::unique_ptr<SequenceParts>> load_session(std::shared_ptr<const EngineState> engine, const std::string& path,
+                                                    const SessionMemory& memory) {
     try {
         auto reader = SessionReader::open(path);
         if (!reader) return std::unexpected(reader.error());
-        return Loader(std::move(engine), path, std::move(*reader)).load();
+        return Loader(std::move(engine), path, std::move(*reader), memory).load();
     } catch (const std::bad_alloc&) {
         return fail(Error::Code::out_of_memory, path + ": out of memory: the session needs more than is free");
     }

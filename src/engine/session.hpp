@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -7,11 +9,19 @@
 
 namespace cake {
 
-/// Writes a sequence to a session file: options, reports, query ring, and every slot that holds a token.
+/// Writes a sequence to a session file: options, reports, query ring, and every slot that holds a token. If the
+/// sequence has no logits, it cannot be continued without a further text.
 Result<void> save_session(const SequenceParts& state, const std::string& path);
+
+/// Whose memory a loaded sequence takes.
+struct SessionMemory {
+    Accountant* whole = nullptr;                    // if not null, also counts it
+    std::function<bool(uint64_t n_bytes)> reserve;  // asked for the K/V memory before it is allocated; null: it is free
+};
 
 /// Loads a sequence from a session file. Every value in the file is checked before it is used, and a damaged file is
 /// refused as a whole.
-Result<std::unique_ptr<SequenceParts>> load_session(std::shared_ptr<const EngineState> engine, const std::string& path);
+Result<std::unique_ptr<SequenceParts>> load_session(std::shared_ptr<const EngineState> engine, const std::string& path,
+                                                    const SessionMemory& memory = {});
 
 }  // namespace cake

@@ -165,6 +165,20 @@ void KvStore::load(int32_t layer, int32_t head, const KvBuffer& from, int64_t ba
     move_slots(from, buffer_, gather(kept, base, to));
 }
 
+void KvStore::copy(const KvStore& from) {
+    for (const int32_t layer : layers_) {
+        for (int32_t head = 0; head < shape_.n_head_kv; head++) {
+            const Run& copied = from.run(layer, head);
+            std::vector<int32_t> all(static_cast<size_t>(copied.length));
+            std::iota(all.begin(), all.end(), 0);
+            load(layer, head, from.buffer_, copied.begin, all);
+            std::ranges::copy(from.positions(layer, head), positions(layer, head).begin());
+            std::ranges::copy(from.scores(layer, head), scores(layer, head).begin());
+            std::ranges::copy(from.sums(layer, head), sums(layer, head).begin());
+        }
+    }
+}
+
 void KvStore::push(int32_t layer, int32_t position) {
     for (int32_t head = 0; head < shape_.n_head_kv; head++) {
         Run& r = run(layer, head);

@@ -102,6 +102,10 @@ class KvStore {
     /// caller must set their notes.
     void load(int32_t layer, int32_t head, const KvBuffer& from, int64_t base, std::span<const int32_t> kept);
 
+    /// Fills an empty store with everything that `from` holds. Both have the same shape and layers, and every run has
+    /// room for the one that it gets.
+    void copy(const KvStore& from);
+
     /// Extends every run of the layer by one slot for the token at `position`. The caller must write its K and V.
     void push(int32_t layer, int32_t position);
 

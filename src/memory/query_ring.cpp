@@ -44,6 +44,12 @@ void QueryRing::pop(int64_t n) {
     n_filled_ -= static_cast<int32_t>(n);
 }
 
+void QueryRing::copy(const QueryRing& from) {
+    for (size_t i = 0; i < layers_.size(); i++)
+        if (layers_[i] != nullptr) ggml_backend_tensor_copy(from.layers_[i], layers_[i]);
+    restore(from.n_filled_, from.next_);
+}
+
 void QueryRing::restore(int32_t n_filled, int32_t next) {
     assert(n_filled >= 0 && n_filled <= n_rows_ && next >= 0 && next < n_rows_);
     n_filled_ = n_filled;

@@ -35,6 +35,8 @@ class QueryRing {
     void push(int64_t n);
     /// Removes the last `n` queries. The queries that they overwrote are not restored.
     void pop(int64_t n);
+    /// Takes over the queries of a ring with the same layers and size.
+    void copy(const QueryRing& from);
     /// Restores a saved state. `n_filled` is at most the window, and `next` is less than it.
     void restore(int32_t n_filled, int32_t next);
 

@@ -25,6 +25,16 @@ Result<SequenceCache> SequenceCache::open(Accountant& accountant, ggml_backend_b
     return cache;
 }
 
+void SequenceCache::copy(const SequenceCache& from) {
+    std::vector<int32_t> lengths;
+    for (const int32_t layer : sliced.layers())
+        for (const Run& run : from.sliced.runs(layer)) lengths.push_back(run.length);
+    sliced.arrange(lengths);  // the next prefill or eviction gives each run its share of the room that is left
+    sliced.copy(from.sliced);
+    if (!sliding.layers().empty()) sliding.copy(from.sliding);
+    queries.copy(from.queries);
+}
+
 void SequenceCache::truncate(int64_t n_tokens, int64_t n_dropped) {
     sliced.truncate(n_tokens);
     sliding.truncate(n_tokens);

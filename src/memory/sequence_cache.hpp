@@ -22,6 +22,9 @@ struct SequenceCache {
     bool is_open() const { return plan.tokens_per_layer > 0; }
     KvStore& of(int32_t layer) { return sliced.holds(layer) ? sliced : sliding; }
     const KvStore& of(int32_t layer) const { return sliced.holds(layer) ? sliced : sliding; }
+    /// Fills this cache, which is open and empty, with everything that `from` holds. Both have the same layout; this
+    /// one may be larger.
+    void copy(const SequenceCache& from);
     /// Drops all tokens whose position is `n_tokens` or higher, and the last `n_dropped` queries.
     void truncate(int64_t n_tokens, int64_t n_dropped);
 };

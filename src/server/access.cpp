@@ -91,6 +91,11 @@ std::string address_of(const httplib::Request& request, const std::vector<std::s
     return address;
 }
 
+std::string forwarded_address_of(const httplib::Request& request, const std::vector<std::string>& proxies) {
+    const auto address = address_of(request, proxies);
+    return address == request.remote_addr ? std::string() : address;
+}
+
 ApiResult<void> check_access(const httplib::Request& request, const AccessRules& rules) {
     const auto host = request.get_header_value("Host");
     // Refuse requests from foreign web pages in the user's browser: their origin differs (CSRF), or their host name

@@ -31,6 +31,9 @@ bool is_address(const std::string& host);
 /// its last address that does not belong to another proxy.
 std::string address_of(const httplib::Request& request, const std::vector<std::string>& proxies);
 
+/// The address of a client behind a trusted proxy; empty for one that asks directly.
+std::string forwarded_address_of(const httplib::Request& request, const std::vector<std::string>& proxies);
+
 /// Checks the headers of a request before its body is read: where it comes from, its key, and its announced size.
 ApiResult<void> check_access(const httplib::Request& request, const AccessRules& rules);
 

@@ -17,6 +17,7 @@ inline constexpr int kTimeout = 408;
 inline constexpr int kTooLarge = 413;
 inline constexpr int kUnsupported = 415;
 inline constexpr int kFailed = 500;
+inline constexpr int kNotSupported = 501;
 inline constexpr int kUnavailable = 503;
 
 /// The error response to a request, as in the OpenAI API.

@@ -77,6 +77,24 @@ Result<std::vector<Token>> chat_tokens(const RequestContext& context, const std:
     return others ? std::move(others) : std::move(tokens);
 }
 
+/// The part of the prompt that conversations with the same system message and tools have in common. A few tokens before
+/// its end are left out, because they may depend on the text that follows.
+PromptPrefix shared_prefix(const RequestContext& context, const std::vector<ChatMessage>& messages,
+                           const ToolFields& tools, const ChatOptions& chat, const std::vector<Token>& prompt) {
+    constexpr size_t kBlock = 32;
+    const auto end_of_system = std::ranges::find_if(
+        messages, [](const ChatMessage& message) { return message.role != "system" && message.role != "developer"; });
+    std::vector<ChatMessage> other(messages.begin(), end_of_system);
+    if (other.empty() && tools.json.empty()) return {};
+    other.push_back({.role = "user", .content = "[[another question]]"});
+    auto options = chat;
+    options.continue_final_message = false;
+    const auto tokens = chat_tokens(context, other, tools, options);
+    if (!tokens) return {};
+    const auto n = static_cast<size_t>(std::ranges::mismatch(prompt, *tokens).in1 - prompt.begin());
+    return {.n_tokens = static_cast<int64_t>(n / kBlock * kBlock), .may_evict = !tools.json.empty()};
+}
+
 /// Whether the prompt ends where reasoning begins, as the templates of some models have it.
 bool ends_in_reasoning(const Engine& engine, const std::vector<Token>& prompt, std::string_view mark) {
     constexpr ptrdiff_t kLast = 16;
@@ -174,6 +192,7 @@ ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, Bo
     auto tokens = chat_tokens(context, messages, tools, chat);
     if (!tokens) return invalid(tokens.error().message, "messages");
     if (tokens->empty()) return invalid("there is nothing to read: the prompt contains no tokens", "messages");
+    generation.prefix = shared_prefix(context, messages, tools, chat, *tokens);
     // The answers of gpt-oss come in channels, with tools or without.
     if (!tools.callable.empty() || !context.style.format->turn.empty()) request.reply.format = context.style.format;
     request.reply.tools = tools.callable;

@@ -54,6 +54,14 @@ std::string new_id(Api api) {
     return std::format("{}{:08x}{:08x}{:08x}{:08x}", prefix, random(), random(), random(), random());
 }
 
+}  // namespace
+
+std::string whole_salt(const Request& request, const std::vector<std::string>& proxies, const Json& stated) {
+    return json_text(Json{forwarded_address_of(request, proxies), key_of(request), stated});
+}
+
+namespace {
+
 /// Number of prompts of one request that an idle server accepts.
 size_t max_prompts(const BatcherLimits& limits) {
     constexpr int32_t kMax = 64;
@@ -165,10 +173,8 @@ void Completions::answer(Api api, const Request& request, Response& response, co
     if (!prepared) return send(response, prepared.error(), request.path);
     auto& read = prepared->request;
     unknown_fields_.note(read.unknown);
-    const auto address = address_of(request, defaults_.proxies);
-    read.generation.client = defaults_.has_keys ? key : address;
-    const auto forwarded = address == request.remote_addr ? std::string() : address;
-    read.generation.cache_salt = json_text(Json{forwarded, key, read.cache_salt});
+    read.generation.client = defaults_.has_keys ? key : address_of(request, defaults_.proxies);
+    read.generation.cache_salt = whole_salt(request, defaults_.proxies, read.cache_salt);
     auto generations = submit(read);
     if (!generations) return send(response, error_of(generations.error(), api), request.path);
     if (const auto ignored = not_enforced(read); !ignored.empty()) response.set_header("X-Cake-Not-Enforced", ignored);

@@ -30,6 +30,10 @@ struct CompletionDefaults {
     std::vector<std::string> proxies{};  // addresses of proxies that say for whom they ask
 };
 
+/// Tells clients apart whose sequences must not be mixed: by key, by address behind a proxy, and by what the request
+/// itself says (read_cache_salt()).
+std::string whole_salt(const httplib::Request& request, const std::vector<std::string>& proxies, const Json& stated);
+
 /// Answers the requests that generate text, in the format of each API.
 class Completions {
   public:

@@ -162,15 +162,20 @@ void read_generation_fields(Body& body, const RequestContext& context, Completio
         if (auto valid = validate(generation.sequence); !valid)
             body.wrong(policy ? "policy" : "kv_budget", valid.error().message);
     }
-    request.cache_salt = Json::array();
-    constexpr size_t kMaxSalt = 1024;
-    for (const char* name : {"user", "prompt_cache_key", "cache_salt"})
-        request.cache_salt.push_back(body.text(name, kMaxSalt).value_or(""));
+    request.cache_salt = read_cache_salt(body);
     request.timings_per_token = body.flag("timings_per_token").value_or(false);
     // What has no meaning here: any slot serves, and eviction decides which tokens of the prompt are kept.
     body.ignore({"id_slot", "n_keep", "n_discard"});
     body.ignore(
         {"model", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_retention", "verbosity"});
+}
+
+Json read_cache_salt(Body& body) {
+    constexpr size_t kMaxSalt = 1024;
+    Json salt = Json::array();
+    for (const char* name : {"user", "prompt_cache_key", "cache_salt"})
+        salt.push_back(body.text(name, kMaxSalt).value_or(""));
+    return salt;
 }
 
 std::optional<int64_t> read_limit(Body& body, const char* name, const RequestContext& context) {

@@ -8,6 +8,7 @@
 #include "server/page_files.hpp"
 #include "server/properties.hpp"
 #include "server/respond.hpp"
+#include "server/slot_files.hpp"
 #include "server/slots.hpp"
 #include "text/answer_text.hpp"
 #include "text/utf8.hpp"
@@ -307,6 +308,13 @@ void ApiServer::add_routes() {
         const auto slot = batcher_->slot(request.path_params.at("id"));
         if (slot) return send(response, slot_json(engine_, *slot, request.get_param_value("pieces") == "1"));
         send(response, ApiError{.status = kNotFound, .message = "no request with that id is in memory any more"});
+    });
+    post("/slots/:id", [this](const Request& request, Response& response, const std::string& body) {
+        const auto turn = turns_.take();
+        const auto salt_of = [&](const Json& stated) { return whole_salt(request, options_.proxies, stated); };
+        const auto done = act_on_slot(*batcher_, options_.slot_save_path, request, body, salt_of);
+        if (!done) return send(response, done.error(), request.path);
+        send(response, *done);
     });
 }
 

@@ -26,9 +26,10 @@ struct ServerOptions {
     SamplingOptions sampling;
     ReasoningOptions reasoning{};
     ConnectionLimits limits;
-    std::string cors{};         // origin whose pages may use the server; "*": all, with a key; empty: none
-    LogFunction log{};          // for warnings; null: none; called from several threads
-    LogFunction request_log{};  // for a line about each request
+    std::string cors{};            // origin whose pages may use the server; "*": all, with a key; empty: none
+    LogFunction log{};             // for warnings; null: none; called from several threads
+    LogFunction request_log{};     // for a line about each request
+    std::string slot_save_path{};  // folder for sequences that clients save; empty: none
     bool log_as_json = false;
     bool log_bodies = false;  // log the bodies of requests and answers, except streams
 };

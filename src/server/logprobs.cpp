@@ -24,13 +24,13 @@ Json bytes_of(const std::string& piece) {
 
 /// The tokens of a choice from number `first` on, each as `entry` writes it and with the likeliest ones beside it.
 template <typename Entry>
-Json with_likeliest(const Choice& choice, size_t first, Entry entry) {
+Json with_likeliest(const Choice& choice, size_t first, Entry entry, const char* likeliest = "top_logprobs") {
     auto list = Json::array();
     for (size_t i = first; i < choice.drawn.size(); i++) {
         const auto& drawn = choice.drawn[i];
         Json of_token = entry(drawn.token, drawn.logprob);
-        of_token["top_logprobs"] = Json::array();
-        for (const auto& [token, logprob] : drawn.likeliest) of_token["top_logprobs"].push_back(entry(token, logprob));
+        of_token[likeliest] = Json::array();
+        for (const auto& [token, logprob] : drawn.likeliest) of_token[likeliest].push_back(entry(token, logprob));
         list.push_back(std::move(of_token));
     }
     return list;
@@ -61,11 +61,17 @@ Json chat_logprobs(const Answer& answer, const Choice& choice, size_t first) {
 }
 
 Json native_logprobs(const Answer& answer, const Choice& choice, size_t first) {
+    const bool is_post_sampling = answer.request().generation.post_sampling_probs;
     const auto entry = [&](Token token, float logprob) {
         const auto piece = answer.engine().piece(token);
-        return Json{{"id", token}, {"token", to_utf8(piece)}, {"bytes", bytes_of(piece)}, {"logprob", finite(logprob)}};
+        Json of_token{{"id", token}, {"token", to_utf8(piece)}, {"bytes", bytes_of(piece)}};
+        if (is_post_sampling)
+            of_token["prob"] = std::exp(logprob);
+        else
+            of_token["logprob"] = finite(logprob);
+        return of_token;
     };
-    return with_likeliest(choice, first, entry);
+    return with_likeliest(choice, first, entry, is_post_sampling ? "top_probs" : "top_logprobs");
 }
 
 Json text_logprobs(const Answer& answer, const Choice& choice, size_t first) {

@@ -43,7 +43,7 @@ void read_native_fields(Body& body, const RequestContext& context, CompletionReq
     if (const auto n = body.integer("n_probs", 0, kMaxLikeliest); n && *n > 0)
         request.generation.n_logprobs = static_cast<int32_t>(*n);
     request.return_tokens = body.flag("return_tokens").value_or(false) || request.stream;
-    body.unsupported("post_sampling_probs", {false});
+    request.generation.post_sampling_probs = body.flag("post_sampling_probs").value_or(false);
 }
 
 /// The probabilities of a prompt take about a kilobyte for each token.

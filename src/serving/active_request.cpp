@@ -23,8 +23,13 @@ void ActiveRequest::contain(Work work) {
 }
 
 ActiveRequest::ActiveRequest(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<EventQueue> generation,
-                             std::vector<CachedSequence> sequences, size_t n_cached, int64_t segment)
-    : request_(std::move(request)), generation_(std::move(generation)), n_cached_(n_cached) {
+                             std::vector<CachedSequence> sequences, size_t n_prefix, int64_t segment)
+    : request_(std::move(request)),
+      generation_(std::move(generation)),
+      n_cached_(sequences.front().tokens.size()),
+      n_prefix_(n_prefix),
+      segment_(segment),
+      begin_(n_cached_) {
     for (auto& sequence : sequences) {
         sequence.id = request_->id;
         states_.push_back(sequence.state.get());
@@ -33,10 +38,16 @@ ActiveRequest::ActiveRequest(std::shared_ptr<const GenerationRequest> request, s
         choices_.push_back(
             {.sequence = std::move(sequence), .generator = Generator(engine, generator_options(number))});
     }
+    begin_reading();
+}
+
+/// Prepares the prefill of the prompt from `begin_` on: up to the end of the prefix or of the prompt.
+void ActiveRequest::begin_reading() {
     LogitsWanted wanted{.all = request_->prompt_logprobs};
     if (wanted.all)
         wanted.visit = [this](int64_t token, std::span<const float> logits) { rate_prompt(token + 1, logits); };
-    prefill_.emplace(states_, std::span(request_->prompt).subspan(n_cached), segment, std::move(wanted));
+    const size_t end = begin_ < n_prefix_ ? n_prefix_ : request_->prompt.size();
+    prefill_.emplace(states_, std::span(request_->prompt).subspan(begin_, end - begin_), segment_, std::move(wanted));
 }
 
 /// Records the log probability of token `index` of the prompt.
@@ -68,12 +79,19 @@ void ActiveRequest::read_on() {
 
 void ActiveRequest::read_step() {
     if (!prefill_) return;
+    is_at_prefix_ = false;
     const auto n_read = prefill_->step();
     if (!n_read) return fail_with(n_read.error());
     n_read_ = *n_read;
     if (!prefill_->is_done()) return;
     prefill_.reset();
-    n_read_ = static_cast<int64_t>(request_->prompt.size() - n_cached_);
+    if (begin_ < n_prefix_) {
+        begin_ = n_prefix_;
+        n_read_ = 0;
+        is_at_prefix_ = true;
+        return begin_reading();
+    }
+    n_read_ = static_cast<int64_t>(request_->prompt.size() - begin_);
     generation_->tell(PromptRead{.n_cached = n_cached(), .tokens = std::exchange(rated_, {})});
     for (auto& choice : choices_) {
         choice.sequence.tokens = request_->prompt;
@@ -129,7 +147,10 @@ void ActiveRequest::draw(Choice& choice) {
     const auto logits = std::span(state.next.logits);
     auto& generator = choice.generator;
     const auto token = generator.draw(logits);
-    if (token) generation_->tell(with_logprobs(index(choice), *token, logits, request_->n_logprobs));
+    if (token && request_->post_sampling_probs && request_->n_logprobs >= 0)
+        generation_->tell(as_drawn(index(choice), generator.probabilities(static_cast<size_t>(request_->n_logprobs))));
+    else if (token)
+        generation_->tell(with_logprobs(index(choice), *token, logits, request_->n_logprobs));
     // End here if the context has no room for another token.
     if (std::ssize(choice.sequence.tokens) + 1 >= state.config.options.max_tokens) generator.end(FinishReason::length);
     if (generator.has_ended()) return end(choice);

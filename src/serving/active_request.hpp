@@ -26,10 +26,11 @@ class ActiveRequest {
         bool ended = false;                          // true after ChoiceEnded has been reported
     };
 
-    /// `sequences`: one for each choice, each holding the first `n_cached` tokens of the prompt. `segment`: tokens to
-    /// prefill at a time; 0: all.
+    /// `sequences`: one for each choice; each may hold the beginning of the prompt. `n_prefix`: tokens of the prompt
+    /// that are read before the others, as a text of their own; 0: none. `segment`: tokens to prefill at a time; 0:
+    /// all.
     ActiveRequest(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<EventQueue> generation,
-                  std::vector<CachedSequence> sequences, size_t n_cached, int64_t segment);
+                  std::vector<CachedSequence> sequences, size_t n_prefix, int64_t segment);
     ActiveRequest(const ActiveRequest&) = delete;
     ActiveRequest& operator=(const ActiveRequest&) = delete;
 
@@ -38,8 +39,10 @@ class ActiveRequest {
     bool is_reading() const { return prefill_.has_value(); }
     bool has_ended() const;
     /// Prompt tokens prefilled so far, cached ones included.
-    int64_t n_read() const { return static_cast<int64_t>(n_cached_) + n_read_; }
+    int64_t n_read() const { return static_cast<int64_t>(begin_) + n_read_; }
     int64_t n_cached() const { return static_cast<int64_t>(n_cached_); }
+    /// True if the last step has read the prefix to its end, and nothing behind it has been read yet.
+    bool is_at_prefix() const { return is_at_prefix_; }
     int64_t n_drawn() const;
     /// Maximum size of the staging layer during the prefill, in bytes.
     uint64_t staging_bytes(const KvPool& pool) const;
@@ -63,6 +66,7 @@ class ActiveRequest {
     template <typename Work>
     void contain(Work work);
     void read_step();
+    void begin_reading();
     void join_choices(std::vector<NextToken>& batch);
     void take_logits(const Result<void>& computed);
     void rate_prompt(int64_t index, std::span<const float> logits);
@@ -76,8 +80,12 @@ class ActiveRequest {
     std::shared_ptr<const GenerationRequest> request_;
     std::shared_ptr<EventQueue> generation_;
     std::vector<Choice> choices_;
-    size_t n_cached_;
-    int64_t n_read_ = 0;
+    const size_t n_cached_;
+    const size_t n_prefix_;
+    const int64_t segment_;
+    size_t begin_;        // first token of the part of the prompt that is being read
+    int64_t n_read_ = 0;  // tokens of this part that have been read
+    bool is_at_prefix_ = false;
     std::vector<SequenceParts*> states_;  // sequences of the choices, which share the prefill
     std::vector<TokenDrawn> rated_;       // tokens of the prompt with log probabilities, if they are reported
     std::optional<TextPrefill> prefill_;  // reset when the prefill is done

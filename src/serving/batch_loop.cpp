@@ -22,6 +22,11 @@ double seconds_since(Clock::time_point begin) {
     return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
+/// True if the request may continue from what is in memory, and other requests from what it reads.
+bool may_reuse(const GenerationRequest& request) {
+    return request.reuse && request.n_choices == 1 && !request.prompt_logprobs;
+}
+
 std::unexpected<Refusal> refuse(std::string message, Refusal::Reason reason = Refusal::Reason::invalid) {
     return std::unexpected(Refusal{.reason = reason, .message = std::move(message)});
 }
@@ -198,27 +203,95 @@ void BatchLoop::admit() {
 
 bool BatchLoop::admit(WaitingRequest& waiting) {
     const auto& request = *waiting.request;
+    const auto& options = waiting.sequences.front().state->config.options;
+    auto prefix = std::span(request.prompt).first(n_prefix(waiting));
     std::vector<CachedSequence> sequences;
-    if (request.reuse && request.n_choices == 1 && !request.prompt_logprobs) {
-        auto cached = cache_.take(waiting.sequences.front().state->config.options, request.prompt, request.cache_salt);
+    if (may_reuse(request)) {
+        const bool is_kept = cache_.find_prefix(options, prefix, request.cache_salt) != nullptr;
+        auto cached = cache_.take(options, request.prompt, request.cache_salt, is_kept ? prefix.size() : 0);
         if (cached) sequences.push_back(std::move(*cached));
     }
-    const size_t n_cached = sequences.empty() ? 0 : sequences.front().tokens.size();
     if (sequences.empty()) {
         if (!take_stores(kv_bytes_of(waiting.sequences))) return false;
         sequences = std::move(waiting.sequences);
+        if (!prefix.empty()) begin_with_prefix(sequences.front(), prefix);
     }
-    auto active = std::make_unique<ActiveRequest>(waiting.request, waiting.generation, std::move(sequences), n_cached,
-                                                  pool_.segment());
+    if (sequences.front().tokens.size() >= prefix.size()) prefix = {};
+    auto active = std::make_unique<ActiveRequest>(waiting.request, waiting.generation, std::move(sequences),
+                                                  prefix.size(), pool_.segment());
     auto& running = running_.emplace_back();
     running.request = std::move(active);
     running.since = Clock::now();
-    // Cached sequences stay as long as there are at most n_parallel sequences in all.
-    size_t n_used = 0;
-    for (const auto& r : running_) n_used += r.request->choices().size();
-    while (!cache_.empty() && cache_.size() + n_used > static_cast<size_t>(limits_.n_parallel))
-        drop(cache_.take_oldest());
+    make_room_for(0);
     return true;
+}
+
+/// Drops cached sequences, oldest first, until there is room for `n` more. Returns false if too many run.
+bool BatchLoop::make_room_for(size_t n) {
+    const auto most = static_cast<size_t>(limits_.n_parallel);
+    size_t n_used = n;
+    for (const auto& running : running_) n_used += running.request->choices().size();
+    if (n_used > most) return false;
+    while (!cache_.empty() && cache_.size() + n_used > most) drop(cache_.take_oldest());
+    return true;
+}
+
+/// Number of tokens of the prompt that are read as a text of their own and kept for other prompts. 0 if it is not worth
+/// it, or if it would change the answer without being asked for.
+size_t BatchLoop::n_prefix(const WaitingRequest& waiting) const {
+    constexpr int64_t kMin = 256;
+    const auto& request = *waiting.request;
+    const int64_t n = request.prefix.n_tokens;
+    const int64_t n_prompt = std::ssize(request.prompt);
+    const auto& config = waiting.sequences.front().state->config;
+    if (n < std::max<int64_t>(kMin, config.options.window) || n >= n_prompt || !may_reuse(request)) return 0;
+    const auto plan = config.plan(n);
+    const auto whole = config.plan(n_prompt);
+    if (!plan || !whole || *plan != *whole) return 0;  // the budget depends on the length of the prompt
+    // While the rest is read, each later layer still holds the prefix, which leaves less for the layers before it.
+    const bool is_short = !config.evicts() || 2 * n <= plan->tokens_per_layer;
+    return is_short || request.prefix.may_evict ? static_cast<size_t>(n) : 0;
+}
+
+/// Fills a sequence with the copy of a prefix, if it is kept. If there is no memory for that, the prefix is read again.
+void BatchLoop::begin_with_prefix(CachedSequence& sequence, std::span<const Token> tokens) {
+    const auto& config = sequence.state->config;
+    const auto* const prefix = cache_.find_prefix(config.options, tokens, sequence.salt);
+    if (prefix == nullptr) return;
+    const auto copied =
+        within_memory([&] { return sequence.state->copy_text(*prefix->state, *config.plan(std::ssize(tokens))); });
+    if (!copied) return sequence.state->close_cache();
+    n_evicted_slots_ -= prefix->state->progress.n_evicted_slots;  // counted once, although held twice
+    sequence.tokens = prefix->tokens;
+    sequence.n_prompt = prefix->tokens.size();
+}
+
+/// Keeps a copy of the prefix that a request has just read, if there is room for it beside what runs.
+void BatchLoop::keep_prefix(const ActiveRequest& active) {
+    const auto& request = active.request();
+    if (!make_room_for(1)) return;
+    const auto& read = active.choices().front().sequence;
+    auto config = read.state->config;
+    const int64_t n_tokens = request.prefix.n_tokens;
+    if (!config.evicts()) config.options.max_tokens = n_tokens;
+    const auto plan = config.plan(n_tokens);
+    const uint64_t n_bytes = plan ? planned_bytes(engine_->compute.buffer_type(), config.layout, *plan) : 0;
+    if (!plan || !take_stores(n_bytes)) return;
+    auto copied = within_memory([&] -> Result<CachedSequence> {
+        CachedSequence prefix{.id = request.id + "-prefix",
+                              .salt = request.cache_salt,
+                              .state = std::make_unique<SequenceParts>(std::move(config), &accountant_),
+                              .tokens = {request.prompt.begin(), request.prompt.begin() + n_tokens},
+                              .n_prompt = static_cast<size_t>(n_tokens),
+                              .tokens_per_layer = plan->tokens_per_layer,
+                              .kv_bytes = n_bytes,
+                              .is_prefix = true};
+        if (auto text = prefix.state->copy_text(*read.state, *plan); !text) return std::unexpected(text.error());
+        return prefix;
+    });
+    if (!copied) return pool_.give_store(n_bytes);
+    n_evicted_slots_ -= copied->state->progress.n_evicted_slots;
+    cache_.keep(std::move(*copied));
 }
 
 /// Reserves memory for stores in the pool and drops cached sequences, oldest first, if necessary. Returns false if this
@@ -249,6 +322,7 @@ void BatchLoop::read() {
         if (running == nullptr) return;
         const auto begin = Clock::now();
         running->request->read_on();
+        if (running->request->is_at_prefix()) keep_prefix(*running->request);
         pacer_.read(seconds_since(begin), running == first_reading_);
         if (pacer_.is_idle() || !running->request->is_reading()) return;
     }

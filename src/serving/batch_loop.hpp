@@ -16,6 +16,7 @@
 #include "serving/kv_pool.hpp"
 #include "serving/prefill_pacer.hpp"
 #include "serving/prefix_cache.hpp"
+#include "serving/recent_reports.hpp"
 #include "serving/request_queue.hpp"
 
 namespace cake {
@@ -35,6 +36,9 @@ class BatchLoop final : public Batcher {
     PoolReport report() override;
     std::vector<SlotReport> slots() override;
     std::optional<SlotReport> slot(const std::string& id) override;
+    Result<SlotFile> save_slot(const SlotName& name, const std::string& path) override;
+    Result<SlotFile> load_slot(const std::string& path, const std::string& id, const std::string& cache_salt) override;
+    Result<int64_t> erase_slot(const SlotName& name) override;
 
     const KvPool& pool() const { return pool_; }
 
@@ -57,11 +61,18 @@ class BatchLoop final : public Batcher {
     void admit();
     bool admit(WaitingRequest& waiting);
     bool take_stores(uint64_t n_bytes);
+    bool make_room_for(size_t n);
+    size_t n_prefix(const WaitingRequest& waiting) const;
+    void begin_with_prefix(CachedSequence& sequence, std::span<const Token> tokens);
+    void keep_prefix(const ActiveRequest& active);
     void decode();
     void read();
     Running* next_to_read();
     void retire();
     void drop(CachedSequence sequence);
+    Result<const CachedSequence*> find_idle(const SlotName& name) const;
+    Result<void> load(CachedSequence& loaded, const std::string& path);
+    std::optional<SlotReport> new_report(const std::string& id);
     static SlotReport report_of(const WaitingRequest& waiting, size_t n_ahead);
     static SlotReport report_of(const Running& running, bool with_text);
     static SlotReport report_of(const CachedSequence& sequence, SlotState state, bool with_text);
@@ -71,6 +82,7 @@ class BatchLoop final : public Batcher {
     Accountant accountant_;  // counts the memory of all sequences
     KvPool pool_;
     RequestQueue queue_;
+    RecentReports reports_;
 
     // ---- used by the compute thread only
     std::list<Running> running_;

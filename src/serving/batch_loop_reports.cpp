@@ -39,17 +39,19 @@ std::vector<SlotReport> BatchLoop::slots() {
 }
 
 std::optional<SlotReport> BatchLoop::slot(const std::string& id) {
-    return queue_.between_steps([&] -> std::optional<SlotReport> {
-        for (const auto& running : running_)
-            if (running.request->request().id == id) return report_of(running, true);
-        for (const auto& sequence : cache_)
-            if (sequence.id == id) return report_of(sequence, SlotState::idle, true);
-        std::optional<SlotReport> report;
-        queue_.for_each_waiting([&](const WaitingRequest& waiting, size_t n_ahead) {
-            if (waiting.request->id == id) report = report_of(waiting, n_ahead);
-        });
-        return report;
+    return reports_.get(id, [&] { return queue_.between_steps([&] { return new_report(id); }); });
+}
+
+std::optional<SlotReport> BatchLoop::new_report(const std::string& id) {
+    for (const auto& running : running_)
+        if (running.request->request().id == id) return report_of(running, true);
+    for (const auto& sequence : cache_)
+        if (sequence.id == id) return report_of(sequence, SlotState::idle, true);
+    std::optional<SlotReport> report;
+    queue_.for_each_waiting([&](const WaitingRequest& waiting, size_t n_ahead) {
+        if (waiting.request->id == id) report = report_of(waiting, n_ahead);
     });
+    return report;
 }
 
 SlotReport BatchLoop::report_of(const WaitingRequest& waiting, size_t n_ahead) {

@@ -28,12 +28,12 @@ bool has_window(const CachedSequence& sequence, size_t n, size_t n_prompt) {
     return n_left + n_new >= window || static_cast<int64_t>(n_prompt) + window <= sequence.tokens_per_layer;
 }
 
+}  // namespace
+
 bool same_options(SequenceOptions a, const SequenceOptions& b) {
     a.max_tokens = b.max_tokens;
     return a == b;
 }
-
-}  // namespace
 
 size_t reusable_tokens(const CachedSequence& sequence, const SequenceOptions& options, std::span<const Token> prompt) {
     const auto& state = *sequence.state;

@@ -19,6 +19,7 @@ struct CachedSequence {
     size_t n_prompt = 0;           // number of prompt tokens; the tokens after them were generated
     int64_t tokens_per_layer = 0;  // capacity of its store in tokens per layer
     uint64_t kv_bytes = 0;         // reserved for it in the pool
+    bool is_prefix = false;        // the beginning of several prompts: they continue from copies of it
 };
 
 /// Bytes that are reserved for several sequences in the pool.
@@ -28,6 +29,10 @@ uint64_t kv_bytes_of(const Sequences& sequences) {
     for (const CachedSequence& sequence : sequences) n += sequence.kv_bytes;
     return n;
 }
+
+/// True if a text that was read with one of these options can be continued with the other. They may differ in
+/// `max_tokens`.
+bool same_options(SequenceOptions a, const SequenceOptions& b);
 
 /// Number of tokens at the beginning of `prompt` that `sequence` has too, without the last token of the prompt. Returns
 /// 0 if the sequence cannot be cut there, because tokens were evicted later, or if this would drop more than half of

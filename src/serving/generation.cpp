@@ -55,4 +55,14 @@ TokenDrawn with_logprobs(int32_t choice, Token token, std::span<const float> log
     return drawn;
 }
 
+TokenDrawn as_drawn(int32_t choice, std::span<const TokenProbability> probabilities) {
+    const auto entry = [](const TokenProbability& of) {
+        return TokenLogprob{.token = of.token, .logprob = static_cast<float>(std::log(of.probability))};
+    };
+    const auto own = entry(probabilities.front());
+    TokenDrawn drawn{.choice = choice, .token = own.token, .logprob = own.logprob};
+    for (const auto& other : probabilities.subspan(1)) drawn.likeliest.push_back(entry(other));
+    return drawn;
+}
+
 }  // namespace cake

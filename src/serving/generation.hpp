@@ -10,6 +10,7 @@
 #include <span>
 
 #include "cake/batcher.hpp"
+#include "text/sampler.hpp"
 
 namespace cake {
 
@@ -38,5 +39,7 @@ class EventQueue final : public Generation {
 /// Returns a drawn token with its log probability, and the `n` likeliest tokens with theirs. `logits`: [n_vocab].
 /// If `n` is negative, there are no log probabilities.
 TokenDrawn with_logprobs(int32_t choice, Token token, std::span<const float> logits, int32_t n);
+/// The same with the probabilities of a sampler: that of the token itself first, then those of the likeliest.
+TokenDrawn as_drawn(int32_t choice, std::span<const TokenProbability> probabilities);
 
 }  // namespace cake

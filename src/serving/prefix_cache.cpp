@@ -1,15 +1,16 @@
 #include "serving/prefix_cache.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace cake {
 
 std::optional<CachedSequence> PrefixCache::take(const SequenceOptions& options, std::span<const Token> prompt,
-                                                std::string_view salt) {
+                                                std::string_view salt, size_t n_least) {
     auto best = sequences_.end();
-    size_t n_common = 0;
+    size_t n_common = n_least;
     for (auto it = sequences_.begin(); it != sequences_.end(); ++it) {
-        if (it->salt != salt) continue;
+        if (it->salt != salt || it->is_prefix) continue;
         const size_t n = reusable_tokens(*it, options, prompt);
         if (n > n_common) {
             n_common = n;
@@ -20,6 +21,34 @@ std::optional<CachedSequence> PrefixCache::take(const SequenceOptions& options, 
     rewind(*best, n_common);
     CachedSequence taken = std::move(*best);
     sequences_.erase(best);
+    return taken;
+}
+
+const CachedSequence* PrefixCache::find_prefix(const SequenceOptions& options, std::span<const Token> tokens,
+                                               std::string_view salt) {
+    const auto found = std::ranges::find_if(sequences_, [&](const CachedSequence& sequence) {
+        return sequence.is_prefix && sequence.salt == salt && std::ranges::equal(sequence.tokens, tokens) &&
+               same_options(sequence.state->config.options, options);
+    });
+    if (found == sequences_.end()) return nullptr;
+    sequences_.splice(sequences_.begin(), sequences_, found);
+    return &sequences_.front();
+}
+
+const CachedSequence* PrefixCache::find(const SlotName& name) const {
+    size_t index = name.index;
+    const auto is_named = [&](const CachedSequence& sequence) {
+        if (sequence.is_prefix) return false;
+        return name.id.empty() ? sequence.salt == name.cache_salt && index-- == 0 : sequence.id == name.id;
+    };
+    const auto found = std::ranges::find_if(sequences_, is_named);
+    return found == sequences_.end() ? nullptr : &*found;
+}
+
+CachedSequence PrefixCache::take(const CachedSequence& found) {
+    const auto it = std::ranges::find_if(sequences_, [&](const auto& sequence) { return &sequence == &found; });
+    CachedSequence taken = std::move(*it);
+    sequences_.erase(it);
     return taken;
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "cake/batcher.hpp"
 #include "serving/cached_sequence.hpp"
 
 namespace cake {
@@ -16,9 +17,16 @@ namespace cake {
 class PrefixCache {
   public:
     /// Takes out the sequence with this salt that shares the longest prefix with `prompt`, cut to this prefix. Returns
-    /// nothing if no sequence can be used. `options` are those of the new request.
+    /// nothing if no sequence shares more than `n_least` tokens. `options` are those of the new request.
     std::optional<CachedSequence> take(const SequenceOptions& options, std::span<const Token> prompt,
-                                       std::string_view salt = {});
+                                       std::string_view salt = {}, size_t n_least = 0);
+    /// The prefix with exactly these tokens and this salt, which becomes the most recently used; null if there is none.
+    const CachedSequence* find_prefix(const SequenceOptions& options, std::span<const Token> tokens,
+                                      std::string_view salt);
+    /// A sequence that is not a prefix; null if there is none with this name.
+    const CachedSequence* find(const SlotName& name) const;
+    /// Takes out a sequence that find() has returned.
+    CachedSequence take(const CachedSequence& found);
     /// Adds a sequence as the most recently used. Frees its logits and decoding buffers.
     void keep(CachedSequence&& sequence);
     /// Takes out the least recently used sequence. The cache must not be empty.

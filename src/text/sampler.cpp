@@ -3,6 +3,8 @@
 #include <llama.h>
 
 #include <algorithm>
+#include <cmath>
+#include <functional>
 #include <limits>
 #include <utility>
 
@@ -35,6 +37,7 @@ Sampler::Sampler(const SamplingOptions& options, const Vocabulary& vocabulary, i
     // Logits overflow when they are divided by a lower temperature.
     constexpr float kColdest = 1e-4F;
     const bool greedy = options.temperature < kColdest;
+    greedy_ = greedy;
     if (options.mirostat != 0 && !greedy) {
         constexpr int32_t kEstimate = 100;  // tokens that Mirostat estimates the distribution from, as in its paper
         add(llama_sampler_init_temp(options.temperature));
@@ -127,11 +130,36 @@ Result<int32_t> Sampler::sample(std::span<const float> logits) {
         if (!token) return fail(restriction_->failure().empty() ? kNoToken : restriction_->failure());
     }
     if (!token) return fail("no token is possible: the logit biases exclude all of them");
+    drawn_ = *token;
     llama_sampler_accept(chain_.get(), *token);
     if (restriction_) {
         if (auto accepted = restriction_->accept(*token); !accepted) return std::unexpected(accepted.error());
     }
     return *token;
+}
+
+std::vector<TokenProbability> Sampler::probabilities(size_t n) const {
+    std::vector<TokenProbability> all;
+    const auto left = std::span(candidates_).first(n_left_);
+    const bool is_left = std::ranges::contains(left, drawn_, &llama_token_data::id);
+    if (greedy_ || !is_left) {
+        all.push_back({.token = drawn_, .probability = 1});
+    } else {
+        const float largest = std::ranges::max(left, {}, &llama_token_data::logit).logit;
+        double sum = 0;
+        for (const auto& candidate : left) {
+            all.push_back(
+                {.token = candidate.id, .probability = std::exp(static_cast<double>(candidate.logit) - largest)});
+            sum += all.back().probability;
+        }
+        for (auto& entry : all) entry.probability /= sum;
+    }
+    const auto own = *std::ranges::find(all, drawn_, &TokenProbability::token);
+    std::erase_if(all, [](const TokenProbability& entry) { return entry.probability == 0; });
+    std::ranges::stable_sort(all, std::greater{}, &TokenProbability::probability);
+    all.resize(std::min(n, all.size()));
+    all.insert(all.begin(), own);
+    return all;
 }
 
 llama_token_data_array Sampler::candidates_of(std::span<const float> logits) {
@@ -144,6 +172,7 @@ llama_token_data_array Sampler::candidates_of(std::span<const float> logits) {
 
 std::optional<int32_t> Sampler::draw(llama_token_data_array& candidates) {
     llama_sampler_apply(chain_.get(), &candidates);
+    n_left_ = candidates.size;
     const auto& drawn = candidates.data[std::max<int64_t>(candidates.selected, 0)];
     if (!(drawn.logit > -std::numeric_limits<float>::infinity())) return std::nullopt;
     return drawn.id;

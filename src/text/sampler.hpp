@@ -19,6 +19,11 @@ namespace cake {
 /// of minus infinity.
 SamplingOptions without_end(SamplingOptions options, const Vocabulary& vocabulary);
 
+struct TokenProbability {
+    int32_t token = 0;
+    double probability = 0;
+};
+
 /// Draws tokens from logits with libllama's chain of samplers.
 class Sampler {
   public:
@@ -30,6 +35,10 @@ class Sampler {
     /// `logits`: [n_vocab]. If the restriction only allows the text to end, a token that ends it is drawn, even if
     /// without_end() excluded it. Fails if the restriction fails or if no token is possible.
     Result<int32_t> sample(std::span<const float> logits);
+
+    /// Probabilities that the token sampled last was drawn with: its own first, then those of the `n` likeliest tokens,
+    /// as far as they were possible.
+    std::vector<TokenProbability> probabilities(size_t n) const;
 
   private:
     void add(llama_sampler* sampler);
@@ -44,6 +53,9 @@ class Sampler {
     llama_sampler_ptr chain_;
     std::unique_ptr<Restriction> restriction_;
     std::vector<llama_token_data> candidates_;
+    size_t n_left_ = 0;    // candidates that the chain left the last time
+    int32_t drawn_ = -1;   // token sampled last
+    bool greedy_ = false;  // only the most likely token is possible
 };
 
 }  // namespace cake

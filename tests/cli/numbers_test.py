@@ -15,7 +15,7 @@ from support.cake_process import assert_refused, cake  # noqa: E402
 TEXTS = {
     "--allocator", "--answers", "--api-key", "--cache-type-k", "--cache-type-v", "--chat-template", "--chat-template-file",
     "--chat-template-kwargs", "--cors", "--data", "--dry-sequence-breaker", "--file", "--filler", "--host", "--kv-memory", "--load-session", "--log-format", "--model", "--output",
-    "--plot", "--plot-kind", "--policy", "--prompt", "--reasoning-format", "--samplers", "--save-session", "--scorer", "--sources", "--system-prompt", "--trusted-proxy", "--wording",
+    "--plot", "--plot-kind", "--policy", "--prompt", "--reasoning-format", "--samplers", "--save-session", "--scorer", "--slot-save-path", "--sources", "--system-prompt", "--trusted-proxy", "--wording",
 }  # fmt: skip
 # Options that take several numbers, separated by commas.
 LISTS = {"--n-prompt", "--n-gen", "--n-depth", "--lengths", "--depths"}

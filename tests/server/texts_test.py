@@ -144,6 +144,20 @@ class Native(Served):
             self.assertEqual(entry["top_logprobs"][0]["id"], entry["id"], "temperature 0")
         self.assertNotIn("completion_probabilities", self.good(NATIVE, self.body()))
 
+    def test_probabilities_after_sampling(self):
+        more = {"n_probs": 5, "post_sampling_probs": True, "seed": 1}
+        for entry in self.good(NATIVE, self.body(**more))["completion_probabilities"]:
+            self.assertEqual((entry["prob"], [(top["id"], top["prob"]) for top in entry["top_probs"]]), (1, [(entry["id"], 1)]))
+        before = self.good(NATIVE, self.body(**more, temperature=1, top_k=0, top_p=1, min_p=0))["completion_probabilities"]
+        plain = self.good(NATIVE, self.body(n_probs=5, seed=1, temperature=1, top_k=0, top_p=1, min_p=0))["completion_probabilities"]
+        for entry, model in zip(before, plain, strict=True):
+            self.assertAlmostEqual(entry["prob"], math.exp(model["logprob"]), places=3, msg="nothing but the softmax")
+            self.assertEqual([top["id"] for top in entry["top_probs"]], [top["id"] for top in model["top_logprobs"]])
+        for entry in self.good(NATIVE, self.body(**more, temperature=2, top_k=3, top_p=1, min_p=0))["completion_probabilities"]:
+            self.assertEqual(len(entry["top_probs"]), 3)
+            self.assertAlmostEqual(sum(top["prob"] for top in entry["top_probs"]), 1, places=4)
+            self.assertIn(entry["prob"], [top["prob"] for top in entry["top_probs"]])
+
     def test_prompts(self):
         tokens = self.good("/tokenize", {"content": "the rain", "add_special": True})["tokens"]
         self.assertEqual(self.good(NATIVE, self.body(prompt=tokens))["content"], self.first)

@@ -1,5 +1,3 @@
-#include "serving/batch_loop.hpp"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -7,83 +5,13 @@
 #include <ranges>
 #include <thread>
 
+#include "support/batchers.hpp"
 #include "support/test_models.hpp"
 
 namespace cake {
 namespace {
 
-using test::load;
-using test::sample_tokens;
-
-constexpr std::chrono::seconds kLongest(120);
-
-struct Outcome {
-    std::vector<TokenDrawn> drawn;
-    FinishReason reason = FinishReason::cancelled;
-    std::string error;
-    int64_t n_cached = 0;
-
-    std::vector<Token> tokens() const {
-        std::vector<Token> result;
-        for (const auto& d : drawn) result.push_back(d.token);
-        return result;
-    }
-    std::vector<float> logprobs() const {
-        std::vector<float> result;
-        for (const auto& d : drawn) result.push_back(d.logprob);
-        return result;
-    }
-};
-
-std::vector<Outcome> collect(Generation& generation, int32_t n_choices = 1) {
-    std::vector<Outcome> outcomes(static_cast<size_t>(n_choices));
-    for (int32_t n_open = n_choices; n_open > 0;) {
-        const auto event = generation.next(kLongest);
-        if (!event) throw std::runtime_error("nothing has happened for too long");
-        if (const auto* read = std::get_if<PromptRead>(&event->what)) {
-            for (auto& outcome : outcomes) outcome.n_cached = read->n_cached;
-        } else if (const auto* drawn = std::get_if<TokenDrawn>(&event->what)) {
-            outcomes[static_cast<size_t>(drawn->choice)].drawn.push_back(*drawn);
-        } else {
-            const auto& ended = std::get<ChoiceEnded>(event->what);
-            outcomes[static_cast<size_t>(ended.choice)].reason = ended.reason;
-            outcomes[static_cast<size_t>(ended.choice)].error = ended.error.message;
-            n_open--;
-        }
-    }
-    return outcomes;
-}
-
-std::unique_ptr<BatchLoop> start(const Engine& engine, const BatcherOptions& options) {
-    auto batcher = BatchLoop::start(engine, options);
-    if (!batcher) throw std::runtime_error(batcher.error().message);
-    return std::move(*batcher);
-}
-
-std::shared_ptr<Generation> submit(Batcher& batcher, GenerationRequest request) {
-    auto generation = batcher.submit(std::move(request));
-    if (!generation) throw std::runtime_error(generation.error().message);
-    return *generation;
-}
-
-Outcome answer(Batcher& batcher, GenerationRequest request) {
-    return collect(*submit(batcher, std::move(request))).front();
-}
-
-/// The budget is 64 tokens per layer, so longer prompts cause evictions.
-BatcherOptions small_options(int32_t n_parallel) {
-    return {.pool = {.sequence = {.budget = TokensPerLayer{64}, .window = 8}, .n_parallel = n_parallel, .n_ctx = 2048}};
-}
-
-GenerationRequest greedy(const Batcher& batcher, std::span<const Token> prompt, int64_t max_tokens) {
-    return {.prompt = {prompt.begin(), prompt.end()},
-            .sequence = batcher.limits().sequence,
-            .sampling = {.temperature = 0},
-            .max_tokens = max_tokens,
-            .ignore_eos = true,
-            .n_logprobs = 2,
-            .reuse = false};
-}
+using namespace test;
 
 class Models : public testing::TestWithParam<std::string> {};
 
@@ -127,84 +55,6 @@ TEST(Batcher, AnswersAsASequenceOfItsOwnDoes) {
     auto sequence = test::start(engine, batcher->limits().sequence);
     test::append(sequence, prompt);
     EXPECT_EQ(answer(*batcher, greedy(*batcher, prompt, 60)).tokens(), test::generate(sequence, 60));
-}
-
-TEST(Batcher, GoesOnFromWhatIsInMemory) {
-    const auto engine = load("f32", 128);
-    auto batcher = start(engine, small_options(2));
-    const auto text = sample_tokens(engine, 700);
-    auto first = greedy(*batcher, std::span(text).first(400), 50);
-    first.reuse = true;
-    const auto said = answer(*batcher, first);
-    EXPECT_EQ(said.n_cached, 0);
-
-    // The next turn repeats the prompt and the answer, whose last token has not been passed through the model yet.
-    auto next = first;
-    next.prompt.append_range(said.tokens());
-    next.prompt.insert(next.prompt.end(), text.begin() + 400, text.end());
-    auto sequence = test::start(engine, batcher->limits().sequence);
-    test::append(sequence, first.prompt);
-    for (size_t i = 0; i < 49; i++) ASSERT_TRUE(sequence.decode(said.drawn[i].token));
-    test::append(sequence, std::span(next.prompt).subspan(449));
-    const auto outcome = answer(*batcher, next);
-    EXPECT_EQ(outcome.n_cached, 449);
-    EXPECT_EQ(outcome.tokens(), test::generate(sequence, 50));
-
-    // A prompt that is shorter than the cached one is prefilled from the start. So is a request without reuse.
-    auto shorter = greedy(*batcher, std::span(text).first(300), 5);
-    shorter.reuse = true;
-    EXPECT_EQ(answer(*batcher, shorter).n_cached, 0);
-    next.prompt.append_range(outcome.tokens());
-    next.reuse = false;
-    EXPECT_EQ(answer(*batcher, next).n_cached, 0);
-}
-
-TEST(Batcher, GoesOnFromAPartOfAnAnswerAsIfTheRestHadNotBeen) {
-    const auto engine = load("f32", 128);
-    auto options = small_options(2);
-    options.pool.sequence.evict_interval = 24;
-    auto batcher = start(engine, options);
-    const auto text = sample_tokens(engine, 600);
-    auto request = greedy(*batcher, std::span(text).first(400), 10);
-    request.reuse = true;
-    const auto said = answer(*batcher, request);
-    auto next = request;
-    next.prompt.append_range(said.tokens() | std::views::take(4));
-    next.prompt.insert(next.prompt.end(), text.begin() + 500, text.begin() + 520);
-    next.max_tokens = 60;
-    auto sequence = test::start(engine, batcher->limits().sequence);
-    test::append(sequence, request.prompt);
-    for (size_t i = 0; i < 4; i++) ASSERT_TRUE(sequence.decode(said.drawn[i].token));
-    test::append(sequence, std::span(text).subspan(500, 20));
-    const auto outcome = answer(*batcher, next);
-    EXPECT_EQ(outcome.n_cached, 404);
-    EXPECT_EQ(outcome.tokens(), test::generate(sequence, 60));
-    // After evictions during the answer, a prompt cannot continue from a part of it.
-    auto late = next;
-    late.prompt.append_range(outcome.tokens() | std::views::take(5));
-    late.prompt.push_back(text[590]);
-    EXPECT_EQ(answer(*batcher, late).n_cached, 0);
-}
-
-TEST(Batcher, GoesOnFromAPartOnlyOfAnAnswerThatIsNotYetInTheSums) {
-    const auto engine = load("f32", 128);
-    auto options = small_options(2);
-    options.pool.sequence.policy = "h2o";
-    options.pool.sequence.evict_interval = 24;
-    auto batcher = start(engine, options);
-    const auto text = sample_tokens(engine, 500);
-    auto request = greedy(*batcher, std::span(text).first(400), 16);
-    request.reuse = true;
-    const auto cached_after = [&](size_t n_repeated) {
-        const auto said = answer(*batcher, request);
-        auto next = request;
-        next.prompt.append_range(said.tokens() | std::views::take(n_repeated));
-        next.prompt.insert(next.prompt.end(), text.begin() + 450, text.begin() + 470);
-        return answer(*batcher, next).n_cached;
-    };
-    // The window is 8: the attention of generated tokens is added to the cumulative attention 8 tokens at a time.
-    EXPECT_EQ(cached_after(3), 0);
-    EXPECT_EQ(cached_after(12), 412);
 }
 
 TEST(Batcher, AFullCacheHasRoomForAnAnswer) {
@@ -298,27 +148,6 @@ TEST(Batcher, TheBoundHoldsHoweverPromptsAreRead) {
             EXPECT_EQ(batcher->pool().stores_left(), batcher->pool().bytes_of_stores() - idle_bytes);
         }
     }
-}
-
-TEST(Batcher, GoesOnWithAWindowOnlyWhereItIsStillThere) {
-    const auto engine = load("gemma3", 128);
-    auto batcher = start(engine, small_options(1));
-    const auto text = sample_tokens(engine, 800);
-    auto request = greedy(*batcher, std::span(text).first(500), 40);
-    request.reuse = true;
-    const auto said = answer(*batcher, request);
-    // A prompt that continues the whole answer finds a complete sliding window. For a prompt that contains only a part
-    // of the answer, the beginning of the sliding window has already been dropped.
-    auto part = request;
-    part.prompt.append_range(said.tokens() | std::views::take(2));
-    part.prompt.push_back(text[700]);
-    EXPECT_EQ(answer(*batcher, part).n_cached, 0);
-    const auto again = answer(*batcher, request);
-    EXPECT_EQ(again.tokens(), said.tokens());
-    auto whole = request;
-    whole.prompt.append_range(again.tokens());
-    whole.prompt.push_back(text[700]);
-    EXPECT_EQ(answer(*batcher, whole).n_cached, 539);
 }
 
 TEST(Batcher, ReadsAPromptOnceForSeveralChoices) {

@@ -1,0 +1,221 @@
+#include <gtest/gtest.h>
+
+#include <ranges>
+
+#include "support/batchers.hpp"
+#include "support/test_models.hpp"
+
+namespace cake {
+namespace {
+
+using namespace test;
+
+TEST(Batcher, GoesOnFromWhatIsInMemory) {
+    const auto engine = load("f32", 128);
+    auto batcher = start(engine, small_options(2));
+    const auto text = sample_tokens(engine, 700);
+    auto first = greedy(*batcher, std::span(text).first(400), 50);
+    first.reuse = true;
+    const auto said = answer(*batcher, first);
+    EXPECT_EQ(said.n_cached, 0);
+
+    // The next turn repeats the prompt and the answer, whose last token has not been passed through the model yet.
+    auto next = first;
+    next.prompt.append_range(said.tokens());
+    next.prompt.insert(next.prompt.end(), text.begin() + 400, text.end());
+    auto sequence = test::start(engine, batcher->limits().sequence);
+    test::append(sequence, first.prompt);
+    for (size_t i = 0; i < 49; i++) ASSERT_TRUE(sequence.decode(said.drawn[i].token));
+    test::append(sequence, std::span(next.prompt).subspan(449));
+    const auto outcome = answer(*batcher, next);
+    EXPECT_EQ(outcome.n_cached, 449);
+    EXPECT_EQ(outcome.tokens(), test::generate(sequence, 50));
+
+    // A prompt that is shorter than the cached one is prefilled from the start. So is a request without reuse.
+    auto shorter = greedy(*batcher, std::span(text).first(300), 5);
+    shorter.reuse = true;
+    EXPECT_EQ(answer(*batcher, shorter).n_cached, 0);
+    next.prompt.append_range(outcome.tokens());
+    next.reuse = false;
+    EXPECT_EQ(answer(*batcher, next).n_cached, 0);
+}
+
+TEST(Batcher, GoesOnFromAPartOfAnAnswerAsIfTheRestHadNotBeen) {
+    const auto engine = load("f32", 128);
+    auto options = small_options(2);
+    options.pool.sequence.evict_interval = 24;
+    auto batcher = start(engine, options);
+    const auto text = sample_tokens(engine, 600);
+    auto request = greedy(*batcher, std::span(text).first(400), 10);
+    request.reuse = true;
+    const auto said = answer(*batcher, request);
+    auto next = request;
+    next.prompt.append_range(said.tokens() | std::views::take(4));
+    next.prompt.insert(next.prompt.end(), text.begin() + 500, text.begin() + 520);
+    next.max_tokens = 60;
+    auto sequence = test::start(engine, batcher->limits().sequence);
+    test::append(sequence, request.prompt);
+    for (size_t i = 0; i < 4; i++) ASSERT_TRUE(sequence.decode(said.drawn[i].token));
+    test::append(sequence, std::span(text).subspan(500, 20));
+    const auto outcome = answer(*batcher, next);
+    EXPECT_EQ(outcome.n_cached, 404);
+    EXPECT_EQ(outcome.tokens(), test::generate(sequence, 60));
+    // After evictions during the answer, a prompt cannot continue from a part of it.
+    auto late = next;
+    late.prompt.append_range(outcome.tokens() | std::views::take(5));
+    late.prompt.push_back(text[590]);
+    EXPECT_EQ(answer(*batcher, late).n_cached, 0);
+}
+
+TEST(Batcher, GoesOnFromAPartOnlyOfAnAnswerThatIsNotYetInTheSums) {
+    const auto engine = load("f32", 128);
+    auto options = small_options(2);
+    options.pool.sequence.policy = "h2o";
+    options.pool.sequence.evict_interval = 24;
+    auto batcher = start(engine, options);
+    const auto text = sample_tokens(engine, 500);
+    auto request = greedy(*batcher, std::span(text).first(400), 16);
+    request.reuse = true;
+    const auto cached_after = [&](size_t n_repeated) {
+        const auto said = answer(*batcher, request);
+        auto next = request;
+        next.prompt.append_range(said.tokens() | std::views::take(n_repeated));
+        next.prompt.insert(next.prompt.end(), text.begin() + 450, text.begin() + 470);
+        return answer(*batcher, next).n_cached;
+    };
+    // The window is 8: the attention of generated tokens is added to the cumulative attention 8 tokens at a time.
+    EXPECT_EQ(cached_after(3), 0);
+    EXPECT_EQ(cached_after(12), 412);
+}
+
+TEST(Batcher, GoesOnWithAWindowOnlyWhereItIsStillThere) {
+    const auto engine = load("gemma3", 128);
+    auto batcher = start(engine, small_options(1));
+    const auto text = sample_tokens(engine, 800);
+    auto request = greedy(*batcher, std::span(text).first(500), 40);
+    request.reuse = true;
+    const auto said = answer(*batcher, request);
+    // A prompt that continues the whole answer finds a complete sliding window. For a prompt that contains only a part
+    // of the answer, the beginning of the sliding window has already been dropped.
+    auto part = request;
+    part.prompt.append_range(said.tokens() | std::views::take(2));
+    part.prompt.push_back(text[700]);
+    EXPECT_EQ(answer(*batcher, part).n_cached, 0);
+    const auto again = answer(*batcher, request);
+    EXPECT_EQ(again.tokens(), said.tokens());
+    auto whole = request;
+    whole.prompt.append_range(again.tokens());
+    whole.prompt.push_back(text[700]);
+    EXPECT_EQ(answer(*batcher, whole).n_cached, 539);
+}
+
+/// A prompt whose first `n_prefix` tokens are a prefix.
+GenerationRequest with_prefix(const Batcher& batcher, std::vector<Token> prompt, int64_t n_prefix) {
+    auto request = greedy(batcher, prompt, 20);
+    request.reuse = true;
+    request.prefix = {.n_tokens = n_prefix, .may_evict = true};
+    return request;
+}
+
+std::vector<Token> joined(std::span<const Token> a, std::span<const Token> b) {
+    std::vector<Token> both(a.begin(), a.end());
+    both.append_range(b);
+    return both;
+}
+
+class Prefixes : public testing::TestWithParam<std::string> {};
+
+TEST_P(Prefixes, AreReadOnceWhateverFollows) {
+    const auto engine = load(GetParam(), 128);
+    const bool slides = GetParam().contains('-');  // sliding windows cannot go back
+    const auto text = sample_tokens(engine, 1200);
+    const auto prefix = std::span(text).first(320);
+    const auto one = joined(prefix, std::span(text).subspan(400, 50));
+    const auto other = joined(prefix, std::span(text).subspan(700, 300));
+    for (const std::string policy : {"cake", "h2o", "snapkv", "full"}) {
+        SCOPED_TRACE(policy);
+        auto options = small_options(3);
+        options.pool.sequence.policy = policy;
+        if (policy == kFullPolicy) options.pool.sequence.budget.reset();
+        auto batcher = start(engine, options);
+        const auto first = answer(*batcher, with_prefix(*batcher, one, 320));
+        EXPECT_EQ(first.n_cached, 0);
+        const auto second = answer(*batcher, with_prefix(*batcher, other, 320));
+        EXPECT_EQ(second.n_cached, 320);
+        EXPECT_EQ(answer(*batcher, with_prefix(*batcher, one, 320)).n_cached,
+                  policy == kFullPolicy && !slides ? 369 : 320)
+            << "nothing was evicted from the first conversation, of which more is shared";
+        auto fresh = start(engine, options);
+        const auto alone = answer(*fresh, with_prefix(*fresh, other, 320));
+        EXPECT_EQ(alone.n_cached, 0);
+        auto sequence = test::start(engine, batcher->limits().sequence);
+        test::append(sequence, prefix);
+        test::append(sequence, std::span(other).subspan(320));
+        EXPECT_EQ(alone.tokens(), test::generate(sequence, 20)) << "two texts";
+        EXPECT_EQ(second.tokens(), alone.tokens()) << "a copied prefix answers as one that was just read";
+        EXPECT_EQ(second.logprobs(), alone.logprobs());
+        const auto report = batcher->report();
+        EXPECT_LE(report.kv_bytes_peak, report.kv_bytes_bound);
+        if (policy != kFullPolicy) EXPECT_GT(report.n_evicted_tokens, 0);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(, Prefixes, testing::Values("f32", "q8_0", "gemma3-q8_0", "gpt-oss-q8_0"), family_test_name);
+
+TEST(Prefix, IsThatOfItsSaltAndItsOptionsOnly) {
+    const auto engine = load("f32", 128);
+    auto batcher = start(engine, small_options(12));
+    const auto text = sample_tokens(engine, 900);
+    auto request = with_prefix(*batcher, text, 512);
+    request.max_tokens = 1;
+    answer(*batcher, request);
+    request.prompt.back()++;
+    auto other = request;
+    other.cache_salt = "another client";
+    EXPECT_EQ(answer(*batcher, other).n_cached, 0);
+    other = request;
+    other.sequence.policy = "snapkv";
+    EXPECT_EQ(answer(*batcher, other).n_cached, 0);
+    other = request;
+    other.reuse = false;
+    EXPECT_EQ(answer(*batcher, other).n_cached, 0);
+    EXPECT_EQ(answer(*batcher, request).n_cached, 512);
+}
+
+TEST(Prefix, AsLongAsItMattersLittleTheAnswerIsThatToTheWholePrompt) {
+    const auto engine = load("f32", 128);
+    auto options = small_options(8);
+    options.pool.sequence.budget = TokensPerLayer{600};
+    auto batcher = start(engine, options);
+    const auto text = sample_tokens(engine, 1200);
+    auto request = with_prefix(*batcher, text, 288);
+    request.prefix.may_evict = false;
+    const auto read_apart = answer(*batcher, request);
+    auto whole = greedy(*batcher, text, 20);
+    EXPECT_EQ(read_apart.tokens(), answer(*batcher, whole).tokens());
+    request.prompt.back()++;
+    EXPECT_EQ(answer(*batcher, request).n_cached, 288);
+    // More than half of the budget is kept only on demand.
+    request.prefix.n_tokens = 320;
+    answer(*batcher, request);
+    request.prompt.back()++;
+    EXPECT_EQ(answer(*batcher, request).n_cached, 0);
+}
+
+TEST(Prefix, GivesWayToRunningRequests) {
+    const auto engine = load("f32", 128);
+    auto batcher = start(engine, small_options(1));
+    const auto text = sample_tokens(engine, 900);
+    for (int i = 0; i < 3; i++) {
+        auto request = with_prefix(*batcher, text, 512);
+        request.prompt.back() += i;
+        const auto outcome = answer(*batcher, request);
+        EXPECT_EQ(outcome.n_cached, 0) << "there is memory for one sequence only";
+        EXPECT_EQ(outcome.reason, FinishReason::length);
+    }
+    const auto report = batcher->report();
+    EXPECT_LE(report.kv_bytes_peak, report.kv_bytes_bound);
+}
+
+}  // namespace
+}  // namespace cake
