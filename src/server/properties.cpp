@@ -45,6 +45,8 @@ Json properties_json(const Engine& engine, const BatcherLimits& limits, const Sa
               {"model_path", std::filesystem::path(engine.info().path).filename().string()},
               {"modalities", {{"vision", false}, {"audio", false}}},
               {"policy", limits.sequence.policy}};
+    const auto* budget = limits.sequence.budget ? std::get_if<TokensPerLayer>(&*limits.sequence.budget) : nullptr;
+    json["kv_budget"] = budget != nullptr ? Json(budget->tokens) : Json();
     json.update(tokenizer_json(engine, chat));
     return json;
 }

@@ -65,8 +65,14 @@ FAINT = """(() => {
   return {found, seen};
 })()"""
 
-SIDEWAYS = """[document.documentElement, ...document.querySelectorAll("body, #chat, aside, #text, #layers-scroller")]
+SIDEWAYS = """[document.documentElement, ...document.querySelectorAll(
+    "body, header, #list, #chat, #thread, #foot, aside, #text, #layers-scroller, dialog")]
   .filter((node) => node.scrollWidth > node.clientWidth).map((node) => [node.tagName, node.id, node.scrollWidth])"""
+
+# Buttons and fields that are smaller than a finger.
+SMALL_TARGETS = """[...document.querySelectorAll("button, input, select, textarea, summary")]
+  .filter((node) => node.checkVisibility() && (node.offsetWidth < 40 || node.offsetHeight < 40))
+  .map((node) => [node.outerHTML.slice(0, 80), node.offsetWidth, node.offsetHeight])"""
 
 
 def setUpModule():
@@ -105,8 +111,9 @@ class Page(unittest.TestCase):
         browser.run("document.getElementById('message').focus()")
 
     def tearDown(self):
-        browser.run("document.getElementById('new').click(), sessionStorage.clear()")
         complaints, urls = browser.news()
+        browser.open(self.url + "page/icon.svg")  # this ends requests, and the page stores the conversations
+        browser.run("(localStorage.clear(), sessionStorage.clear())")
         browser.open("about:blank")
         self.assertEqual([c for c in complaints if self.expected is None or self.expected not in c], [])
         self.assertEqual([url for url in urls if not url.startswith(self.url)], [])
@@ -125,7 +132,7 @@ class Page(unittest.TestCase):
             browser.run(f"""(() => {{
                 const field = document.getElementById({json.dumps(name.replace("_", "-"))});
                 field.value = {json.dumps(str(value))};
-                field.dispatchEvent(new Event("change"));
+                ["input", "change"].forEach((name) => field.dispatchEvent(new Event(name, {{bubbles: true}})));
             }})()""")
 
     def paste(self, text):
@@ -145,7 +152,8 @@ class Page(unittest.TestCase):
         """Waits for the answer and for the memory display, whose last request is the one for /slots."""
         browser.wait("document.getElementById('stop').hidden", SECONDS)
         if not refused:
-            browser.wait("performance.getEntriesByType('resource').some((entry) => entry.name.endsWith('/slots'))")
+            browser.wait("""document.getElementById("progress").textContent.startsWith("Read ") &&
+                performance.getEntriesByType("resource").some((entry) => entry.name.endsWith("/slots"))""")
 
     def read_document(self, question="What is the code of the silver falcon?", text=DOCUMENT, n=12):
         """Pastes a text and asks about it. Returns the server's report on the sequence, with the text of each token."""
@@ -161,7 +169,20 @@ class Page(unittest.TestCase):
 
     def shown(self):
         """Returns the id of the completion whose memory is shown."""
-        return browser.run("(dispatchEvent(new Event('pagehide')), JSON.parse(sessionStorage.getItem('shown')).id)")
+        return self.stored(json.loads(browser.run("sessionStorage.getItem('cake:open')")))["shown"]["id"]
+
+    def stored(self, conversation):
+        return json.loads(browser.run(f"localStorage.getItem({json.dumps('cake:conversation:' + conversation)})"))
+
+    def drop(self, **files):
+        """Drops files onto the page: texts, or sizes of files without zero bytes."""
+        browser.run(f"""(() => {{
+            const data = new DataTransfer();
+            for (const [name, content] of {json.dumps(list(files.items()))})
+                data.items.add(new File([typeof content === "string" ? content : new Uint8Array(content).fill(65)],
+                                        name.replace("_", ".")));
+            dispatchEvent(new DragEvent("drop", {{dataTransfer: data, bubbles: true, cancelable: true}}));
+        }})()""")
 
 
 class Conversation(Page):
@@ -214,13 +235,14 @@ class Conversation(Page):
                 self.assertGreater(len(self.texts(".answer")[-1]), 100)
                 self.assertEqual(browser.run("document.activeElement.id"), "message")
 
-    def test_a_new_conversation_ends_the_old_one(self):
-        self.ask(ENDLESS)
-        browser.wait("document.querySelector('.answer')?.textContent.length > 100", SECONDS)
+    def test_a_new_conversation_is_empty(self):
+        self.set(max_tokens=4)
+        self.ask("Why?")
+        self.finish()
         browser.click("#new")
-        self.assertTrue(until(lambda: self.server.metric("cake_requests_generating") == 0))
         self.assertEqual(self.texts("#messages > li"), [])
-        self.assertTrue(self.is_shown("#empty") and not self.is_shown("#holdings") and self.is_shown("#send"))
+        self.assertTrue(self.is_shown("#empty") and self.is_shown("#send") and not self.is_shown("#text-section"))
+        self.assertEqual(self.texts("#layers tbody td:last-child"), ["empty"] * N_LAYER)
 
     def test_a_long_text_that_is_pasted_becomes_a_document_and_is_read(self):
         self.set(temperature=0, max_tokens=4)
@@ -285,6 +307,311 @@ class Conversation(Page):
         self.assertEqual(self.text("#text"), "".join(slot["pieces"]))
         self.assertEqual(browser.run("document.getElementById('max-tokens').value"), "12")
 
+    def test_dropped_files_become_documents(self):
+        self.set(max_tokens=2)
+        self.drop(falcon_txt="The falcon is silver.", notes_md="It has a code: 417.", picture_png="a\0b", empty_txt="",
+                  large_log=31 << 20)
+        browser.wait("!document.getElementById('note').hidden")
+        self.assertEqual(self.texts("#documents .name"), ["falcon.txt", "notes.md"])
+        self.assertEqual(self.texts("#documents .size"), ["21 bytes", "19 bytes"])
+        note = self.text("#note")
+        for sentence in ("picture.png is not a text file", "empty.txt is empty.", "large.log has 31.0 MiB: the documents"):
+            self.assertIn(sentence, note)
+        browser.click("#documents li:nth-child(2) button")
+        self.assertEqual(self.texts("#documents .name"), ["falcon.txt"])
+        self.ask("Which colour is it?")
+        self.finish()
+        self.assertEqual(self.texts("#messages .documents .name"), ["falcon.txt"])
+        text = "".join(self.server.get(f"/slots/{self.shown()}?pieces=1")["pieces"])
+        self.assertIn("The falcon is silver.", text)
+        self.assertNotIn("417", text)
+
+    def test_a_document_is_read_with_progress(self):
+        self.set(max_tokens=2)
+        self.drop(document_txt=DOCUMENT * 2)
+        browser.wait("!document.getElementById('documents').hidden")
+        self.ask("What is the code?")
+        value, most = browser.wait("""(() => {
+            const bar = document.querySelector(".assistant progress:not([hidden])");
+            return bar === null ? null : [bar.value, bar.max];
+        })()""", SECONDS)
+        self.assertTrue(0 <= value <= most and most > 4000, (value, most))
+        self.assertRegex(self.text(".assistant .state"), r"\AReading: [\d,]+ of [\d,]+ tokens\Z")
+        self.finish()
+        self.assertEqual(browser.run("document.querySelectorAll('.assistant progress:not([hidden])').length"), 0)
+
+
+class Conversations(Page):
+    FLAGS = ("-c", 100_000, "--kv-budget", 128)
+
+    def titles(self):
+        return self.texts("#conversations .title")
+
+    def open_conversation(self, title):
+        browser.run(f"""[...document.querySelectorAll("#conversations .open")]
+            .find((node) => node.firstChild.textContent === {json.dumps(title)}).click()""")
+
+    def choose(self, title, choice):
+        browser.run(f"""(() => {{
+            const item = [...document.querySelectorAll("#conversations li")]
+                .find((node) => node.querySelector(".title").textContent === {json.dumps(title)});
+            item.querySelector(".more").click();
+            [...item.querySelectorAll(".choices button")].find((node) => node.textContent === {json.dumps(choice)}).click();
+        }})()""")
+
+    def test_answers_do_not_mix(self):
+        self.set(temperature=0)
+        self.ask(ENDLESS)
+        browser.wait("document.querySelector('.answer')?.textContent.length > 100", SECONDS)
+        browser.click("#new")
+        self.assertEqual(self.texts("#messages > li"), [])
+        self.set(max_tokens=8)
+        self.ask("What is the code?")
+        self.finish()
+        messages = [{"role": "user", "content": "What is the code?"}]
+        body = {"messages": messages, "temperature": 0, "max_tokens": 8, "cache_salt": "another sequence"}
+        answer = said(self.server.ask("POST", CHAT, body)[2])
+        self.assertEqual(self.texts(".answer"), [answer.strip("\n")])
+        self.assertEqual(self.text("#conversations li:last-child .size"), "answering…")
+        self.assertEqual(self.server.metric("cake_requests_generating"), 1)
+        seen = browser.run("""new Promise((done) => {  // longer than the pause between two polls
+            const seen = [], progress = document.getElementById("progress");
+            new MutationObserver(() => seen.push(progress.textContent)).observe(progress, {childList: true});
+            setTimeout(() => done(seen), 1500);
+        })""")
+        self.assertEqual(seen, [], "nothing of the other answer is shown")
+
+        self.open_conversation(ENDLESS)
+        self.assertEqual(self.texts("#messages .user .plain"), [ENDLESS])
+        before = len(self.text(".answer"))
+        browser.wait(f"document.querySelector('.answer').textContent.length > {before + 100}", SECONDS)
+        browser.press("Escape")
+        self.finish()
+        self.assertEqual(self.texts(".state:not([hidden])"), ["Stopped."])
+        browser.wait(f"document.getElementById('text').textContent.includes({json.dumps(ENDLESS)})", SECONDS)
+        self.assertNotIn("What is the code?", self.text("#text"))
+        long = self.texts(".answer")
+
+        self.open_conversation("What is the code?")
+        self.assertEqual(self.texts(".answer"), [answer.strip("\n")])
+        browser.wait("document.getElementById('text').textContent.includes('What is the code?')", SECONDS)
+        self.assertNotIn(ENDLESS, self.text("#text"))
+        browser.call("Page.reload")
+        browser.wait("document.querySelectorAll('.answer').length === 1")
+        self.assertEqual(self.texts(".answer"), [answer.strip("\n")])
+        self.open_conversation(ENDLESS)
+        self.assertEqual(self.texts(".answer"), long)
+
+    def test_a_draft_stays_with_its_conversation(self):
+        self.set(max_tokens=2)
+        self.ask("Why?")
+        self.finish()
+        browser.type("And")
+        self.paste(DOCUMENT)
+        browser.click("#new")
+        self.assertEqual((browser.run("document.getElementById('message').value"), self.texts("#documents .name")), ("", []))
+        self.open_conversation("Why?")
+        self.assertEqual((browser.run("document.getElementById('message').value"), self.texts("#documents .name")),
+                         ("And", ["Pasted text"]))
+
+    def test_rename_delete_and_undo(self):
+        self.set(max_tokens=2)
+        for question in ("Why?", "How?\nAnd when?"):
+            browser.click("#new")
+            self.ask(question)
+            self.finish()
+        self.assertEqual(self.titles(), ["How?", "Why?"])
+        self.choose("How?", "Rename")
+        browser.type("Ways & <b>means</b>")
+        browser.press("Enter")
+        self.assertEqual(self.titles(), ["Ways & <b>means</b>", "Why?"])
+        self.choose("Why?", "Rename")
+        browser.type("no")
+        browser.press("Escape")
+        self.assertEqual(self.titles(), ["Ways & <b>means</b>", "Why?"])
+        answer = self.texts(".answer")
+        self.choose("Ways & <b>means</b>", "Delete")
+        self.assertEqual((self.titles(), self.texts("#messages > li")), (["Why?"], []))
+        self.assertEqual(self.text("#removed-title"), "“Ways & <b>means</b>” is deleted.")
+        self.assertEqual(browser.run("document.activeElement.id"), "undo")
+        self.assertEqual(browser.run("Object.keys(localStorage).filter((key) => key.includes('conversation')).length"), 1)
+        browser.press("Enter")
+        self.assertEqual((self.titles(), self.texts(".answer")), (["Ways & <b>means</b>", "Why?"], answer))
+        self.assertFalse(self.is_shown("#removed"))
+        self.choose("Why?", "Delete")
+        browser.call("Page.reload")
+        browser.wait("document.querySelectorAll('#conversations li').length === 1")
+        self.assertEqual((self.titles(), self.texts(".answer")), (["Ways & <b>means</b>"], answer))
+
+    def test_a_deleted_conversation_is_not_answered_any_more(self):
+        self.set(temperature=0)
+        self.ask(ENDLESS)
+        browser.wait("document.querySelector('.answer')?.textContent.length > 100", SECONDS)
+        self.choose(ENDLESS, "Delete")
+        self.assertTrue(until(lambda: self.server.metric("cake_requests_generating") == 0))
+        self.assertEqual((self.titles(), self.texts("#messages > li")), ([], []))
+
+    def test_full_storage_loses_nothing_on_screen(self):
+        self.set(max_tokens=4)
+        browser.run("""(() => {
+            for (let size = 1 << 22; size > 0; size >>= 1)
+                try { for (let i = 0; ; i++) localStorage.setItem(`filler-${size}-${i}`, "x".repeat(size)); } catch { /* full */ }
+        })()""")
+        self.ask("Why?")
+        self.finish()
+        self.assertRegex(self.text("#unsaved"), r"\AThe browser's storage is full: [^.]+\.\Z")
+        self.assertTrue(self.is_shown("#unsaved"))
+        self.assertEqual((self.titles(), len(self.texts(".answer"))), (["Why?"], 1))
+        browser.click("#new")
+        self.assertFalse(self.is_shown("#unsaved"))
+        self.open_conversation("Why?")
+        self.assertEqual((self.is_shown("#unsaved"), len(self.texts(".answer"))), (True, 1))
+        browser.run("""Object.keys(localStorage).filter((key) => key.startsWith("filler"))
+            .forEach((key) => localStorage.removeItem(key))""")
+        self.ask("How?")
+        self.finish()
+        self.assertFalse(self.is_shown("#unsaved"))
+
+    def test_without_storage_it_works_until_the_page_is_closed(self):
+        script = browser.call("Page.addScriptToEvaluateOnNewDocument", source="""
+            for (const name of ["localStorage", "sessionStorage"])
+                Object.defineProperty(window, name, {get() { throw new DOMException("no", "SecurityError"); }})""")
+        browser.open(self.url)
+        browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
+        self.set(max_tokens=4)
+        self.ask("Why?")
+        self.finish()
+        self.assertEqual(self.text("#unsaved"), "The browser does not let this page store anything: conversations are lost "
+                                                "when the page is closed.")
+        browser.click("#new")
+        self.ask("How?")
+        self.finish()
+        self.open_conversation("Why?")
+        self.assertEqual(self.texts("#messages .user .plain"), ["Why?"])
+
+
+class Settings(Page):
+    FLAGS = ("-c", 20_000, "--kv-budget", 128)
+    TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {
+        "type": "object", "additionalProperties": False, "required": ["city"],
+        "properties": {"city": {"type": "string", "maxLength": 8}}}}}
+
+    def record(self, more="{}"):
+        """Records the bodies of chat requests in `bodies`, and adds fields to what is sent."""
+        browser.run(f"""(window.bodies = [], window.usual ??= fetch, window.fetch = (path, options) => {{
+            if (!path.endsWith("chat/completions")) return usual(path, options);
+            bodies.push(JSON.parse(options.body));
+            return usual(path, {{...options, body: JSON.stringify({{...bodies.at(-1), ...{more}}})}});
+        }})""")
+
+    def test_the_fields_are_sent(self):
+        self.record("{max_tokens: 2}")
+        values = {"temperature": 0.5, "top_p": 0.9, "top_k": 7, "min_p": 0.1, "repeat_penalty": 1.1, "seed": 5, "max_tokens": 9,
+                  "kv_budget": 100, "policy": "snapkv"}
+        self.ask("Why?")
+        self.finish()
+        self.set(**values, thinking="off", effort="low", tools=json.dumps([self.TOOL]))
+        self.ask("How?")
+        self.finish()
+        first, second = browser.run("bodies")
+        self.assertEqual(set(first), {"messages", "stream", "stream_options"})
+        self.assertEqual({name: second[name] for name in values}, values)
+        self.assertEqual(second["chat_template_kwargs"], {"enable_thinking": False})
+        self.assertEqual((second["reasoning_effort"], second["tools"]), ("low", [self.TOOL]))
+        browser.call("Page.reload")
+        browser.wait("document.getElementById('policy')?.placeholder === 'cake'")
+        self.assertEqual([browser.run(f"document.getElementById({json.dumps(name.replace('_', '-'))}).value") for name in values],
+                         [str(value) for value in values.values()])
+        browser.click("#settings-open")
+        browser.click("#settings-reset")
+        self.assertEqual(browser.run("""[...document.querySelectorAll("#settings :is(input, select, textarea)")]
+            .map((field) => field.value).join("")"""), "")
+
+    def test_the_defaults_are_shown(self):
+        browser.wait("document.getElementById('policy').placeholder !== 'default'")
+        usual = self.server.get("/props")["default_generation_settings"]["params"]
+        for name in ("temperature", "top_p", "top_k", "min_p", "repeat_penalty"):
+            shown = float(browser.run(f"document.getElementById({json.dumps(name.replace('_', '-'))}).placeholder"))
+            self.assertAlmostEqual(shown, usual[name], places=5)
+        self.assertEqual(browser.run("document.getElementById('seed').placeholder"), "random")
+
+    def test_wrong_tools_are_explained_and_not_sent(self):
+        self.record()
+        for text, words in (("[", "This is not JSON"), ("{}", "The tools must be a list"),
+                            ('[{"name": "f"}]', "Tool 1 of the list")):
+            self.set(tools=text)
+            self.ask("Why?")
+            self.assertTrue(self.is_shown("#settings"))
+            self.assertIn(words, self.text("#tools-state"))
+            self.assertEqual(browser.run("document.getElementById('tools').ariaInvalid"), "true")
+            browser.press("Escape")
+            self.assertFalse(self.is_shown("#settings"))
+            browser.run("document.getElementById('message').value = ''")
+        self.assertEqual(browser.run("bodies"), [])
+        self.set(tools=json.dumps([self.TOOL]))
+        self.assertEqual(self.text("#tools-state"), "1 tool: get_weather.")
+        self.assertEqual(browser.run("document.getElementById('tools').ariaInvalid"), "false")
+
+    def test_a_call_and_its_result(self):
+        tokens = [self.server.ask("POST", "/tokenize", {"content": c, "add_special": False})[2]["tokens"][-1] for c in '"}']
+        bias = {str(token): 8 for token in tokens}  # the bundled model would not end its texts
+        self.record(json.dumps({"tool_choice": "required", "parallel_tool_calls": False, "logit_bias": bias, "seed": 3}))
+        self.set(tools=json.dumps([self.TOOL]), max_tokens=400)
+        self.ask("How is the weather?")
+        self.finish()
+        self.assertEqual(self.texts(".call code"), ["get_weather"])
+        arguments = json.loads(self.text(".call pre"))
+        self.assertEqual(self.text(".call pre"), json.dumps(arguments, indent=2, ensure_ascii=False))
+        self.assertEqual(list(arguments), ["city"])
+        self.assertEqual(self.texts(".results label span"), ["Result of get_weather"])
+
+        self.record("{max_tokens: 4, tools: undefined}")
+        browser.run("(document.querySelector('.results textarea').focus(), performance.clearResourceTimings())")
+        browser.type("<b>sunny</b>")
+        browser.click(".results button")
+        self.finish()
+        [body] = browser.run("bodies")
+        question, call, result = body["messages"]
+        [sent] = call["tool_calls"]
+        self.assertEqual((question["role"], call["role"], result["role"]), ("user", "assistant", "tool"))
+        self.assertEqual((sent["function"]["name"], json.loads(sent["function"]["arguments"])), ("get_weather", arguments))
+        self.assertEqual((result["tool_call_id"], result["content"]), (sent["id"], "<b>sunny</b>"))
+        self.assertEqual(self.texts("#messages .tool pre"), ["<b>sunny</b>"])
+        self.assertEqual(self.texts(".results"), [])
+        self.assertIn("<b>sunny</b>", "".join(self.server.get(f"/slots/{self.shown()}?pieces=1")["pieces"]))
+        browser.call("Page.reload")
+        browser.wait("document.querySelector('#messages .tool pre') !== null")
+        self.assertEqual((self.texts(".call code"), self.texts("#messages .tool pre")), (["get_weather"], ["<b>sunny</b>"]))
+
+    def test_reasoning_is_open_while_it_streams(self):
+        self.expected = "a status of 404"  # the server does not know the made-up answer
+        browser.run("""(() => {
+            const body = new ReadableStream({start: (controller) => { window.controller = controller; }});
+            const usual = fetch;
+            window.say = (delta, reason = null, timings = null) => controller.enqueue(new TextEncoder().encode(
+                `data: ${JSON.stringify({id: "made-up", choices: [{index: 0, delta, finish_reason: reason}], timings})}\n\n`));
+            window.fetch = (path, options) =>
+                path.endsWith("chat/completions") ? Promise.resolve(new Response(body)) : usual(path, options);
+        })()""")
+        self.ask("Why?")
+        browser.run("say({reasoning_content: 'Because <i>it</i> '})")
+        browser.wait("document.querySelector('.reasoning').open")
+        self.assertEqual(self.text(".reasoning summary"), "Reasoning")
+        browser.run("say({reasoning_content: 'rains.'})")
+        browser.wait("document.querySelector('.reasoning .plain').textContent === 'Because <i>it</i> rains.'")
+        self.assertEqual(self.text("#announcement"), "The model is reasoning.")
+        browser.run("say({content: 'It rains.'})")
+        browser.wait("!document.querySelector('.reasoning').open")
+        self.assertEqual(self.texts(".answer"), ["It rains."])
+        browser.click(".reasoning summary")
+        browser.run("(say({content: ' Much.'}, 'stop', {predicted_per_second: 12.5, predicted_ms: 0.1}), controller.close())")
+        browser.wait("document.getElementById('stop').hidden")
+        conversation = self.stored(json.loads(browser.run("sessionStorage.getItem('cake:open')")))
+        self.assertEqual(conversation["shown"]["speed"], 12.5, "the speed is the server's")
+        self.assertTrue(browser.run("document.querySelector('.reasoning').open"), "it stays as the reader wants it")
+        self.assertEqual(self.texts(".answer"), ["It rains. Much."])
+        self.assertEqual(browser.run("document.querySelectorAll('main i').length"), 0)
+
 
 class WhereTheCakeGoes(Page):
     FLAGS = ("-c", 20_000, "--kv-budget", 128)
@@ -319,6 +646,20 @@ class WhereTheCakeGoes(Page):
         browser.wait("document.getElementById('server-memory').textContent.includes('All conversations')")
         bound = number_of_bytes(self.text("#server-memory").split("at most")[1])
         self.assertAlmostEqual(bound / of_all["bytes_bound"], 1, delta=0.006)
+
+    def test_the_empty_cake_shows_the_limits(self):
+        browser.wait("document.querySelectorAll('#layers tbody tr').length > 0")
+        self.assertEqual(self.texts("#layers tbody td:last-child"), ["empty"] * N_LAYER)
+        figures = dict(zip(self.texts("#figures dt"), self.texts("#figures dd"), strict=True))
+        props = self.server.get("/props")
+        self.assertEqual((figures["policy"], figures["context"]), (props["policy"], "20,000 tokens"))
+        self.assertEqual(figures["conversations in memory"], f"up to {props['total_slots']}")
+        self.set(kv_budget=64, policy="snapkv")
+        figures = dict(zip(self.texts("#figures dt"), self.texts("#figures dd"), strict=True))
+        self.assertEqual((figures["policy"], figures["budget"]), ("snapkv", "64 tokens a layer"))
+        browser.wait("document.getElementById('server-memory').textContent !== ''")
+        bound = number_of_bytes(self.text("#server-memory").split("at most")[1])
+        self.assertAlmostEqual(bound / self.server.get("/slots")["kv"]["bytes_bound"], 1, delta=0.006)
 
     def test_figures(self):
         slot = self.read_document(n=4)
@@ -412,8 +753,13 @@ class Looks(Page):
         self.finish(refused=True)
         self.paste(DOCUMENT)
         browser.press("Enter")
-        browser.run("(document.getElementById('settings').open = true, document.getElementById('key-form').hidden = false)")
+        browser.run("document.getElementById('key-form').hidden = false")
         yield "everything"
+        self.set(tools="[")
+        browser.click("#settings-open")
+        yield "settings"
+        browser.press("Escape")
+        self.set(tools="", kv_budget="")
 
     def test_text_is_readable_and_nothing_scrolls_sideways(self):
         self.expected = "a status of 400"
@@ -424,17 +770,22 @@ class Looks(Page):
                         browser.view(width, height, dark)
                         self.shoot(f"{width}-{'dark' if dark else 'light'}-{stage}")
                         self.assertEqual(browser.run(SIDEWAYS), [])
-                        if width >= 900:  # two panes that scroll separately
-                            self.assertEqual(browser.run("document.documentElement.scrollHeight"), height)
+                        self.assertEqual(browser.run("document.documentElement.scrollHeight"), height)
+                        if width == 360:
+                            self.assertEqual(browser.run(SMALL_TARGETS), [])
                 with self.subTest(stage=stage, dark=dark):
                     ground = browser.run("getComputedStyle(document.body).backgroundColor")
                     self.assertEqual(ground == "rgb(255, 255, 255)", not dark)
                     contrast = browser.run(FAINT)
-                    self.assertGreater(contrast["seen"], 500 if stage in ("read", "everything") else 12)
+                    self.assertGreater(contrast["seen"], 500 if stage in ("read", "everything", "settings") else 12)
                     self.assertEqual(contrast["found"], [])
             browser.view(360, 740)
-            browser.run("document.querySelector('aside').scrollIntoView()")
-            self.shoot(f"360-light-{stage}-cake")
+            for pane in ("cake", "list", "chat"):
+                with self.subTest(stage=stage, pane=pane):
+                    browser.run(f"document.querySelector('#tabs [data-pane={pane}]').click()")
+                    self.shoot(f"360-light-{stage}-{pane}")
+                    self.assertEqual(browser.run(SIDEWAYS), [])
+                    self.assertEqual(browser.run(SMALL_TARGETS), [])
             browser.view(1300, 900)
 
     def test_the_keyboard_alone_is_enough(self):
@@ -450,7 +801,7 @@ class Looks(Page):
         browser.press("Escape")
         self.finish()
         reached = set()
-        for _ in range(40):  # enough to go through all elements twice
+        for _ in range(60):  # enough to go through all elements twice
             browser.press("Tab")
             name, outline = browser.run("""(() => {
                 const node = document.activeElement, style = getComputedStyle(node);
@@ -458,16 +809,36 @@ class Looks(Page):
             })()""")
             self.assertTrue(outline or name == "BODY", f"that the focus is on {name} cannot be seen")
             reached.add(name)
-        wanted = browser.run("""[...document.querySelectorAll("a, button, input:not([type=file]), summary, textarea, [tabindex]")]
+        wanted = browser.run("""[...document.querySelectorAll(
+                "a, button, input:not([type=file]), summary, textarea, [tabindex]")]
             .filter((node) => node.checkVisibility()).map((node) => node.id || node.tagName)""")
         self.assertEqual(sorted(set(wanted) - reached), [])
-        self.assertTrue({"new", "SUMMARY", "message", "add", "send", "again", "layers-scroller", "text"} <= reached, reached)
+        self.assertTrue({"settings-open", "new", "message", "add", "send", "again", "layers-scroller", "text"} <= reached, reached)
+
+    def test_a_phone_shows_one_pane_and_the_composer_stays(self):
+        browser.view(360, 740)
+        self.set(temperature=0)
+        panes = ("#list", "#chat", "aside")
+        for i, pane in enumerate(("list", "chat", "cake")):
+            browser.click(f"#tabs [data-pane={pane}]")
+            self.assertEqual([self.is_shown(selector) for selector in panes], [i == n for n in range(3)])
+            self.assertEqual(self.texts("#tabs [aria-pressed=true]"), [("Conversations", "Chat", "Cake")[i]])
+        browser.click("#tabs [data-pane=chat]")
+        self.ask(ENDLESS)
+        browser.wait("document.querySelector('.answer')?.textContent.length > 2000", SECONDS)
+        at = browser.run("document.getElementById('stop').getBoundingClientRect().toJSON()")
+        self.assertTrue(0 <= at["left"] < at["right"] <= 360 and 0 <= at["top"] < at["bottom"] <= 740, at)
+        browser.click("#stop")
+        self.finish()
+        browser.click("#tabs [data-pane=list]")
+        browser.click("#conversations .open")
+        self.assertTrue(self.is_shown("#chat"))
 
     def test_everything_has_a_name(self):
         self.read_document(n=4)
-        browser.run("document.getElementById('settings').open = true")
+        browser.click("#settings-open")
         nameless = browser.run("""[...document.querySelectorAll(
-                "button, input:not([type=file]), textarea, section, main, aside, ol, [role=group], progress")]
+                "button, input:not([type=file]), select, textarea, section, main, aside, nav, dialog, ol, [role=group], progress")]
             .filter((node) => node.checkVisibility() && !node.labels?.length && !node.textContent.trim() &&
                     !node.ariaLabel && !node.hasAttribute("aria-labelledby")).map((node) => node.outerHTML.slice(0, 80))""")
         self.assertEqual(nameless, [])

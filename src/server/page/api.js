@@ -1,11 +1,11 @@
 // Requests to the server, and messages for its errors.
 
-import { store, stored } from "./storage.js";
+import { storeInTab, storedInTab } from "./storage.js";
 
-let key = stored("key") ?? "";
+let key = storedInTab("key") ?? "";
 export const useKey = (given) => {
   key = given;
-  store("key", key);
+  storeInTab("key", key);
 };
 
 export class ServerError extends Error {

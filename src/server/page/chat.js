@@ -1,32 +1,76 @@
-// State of the conversation and of the running request, without any display.
+// The conversations, and which of them is open, without any display.
 
-import { store, stored } from "./storage.js";
+import { forget, store, storeInTab, stored, storedInTab, storedKeys, whenStoredElsewhere } from "./storage.js";
 
-export const chat = {
-  turns: stored("turns") ?? [],  // {role: "user", text, documents: [{name, text}]} or {role: "assistant", text, note, error}
-  shown: stored("shown"),        // the completion whose memory is shown: {id, prompt, cached, first, speed, answer}
-  running: null,                 // the running request: {abort, over, ended, turn, seen, draw, rate}
+const KEY = "conversation:", TITLE_CHARACTERS = 60;
+
+// A conversation is {id, title, changed, turns, shown, run, draft, problem}.
+// turns: {role: "user", text, documents: [{name, text}]}, {role: "assistant", text, reasoning, calls: [{id, name,
+//   arguments}], note, error} or {role: "tool", text, call}, where `call` is one of the calls of an answer
+// shown: the completion whose memory is shown: {id, prompt, cached, first, speed, answer}
+// run: the running request, or null
+// draft: what is in the message box while another conversation is open
+// problem: why the newest state could not be stored: "full", "forbidden", or null
+const created = (fields) =>
+  ({ title: "", changed: Date.now(), turns: [], shown: null, run: null, draft: null, problem: null, ...fields });
+const blank = () => created({ id: Date.now().toString(36) + Math.random().toString(36).slice(2) });
+
+const conversations = new Map();
+for (const key of storedKeys(KEY)) {
+  const id = key.slice(KEY.length), conversation = stored(key);
+  if (Array.isArray(conversation?.turns)) conversations.set(id, created({ ...conversation, id }));
+}
+
+export const chat = { open: conversations.get(storedInTab("open")) ?? blank() };
+export const changes = new EventTarget();  // "change": of the list of conversations, or of what it shows of one
+export const changed = () => changes.dispatchEvent(new Event("change"));
+
+export const open = (conversation) => {
+  chat.open = conversation;
+  storeInTab("open", conversation.id);
+  changed();
+};
+export const openNew = () => open(blank());
+
+export const newestFirst = () => [...conversations.values()].sort((a, b) => b.changed - a.changed);
+export const running = () => newestFirst().filter((conversation) => conversation.run !== null);
+
+export const titleOf = ({ title, turns }) => {
+  if (title !== "") return title;
+  const question = (turns[0]?.text || turns[0]?.documents?.[0]?.name || "New conversation").trim().split("\n")[0];
+  return question.length > TITLE_CHARACTERS ? `${question.slice(0, TITLE_CHARACTERS)}…` : question;
 };
 
-// The documents come first and the question last, because the last tokens of a prompt decide what cake keeps.
-const content = ({ text, documents = [] }) => [...documents.map((d) => d.text), text].filter((t) => t !== "").join("\n\n");
-
-// If an answer failed, its question is joined with the next one, because models expect the roles to alternate.
-export const messages = () => {
-  const list = [];
-  for (const turn of chat.turns) {
-    const text = content(turn);
-    if (text === "") continue;
-    if (list.at(-1)?.role === turn.role) list.at(-1).content += `\n\n${text}`;
-    else list.push({ role: turn.role, content: text });
-  }
-  return list;
+export const save = (conversation) => {
+  const { id, title, turns, shown } = conversation;
+  if (turns.length === 0) return;
+  conversations.set(id, conversation);
+  const kept = turns.map(({ role, text, reasoning, calls, call, documents, note, error }) =>
+    ({ role, text, reasoning, calls, call, documents, note, error }));
+  conversation.problem = store(KEY + id, { title, changed: conversation.changed, turns: kept, shown });
+  changed();
 };
 
-const STORED_CHARACTERS = 4e6;  // browsers store about 5 million
-export const save = () => {
-  const size = chat.turns.reduce((sum, turn) => sum + content(turn).length, 0);
-  const fits = size <= STORED_CHARACTERS;
-  store("turns", fits ? chat.turns.map(({ role, text, documents, note, error }) => ({ role, text, documents, note, error })) : []);
-  store("shown", fits ? chat.shown : null);
+export const rename = (conversation, title) => {
+  conversation.title = title;
+  save(conversation);
 };
+
+export const remove = (conversation) => {
+  conversation.run?.abort.abort();
+  conversation.run = null;
+  conversations.delete(conversation.id);
+  forget(KEY + conversation.id);
+  newestFirst().filter((other) => other.problem !== null).forEach(save);  // there may be room for them now
+  changed();
+};
+
+// Another tab may have changed a conversation. What is open or being answered here stays as it is here.
+whenStoredElsewhere((key) => {
+  if (!key.startsWith(KEY)) return;
+  const id = key.slice(KEY.length), here = conversations.get(id), there = stored(key);
+  if (id === chat.open.id || here?.run) return;
+  if (there === null) conversations.delete(id);
+  else conversations.set(id, created({ ...there, id }));
+  changed();
+});

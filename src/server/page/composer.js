@@ -1,11 +1,11 @@
 // The message box and the documents attached to it.
 
 import { announce, byId, make, setText } from "./dom.js";
-import { bytes } from "./format.js";
+import { readFiles } from "./documents.js";
+import { areSettingsValid } from "./settings.js";
 import { documentLabel } from "./thread.js";
 
-const DOCUMENT_CHARACTERS = 2000;  // longer texts become attachments
-const LARGEST_FILE_BYTES = 30 << 20;  // the server accepts requests of up to 32 MiB
+const DOCUMENT_CHARACTERS = 2000;  // longer texts that are pasted become documents
 const form = byId("composer"), box = byId("message");
 let documents = [];
 
@@ -24,7 +24,12 @@ const setDocuments = (list) => {
     } });
     return make("li", {}, ...documentLabel(d), remove);
   }));
-  box.placeholder = documents.length > 0 ? "What would you like to know about it?" : "Ask something";
+  box.placeholder = documents.length === 0 ? "Ask something" : `Ask about the document${documents.length > 1 ? "s" : ""}`;
+};
+const addDocuments = (list) => {
+  if (list.length === 0) return;
+  setDocuments([...documents, ...list]);
+  announce(list.length === 1 ? `${list[0].name} is attached.` : `${list.map((d) => d.name).join(", ")} are attached.`);
 };
 
 const fit = () => {
@@ -32,65 +37,35 @@ const fit = () => {
   box.style.height = `${box.scrollHeight + 2}px`;  // including its border
 };
 
-const addText = (name, text) => {
-  if (text.length > DOCUMENT_CHARACTERS) {
-    setDocuments([...documents, { name, text }]);
-    announce(`${name} is attached.`);
-  } else {
-    box.setRangeText(text, box.selectionStart, box.selectionEnd, "end");
-    fit();
-  }
-};
-
-// Adds a file. Returns an error message, or nothing if it was added.
-const addFile = async (file) => {
-  if (file.size > LARGEST_FILE_BYTES) {
-    return `${file.name} has ${bytes(file.size)}: the largest file that this page takes is ${bytes(LARGEST_FILE_BYTES)}.`;
-  }
-  let data, text;
-  try {
-    data = new Uint8Array(await file.arrayBuffer());
-  } catch {
-    return `${file.name} could not be read: is it a folder?`;
-  }
-  if (data.length === 0) return `${file.name} is empty.`;
-  if (data.includes(0)) return `${file.name} is not a text file: save its text in UTF-8, then add that.`;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(data);
-  } catch {
-    return `${file.name} is not in UTF-8: save it in that encoding, then add it again.`;
-  }
-  addText(file.name, text);
-  return "";
-};
 const addFiles = async (files) => {
-  const problems = [];
-  for (const file of files) problems.push(await addFile(file));
-  note(problems.filter((p) => p !== "").join(" "));
+  const read = await readFiles(files, documents);
+  addDocuments(read.documents);
+  note(read.problems.join(" "));
   box.focus();
 };
 
-export const dropDocuments = () => setDocuments([]);
+// What is in the box belongs to a conversation, and is put back when it is opened again.
+export const draft = () => ({ text: box.value, documents });
+export const putDraft = (kept) => {
+  box.value = kept?.text ?? "";
+  setDocuments(kept?.documents ?? []);
+  note("");
+  if (box.checkVisibility()) fit();
+};
 
-// Calls `then` with the message and its documents when the form is submitted, if `isFree()`.
-export const whenSent = (isFree, then) => form.addEventListener("submit", (event) => {
+// Calls `then` with the message and its documents when the form is submitted, unless `refusal()` is a sentence.
+export const whenSent = (refusal, then) => form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (!isFree()) return;
-  if (!form.checkValidity()) {
-    byId("settings").open = true;  // an invalid field in closed settings cannot show its message
-    form.reportValidity();
-    return;
-  }
+  const reason = refusal();
+  if (reason !== null) return note(reason);
+  if (!areSettingsValid()) return;
   const text = box.value.trim(), attached = documents;
   box.focus();
   if (text === "") {
     note(attached.length > 0 ? "Type a question about the document: what to keep of it is judged by the question." : "");
     return;
   }
-  note("");
-  dropDocuments();
-  box.value = "";
-  fit();
+  putDraft(null);
   then({ role: "user", text, documents: attached });
 });
 
@@ -107,7 +82,7 @@ box.addEventListener("paste", (event) => {
     addFiles([...event.clipboardData.files]);
   } else if (text.length > DOCUMENT_CHARACTERS) {
     event.preventDefault();
-    addText("Pasted text", text);
+    addDocuments([{ name: "Pasted text", text }]);
   }
 });
 byId("add").addEventListener("click", () => byId("file").click());
@@ -130,5 +105,5 @@ addEventListener("drop", (event) => {
   if (files.length === 0 && text.length <= DOCUMENT_CHARACTERS) return;  // the browser inserts short texts itself
   event.preventDefault();
   if (files.length > 0) addFiles([...files]);
-  else addText("Dropped text", text);
+  else addDocuments([{ name: "Dropped text", text }]);
 });

@@ -1,59 +1,87 @@
-// The chat page: a conversation, and beside it the tokens that the server holds of its text.
+// The chat page: conversations, and beside them the tokens that the server holds of the open one.
 
-import { askJson } from "./api.js";
-import { chat, save } from "./chat.js";
-import { dropDocuments, note, whenSent } from "./composer.js";
+import { whenResultsAreSent } from "./calls.js";
+import { chat, open, openNew, running, save, titleOf } from "./chat.js";
+import { draft, note, putDraft, whenSent } from "./composer.js";
 import { announce, byId, setText } from "./dom.js";
-import { showAgain, showNothing } from "./holdings.js";
+import { showOpened } from "./holdings.js";
 import { askForKey, hideKey, whenKeyIsGiven } from "./key.js";
-import { again, request, showRunning, stop } from "./request.js";
-import { drawConversation, drawTurn, toEnd } from "./thread.js";
+import { updateLimits } from "./limits.js";
+import { whenOpened } from "./list.js";
+import { showPane } from "./panes.js";
+import { loadProperties, properties } from "./properties.js";
+import { again, refusal, request, showRunning, stop } from "./request.js";
+import { areSettingsValid, showDefaults, whenSet } from "./settings.js";
+import { drawConversation, drawTurn } from "./thread.js";
 
 const greet = async () => {
   try {
-    const name = (await askJson("v1/models")).data?.[0]?.id ?? "";
-    setText(byId("model"), name);
-    document.title = name === "" ? "cake" : `cake: ${name}`;
+    await loadProperties();
+    const { model } = properties;
+    setText(byId("model"), model);
+    document.title = model === "" ? "cake" : `cake: ${model}`;
+    showDefaults();
+    updateLimits();
   } catch (error) {
     if (error.status === 401) askForKey();
   }
 };
 
-const begin = () => {
-  const run = chat.running;
-  Object.assign(chat, { turns: [], shown: null, running: null });
-  run?.abort.abort();
-  save();
-  dropDocuments();
+const showOpen = () => {
   drawConversation();
   showRunning();
-  showNothing("What the model holds of the text, layer by layer, is shown here when you have asked something.");
-  note("");
-  announce("A new conversation.");
+  showOpened();
+};
+
+// Opens a conversation, or a new one if it is null.
+const change = (conversation, pane) => {
+  chat.open.draft = draft();
+  if (conversation === null) openNew();
+  else open(conversation);
+  showPane(pane);
+  putDraft(chat.open.draft);
+  showOpen();
+  announce(conversation === null ? "A new conversation." : `${titleOf(conversation)} is open.`);
   byId("message").focus();
 };
 
-whenSent(() => chat.running === null, (turn) => {
+const answer = (turns) => {
   hideKey();
-  chat.turns.push(turn);
-  drawTurn(turn);
+  chat.open.turns.push(...turns);
+  turns.forEach(drawTurn);
   request();
+};
+
+whenSent(refusal, (turn) => answer([turn]));
+whenResultsAreSent((results) => {
+  const reason = refusal();
+  if (reason !== null) return note(reason);
+  if (!areSettingsValid()) return;
+  const { calls } = chat.open.turns.at(-1);
+  answer(results.map((text, i) => ({ role: "tool", text, call: calls[i] })));
+  byId("message").focus();
 });
 whenKeyIsGiven(() => {
   byId("message").focus();
   greet();
-  if (chat.turns.at(-1)?.error) again();
+  showOpened();
+  if (chat.open.turns.at(-1)?.error) again();
 });
-byId("new").addEventListener("click", begin);
+whenOpened(change);
+whenSet(updateLimits);
+byId("new").addEventListener("click", () => change(null, "chat"));
 byId("stop").addEventListener("click", () => { stop(); byId("message").focus(); });
 byId("messages").addEventListener("click", (event) => { if (event.target.id === "again") again(); });
-document.addEventListener("keydown", (event) => { if (event.key === "Escape" && !event.isComposing) stop(); });
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !event.isComposing && !byId("settings").open) stop();
+});
 addEventListener("pagehide", () => {
-  if (chat.running !== null) Object.assign(chat.running.turn, { note: "Stopped.", waiting: undefined });
-  save();
+  for (const conversation of running()) {
+    Object.assign(conversation.run.turn, { note: "Stopped." });
+    save(conversation);
+  }
 });
 
-drawConversation();
-toEnd();
+open(chat.open);
+showOpen();
 greet();
-showAgain();
