@@ -99,7 +99,7 @@ if(CAKE_BUILD_SERVER)
     src/server/tool_fields.cpp
     src/server/tool_json.cpp
     src/server/unknown_fields.cpp)
-  target_link_libraries(cake_server PUBLIC cake_engine nlohmann_json::nlohmann_json PkgConfig::httplib)
+  target_link_libraries(cake_server PUBLIC cake_engine nlohmann_json::nlohmann_json PkgConfig::httplib PRIVATE PkgConfig::xxhash)
   target_precompile_headers(cake_server PRIVATE ${std_headers} <nlohmann/json.hpp>)
   target_compile_options(cake_server PRIVATE ${quick_to_compile})
 endif()

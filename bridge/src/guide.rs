@@ -58,7 +58,7 @@ pub struct CakeGuideMade {
 /// Bounds what a constraint from outside may cost: about 20 ms to compile its lexemes, 15 ms for a mask, and 40 MB for
 /// the states of its lexer.
 fn limits() -> ParserLimits {
-    ParserLimits { max_lexer_states: 25_000, verbose_errors: false, ..ParserLimits::default() }
+    ParserLimits { initial_lexer_fuel: 400_000, max_lexer_states: 25_000, verbose_errors: false, ..ParserLimits::default() }
 }
 
 fn factory_of(env: &TokEnv) -> Result<ParserFactory, String> {

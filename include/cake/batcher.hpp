@@ -125,9 +125,9 @@ struct Refusal {
     std::chrono::seconds retry_after{0};  // set if the reason is `busy`
 };
 
-enum class SlotState { queued, reading, generating, idle };
+enum class SlotState { queued, reading, generating, idle, prefix };
 
-/// A waiting or running request, or a cached sequence (`idle`).
+/// A waiting or running request, a cached sequence (`idle`), or the beginning of several prompts (`prefix`).
 struct SlotReport {
     std::string id{};
     SlotState state = SlotState::idle;
@@ -156,8 +156,8 @@ struct PoolReport {
     int64_t n_evicted_tokens = 0;  // since the start; a token counts once for each layer that evicts it
 };
 
-/// Names a cached sequence (`idle`): by the ID of its last answer or, if `id` is empty, as the `index`-th most recently
-/// used one with this `cache_salt`.
+/// Names a cached sequence (`idle`) with this `cache_salt`: by the ID of its last answer or, if `id` is empty, as the
+/// `index`-th most recently used one.
 struct SlotName {
     std::string id{};
     size_t index = 0;

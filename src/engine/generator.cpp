@@ -47,14 +47,14 @@ Result<void> Generator::make_sampler() {
 
 /// Samples a token. If the reasoning has to end, only the token that ends it can be drawn.
 Result<Token> Generator::next(std::span<const float> logits) {
-    if (!reasoning_) return sampler_->sample(logits);
+    if (!reasoning_) return sampler_->sample(logits, options_.wants_probabilities);
     std::vector<float> only;  // logits that allow a single token
     if (const auto forced = reasoning_->forced()) {
         only.assign(logits.size(), -std::numeric_limits<float>::infinity());
         only[static_cast<size_t>(*forced)] = 0;
         logits = only;
     }
-    const auto token = sampler_->sample(logits);
+    const auto token = sampler_->sample(logits, options_.wants_probabilities);
     if (token) reasoning_->take(*token);
     return token;
 }

@@ -22,7 +22,8 @@ struct GeneratorOptions {
     std::vector<std::string> stop{};         // the text ends with the token that completes one of these
     int64_t max_tokens = -1;                 // -1: no limit
     std::optional<ReasoningLimit> reasoning{};
-    bool ignore_eos = false;  // draw no end-of-generation token, unless the constraint allows no other
+    bool ignore_eos = false;           // draw no end-of-generation token, unless the constraint allows no other
+    bool wants_probabilities = false;  // probabilities() is called after each token
 };
 
 /// Draws the tokens of one text and determines when it ends. It computes no logits and touches no cache.

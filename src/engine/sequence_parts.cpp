@@ -30,8 +30,8 @@ Result<void> SequenceParts::open_cache(const CachePlan& plan) {
 Result<void> SequenceParts::copy_text(const SequenceParts& from, const CachePlan& plan) {
     if (auto opened = open_cache(plan); !opened) return opened;
     cache.copy(from.cache);
-    progress = from.progress;
     report = from.report;
+    progress = from.progress;
     return {};
 }
 

@@ -1,6 +1,7 @@
 #include "engine/session.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <format>
 #include <functional>
 #include <iterator>
@@ -45,6 +46,11 @@ Json write_options(const SequenceOptions& o) {
             {"keep_queries", o.keep_queries}};
 }
 
+/// The ring row of the next query, in a ring as write_cache() writes it.
+int32_t saved_next(const QueryRing& ring) {
+    return ring.n_filled() < ring.n_rows() ? ring.n_filled() : ring.next();
+}
+
 Json write_layer(const SequenceParts& state, int32_t layer) {
     const auto i = static_cast<size_t>(layer);
     Json runs = Json::array();
@@ -67,9 +73,10 @@ std::string write_header(const SequenceParts& state) {
                 {"tokens_per_layer", state.cache.plan.tokens_per_layer},
                 {"n_tokens", state.progress.n_tokens},
                 {"pending", value_or_null<Json>(state.next.pending)},
-                {"ring", {state.cache.queries.n_filled(), state.cache.queries.next()}},
+                {"ring", {state.cache.queries.n_filled(), saved_next(state.cache.queries)}},
                 {"layer_bytes", state.report.layer_bytes},
                 {"layers", std::move(layers)},
+                {"n_settled", state.progress.n_settled},
                 {"has_logits", !state.next.logits.empty()},
                 {"note", state.note}};
     if (const auto sliding = state.cache.sliding.layers(); !sliding.empty())
@@ -117,6 +124,7 @@ class Loader {
         if (auto said = read_header(header); !said) return std::unexpected(said.error());
         // Allocate only if the size of the file agrees with its header.
         if (n_content_bytes() != reader_.bytes_left()) return damaged("its size does not match its header");
+        if (auto accepted = accept(); !accepted) return with_path(accepted.error());
         if (auto opened = state_->open_cache(plan_); !opened) return with_path(opened.error());
         std::vector<int32_t> capacities;
         std::ranges::transform(runs_, std::back_inserter(capacities), &SavedRun::capacity);
@@ -135,6 +143,11 @@ class Loader {
         return damaged(std::format("\"{}\" is not valid", key));
     }
 
+    Result<void> accept() const {
+        if (!memory_.accept) return {};
+        return memory_.accept(*state_, planned_bytes(engine_->compute.buffer_type(), state_->config.layout, plan_));
+    }
+
     Result<void> make_state(const Json& header) {
         Fields fields(header);
         uint64_t model = 0;
@@ -147,7 +160,8 @@ class Loader {
         if (!fields.first_wrong().empty()) return damaged_field(fields.first_wrong());
         if (model != fingerprint(engine_->file)) {
             return fail(std::format("{}: the session was made with another model ({}) and cannot be used with {}",
-                                    path_, name.substr(0, 80), engine_->file.path()));
+                                    path_, name.substr(0, 80),
+                                    std::filesystem::path(engine_->file.path()).filename().string()));
         }
         Fields option_fields(*saved);
         auto options = read_options(option_fields);
@@ -158,9 +172,6 @@ class Loader {
         const auto plan = config->plan(tokens_per_layer);
         if (!plan) return with_path(plan.error());
         plan_ = *plan;
-        const uint64_t n_bytes = planned_bytes(engine_->compute.buffer_type(), config->layout, plan_);
-        if (memory_.reserve && !memory_.reserve(n_bytes))
-            return fail(std::format("{}: there is no memory for the {} bytes of the session", path_, n_bytes));
         state_ = std::make_unique<SequenceParts>(std::move(*config), memory_.whole);
         if (plan_.tokens_per_layer != tokens_per_layer) return damaged_field("tokens_per_layer");
         return {};
@@ -171,6 +182,10 @@ class Loader {
         auto& state = *state_;
         Fields fields(header);
         fields.integer("n_tokens", state.progress.n_tokens, 1, kMaxTokens);
+        // Older files do not say where tokens were evicted.
+        if (state.config.evicts()) state.progress.n_settled = state.progress.n_tokens;
+        if (header.contains("n_settled"))
+            fields.integer("n_settled", state.progress.n_settled, 0, state.progress.n_tokens);
         fields.unsigned64("layer_bytes", state.report.layer_bytes);
         fields.text("note", state.note);
         if (header.contains("has_logits")) fields.flag("has_logits", has_logits_);  // older files have no such field
@@ -219,7 +234,7 @@ class Loader {
         };
         n_queries_ = row(0);
         next_query_ = row(1);
-        const bool good = next_query_ < n_rows && n_queries_ == std::min(n_rows, state_->progress.n_tokens) &&
+        const bool good = next_query_ < n_rows && n_queries_ <= std::min(n_rows, state_->progress.n_tokens) &&
                           (n_queries_ == n_rows || next_query_ == n_queries_);
         if (!good) fields.wrong("ring");
     }

@@ -15,8 +15,10 @@ Result<void> save_session(const SequenceParts& state, const std::string& path);
 
 /// Whose memory a loaded sequence takes.
 struct SessionMemory {
-    Accountant* whole = nullptr;                    // if not null, also counts it
-    std::function<bool(uint64_t n_bytes)> reserve;  // asked for the K/V memory before it is allocated; null: it is free
+    Accountant* whole = nullptr;  // if not null, also counts it
+    /// Asked before the cache is allocated, with the note and the K/V memory in bytes; null: nothing is asked. An error
+    /// refuses the session.
+    std::function<Result<void>(const SequenceParts& loaded, uint64_t n_bytes)> accept;
 };
 
 /// Loads a sequence from a session file. Every value in the file is checked before it is used, and a damaged file is

@@ -30,6 +30,14 @@ Result<void> write_rows(SessionWriter& writer, const ggml_tensor* rows, int64_t 
     });
 }
 
+/// Writes the rows of a layer's ring. If it is not full, the oldest query becomes the first row.
+Result<void> write_ring(SessionWriter& writer, const QueryRing& ring, const ggml_tensor* queries) {
+    const int64_t first = ring.n_filled() < ring.n_rows() ? ring.oldest() : 0;
+    const int64_t n = std::min(ring.n_rows() - first, int64_t{ring.n_filled()});
+    if (auto w = write_rows(writer, queries, first, n); !w) return w;
+    return write_rows(writer, queries, 0, ring.n_filled() - n);
+}
+
 Result<void> read_rows(SessionReader& reader, ggml_tensor* rows, int64_t first, int64_t n) {
     std::vector<std::byte> staging;
     return for_each_part(rows, first, n, [&](size_t offset, size_t size) {
@@ -88,7 +96,7 @@ Result<void> write_cache(SessionWriter& writer, const SequenceCache& cache) {
     for (const int32_t layer : cache.sliced.layers()) {
         const ggml_tensor* queries = cache.queries.layer(layer);
         if (queries == nullptr) continue;
-        if (auto w = write_rows(writer, queries, 0, cache.queries.n_filled()); !w) return w;
+        if (auto w = write_ring(writer, cache.queries, queries); !w) return w;
     }
     if (auto w = write_store(writer, cache.sliced); !w) return w;
     return write_store(writer, cache.sliding);

@@ -27,7 +27,8 @@ class QueryRing {
 
     int64_t n_rows() const { return n_rows_; }
     int32_t n_filled() const { return n_filled_; }
-    int32_t next() const { return next_; }  // row of the next query
+    int32_t next() const { return next_; }                                      // row of the next query
+    int64_t oldest() const { return (next_ - n_filled_ + n_rows_) % n_rows_; }  // row of the oldest query
     /// Number of queries pushed after the one in `row`: 0 for the newest. At least n_filled() for an empty row.
     int64_t age(int64_t row) const { return (next_ - 1 - row + n_rows_) % n_rows_; }
 

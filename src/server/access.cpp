@@ -91,6 +91,11 @@ std::string address_of(const httplib::Request& request, const std::vector<std::s
     return address;
 }
 
+std::string random_id(std::string_view prefix) {
+    std::random_device random;
+    return std::format("{}{:08x}{:08x}{:08x}{:08x}", prefix, random(), random(), random(), random());
+}
+
 std::string forwarded_address_of(const httplib::Request& request, const std::vector<std::string>& proxies) {
     const auto address = address_of(request, proxies);
     return address == request.remote_addr ? std::string() : address;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "server/api_error.hpp"
@@ -20,6 +21,9 @@ struct AccessRules {
     const std::string& cors;                   // origin of pages that may use the server, or "*"; empty: none
     const std::vector<std::string>& api_keys;  // empty: none is asked for
 };
+
+/// A random ID that cannot be guessed, because it gives access to the text of a request (/slots/ID).
+std::string random_id(std::string_view prefix);
 
 /// The key that a request sends, as OpenAI's or as Anthropic's clients do; empty if there is none.
 std::string key_of(const httplib::Request& request);

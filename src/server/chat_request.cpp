@@ -92,7 +92,8 @@ PromptPrefix shared_prefix(const RequestContext& context, const std::vector<Chat
     const auto tokens = chat_tokens(context, other, tools, options);
     if (!tokens) return {};
     const auto n = static_cast<size_t>(std::ranges::mismatch(prompt, *tokens).in1 - prompt.begin());
-    return {.n_tokens = static_cast<int64_t>(n / kBlock * kBlock), .may_evict = !tools.json.empty()};
+    return {.n_tokens = static_cast<int64_t>((std::max<size_t>(n, 1) - 1) / kBlock * kBlock),
+            .may_evict = !tools.json.empty()};
 }
 
 /// Whether the prompt ends where reasoning begins, as the templates of some models have it.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <format>
 #include <functional>
-#include <random>
 #include <utility>
 
 #include "engine/engine_state.hpp"
@@ -44,14 +43,12 @@ ApiError error_of(const Refusal& refusal, Api api) {
         .status = kUnavailable, .message = refusal.message, .code = "overloaded", .retry_after = refusal.retry_after};
 }
 
-/// A random ID that cannot be guessed, because it gives access to the text of the request (/slots/ID).
 std::string new_id(Api api) {
-    std::random_device random;
     const char* const prefix = api == Api::chat        ? "chatcmpl-"
                                : api == Api::responses ? "resp_"
                                : api == Api::messages  ? "msg_"
                                                        : "cmpl-";
-    return std::format("{}{:08x}{:08x}{:08x}{:08x}", prefix, random(), random(), random(), random());
+    return random_id(prefix);
 }
 
 }  // namespace

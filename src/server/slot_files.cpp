@@ -1,10 +1,13 @@
 #include "server/slot_files.hpp"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <format>
 
+#include "server/access.hpp"
 #include "server/generation_fields.hpp"
 
 namespace cake::server {
@@ -27,6 +30,11 @@ bool is_file_name(const std::string& name) {
                c == '-';
     };
     return !name.empty() && name.size() <= kMax && name.front() != '.' && std::ranges::all_of(name, is_plain);
+}
+
+/// Files of different clients with the same name are different files.
+std::string name_on_disk(const std::string& file, const std::string& salt) {
+    return std::format("{}.{:016x}", file, XXH3_64bits(salt.data(), salt.size()));
 }
 
 }  // namespace
@@ -53,7 +61,7 @@ ApiResult<Json> act_on_slot(Batcher& batcher, const std::string& folder, const h
                         "begin with '.'");
     }
     if (auto read = body->finish(); !read) return std::unexpected(read.error());
-    const auto path = (std::filesystem::path(folder) / file).string();
+    const auto path = (std::filesystem::path(folder) / name_on_disk(file, salt)).string();
     const auto since = std::chrono::steady_clock::now();
     const auto milliseconds = [&] {
         return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - since).count();
@@ -78,9 +86,11 @@ ApiResult<Json> act_on_slot(Batcher& batcher, const std::string& folder, const h
                     {"n_written", saved->n_bytes},
                     {"timings", {{"save_ms", milliseconds()}}}};
     }
-    const auto restored = batcher.load_slot(path, name.id.empty() ? "slot-" + file : id, salt);
+    const auto new_id = random_id("slot-");
+    const auto restored = batcher.load_slot(path, new_id, salt);
     if (!restored) return failed(restored.error());
     return Json{{"id_slot", slot},
+                {"id", new_id},
                 {"filename", file},
                 {"n_restored", restored->n_tokens},
                 {"n_read", restored->n_bytes},

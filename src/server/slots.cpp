@@ -15,6 +15,8 @@ const char* name_of(SlotState state) {
             return "reading";
         case SlotState::generating:
             return "generating";
+        case SlotState::prefix:
+            return "prefix";
         case SlotState::idle:
             break;
     }

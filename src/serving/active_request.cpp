@@ -86,6 +86,7 @@ void ActiveRequest::read_step() {
     if (!prefill_->is_done()) return;
     prefill_.reset();
     if (begin_ < n_prefix_) {
+        has_read(n_prefix_);
         begin_ = n_prefix_;
         n_read_ = 0;
         is_at_prefix_ = true;
@@ -93,10 +94,15 @@ void ActiveRequest::read_step() {
     }
     n_read_ = static_cast<int64_t>(request_->prompt.size() - begin_);
     generation_->tell(PromptRead{.n_cached = n_cached(), .tokens = std::exchange(rated_, {})});
+    has_read(request_->prompt.size());
+    for (auto& choice : choices_) draw(choice);
+}
+
+/// Notes in the sequences that they hold the first `n` tokens of the prompt.
+void ActiveRequest::has_read(size_t n) {
     for (auto& choice : choices_) {
-        choice.sequence.tokens = request_->prompt;
-        choice.sequence.n_prompt = request_->prompt.size();
-        draw(choice);
+        choice.sequence.tokens.assign(request_->prompt.begin(), request_->prompt.begin() + static_cast<ptrdiff_t>(n));
+        choice.sequence.n_prompt = n;
     }
 }
 
@@ -182,7 +188,8 @@ GeneratorOptions ActiveRequest::generator_options(int32_t choice) const {
             .stop = request_->stop,
             .max_tokens = request_->max_tokens,
             .reasoning = request_->reasoning,
-            .ignore_eos = request_->ignore_eos};
+            .ignore_eos = request_->ignore_eos,
+            .wants_probabilities = request_->post_sampling_probs};
 }
 
 void ActiveRequest::end_all(FinishReason reason, const Error& error) {

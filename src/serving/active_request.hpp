@@ -67,6 +67,7 @@ class ActiveRequest {
     void contain(Work work);
     void read_step();
     void begin_reading();
+    void has_read(size_t n);
     void join_choices(std::vector<NextToken>& batch);
     void take_logits(const Result<void>& computed);
     void rate_prompt(int64_t index, std::span<const float> logits);

@@ -206,12 +206,13 @@ bool BatchLoop::admit(WaitingRequest& waiting) {
     const auto& options = waiting.sequences.front().state->config.options;
     auto prefix = std::span(request.prompt).first(n_prefix(waiting));
     std::vector<CachedSequence> sequences;
+    const auto* const kept = cache_.find_prefix(options, prefix, request.cache_salt);
     if (may_reuse(request)) {
-        const bool is_kept = cache_.find_prefix(options, prefix, request.cache_salt) != nullptr;
-        auto cached = cache_.take(options, request.prompt, request.cache_salt, is_kept ? prefix.size() : 0);
+        auto cached = cache_.take(options, request.prompt, request.cache_salt, kept != nullptr ? prefix.size() : 0);
         if (cached) sequences.push_back(std::move(*cached));
     }
     if (sequences.empty()) {
+        if (kept != nullptr) cache_.touch(*kept);  // so that it is not dropped to make room
         if (!take_stores(kv_bytes_of(waiting.sequences))) return false;
         sequences = std::move(waiting.sequences);
         if (!prefix.empty()) begin_with_prefix(sequences.front(), prefix);
@@ -226,13 +227,18 @@ bool BatchLoop::admit(WaitingRequest& waiting) {
     return true;
 }
 
+/// Number of sequences of running requests.
+size_t BatchLoop::n_running() const {
+    size_t n = 0;
+    for (const auto& running : running_) n += running.request->choices().size();
+    return n;
+}
+
 /// Drops cached sequences, oldest first, until there is room for `n` more. Returns false if too many run.
 bool BatchLoop::make_room_for(size_t n) {
-    const auto most = static_cast<size_t>(limits_.n_parallel);
-    size_t n_used = n;
-    for (const auto& running : running_) n_used += running.request->choices().size();
-    if (n_used > most) return false;
-    while (!cache_.empty() && cache_.size() + n_used > most) drop(cache_.take_oldest());
+    const size_t n_used = n_running() + n;
+    if (n_used > n_parallel()) return false;
+    while (!cache_.empty() && cache_.size() + n_used > n_parallel()) drop(cache_.take_oldest());
     return true;
 }
 
@@ -240,6 +246,7 @@ bool BatchLoop::make_room_for(size_t n) {
 /// it, or if it would change the answer without being asked for.
 size_t BatchLoop::n_prefix(const WaitingRequest& waiting) const {
     constexpr int64_t kMin = 256;
+    if (n_parallel() < 2) return 0;  // there is never room for it
     const auto& request = *waiting.request;
     const int64_t n = request.prefix.n_tokens;
     const int64_t n_prompt = std::ssize(request.prompt);
@@ -266,22 +273,26 @@ void BatchLoop::begin_with_prefix(CachedSequence& sequence, std::span<const Toke
     sequence.n_prompt = prefix->tokens.size();
 }
 
-/// Keeps a copy of the prefix that a request has just read, if there is room for it beside what runs.
+/// Keeps a copy of the prefix that a request has just read. The first time that a prefix is seen, only memory that
+/// nothing else uses is taken for it, because another prompt may never begin with it.
 void BatchLoop::keep_prefix(const ActiveRequest& active) {
     const auto& request = active.request();
-    if (!make_room_for(1)) return;
     const auto& read = active.choices().front().sequence;
+    const bool was_seen = cache_.has_seen(read.tokens, request.cache_salt);
     auto config = read.state->config;
-    const int64_t n_tokens = request.prefix.n_tokens;
+    const int64_t n_tokens = std::ssize(read.tokens);
     if (!config.evicts()) config.options.max_tokens = n_tokens;
     const auto plan = config.plan(n_tokens);
-    const uint64_t n_bytes = plan ? planned_bytes(engine_->compute.buffer_type(), config.layout, *plan) : 0;
-    if (!plan || !take_stores(n_bytes)) return;
+    if (!plan) return;
+    const uint64_t n_bytes = planned_bytes(engine_->compute.buffer_type(), config.layout, *plan);
+    const bool is_room_left = n_bytes <= pool_.stores_left() && n_running() + cache_.size() < n_parallel();
+    if (!is_room_left && !was_seen) return;
+    if (!make_room_for(1) || !take_stores(n_bytes)) return;
     auto copied = within_memory([&] -> Result<CachedSequence> {
         CachedSequence prefix{.id = request.id + "-prefix",
                               .salt = request.cache_salt,
                               .state = std::make_unique<SequenceParts>(std::move(config), &accountant_),
-                              .tokens = {request.prompt.begin(), request.prompt.begin() + n_tokens},
+                              .tokens = read.tokens,
                               .n_prompt = static_cast<size_t>(n_tokens),
                               .tokens_per_layer = plan->tokens_per_layer,
                               .kv_bytes = n_bytes,

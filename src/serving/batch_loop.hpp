@@ -61,6 +61,8 @@ class BatchLoop final : public Batcher {
     void admit();
     bool admit(WaitingRequest& waiting);
     bool take_stores(uint64_t n_bytes);
+    size_t n_parallel() const { return static_cast<size_t>(limits_.n_parallel); }
+    size_t n_running() const;
     bool make_room_for(size_t n);
     size_t n_prefix(const WaitingRequest& waiting) const;
     void begin_with_prefix(CachedSequence& sequence, std::span<const Token> tokens);

@@ -27,8 +27,7 @@ std::string note_of(const CachedSequence& sequence) {
 }
 
 /// Reads what note_of() wrote. Fails if it is another note, or if it does not belong to the sequence.
-Result<void> read_note(CachedSequence& sequence, const std::string& path) {
-    const auto& state = *sequence.state;
+Result<void> read_note(CachedSequence& sequence, const SequenceParts& state) {
     const Json note = parse_json(state.note);
     Fields fields(note);
     uint64_t hash = 0;
@@ -41,8 +40,8 @@ Result<void> read_note(CachedSequence& sequence, const std::string& path) {
                token.get<uint64_t>() < static_cast<uint64_t>(state.config.hparams().n_vocab);
     };
     if (!fields.first_wrong().empty() || !std::ranges::all_of(*tokens, is_token))
-        return fail(path + ": the session was not saved from a slot of a server");
-    if (hash != hash_of(sequence.salt)) return fail(path + ": the session belongs to another client");
+        return fail("the session was not saved from a slot of a server");
+    if (hash != hash_of(sequence.salt)) return fail("the session belongs to another client");
     sequence.tokens = tokens->get<std::vector<Token>>();
     sequence.n_prompt = static_cast<size_t>(n_prompt);
     return {};
@@ -76,33 +75,40 @@ Result<SlotFile> BatchLoop::save_slot(const SlotName& name, const std::string& p
     });
 }
 
-/// Loads a sequence and reserves its store.
+/// Loads a sequence and reserves its store. Nothing is dropped for it before it is known whose it is, and that it fits.
 Result<void> BatchLoop::load(CachedSequence& loaded, const std::string& path) {
-    const auto reserve = [&](uint64_t n_bytes) {
-        if (!make_room_for(1) || !take_stores(n_bytes)) return false;
+    const auto accept = [&](const SequenceParts& state, uint64_t n_bytes) -> Result<void> {
+        if (auto read = read_note(loaded, state); !read) return read;
+        const auto& config = state.config;
+        if (config.evicts() && config.options.max_tokens != pool_.n_ctx())
+            return fail(std::format("the session was saved with a context of {} tokens, and the server has {}",
+                                    config.options.max_tokens, pool_.n_ctx()));
+        if (n_running() >= n_parallel() || n_bytes > pool_.stores_left() + cache_.kv_bytes())
+            return fail("running requests leave no memory for another sequence: try again after their answers");
+        make_room_for(1);
+        take_stores(n_bytes);
         loaded.kv_bytes = n_bytes;
-        return true;
+        return {};
     };
-    auto state = load_session(engine_, path, {.whole = &accountant_, .reserve = reserve});
+    auto state = load_session(engine_, path, {.whole = &accountant_, .accept = accept});
     if (!state) return std::unexpected(state.error());
     loaded.state = std::move(*state);
-    loaded.tokens_per_layer = loaded.state->cache.plan.tokens_per_layer;
-    auto read = read_note(loaded, path);
     loaded.state->note.clear();
-    return read;
+    loaded.tokens_per_layer = loaded.state->cache.plan.tokens_per_layer;
+    return {};
 }
 
 Result<SlotFile> BatchLoop::load_slot(const std::string& path, const std::string& id, const std::string& cache_salt) {
     return queue_.between_steps([&] -> Result<SlotFile> {
         CachedSequence loaded{.id = id, .salt = cache_salt, .state = nullptr, .tokens = {}};
-        if (auto done = within_memory([&] { return load(loaded, path); }); !done) {
-            pool_.give_store(loaded.kv_bytes);
-            return std::unexpected(done.error());
-        }
-        const auto file = report_of_file(loaded, path);
-        n_evicted_slots_ -= loaded.state->progress.n_evicted_slots;  // not evicted here
-        cache_.keep(std::move(loaded));
-        return file;
+        const auto done = within_memory([&] -> Result<SlotFile> {
+            if (auto read = load(loaded, path); !read) return std::unexpected(read.error());
+            const auto file = report_of_file(loaded, path);
+            cache_.keep(std::move(loaded));
+            return file;
+        });
+        if (!done) pool_.give_store(loaded.kv_bytes);
+        return done;
     });
 }
 

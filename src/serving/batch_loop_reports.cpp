@@ -33,13 +33,24 @@ std::vector<SlotReport> BatchLoop::slots() {
         for (const auto& running : running_) reports.push_back(report_of(running, false));
         queue_.for_each_waiting(
             [&](const WaitingRequest& waiting, size_t n_ahead) { reports.push_back(report_of(waiting, n_ahead)); });
-        for (const auto& sequence : cache_) reports.push_back(report_of(sequence, SlotState::idle, false));
+        for (const auto& sequence : cache_)
+            reports.push_back(report_of(sequence, sequence.is_prefix ? SlotState::prefix : SlotState::idle, false));
         return reports;
     });
 }
 
 std::optional<SlotReport> BatchLoop::slot(const std::string& id) {
-    return reports_.get(id, [&] { return queue_.between_steps([&] { return new_report(id); }); });
+    using Clock = RecentReports::Clock;
+    if (auto kept = reports_.find(id, Clock::now())) return kept;
+    Clock::duration taken{};
+    auto report = queue_.between_steps([&] {
+        const auto begin = Clock::now();
+        auto made = new_report(id);
+        taken = Clock::now() - begin;
+        return made;
+    });
+    if (report) reports_.keep(*report, taken, Clock::now());
+    return report;
 }
 
 std::optional<SlotReport> BatchLoop::new_report(const std::string& id) {

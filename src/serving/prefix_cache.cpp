@@ -1,5 +1,7 @@
 #include "serving/prefix_cache.hpp"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -25,28 +27,46 @@ std::optional<CachedSequence> PrefixCache::take(const SequenceOptions& options, 
 }
 
 const CachedSequence* PrefixCache::find_prefix(const SequenceOptions& options, std::span<const Token> tokens,
-                                               std::string_view salt) {
+                                               std::string_view salt) const {
     const auto found = std::ranges::find_if(sequences_, [&](const CachedSequence& sequence) {
         return sequence.is_prefix && sequence.salt == salt && std::ranges::equal(sequence.tokens, tokens) &&
                same_options(sequence.state->config.options, options);
     });
-    if (found == sequences_.end()) return nullptr;
-    sequences_.splice(sequences_.begin(), sequences_, found);
-    return &sequences_.front();
+    return found == sequences_.end() ? nullptr : &*found;
+}
+
+bool PrefixCache::has_seen(std::span<const Token> tokens, std::string_view salt) {
+    constexpr size_t kMost = 64;
+    const auto bytes = std::as_bytes(tokens);
+    const uint64_t hash = XXH3_64bits_withSeed(bytes.data(), bytes.size(), XXH3_64bits(salt.data(), salt.size()));
+    const bool was_seen = std::ranges::contains(seen_, hash);
+    std::erase(seen_, hash);
+    seen_.push_back(hash);
+    if (seen_.size() > kMost) seen_.pop_front();
+    return was_seen;
 }
 
 const CachedSequence* PrefixCache::find(const SlotName& name) const {
     size_t index = name.index;
     const auto is_named = [&](const CachedSequence& sequence) {
-        if (sequence.is_prefix) return false;
-        return name.id.empty() ? sequence.salt == name.cache_salt && index-- == 0 : sequence.id == name.id;
+        if (sequence.is_prefix || sequence.salt != name.cache_salt) return false;
+        return name.id.empty() ? index-- == 0 : sequence.id == name.id;
     };
     const auto found = std::ranges::find_if(sequences_, is_named);
     return found == sequences_.end() ? nullptr : &*found;
 }
 
+/// Requires that `found` is in the cache.
+std::list<CachedSequence>::iterator PrefixCache::position_of(const CachedSequence& found) {
+    return std::ranges::find_if(sequences_, [&](const auto& sequence) { return &sequence == &found; });
+}
+
+void PrefixCache::touch(const CachedSequence& found) {
+    sequences_.splice(sequences_.begin(), sequences_, position_of(found));
+}
+
 CachedSequence PrefixCache::take(const CachedSequence& found) {
-    const auto it = std::ranges::find_if(sequences_, [&](const auto& sequence) { return &sequence == &found; });
+    const auto it = position_of(found);
     CachedSequence taken = std::move(*it);
     sequences_.erase(it);
     return taken;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <list>
 #include <optional>
 #include <span>
@@ -20,9 +21,13 @@ class PrefixCache {
     /// nothing if no sequence shares more than `n_least` tokens. `options` are those of the new request.
     std::optional<CachedSequence> take(const SequenceOptions& options, std::span<const Token> prompt,
                                        std::string_view salt = {}, size_t n_least = 0);
-    /// The prefix with exactly these tokens and this salt, which becomes the most recently used; null if there is none.
+    /// The prefix with exactly these tokens and this salt; null if there is none.
     const CachedSequence* find_prefix(const SequenceOptions& options, std::span<const Token> tokens,
-                                      std::string_view salt);
+                                      std::string_view salt) const;
+    /// True if this was called before with the same prefix, not long ago.
+    bool has_seen(std::span<const Token> tokens, std::string_view salt);
+    /// Makes a sequence that was found the most recently used.
+    void touch(const CachedSequence& found);
     /// A sequence that is not a prefix; null if there is none with this name.
     const CachedSequence* find(const SlotName& name) const;
     /// Takes out a sequence that find() has returned.
@@ -39,7 +44,10 @@ class PrefixCache {
     auto end() const { return sequences_.end(); }
 
   private:
+    std::list<CachedSequence>::iterator position_of(const CachedSequence& found);
+
     std::list<CachedSequence> sequences_;
+    std::deque<uint64_t> seen_;  // hashes of the latest prefixes
 };
 
 }  // namespace cake

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <mutex>
@@ -10,26 +11,30 @@
 
 namespace cake {
 
-/// Keeps each report for a while that is long compared with the time that it took to make, so that asking for it again
+/// Keeps the reports that take long to make, for a time that is long compared with that, so that asking for them again
 /// and again does not hold up the compute thread. All functions may be called from any thread.
 class RecentReports {
   public:
-    /// The report for an ID: the one that is kept, or a new one from `make`.
-    template <typename Make>
-    std::optional<SlotReport> get(const std::string& id, Make make) {
+    using Clock = std::chrono::steady_clock;
+
+    std::optional<SlotReport> find(const std::string& id, Clock::time_point now) {
         const std::scoped_lock lock(mutex_);
-        const auto begin = Clock::now();
-        std::erase_if(kept_, [&](const auto& entry) { return entry.second.until <= begin; });
-        if (const auto found = kept_.find(id); found != kept_.end()) return found->second.report;
-        std::optional<SlotReport> report = make();
-        const auto end = Clock::now();
+        std::erase_if(kept_, [&](const auto& entry) { return entry.second.until <= now; });
+        const auto found = kept_.find(id);
+        return found == kept_.end() ? std::nullopt : std::optional(found->second.report);
+    }
+
+    /// `taken`: the time that the compute thread spent on the report.
+    void keep(const SlotReport& report, Clock::duration taken, Clock::time_point now) {
+        constexpr std::chrono::milliseconds kLong(2);
+        constexpr std::chrono::milliseconds kMost(1000);
         constexpr int kTimes = 10;
-        if (report) kept_[id] = {.report = *report, .until = end + kTimes * (end - begin)};
-        return report;
+        if (taken < kLong) return;
+        const std::scoped_lock lock(mutex_);
+        kept_[report.id] = {.report = report, .until = now + std::min<Clock::duration>(kTimes * taken, kMost)};
     }
 
   private:
-    using Clock = std::chrono::steady_clock;
     struct Kept {
         SlotReport report;
         Clock::time_point until;

@@ -117,9 +117,9 @@ void Sampler::add_dry(const SamplingOptions& options, const Vocabulary& vocabula
                                last_n, breakers.data(), breakers.size()));
 }
 
-Result<int32_t> Sampler::sample(std::span<const float> logits) {
+Result<int32_t> Sampler::sample(std::span<const float> logits, bool restricts_first) {
     auto candidates = candidates_of(logits);
-    auto token = draw(candidates);
+    auto token = restricts_first && restriction_ ? std::nullopt : draw(candidates);
     // Checking every token of the vocabulary is slow, so check only the one that was drawn. If it is not allowed, draw
     // again among those that are.
     if (restriction_ && !(token && restriction_->allows(*token))) {
@@ -156,8 +156,10 @@ std::vector<TokenProbability> Sampler::probabilities(size_t n) const {
     }
     const auto own = *std::ranges::find(all, drawn_, &TokenProbability::token);
     std::erase_if(all, [](const TokenProbability& entry) { return entry.probability == 0; });
-    std::ranges::stable_sort(all, std::greater{}, &TokenProbability::probability);
-    all.resize(std::min(n, all.size()));
+    n = std::min(n, all.size());
+    const auto end = all.begin() + static_cast<ptrdiff_t>(n);
+    std::ranges::partial_sort(all, end, std::greater{}, &TokenProbability::probability);
+    all.resize(n);
     all.insert(all.begin(), own);
     return all;
 }

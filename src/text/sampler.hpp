@@ -34,7 +34,9 @@ class Sampler {
 
     /// `logits`: [n_vocab]. If the restriction only allows the text to end, a token that ends it is drawn, even if
     /// without_end() excluded it. Fails if the restriction fails or if no token is possible.
-    Result<int32_t> sample(std::span<const float> logits);
+    /// `restricts_first`: what the restriction forbids is excluded before a token is drawn, so that probabilities() are
+    /// those among the allowed tokens; this takes more time.
+    Result<int32_t> sample(std::span<const float> logits, bool restricts_first = false);
 
     /// Probabilities that the token sampled last was drawn with: its own first, then those of the `n` likeliest tokens,
     /// as far as they were possible.

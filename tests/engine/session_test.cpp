@@ -232,7 +232,7 @@ TEST_F(Session, OfWhatTheEngineWouldNotLeaveIsRefused) {
              }
          },
          "layers"},
-        {"no queries", cake, [](Json& header) { header["ring"] = {0, 0}; }, "ring"},
+        {"no queries", cake, [](Json& header) { header["ring"] = {0, 0}; }, "size"},
         {"a window that does not fit", cake, [](Json& header) { header["options"]["window"] = 49; }, "ring"},
         {"a budget that is not that of its layers", cake, [](Json& header) { header["tokens_per_layer"] = 45; },
          "more than its budget"},

@@ -451,6 +451,24 @@ class Conversations(Page):
         self.assertTrue(until(lambda: self.server.metric("cake_requests_generating") == 0))
         self.assertEqual((self.titles(), self.texts("#messages > li")), ([], []))
 
+    def test_a_turn_from_another_tab_is_shown_and_not_lost(self):
+        self.set(max_tokens=4)
+        self.ask("Why?")
+        self.finish()
+        browser.run("""(() => {
+            const key = Object.keys(localStorage).find((name) => name.includes("conversation:"));
+            const conversation = JSON.parse(localStorage[key]);
+            conversation.turns.push({role: "user", text: "Elsewhere", documents: []}, {role: "assistant", text: "Yes"});
+            localStorage[key] = JSON.stringify(conversation);
+            dispatchEvent(new StorageEvent("storage", {key}));
+        })()""")
+        self.assertEqual(self.texts("#messages .user .plain"), ["Why?", "Elsewhere"])
+        self.ask("How?")
+        self.finish()
+        browser.call("Page.reload")
+        browser.wait("document.querySelectorAll('.answer').length === 3")
+        self.assertEqual(self.texts("#messages .user .plain"), ["Why?", "Elsewhere", "How?"])
+
     def test_full_storage_loses_nothing_on_screen(self):
         self.set(max_tokens=4)
         browser.run("""(() => {

@@ -2,6 +2,8 @@
 
 #include <ranges>
 
+#include "engine/engine_state.hpp"
+#include "serving/active_request.hpp"
 #include "support/batchers.hpp"
 #include "support/test_models.hpp"
 
@@ -200,6 +202,49 @@ TEST(Prefix, AsLongAsItMattersLittleTheAnswerIsThatToTheWholePrompt) {
     answer(*batcher, request);
     request.prompt.back()++;
     EXPECT_EQ(answer(*batcher, request).n_cached, 0);
+}
+
+TEST(Prefix, OfACancelledRequestIsKnownToBeReadThatFar) {
+    const auto engine = load("f32", 128);
+    auto batcher = start(engine, small_options(2));
+    const auto text = sample_tokens(engine, 600);
+    auto request = with_prefix(*batcher, text, 512);
+    auto state = make_sequence(EngineAccess::state(engine), request.sequence);
+    ASSERT_TRUE(state);
+    std::vector<CachedSequence> sequences;
+    sequences.push_back({.id = "", .salt = "", .state = std::move(*state), .tokens = {}});
+    ActiveRequest active(std::make_shared<const GenerationRequest>(request), std::make_shared<EventQueue>(1),
+                         std::move(sequences), 512, 0);
+    while (!active.is_at_prefix()) {
+        ASSERT_TRUE(active.is_reading());
+        active.read_on();
+    }
+    active.end_all(FinishReason::cancelled);
+    const auto left = active.leave();
+    EXPECT_EQ(left.front().tokens, std::vector<Token>(text.begin(), text.begin() + 512));
+    EXPECT_EQ(left.front().state->progress.n_tokens, 512);
+    EXPECT_FALSE(left.front().state->status.is_broken());
+}
+
+TEST(Prefix, TakesThePlaceOfAConversationOnlyIfItIsSeenAgain) {
+    const auto engine = load("f32", 128);
+    auto batcher = start(engine, small_options(2));
+    const auto text = sample_tokens(engine, 1400);
+    const auto request = [&](size_t end) {
+        auto made = with_prefix(*batcher, joined(std::span(text).first(320), std::span(text).subspan(end, 80)), 320);
+        made.max_tokens = 1;
+        return made;
+    };
+    auto other = greedy(*batcher, std::span(text).subspan(900, 40), 1);
+    other.reuse = true;
+    answer(*batcher, other);
+    auto next = greedy(*batcher, std::span(text).subspan(1000, 40), 1);
+    next.reuse = true;
+    answer(*batcher, next);
+    EXPECT_EQ(answer(*batcher, request(400)).n_cached, 0);
+    EXPECT_GT(answer(*batcher, next).n_cached, 0) << "the conversation is still there";
+    EXPECT_EQ(answer(*batcher, request(500)).n_cached, 0);
+    EXPECT_EQ(answer(*batcher, request(600)).n_cached, 320) << "seen again, it was kept";
 }
 
 TEST(Prefix, GivesWayToRunningRequests) {

@@ -22,7 +22,8 @@ for (const key of storedKeys(KEY)) {
 }
 
 export const chat = { open: conversations.get(storedInTab("open")) ?? blank() };
-export const changes = new EventTarget();  // "change": of the list of conversations, or of what it shows of one
+export const changes = new EventTarget();  // "change": of the list of conversations, or of what it shows
+// of one; "replaced": the open conversation is another object now
 export const changed = () => changes.dispatchEvent(new Event("change"));
 
 export const open = (conversation) => {
@@ -65,12 +66,18 @@ export const remove = (conversation) => {
   changed();
 };
 
-// Another tab may have changed a conversation. What is open or being answered here stays as it is here.
+// Another tab may have changed a conversation. What is being answered here stays as it is here, and so does what is open
+// here and was deleted there.
 whenStoredElsewhere((key) => {
   if (!key.startsWith(KEY)) return;
   const id = key.slice(KEY.length), here = conversations.get(id), there = stored(key);
-  if (id === chat.open.id || here?.run) return;
+  const isOpen = id === chat.open.id;
+  if (here?.run || (there === null && isOpen)) return;
   if (there === null) conversations.delete(id);
-  else conversations.set(id, created({ ...there, id }));
+  else conversations.set(id, created({ ...there, id, draft: here?.draft ?? null }));
+  if (isOpen) {
+    chat.open = conversations.get(id);
+    changes.dispatchEvent(new Event("replaced"));
+  }
   changed();
 });

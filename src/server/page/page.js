@@ -1,7 +1,7 @@
 // The chat page: conversations, and beside them the tokens that the server holds of the open one.
 
 import { whenResultsAreSent } from "./calls.js";
-import { chat, open, openNew, running, save, titleOf } from "./chat.js";
+import { changes, chat, open, openNew, running, save, titleOf } from "./chat.js";
 import { draft, note, putDraft, whenSent } from "./composer.js";
 import { announce, byId, setText } from "./dom.js";
 import { showOpened } from "./holdings.js";
@@ -68,6 +68,7 @@ whenKeyIsGiven(() => {
   if (chat.open.turns.at(-1)?.error) again();
 });
 whenOpened(change);
+changes.addEventListener("replaced", showOpen);
 whenSet(updateLimits);
 byId("new").addEventListener("click", () => change(null, "chat"));
 byId("stop").addEventListener("click", () => { stop(); byId("message").focus(); });

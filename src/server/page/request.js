@@ -7,7 +7,7 @@ import { announce, byId, now } from "./dom.js";
 import { watch } from "./holdings.js";
 import { askForKey } from "./key.js";
 import { messages } from "./messages.js";
-import { settings } from "./settings.js";
+import { areSettingsValid, settings } from "./settings.js";
 import { addDelta, isReasoning, noteOf } from "./stream.js";
 import { drawAndFollow, drawAnswers, drawTurn, toEnd } from "./thread.js";
 
@@ -141,7 +141,7 @@ export const request = async () => {
 
 export const again = () => {
   const { turns } = chat.open;
-  if (refusal() !== null) return;
+  if (refusal() !== null || !areSettingsValid()) return;
   if (turns.at(-1)?.role === "assistant") turns.pop().node.remove();
   byId("message").focus();
   request();
