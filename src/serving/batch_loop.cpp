@@ -208,7 +208,10 @@ bool BatchLoop::admit(WaitingRequest& waiting) {
     std::vector<CachedSequence> sequences;
     const auto* const kept = cache_.find_prefix(options, prefix, request.cache_salt);
     if (may_reuse(request)) {
-        auto cached = cache_.take(options, request.prompt, request.cache_salt, kept != nullptr ? prefix.size() : 0);
+        // A few tokens more are not worth the end of another conversation.
+        constexpr size_t kFew = 64;
+        const size_t n_least = kept != nullptr ? prefix.size() + kFew : 0;
+        auto cached = cache_.take(options, request.prompt, request.cache_salt, n_least);
         if (cached) sequences.push_back(std::move(*cached));
     }
     if (sequences.empty()) {
