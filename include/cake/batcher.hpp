@@ -45,9 +45,10 @@ struct ReasoningLimit {
 /// The batcher reads it as a text of its own and keeps a copy, from which prompts with the same beginning and the same
 /// `cache_salt` continue.
 struct PromptPrefix {
+    static constexpr int64_t kMinTokens = 256;  // shorter ones are not worth a copy
+
     int64_t n_tokens = 0;  // 0: none
-    /// Keep it even if it takes more than half of the budget, although more of the text is then evicted before the rest
-    /// of the prompt is known.
+    /// Keep it even if it takes more than half of the budget. The eviction then has to choose without the question.
     bool may_evict = false;
 };
 

@@ -81,6 +81,7 @@ Result<std::vector<Token>> chat_tokens(const RequestContext& context, const std:
 /// its end are left out, because they may depend on the text that follows.
 PromptPrefix shared_prefix(const RequestContext& context, const std::vector<ChatMessage>& messages,
                            const ToolFields& tools, const ChatOptions& chat, const std::vector<Token>& prompt) {
+    if (std::ssize(prompt) <= PromptPrefix::kMinTokens) return {};
     constexpr size_t kBlock = 32;
     const auto end_of_system = std::ranges::find_if(
         messages, [](const ChatMessage& message) { return message.role != "system" && message.role != "developer"; });
@@ -193,7 +194,7 @@ ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, Bo
     auto tokens = chat_tokens(context, messages, tools, chat);
     if (!tokens) return invalid(tokens.error().message, "messages");
     if (tokens->empty()) return invalid("there is nothing to read: the prompt contains no tokens", "messages");
-    generation.prefix = shared_prefix(context, messages, tools, chat, *tokens);
+    if (generation.reuse) generation.prefix = shared_prefix(context, messages, tools, chat, *tokens);
     // The answers of gpt-oss come in channels, with tools or without.
     if (!tools.callable.empty() || !context.style.format->turn.empty()) request.reply.format = context.style.format;
     request.reply.tools = tools.callable;

@@ -26,9 +26,8 @@ class ActiveRequest {
         bool ended = false;                          // true after ChoiceEnded has been reported
     };
 
-    /// `sequences`: one for each choice; each may hold the beginning of the prompt. `n_prefix`: tokens of the prompt
-    /// that are read before the others, as a text of their own; 0: none. `segment`: tokens to prefill at a time; 0:
-    /// all.
+    /// `sequences`: one for each choice; each may hold the beginning of the prompt. `n_prefix`: the first tokens of the
+    /// prompt, which get a prefill of their own; 0: none. `segment`: tokens to prefill at a time; 0: all.
     ActiveRequest(std::shared_ptr<const GenerationRequest> request, std::shared_ptr<EventQueue> generation,
                   std::vector<CachedSequence> sequences, size_t n_prefix, int64_t segment);
     ActiveRequest(const ActiveRequest&) = delete;

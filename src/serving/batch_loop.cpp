@@ -248,13 +248,13 @@ bool BatchLoop::make_room_for(size_t n) {
 /// Number of tokens of the prompt that are read as a text of their own and kept for other prompts. 0 if it is not worth
 /// it, or if it would change the answer without being asked for.
 size_t BatchLoop::n_prefix(const WaitingRequest& waiting) const {
-    constexpr int64_t kMin = 256;
     if (n_parallel() < 2) return 0;  // there is never room for it
     const auto& request = *waiting.request;
     const int64_t n = request.prefix.n_tokens;
     const int64_t n_prompt = std::ssize(request.prompt);
     const auto& config = waiting.sequences.front().state->config;
-    if (n < std::max<int64_t>(kMin, config.options.window) || n >= n_prompt || !may_reuse(request)) return 0;
+    if (n < std::max<int64_t>(PromptPrefix::kMinTokens, config.options.window) || n >= n_prompt || !may_reuse(request))
+        return 0;
     const auto plan = config.plan(n);
     const auto whole = config.plan(n_prompt);
     if (!plan || !whole || *plan != *whole) return 0;  // the budget depends on the length of the prompt
