@@ -104,6 +104,9 @@ CAKE_API Result<void> validate(const SequenceOptions& options);
 /// `evict_interval`, and the options of its scorer and allocator. Empty if the policy is not valid or evicts nothing.
 CAKE_API std::vector<std::string> options_read(const SequenceOptions& options);
 
+/// True if the policy of `options` scores tokens by more than the end of the text, so that branch_to_all() is not possible.
+CAKE_API bool reads_whole_text(const SequenceOptions& options);
+
 class Engine;
 struct SequenceParts;
 
@@ -164,6 +167,7 @@ class CAKE_API Sequence {
     friend Result<Sequence> branch_base(const Engine& engine, std::span<const Sequence> sequences, int64_t n_tokens);
     friend Result<void> branch_to_all(const Sequence& base, std::span<Sequence> sequences,
                                       std::span<const Token> tokens, const ProgressFunction& progress);
+    friend Result<Sequence> fork(const Sequence& sequence);
     friend Result<void> make_up(Sequence& sequence, int64_t n_tokens);
     friend Result<void> decode_each(std::span<Sequence* const> sequences, std::span<const Token> tokens);
     std::unique_ptr<SequenceParts> state_;
@@ -186,6 +190,10 @@ CAKE_API Result<Sequence> branch_base(const Engine& engine, std::span<const Sequ
 /// reads the attention of all queries (h2o) need a base whose scorer does so, too.
 CAKE_API Result<void> branch_to_all(const Sequence& base, std::span<Sequence> sequences, std::span<const Token> tokens,
                                     const ProgressFunction& progress = {});
+
+/// Creates a sequence with the same options and text, and copies what `sequence` holds of it. The two then continue
+/// independently: a text that was read and compressed once can be asked many questions.
+CAKE_API Result<Sequence> fork(const Sequence& sequence);
 
 /// Decodes `tokens[i]` in `sequences[i]` for all i with one pass over the weights. The logits are the same as those of
 /// Sequence::decode(), at a fraction of the cost. The sequences must share an engine and hold a text already. After an

@@ -3,6 +3,7 @@
 #include <ggml-cpp.h>
 
 #include <memory>
+#include <numeric>
 #include <span>
 #include <utility>
 #include <vector>
@@ -65,6 +66,14 @@ template <typename T>
 void set_input(ggml_tensor* tensor, std::span<const T> values) {
     if (tensor->data == nullptr) return;
     ggml_backend_tensor_set(tensor, values.data(), 0, values.size_bytes());
+}
+
+/// Sets an input to consecutive numbers.
+template <typename T>
+void set_numbers(ggml_tensor* input, int64_t first) {
+    std::vector<T> numbers(static_cast<size_t>(input->ne[0]));
+    std::iota(numbers.begin(), numbers.end(), static_cast<T>(first));
+    set_input<T>(input, numbers);
 }
 
 }  // namespace cake

@@ -100,7 +100,25 @@ void run_window_reduction(ggml_tensor* node, int thread, int n_threads, void* wo
                  {.thread = thread, .n_threads = n_threads});
 }
 
+/// The node's data is the result, followed by the scratch memory of all threads.
+void run_output_norms(ggml_tensor* node, int thread, int n_threads, void* work) {
+    const auto& norms = *static_cast<const OutputNorms*>(work);
+    const auto all = floats_of(node);
+    norms.run({.v = rows_of(node->src[0]), .output = static_cast<const float*>(node->src[1]->data)},
+              all.first(norms.n_result()), all.subspan(norms.n_result()), {.thread = thread, .n_threads = n_threads});
+}
+
 }  // namespace
+
+OutputNormsNode output_norms_node(Graph& graph, int32_t n_threads, ggml_tensor* v, ggml_tensor* output,
+                                  OutputNormProblem problem) {
+    auto& norms = graph.own<OutputNorms>(std::move(problem), n_threads);
+    ggml_tensor* args[] = {v, output};
+    ggml_tensor* node =
+        ggml_custom_4d(graph.context(), GGML_TYPE_F32, static_cast<int64_t>(norms.n_result() + norms.n_scratch()), 1, 1,
+                       1, args, 2, run_output_norms, GGML_N_TASKS_MAX, &norms);
+    return {.result = graph.output(node), .norms = norms};
+}
 
 WindowStatsNode window_stats_node(Graph& graph, int32_t n_threads, ggml_tensor* queries, ggml_tensor* k,
                                   ggml_tensor* sinks, WindowProblem problem) {

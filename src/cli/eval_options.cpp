@@ -77,6 +77,7 @@ void check_task(const EvalFlags& flags, const CLI::App& command) {
     only("--continuation", task == nullptr, "fidelity");
     only("--skip", task != nullptr, "tasks that have answers");
     only("--questions", task != nullptr && task->has_facts, "ruler, kv-retrieval and longeval");
+    only("--blind", task != nullptr, "tasks that have answers");
     only("--answers", task != nullptr, "tasks that have answers");
     only("--max-prompt", task != nullptr && reads_files, "tasks that read files");
     if (command.count("--kv-budget") > 0 &&
@@ -125,6 +126,7 @@ void add_eval_options(CLI::App& command, EvalFlags& flags) {
         ->type_name("N")
         ->check(CLI::Range(1, 10'000))
         ->capture_default_str();
+    command.add_flag("--blind", flags.blind, "read each text, and evict from it, before its questions are known");
     command.add_option("--continuation", flags.n_continuation, "tokens that fidelity compares after each passage")
         ->type_name("N")
         ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))

@@ -22,6 +22,7 @@ struct EvalFlags {
     int32_t n_samples = 20;
     int32_t n_skip = 0;
     int32_t n_questions = 1;
+    bool blind = false;
     int64_t n_continuation = 256;
     uint64_t seed = 1;
     std::string wording = "auto";

@@ -1,15 +1,19 @@
 #include "engine/prefill.hpp"
 
 #include <algorithm>
-#include <numeric>
 #include <optional>
 #include <vector>
 
+#include "engine/chunk_queries.hpp"
 #include "engine/forward_layer.hpp"
 #include "engine/hidden_states.hpp"
+#include "engine/query_moments.hpp"
+#include "engine/replay.hpp"
 #include "engine/staging_layer.hpp"
+#include "engine/window_queries.hpp"
 #include "eviction/analyzer.hpp"
 #include "eviction/decode_eviction.hpp"
+#include "eviction/output_norms.hpp"
 #include "eviction/segment_eviction.hpp"
 #include "eviction/slicing.hpp"
 #include "eviction/sliding_window.hpp"
@@ -22,20 +26,13 @@ constexpr size_t kNodes = 64;
 constexpr size_t kNodesPerRing = 4;
 constexpr int64_t kLogitsPerGraph = 64;
 
-/// Sets an input to consecutive numbers.
-template <typename T>
-void set_numbers(ggml_tensor* input, int64_t first) {
-    std::vector<T> numbers(static_cast<size_t>(input->ne[0]));
-    std::iota(numbers.begin(), numbers.end(), static_cast<T>(first));
-    set_input<T>(input, numbers);
-}
-
 /// The step that comes next.
 struct Cursor {
-    enum class Phase { begin, embed, layers, end_of_layer, logits, done };
+    enum class Phase { begin, embed, embed_replay, layers, replay, end_of_layer, logits, done };
     Phase phase = Phase::begin;
     int32_t layer = 0;
     int64_t token = 0;  // index of the next token in the segment
+    size_t replay = 0;  // index of the next step of the replay
 };
 
 }  // namespace
@@ -71,9 +68,8 @@ class Prefill::Work {
     const EngineState& engine() const { return *first().config.engine; }
     const Hparams& hparams() const { return engine().hparams; }
     int64_t n_segment() const { return std::ssize(tokens_); }
-    int64_t n_window() const { return std::min<int64_t>(first().config.options.window, n_segment()); }
     bool is_sliding(int32_t layer) const { return first().config.layout.is_sliding(layer); }
-    bool sums_attention() const { return chunk_queries_.get() != nullptr; }
+    bool sums_attention() const { return chunk_queries_.is_kept(); }
     LayerGraph layer_graph(const Graph& graph) const { return {graph.context(), hparams(), engine().weights}; }
 
     Result<void> take_step() {
@@ -82,8 +78,12 @@ class Prefill::Work {
                 return begin();
             case Cursor::Phase::embed:
                 return embed_chunk();
+            case Cursor::Phase::embed_replay:
+                return embed_replay();
             case Cursor::Phase::layers:
                 return run_chunk();
+            case Cursor::Phase::replay:
+                return run_replay();
             case Cursor::Phase::end_of_layer:
                 return end_layer();
             case Cursor::Phase::logits:
@@ -96,19 +96,30 @@ class Prefill::Work {
 
     /// Share of the work that is done after the next step, times the length of the segment in tokens.
     int64_t tokens_after_step() const {
+        const int64_t n_replay = replay_ ? replay_->n_tokens() : 0;
+        const int64_t n_all = n_segment() + n_replay;  // tokens that are computed in a layer
+        int64_t n_done = 0;                            // of them, in the current layer
         switch (cursor_.phase) {
             case Cursor::Phase::begin:
             case Cursor::Phase::embed:
+            case Cursor::Phase::embed_replay:
                 return 0;
             case Cursor::Phase::layers:
-                return (cursor_.layer * n_segment() + end_of_chunk()) / hparams().n_layer;
+                n_done = end_of_chunk();
+                break;
+            case Cursor::Phase::replay:
+                n_done = n_segment() +
+                         n_replay * static_cast<int64_t>(cursor_.replay) / static_cast<int64_t>(replay_->n_steps());
+                break;
             case Cursor::Phase::end_of_layer:
-                return (cursor_.layer + 1) * n_segment() / hparams().n_layer;
+                n_done = n_all;
+                break;
             case Cursor::Phase::logits:
             case Cursor::Phase::done:
-                break;
+                return n_segment();
         }
-        return n_segment();
+        const double layers = cursor_.layer + static_cast<double>(n_done) / static_cast<double>(n_all);
+        return static_cast<int64_t>(layers / hparams().n_layer * static_cast<double>(n_segment()));
     }
 
     /// A chunk has fewer tokens if each of them attends to many tokens, so that a step takes about the same time at any
@@ -136,8 +147,10 @@ class Prefill::Work {
         auto& accountant = first().accountant;
         auto* type = engine().compute.buffer_type();
         const auto& h = hparams();
-        auto staging = StagingLayer::allocate(accountant, type, first().config.layout.sliced,
-                                              max_held(base_ != nullptr ? *base_ : first()) + n_segment(), n_segment());
+        if (auto planned = plan_replay(); !planned) return planned;
+        const int64_t n_rows =
+            max_held(base_ != nullptr ? *base_ : first()) + n_segment() + (replay_ ? replay_->n_rows() : 0);
+        auto staging = StagingLayer::allocate(accountant, type, first().config.layout.sliced, n_rows, n_segment());
         if (!staging) return std::unexpected(staging.error());
         staging_ = std::move(*staging);
         auto& report = first().report;
@@ -149,12 +162,43 @@ class Prefill::Work {
 
         const auto sums = [](const SequenceParts* sequence) { return sequence->config.sums_attention(); };
         if (std::ranges::none_of(sequences_, sums)) return {};
-        auto queries = AccountedTensor::allocate(
-            accountant, MemoryUse::compute, type, GGML_TYPE_F32, int64_t{h.head_dim_k} * h.n_head,
-            std::min<int64_t>(engine().options.n_batch, n_segment()), "the queries of a batch");
+        auto queries = ChunkQueries::allocate(first(), std::min<int64_t>(engine().options.n_batch, n_segment()));
         if (!queries) return std::unexpected(queries.error());
         chunk_queries_ = std::move(*queries);
         return {};
+    }
+
+    /// Prepares a replay if the policy of a sequence that drops tokens reads it.
+    Result<void> plan_replay() {
+        ReplayPass::Wanted wanted;
+        for (size_t i = 0; i < sequences_.size(); i++) {
+            if (!evictions_[i].evicts()) continue;
+            const auto& rules = sequences_[i]->config;
+            wanted.attention = wanted.attention || rules.replay() == Replay::attention;
+            wanted.output = wanted.output || rules.replay() == Replay::output;
+            if (rules.reads_query_moments()) moments_.emplace(hparams());
+        }
+        if (!wanted.any()) return {};
+        auto pass = ReplayPass::make(first(), tokens_, first().progress.n_tokens + n_segment(), wanted);
+        if (!pass) return std::unexpected(pass.error());
+        replay_.emplace(std::move(*pass));
+        return {};
+    }
+
+    Result<void> embed_replay() {
+        auto embedded = replay_->embed(runner_, cursor_.replay++);
+        if (cursor_.replay == replay_->n_steps()) begin_layer(0);
+        return embedded;
+    }
+
+    Result<void> run_replay() {
+        const bool scored = !is_sliding(cursor_.layer);
+        if (cursor_.replay == 0) {
+            if (auto begun = replay_->begin_layer(analysis_, staging_, cursor_.layer, scored); !begun) return begun;
+        }
+        auto done = replay_->run(runner_, analysis_, staging_, cursor_.replay++);
+        if (cursor_.replay == replay_->n_steps()) cursor_.phase = Cursor::Phase::end_of_layer;
+        return done;
     }
 
     Result<void> embed_chunk() {
@@ -169,9 +213,12 @@ class Prefill::Work {
         set_input(ids, tokens_.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
         cursor_.token = end;
         if (end == n_segment()) {
-            first_row_ = first().cache.queries.next();
-            for (SequenceParts* sequence : sequences_) sequence->cache.queries.push(n_window());
-            begin_layer(0);
+            window_queries_ = {first(), n_segment()};
+            for (SequenceParts* sequence : sequences_) sequence->cache.queries.push(window_queries_.n_window());
+            if (replay_)
+                cursor_ = {.phase = Cursor::Phase::embed_replay};
+            else
+                begin_layer(0);
         }
         return runner_.compute(graph);
     }
@@ -179,6 +226,7 @@ class Prefill::Work {
     void begin_layer(int32_t layer) {
         cursor_ = {.phase = Cursor::Phase::layers, .layer = layer, .token = 0};
         const auto position = static_cast<int32_t>(first().progress.n_tokens);
+        if (moments_) moments_->begin_layer();
         if (base_ != nullptr) {
             staging_.copy(base_->cache.of(layer), layer, position);
         } else {
@@ -195,17 +243,18 @@ class Prefill::Work {
         const bool last = layer == hparams().n_layer - 1;
         const int64_t output_begin = last ? std::clamp(first_output_, begin, end) : begin;
 
-        Graph graph(LayerGraph::max_nodes(hparams()) + kNodesPerRing * sequences_.size());
+        Graph graph(LayerGraph::max_nodes(hparams()) + kNodesPerRing * sequences_.size() + LayerMoments::kNodes);
         ggml_tensor* positions = graph.input(GGML_TYPE_I32, end - begin);
         ggml_tensor* slots = graph.input(GGML_TYPE_I64, end - begin);
         ggml_tensor* ring_rows = nullptr;
         const auto sink = [&](const Projections& projected) -> std::vector<AttendedSlots> {
             graph.add(staging_.put(graph, projected.key, staging_.buffer().k(), slots));
             graph.add(staging_.put(graph, projected.value, staging_.buffer().v(), slots));
-            ring_rows = store_window_queries(graph, projected.query, end);
-            if (sums_attention() && !is_sliding(layer)) store_chunk_queries(graph, projected.query);
-            return {
-                {.k = staging_.buffer().k(), .v = staging_.buffer().v(), .heads = staging_.slots(n_segment() - end)}};
+            ring_rows = window_queries_.store(graph, sequences_, layer, projected.query, begin);
+            if (sums_attention() && !is_sliding(layer)) chunk_queries_.store(graph, projected.query);
+            if (moments_ && !is_sliding(layer))
+                moments_->add_nodes(graph, projected.unrotated_query, first().progress.n_tokens + begin);
+            return {{.k = staging_.buffer().k(), .v = staging_.buffer().v(), .heads = staging_.slots_to(end)}};
         };
         const auto output = forward_layer(graph, engine().attention, layer_graph(graph), layer,
                                           hidden_.read(graph, begin, end), positions, end - output_begin, sink);
@@ -213,58 +262,17 @@ class Prefill::Work {
         if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
         set_numbers<int32_t>(positions, first().progress.n_tokens + begin);
         set_numbers<int64_t>(slots, staging_.segment_begin() + begin);
-        if (ring_rows != nullptr) set_ring_rows(ring_rows, end);
+        if (ring_rows != nullptr) window_queries_.set_rows(ring_rows, end);
         set_masks(output.attended);
         if (auto computed = runner_.compute(graph); !computed) return computed;
         if (sums_attention() && !is_sliding(layer)) {
-            if (auto summed = sum_attention(layer, begin, end); !summed) return summed;
+            auto summed = chunk_queries_.sum(analysis_, first().config, layer, staging_, begin, end);
+            if (!summed) return summed;
         }
+        if (moments_ && !is_sliding(layer)) moments_->take();
         cursor_.token = end;
-        if (end == n_segment()) cursor_.phase = Cursor::Phase::end_of_layer;
+        if (end == n_segment()) cursor_.phase = replay_ ? Cursor::Phase::replay : Cursor::Phase::end_of_layer;
         return {};
-    }
-
-    /// Adds nodes that copy queries into the layer's rings, for those tokens of the chunk that are in the window.
-    /// Returns the graph input for their row numbers, or null if there is nothing to copy.
-    ggml_tensor* store_window_queries(Graph& graph, ggml_tensor* query, int64_t end) {
-        const auto ring = [&](const SequenceParts* sequence) { return sequence->cache.queries.layer(cursor_.layer); };
-        const int64_t from = std::max(cursor_.token, n_segment() - n_window());
-        if (from >= end || std::ranges::none_of(sequences_, ring)) return nullptr;
-        ggml_tensor* at = graph.input(GGML_TYPE_I64, end - from);
-        ggml_tensor* rows = ggml_view_2d(graph.context(), query, query->ne[0] * query->ne[1], end - from, query->nb[2],
-                                         static_cast<size_t>(from - cursor_.token) * query->nb[2]);
-        for (const SequenceParts* sequence : sequences_)
-            if (ring(sequence) != nullptr) graph.add(ggml_set_rows(graph.context(), ring(sequence), rows, at));
-        return at;
-    }
-
-    /// Sets `at` to the ring rows of the tokens before `end`, one for each element.
-    void set_ring_rows(ggml_tensor* at, int64_t end) const {
-        std::vector<int64_t> numbers;
-        const int64_t in_window = end - at->ne[0] - (n_segment() - n_window());
-        for (int64_t i = 0; i < at->ne[0]; i++)
-            numbers.push_back((first_row_ + in_window + i) % first().config.options.window);
-        set_input<int64_t>(at, numbers);
-    }
-
-    void store_chunk_queries(Graph& graph, ggml_tensor* query) const {
-        ggml_tensor* rows = chunk_queries_.get();
-        graph.add(ggml_cpy(graph.context(), query,
-                           ggml_view_3d(graph.context(), rows, query->ne[0], query->ne[1], query->ne[2], query->nb[1],
-                                        rows->nb[1], 0)));
-    }
-
-    /// Adds the attention of the queries [begin, end) to the cumulative attention of the layer.
-    Result<void> sum_attention(int32_t layer, int64_t begin, int64_t end) {
-        AttentionInput input{.queries = chunk_queries_.get(),
-                             .window = {},
-                             .k = staging_.buffer().k(),
-                             .heads = staging_.slots(n_segment() - end)};
-        for (int64_t i = begin; i < end; i++) input.window.push_back({.row = i - begin, .unseen = end - 1 - i});
-        std::vector<std::span<float>> sums;
-        for (size_t head = 0; head < input.heads.size(); head++)
-            sums.push_back(std::span(staging_.sums()[head]).first(static_cast<size_t>(input.heads[head].length)));
-        return add_attention(analysis_, engine().attention, first().config.traits_of(layer), input, sums);
     }
 
     /// Moves the tokens that the layer keeps from the staging layer into the caches.
@@ -277,8 +285,15 @@ class Prefill::Work {
             auto stats = analyse(layer, keys);
             if (!stats) return std::unexpected(stats.error());
             keys.stats = *stats ? &**stats : nullptr;
+            auto expected = expected_queries(layer);
+            if (!expected) return std::unexpected(expected.error());
+            keys.expected = &*expected;
+            const auto norms = shared_output_norms(layer, keys);
+            if (!norms) return std::unexpected(norms.error());
+            keys.output_norms = norms->empty() ? nullptr : &*norms;
+            if (replay_) replay_->add_to(keys);
             for (auto& eviction : evictions_) {
-                if (auto joined = eviction.join(layer, keys); !joined) return joined;
+                if (auto joined = eviction.join(analysis_, layer, keys); !joined) return joined;
             }
         }
         if (layer + 1 < hparams().n_layer) {
@@ -287,6 +302,21 @@ class Prefill::Work {
             cursor_ = {.phase = Cursor::Phase::logits, .layer = layer, .token = first_output_};
         }
         return {};
+    }
+
+    /// Output norms of the layer, computed once for all sequences; empty if none of them reads them.
+    Result<std::vector<std::vector<float>>> shared_output_norms(int32_t layer, const LayerKeys& keys) {
+        for (size_t i = 0; i < sequences_.size(); i++) {
+            const auto& rules = sequences_[i]->config;
+            if (!evictions_[i].evicts() || !rules.scorer().reads.output_norms) continue;
+            return output_norms(analysis_, rules, layer, keys.buffer.v(), keys.outside(), OutputNorm::l1_of_group);
+        }
+        return std::vector<std::vector<float>>();
+    }
+
+    Result<ExpectedQueries> expected_queries(int32_t layer) {
+        if (!moments_) return ExpectedQueries{};
+        return moments_->expected(analysis_, engine().weights, layer, first().progress.n_tokens + n_segment());
     }
 
     /// Analyses the layer's window attention once for all sequences, if at least one of them reads it.
@@ -340,13 +370,15 @@ class Prefill::Work {
     std::span<const Token> tokens_;
     LogitsWanted wanted_;
     int64_t first_output_;
-    int32_t first_row_ = 0;  // ring row of the window's first query
+    WindowQueries window_queries_;
     GraphRunner runner_;
     GraphRunner analysis_;
     std::vector<SegmentEviction> evictions_;  // one for each sequence
     StagingLayer staging_;
     HiddenStates hidden_;
-    AccountedTensor chunk_queries_;  // f32 [head_dim_k * n_head, n_batch]; only if a scorer reads cumulative attention
+    ChunkQueries chunk_queries_;           // only if a scorer reads cumulative attention
+    std::optional<LayerMoments> moments_;  // only if a scorer reads the moments of the queries
+    std::optional<ReplayPass> replay_;     // only if a scorer reads a replay
     Cursor cursor_;
 };
 

@@ -149,6 +149,20 @@ Result<void> Sequence::decode(Token token) {
     return decode_state(*state_, token);
 }
 
+Result<Sequence> fork(const Sequence& sequence) {
+    const SequenceParts& from = *sequence.state_;
+    if (auto checked = from.status.check(); !checked) return std::unexpected(checked.error());
+    auto made = make_sequence(from.config.engine, from.config.options);
+    if (!made) return std::unexpected(made.error());
+    if (from.cache.is_open()) {
+        auto copied = within_memory([&] { return (*made)->copy_text(from, from.cache.plan); });
+        if (!copied) return std::unexpected(copied.error());
+    }
+    (*made)->next = from.next;
+    (*made)->note = from.note;
+    return Sequence(std::move(*made));
+}
+
 Result<void> decode_each(std::span<Sequence* const> sequences, std::span<const Token> tokens) {
     if (sequences.empty() || sequences.size() != tokens.size())
         return fail("decoding in several sequences needs one token for each of them");

@@ -82,11 +82,17 @@ std::vector<std::string> options_read(const SequenceOptions& options) {
     if (!policy || !policy->evicts()) return {};
     std::vector<std::string> names = {"window", "evict_interval"};
     names.append_range(policy->scorer->options);
+    if (policy->decode_scorer != policy->scorer) names.append_range(policy->decode_scorer->options);
     // With `analyse`, the preference is computed for the reports, and its options have an effect.
     const auto* reporter = options.analyse ? find_allocator("preference") : policy->allocator;
     for (const auto& name : reporter->options)
         if (!name.empty()) names.emplace_back(name);
     return names;
+}
+
+bool reads_whole_text(const SequenceOptions& options) {
+    const auto policy = policy_of(options);
+    return policy && policy->evicts() && policy->scorer->reads.whole_text();
 }
 
 Result<SequenceConfig> SequenceConfig::make(std::shared_ptr<const EngineState> engine, const SequenceOptions& options) {
@@ -101,7 +107,8 @@ Result<SequenceConfig> SequenceConfig::make(std::shared_ptr<const EngineState> e
                            .layout = std::move(*layout),
                            .n_head = h.n_head,
                            .traits = {},
-                           .attention = engine->attention},
+                           .attention = engine->attention,
+                           .file = &engine->file},
                           std::move(engine)};
     for (int32_t layer = 0; layer < h.n_layer; layer++)
         config.traits.push_back(attention_traits(h, config.engine->weights, layer));

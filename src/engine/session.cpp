@@ -275,12 +275,13 @@ class Loader {
         int64_t room = 0;
         for (const auto& run : runs) {
             if (run.length < std::min(window, state_->progress.n_tokens)) return false;
-            if (state_->config.policy.allocator->heads == HeadSplit::uniform && run.length != runs.front().length)
-                return false;
+            if (!state_->config.allocator().is_per_head() && run.length != runs.front().length) return false;
             room += run.capacity;
         }
-        return budget >= std::min(window, plan_.tokens_per_layer - plan_.slack) &&
-               room == (budget + plan_.slack) * static_cast<int64_t>(runs.size());
+        // A budget is the mean over the KV heads, rounded down.
+        const int64_t rest = room - (budget + plan_.slack) * std::ssize(runs);
+        const int64_t most = state_->config.allocator().is_per_head() ? std::ssize(runs) - 1 : 0;
+        return budget >= std::min(window, plan_.tokens_per_layer - plan_.slack) && rest >= 0 && rest <= most;
     }
 
     uint64_t n_content_bytes() const {

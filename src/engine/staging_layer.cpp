@@ -23,7 +23,7 @@ Result<StagingLayer> StagingLayer::allocate(Accountant& accountant, ggml_backend
     if (!buffer) return std::unexpected(buffer.error());
     result.buffer_ = std::move(*buffer);
     result.notes_ = AccountedBytes(accountant, MemoryUse::compute,
-                                   static_cast<size_t>(n_slots) * (sizeof(int32_t) + sizeof(float)));
+                                   static_cast<size_t>(n_slots) * (sizeof(int32_t) + 2 * sizeof(float)));
     return result;
 }
 
@@ -38,6 +38,7 @@ void StagingLayer::copy(const KvStore& store, int32_t layer, int32_t position) {
     slots_.clear();
     positions_.resize(static_cast<size_t>(n_head_kv));
     sums_.resize(static_cast<size_t>(n_head_kv));
+    kept_scores_.resize(static_cast<size_t>(n_head_kv));
     for (int32_t head = 0; head < n_head_kv; head++) {
         const auto i = static_cast<size_t>(head);
         const Run run = store.runs(layer)[i];
@@ -47,14 +48,15 @@ void StagingLayer::copy(const KvStore& store, int32_t layer, int32_t position) {
         std::iota(positions_[i].begin() + run.length, positions_[i].end(), position);
         sums_[i].assign_range(store.sums(layer, head));
         sums_[i].resize(static_cast<size_t>(slots.length));
+        kept_scores_[i].assign_range(store.scores(layer, head));
         const SlotMove move{.from = run.begin, .to = slots.begin, .length = run.length};
         move_slots(store.buffer(), buffer_, {&move, 1});
     }
 }
 
-std::vector<HeadSlots> StagingLayer::slots(int64_t n_unseen) const {
+std::vector<HeadSlots> StagingLayer::slots_to(int64_t end) const {
     auto seen = slots_;
-    for (auto& head : seen) head.length -= n_unseen;
+    for (auto& head : seen) head.length += end - n_segment_;
     return seen;
 }
 

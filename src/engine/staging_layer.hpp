@@ -21,7 +21,8 @@ int64_t max_held(const SequenceParts& state);
 /// so that the segment begins in the same row of each.
 class StagingLayer {
   public:
-    /// Allocates `n_rows` slots for each KV head: the maximum number of tokens that a layer has kept, plus the segment.
+    /// Allocates `n_rows` slots for each KV head: the maximum number of tokens that a layer has kept, plus the segment
+    /// and the longest part of a replay.
     static Result<StagingLayer> allocate(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
                                          int64_t n_rows, int64_t n_segment);
 
@@ -32,9 +33,12 @@ class StagingLayer {
 
     const KvBuffer& buffer() const { return buffer_; }
     int64_t segment_begin() const { return n_kept_; }  // first row of the segment in each KV head
-    /// Returns the slots of every KV head, without the last `n_unseen` tokens of the segment.
-    std::vector<HeadSlots> slots(int64_t n_unseen = 0) const;
+    /// Returns the slots of every KV head up to token `end` of the segment. Beyond the segment are the rows of a
+    /// replay.
+    std::vector<HeadSlots> slots_to(int64_t end) const;
     std::vector<std::vector<float>>& sums() { return sums_; }
+    /// Scores of the tokens kept from earlier segments, by KV head.
+    const std::vector<std::vector<float>>& kept_scores() const { return kept_scores_; }
     LayerKeys keys(int32_t window) const;
 
     /// Returns a node that writes K or V of a chunk, [head_dim, n_head_kv, n], to the rows `at` of every KV head.
@@ -49,7 +53,8 @@ class StagingLayer {
     std::vector<HeadSlots> slots_;                 // [n_head_kv]
     std::vector<std::vector<int32_t>> positions_;  // by KV head
     std::vector<std::vector<float>> sums_;         // by KV head, cumulative attention
-    AccountedBytes notes_;                         // memory of positions_ and sums_
+    std::vector<std::vector<float>> kept_scores_;  // by KV head
+    AccountedBytes notes_;                         // memory of these
 };
 
 }  // namespace cake

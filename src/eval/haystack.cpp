@@ -78,7 +78,9 @@ Result<Sample> bury(const Puzzle& puzzle, const Filler& filler, int64_t n_tokens
         }
         if (full) break;
     }
+    const size_t question_begin = prompt.size() - puzzle.question.size();
     return Sample{.prompt = std::move(prompt),
+                  .question_begin = question_begin,
                   .answer_begin = puzzle.answer_begin,
                   .chat = puzzle.chat,
                   .answers = puzzle.answers,

@@ -139,8 +139,10 @@ Result<Sample> longbench_sample(const nlohmann::json& object) {
                   .metric = dataset->metric,
                   .max_tokens = dataset->max_tokens,
                   .first_line_only = dataset->first_line_only};
-    sample.prompt = std::format("{}{}{}{}{}", dataset->before, *context, dataset->between,
-                                takes_input(*dataset) ? *input : std::string(), dataset->after);
+    sample.prompt = std::format("{}{}", dataset->before, *context);
+    sample.question_begin = sample.prompt.size();
+    sample.prompt +=
+        std::format("{}{}{}", dataset->between, takes_input(*dataset) ? *input : std::string(), dataset->after);
     if (dataset->metric == classification) {
         auto classes = strings_field(object, "all_classes");
         if (!classes) return std::unexpected(classes.error());
@@ -161,13 +163,15 @@ Result<Sample> longbench_v2_sample(const nlohmann::json& object) {
     const auto& [context, question, a, b, c, d, answer, difficulty, length] = fields;
     if (answer.size() != 1 || answer.front() < 'A' || answer.front() > 'D')
         return fail("the field \"answer\" is not A, B, C or D");
+    const auto text = std::format(
+        "Please read the following text and answer the question below.\n\n<text>\n{}\n</text>\n\n", context);
     return Sample{
         .subtasks = {"all", difficulty, length},
-        .prompt = std::format("Please read the following text and answer the question "
-                              "below.\n\n<text>\n{}\n</text>\n\nWhat is the correct answer to this question: "
+        .prompt = std::format("{}What is the correct answer to this question: "
                               "{}\nChoices:\n(A) {}\n(B) {}\n(C) {}\n(D) {}\n\nFormat your response as follows: "
                               "\"The correct answer is (insert answer here)\".",
-                              context, question, a, b, c, d),
+                              text, question, a, b, c, d),
+        .question_begin = text.size(),
         .chat = true,
         .answers = {answer},
         .metric = answer_letter,

@@ -47,6 +47,7 @@ void state_facts(Sample& sample, std::vector<Fact> facts) {
     if (asked == facts.end()) return;
     sample.asked = asked->key;
     sample.facts = std::move(facts);
+    if (sample.question_begin == 0) sample.question_begin = question_begin(sample);
 }
 
 std::vector<Sample> with_more_questions(std::vector<Sample> samples, int32_t n_questions, uint64_t seed) {

@@ -39,9 +39,11 @@ Result<Sample> kv_sample(const nlohmann::json& object) {
     if (!key) return std::unexpected(key.error());
     auto value = string_field(object, "value");
     if (!value) return std::unexpected(value.error());
-    return Sample{.prompt = std::format("Extract the value corresponding to the specified key in the JSON object "
-                                        "below.\n\nJSON data:\n{}\n\nKey: \"{}\"\nCorresponding value:",
-                                        data->text, *key),
+    auto text = std::format(
+        "Extract the value corresponding to the specified key in the JSON object below.\n\nJSON data:\n{}\n\n",
+        data->text);
+    return Sample{.prompt = std::format("{}Key: \"{}\"\nCorresponding value:", text, *key),
+                  .question_begin = text.size(),
                   .answers = {std::move(*value)},
                   .metric = contains_all,
                   .max_tokens = 100,

@@ -107,8 +107,53 @@ class Runner {
             }
             prompts.push_back(std::move(*tokens));
         }
-        if (n_common == 0) return ask_alone(prompts.front());
+        if (options_.blind) return ask_blindly(prompts);
+        const auto whole = [](const Setting& setting) { return reads_whole_text(setting.options); };
+        if (n_common == 0 || std::ranges::any_of(settings_, whole)) return ask_alone(prompts.front());
         return ask_branches(prompts, n_common);
+    }
+
+    /// Number of tokens of a prompt before its question: those that do not depend on it.
+    Result<size_t> n_before_question(const Sample& sample, std::span<const Token> prompt) {
+        if (sample.question_begin == 0 || sample.question_begin >= sample.prompt.size())
+            return fail("it is not known where the question of a sample begins, so it cannot be asked blindly");
+        Sample other = sample;
+        other.prompt.resize(sample.question_begin);
+        other.prompt += sample.prompt[sample.question_begin] == '~' ? "^" : "~";
+        const auto tokens = prompt_tokens(other);
+        if (!tokens) return std::unexpected(tokens.error());
+        const auto n = static_cast<size_t>(std::ranges::mismatch(prompt, *tokens).in1 - prompt.begin());
+        if (n == 0 || n == prompt.size()) return fail("a sample has no text before its question");
+        return n;
+    }
+
+    /// Asks all questions about a text that was read, and evicted from, before they were known.
+    Result<void> ask_blindly(std::span<const std::vector<Token>> prompts) {
+        const auto n_before = n_before_question(samples_[n_done_], prompts.front());
+        if (!n_before) return std::unexpected(n_before.error());
+        const auto progress = [&](int64_t, int64_t) { return go_on(); };
+        size_t n_most = 0;  // tokens that the longest question adds
+        for (const auto& prompt : prompts)
+            n_most = std::max(n_most, prompt.size() - std::min(*n_before, prompt.size()));
+        const auto texts = read_for_all(engine_, settings_, std::span(prompts.front()).first(*n_before),
+                                        samples_[n_done_].max_tokens + static_cast<int64_t>(n_most), n_done_, progress);
+        if (!texts) return std::unexpected(texts.error());
+        for (const auto& prompt : prompts) {
+            // A prompt whose text differs begins the next group.
+            if (!std::ranges::equal(std::span(prompt).first(std::min(*n_before, prompt.size())),
+                                    std::span(prompts.front()).first(*n_before)))
+                break;
+            std::vector<Sequence> sequences;
+            for (const auto& text : *texts) {
+                auto copy = fork(text);
+                if (!copy) return std::unexpected(copy.error());
+                sequences.push_back(std::move(*copy));
+                auto asked = sequences.back().append(std::span(prompt).subspan(*n_before), {.progress = progress});
+                if (!asked) return asked;
+            }
+            if (auto finished = finish(sequences); !finished || stopped_) return finished;
+        }
+        return {};
     }
 
     /// Length of the common prefix of two prompts, without the last window of the shorter one: a branch must compute

@@ -22,6 +22,7 @@ struct Fact {
 struct Sample {
     std::vector<std::string> subtasks;  // rows that the sample counts toward, such as "multikey"; empty: one row
     std::string prompt;
+    size_t question_begin = 0;         // byte of the prompt at which the question begins; 0: not known
     std::string answer_begin;          // beginning of the answer, appended to the prompt after the chat template
     bool chat = false;                 // put the prompt into the model's chat template, if it has one
     std::vector<std::string> answers;  // the metric decides whether one or all of them are expected

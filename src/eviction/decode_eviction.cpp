@@ -43,7 +43,7 @@ Result<std::optional<AttentionStats>> score_decoded(GraphRunner& runner, const M
 
     LayerKeys keys = held_keys(store, layer, window);
     const AccountedBytes held(managed.accountant, MemoryUse::compute,
-                              scoring_bytes(managed.rules, store.n_held(layer)));
+                              scoring_bytes(managed.rules, managed.rules.decode_scorer(), store.n_held(layer)));
     std::optional<AttentionStats> stats;
     if (reads_window) {
         auto analysed = analyse_window(runner, managed, layer, keys);
@@ -51,11 +51,25 @@ Result<std::optional<AttentionStats>> score_decoded(GraphRunner& runner, const M
         stats = std::move(*analysed);
         keys.stats = &*stats;
     }
-    const auto scores = score_layer(managed.rules, layer, keys);
+    const auto scores = score_layer(runner, managed, managed.rules.decode_scorer(), layer, keys);
     if (!scores) return std::unexpected(scores.error());
     for (int32_t head = 0; head < n_head_kv; head++)
         std::ranges::copy((*scores)[static_cast<size_t>(head)], store.scores(layer, head).begin());
     return stats;
+}
+
+/// Divides the slots of a layer that hold no token equally among its KV heads.
+void share_free_slots(KvStore& store, int32_t layer) {
+    std::vector<int32_t> capacities;
+    int32_t n_free = 0;
+    for (const Run& run : store.runs(layer)) {
+        capacities.push_back(run.length);
+        n_free += run.capacity - run.length;
+    }
+    const auto n_heads = static_cast<int32_t>(capacities.size());
+    for (int32_t head = 0; head < n_heads; head++)
+        capacities[static_cast<size_t>(head)] += n_free / n_heads + (head < n_free % n_heads ? 1 : 0);
+    store.arrange_layer(layer, capacities);
 }
 
 }  // namespace
@@ -73,13 +87,23 @@ Result<void> slice_decoded(GraphRunner& runner, const ManagedCache& managed) {
     std::vector<int32_t> caps;
     const auto layers = managed.cache.sliced.layers();
     for (const int32_t layer : layers) {
-        const auto stats = score_decoded(runner, managed, layer, window, managed.rules.reads_window());
+        const auto stats = score_decoded(runner, managed, layer, window, managed.rules.reads_window(true));
         if (!stats) return std::unexpected(stats.error());
-        weights.push_back(weigh(managed, layer, weights.size(), *stats ? &**stats : nullptr));
+        weights.push_back(weigh(managed, layer, weights.size(), *stats ? &**stats : nullptr,
+                                stored_scores(managed.cache.sliced, layer)));
         caps.push_back(static_cast<int32_t>(managed.cache.sliced.tokens_held(layer)) - window);
     }
-    const auto budgets = water_fill(tokens_to_slice(managed), weights, caps);
-    for (size_t i = 0; i < layers.size(); i++) shrink(managed, layers[i], budgets[i] + window);
+    if (managed.rules.allocator().heads.split == HeadSplit::model) {
+        ScoreViews scores;
+        for (const int32_t layer : layers) scores.append_range(stored_scores(managed.cache.sliced, layer));
+        const auto n_kept = divide_among_heads(managed, scores, tokens_to_slice(managed));
+        const auto n_head_kv = static_cast<size_t>(managed.rules.layout.sliced.n_head_kv);
+        for (size_t i = 0; i < layers.size(); i++)
+            shrink_heads(managed, layers[i], std::span(n_kept).subspan(i * n_head_kv, n_head_kv));
+    } else {
+        const auto budgets = water_fill(tokens_to_slice(managed), weights, caps);
+        for (size_t i = 0; i < layers.size(); i++) shrink(managed, layers[i], budgets[i] + window);
+    }
     managed.progress.n_settled = managed.progress.n_tokens;
     make_room_for_decoding(managed);
     return {};
@@ -90,15 +114,12 @@ Result<void> evict_decoded(GraphRunner& runner, const ManagedCache& managed, int
     auto& store = managed.cache.sliced;
     const auto n_keep = static_cast<int32_t>(managed.report.layers[static_cast<size_t>(layer)].budget);
     const int32_t window = std::min(managed.rules.options.window, n_keep);
-    if (auto scored = score_decoded(runner, managed, layer, window, managed.rules.policy.scorer->reads.window); !scored)
+    if (auto scored = score_decoded(runner, managed, layer, window, managed.rules.decode_scorer().reads.window);
+        !scored)
         return std::unexpected(scored.error());
     shrink(managed, layer, n_keep);
     managed.progress.n_settled = managed.progress.n_tokens;
-    if (managed.rules.policy.allocator->heads == HeadSplit::adaptive) {
-        std::vector<int32_t> capacities;
-        for (const Run& run : store.runs(layer)) capacities.push_back(run.length + managed.cache.plan.slack);
-        store.arrange_layer(layer, capacities);
-    }
+    if (managed.rules.allocator().is_per_head()) share_free_slots(store, layer);
     return {};
 }
 

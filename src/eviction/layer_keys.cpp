@@ -15,6 +15,12 @@ void LayerKeys::set_window(int32_t n) {
     window = static_cast<int32_t>(std::min<int64_t>(n, shortest));
 }
 
+std::vector<HeadSlots> LayerKeys::outside() const {
+    auto result = slots;
+    for (HeadSlots& head : result) head.length -= window;
+    return result;
+}
+
 LayerKeys held_keys(const KvStore& store, int32_t layer, int32_t window) {
     LayerKeys keys{.buffer = store.buffer(), .slots = held_slots(store, layer), .positions = {}, .sums = {}};
     keys.set_window(window);

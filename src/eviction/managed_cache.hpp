@@ -9,6 +9,7 @@
 #include "memory/plan.hpp"
 #include "memory/sequence_cache.hpp"
 #include "method/policy.hpp"
+#include "model/gguf_file.hpp"
 
 namespace cake {
 
@@ -20,20 +21,32 @@ struct CacheRules {
     int32_t n_head = 0;                   // query heads of a layer
     std::vector<AttentionTraits> traits;  // [n_layer]
     AttentionMethod attention;
+    const GgufFile* file = nullptr;  // of the model
 
-    const Scorer& scorer() const { return *policy.scorer; }           // requires evicts()
-    const Allocator& allocator() const { return *policy.allocator; }  // requires evicts()
+    // These require evicts().
+    const Scorer& scorer() const { return *policy.scorer; }
+    const Scorer& decode_scorer() const { return *policy.decode_scorer; }
+    const Allocator& allocator() const { return *policy.allocator; }
     int32_t n_group() const { return n_head / layout.sliced.n_head_kv; }
     const AttentionTraits& traits_of(int32_t layer) const { return traits[static_cast<size_t>(layer)]; }
 
     bool evicts() const { return policy.evicts(); }
-    bool sums_attention() const { return evicts() && scorer().reads.all_queries; }
-    /// True if statistics of the window's attention are needed.
-    bool reads_window() const {
-        return evicts() && (scorer().reads.window || allocator().reads_attention || options.analyse);
+    bool sums_attention() const {
+        return evicts() && (scorer().reads.all_queries || decode_scorer().reads.all_queries);
+    }
+    bool reads_query_moments() const { return evicts() && scorer().reads.query_moments; }
+    Replay replay() const { return evicts() ? scorer().reads.replay : Replay::none; }
+    /// True if statistics of the window's attention are needed when a text is read, or when an answer is generated.
+    bool reads_window(bool decoding = false) const {
+        return evicts() &&
+               ((decoding ? decode_scorer() : scorer()).reads.window || allocator().reads_attention || options.analyse);
     }
     /// True if the window's queries are kept in a ring.
-    bool reads_queries() const { return reads_window() || sums_attention() || options.keep_queries; }
+    bool reads_queries() const {
+        const auto reads = [](const Scorer& s) { return s.reads.queries || s.reduce != nullptr; };
+        return reads_window() || reads_window(true) || sums_attention() || options.keep_queries ||
+               (evicts() && (reads(scorer()) || reads(decode_scorer())));
+    }
 };
 
 /// How much of its text a sequence has processed.

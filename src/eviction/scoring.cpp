@@ -5,25 +5,11 @@
 #include <format>
 #include <limits>
 
+#include "eviction/scorer_data.hpp"
+
 namespace cake {
 
 namespace {
-
-/// Keys as float32, [head_dim_k, n].
-std::vector<float> read_keys(const ggml_tensor* k, int64_t begin, int64_t n) {
-    const auto n_values = static_cast<size_t>(k->ne[0] * n);
-    std::vector<float> values(n_values);
-    const size_t n_bytes = static_cast<size_t>(n) * k->nb[1];
-    const size_t offset = static_cast<size_t>(begin) * k->nb[1];
-    if (k->type == GGML_TYPE_F32) {
-        ggml_backend_tensor_get(k, values.data(), offset, n_bytes);
-    } else {
-        std::vector<std::byte> rows(n_bytes);
-        ggml_backend_tensor_get(k, rows.data(), offset, n_bytes);
-        ggml_get_type_traits(k->type)->to_float(rows.data(), values.data(), static_cast<int64_t>(n_values));
-    }
-    return values;
-}
 
 Result<std::vector<float>> call(const Scorer& scorer, const ScorerInput& input) {
     std::vector<float> scores;
@@ -43,53 +29,39 @@ Result<std::vector<float>> call(const Scorer& scorer, const ScorerInput& input) 
 
 }  // namespace
 
-Result<std::vector<std::vector<float>>> score_layer(const CacheRules& rules, int32_t layer, const LayerKeys& keys) {
-    const auto n_head_kv = static_cast<size_t>(rules.layout.sliced.n_head_kv);
-    std::vector<HeadKeys> heads(n_head_kv);
-    for (size_t head = 0; head < n_head_kv; head++) {
-        const auto n_keys = static_cast<size_t>(keys.n_keys(head));
-        heads[head].positions = keys.positions[head].first(n_keys);
-        if (rules.policy.scorer->reads.all_queries) heads[head].sum = keys.sums[head].first(n_keys);
-        if (rules.policy.scorer->reads.window) {
-            const auto& stats = keys.stats->heads[head];
-            heads[head].mean = stats.mean;
-            heads[head].variance = stats.variance;
-            heads[head].last = stats.last;
-        }
-    }
+Result<std::vector<std::vector<float>>> score_layer(GraphRunner& runner, const ManagedCache& managed,
+                                                    const Scorer& scorer, int32_t layer, const LayerKeys& keys) {
+    ScorerData data(managed, scorer, layer, keys);
     std::vector<std::vector<float>> scores;
-    for (size_t head = 0; head < n_head_kv; head++) {
-        std::vector<float> values;
-        if (rules.policy.scorer->reads.keys) {
-            values = read_keys(keys.buffer.k(), keys.slots[head].begin, keys.n_keys(head));
-            heads[head].keys = values;
-        }
-        auto scored = call(*rules.policy.scorer, {.layer = layer,
-                                                  .head = static_cast<int32_t>(head),
-                                                  .n_group = rules.n_group(),
-                                                  .heads = heads,
-                                                  .window = keys.window,
-                                                  .gamma = rules.options.gamma,
-                                                  .pool_kernel = rules.options.pool_kernel,
-                                                  .seed = rules.options.seed});
+    try {
+        if (auto prepared = data.prepare(runner); !prepared) return std::unexpected(prepared.error());
+    } catch (const std::exception& error) {
+        return fail(Error::Code::internal, std::format("the scorer {} failed: {}", scorer.name, error.what()));
+    }
+    for (int32_t head = 0; head < std::ssize(keys.slots); head++) {
+        auto scored = call(scorer, data.input(head));
         if (!scored) return std::unexpected(scored.error());
-        heads[head].keys = {};
-        scored->resize(static_cast<size_t>(keys.slots[head].length), std::numeric_limits<float>::infinity());
+        scored->resize(static_cast<size_t>(keys.slots[static_cast<size_t>(head)].length),
+                       std::numeric_limits<float>::infinity());
         scores.push_back(std::move(*scored));
     }
     return scores;
 }
 
-size_t scoring_bytes(const CacheRules& rules, int64_t n_slots) {
+size_t scoring_bytes(const CacheRules& rules, const Scorer& scorer, int64_t n_slots) {
+    const auto& reads = scorer.reads;
+    const auto& shape = rules.layout.sliced;
     size_t numbers_per_slot = 2;  // score and position
     if (rules.reads_window()) numbers_per_slot += 3 * static_cast<size_t>(rules.n_group());
-    if (rules.policy.scorer->reads.all_queries) numbers_per_slot++;
-    size_t bytes = static_cast<size_t>(n_slots) * sizeof(float) * numbers_per_slot;
-    // Keys are read one head at a time.
-    if (rules.policy.scorer->reads.keys)
-        bytes += static_cast<size_t>(n_slots / rules.layout.sliced.n_head_kv) * 2 * sizeof(float) *
-                 static_cast<size_t>(rules.layout.sliced.head_dim_k);
-    return bytes;
+    if (reads.all_queries) numbers_per_slot++;
+    if (scorer.reduce) numbers_per_slot++;
+    if (reads.output_norms) numbers_per_slot++;
+    // Keys and values are read one head at a time, as stored and as f32.
+    size_t numbers_per_slot_of_head = 0;
+    if (reads.keys) numbers_per_slot_of_head += 2 * static_cast<size_t>(shape.head_dim_k);
+    if (reads.values) numbers_per_slot_of_head += 2 * static_cast<size_t>(shape.head_dim_v);
+    return sizeof(float) * (static_cast<size_t>(n_slots) * numbers_per_slot +
+                            static_cast<size_t>(n_slots / shape.n_head_kv) * numbers_per_slot_of_head);
 }
 
 }  // namespace cake

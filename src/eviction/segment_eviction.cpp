@@ -26,12 +26,55 @@ int64_t SegmentEviction::total_tokens() const {
     return std::max<int64_t>(std::min(room, tokens_to_slice(managed_)), 0);
 }
 
-/// Divides the budget among the layers up to `layer`. Returns their shares, not counting the windows.
-std::span<const int32_t> SegmentEviction::slice(int32_t layer, int64_t n_keys, const AttentionStats* stats) {
-    const double weight = weigh(managed_, layer, n_joined_, stats);
-    const auto budgets = cascade_.join(weight, static_cast<int32_t>(n_keys), total_tokens());
+/// Divides the budget among the layers up to `layer`, by the allocator's weights, and shrinks those before it. Returns
+/// the tokens of `layer` that stay.
+SegmentEviction::Kept SegmentEviction::slice_layers(int32_t layer, const LayerKeys& keys, const Scores& scores) {
+    const int32_t window = managed_.rules.options.window;
+    ScoreViews outside;
+    int64_t n_keys = 0;
+    for (size_t head = 0; head < scores.size(); head++) {
+        outside.push_back(std::span(scores[head]).first(static_cast<size_t>(keys.n_keys(head))));
+        n_keys += keys.n_keys(head);
+    }
+    const double weight = weigh(managed_, layer, n_joined_, keys.stats, outside);
+    const auto cap = static_cast<int32_t>(n_keys / std::ssize(scores));
+    const auto budgets = cascade_.join(weight, cap, total_tokens());
     managed_.report.stages.emplace_back(budgets.begin(), budgets.end());
-    return budgets;
+    const auto earlier = managed_.cache.sliced.layers().first(n_joined_);
+    for (size_t i = 0; i < earlier.size(); i++) shrink(managed_, earlier[i], budgets[i] + window);
+    return select_heads(ScoreViews(scores.begin(), scores.end()), budgets.back() + keys.window, window,
+                        managed_.rules.allocator().heads);
+}
+
+/// Gives the budget to the best tokens of all heads of the layers so far, the new one included. A token that is dropped
+/// here would not have stayed after the last layer either, because later layers only add competitors.
+SegmentEviction::Kept SegmentEviction::slice_model(int32_t layer, const LayerKeys& keys, const Scores& scores) {
+    const auto& store = managed_.cache.sliced;
+    const size_t n_head_kv = scores.size();
+    const auto earlier = store.layers().first(n_joined_);
+    ScoreViews all;
+    for (const int32_t l : earlier) all.append_range(stored_scores(store, l));
+    for (const auto& head : scores) all.emplace_back(head);
+    const auto n_kept = divide_among_heads(managed_, all, total_tokens());
+    weigh(managed_, layer, n_joined_, keys.stats, {});
+    report_stage(n_kept);
+    for (size_t i = 0; i < earlier.size(); i++)
+        shrink_heads(managed_, earlier[i], std::span(n_kept).subspan(i * n_head_kv, n_head_kv));
+    Kept kept;
+    for (size_t head = 0; head < n_head_kv; head++)
+        kept.push_back(select_top(scores[head], n_kept[n_joined_ * n_head_kv + head]));
+    return kept;
+}
+
+/// Adds the mean budgets of the layers, without the window, to the report. `n_kept`: [n_head_kv, layers so far].
+void SegmentEviction::report_stage(std::span<const int32_t> n_kept) {
+    const auto n_head_kv = static_cast<size_t>(managed_.rules.layout.sliced.n_head_kv);
+    auto& stage = managed_.report.stages.emplace_back();
+    for (size_t begin = 0; begin < n_kept.size(); begin += n_head_kv) {
+        const auto of_layer = n_kept.subspan(begin, n_head_kv);
+        const int32_t n = std::accumulate(of_layer.begin(), of_layer.end(), 0);
+        stage.push_back(n / static_cast<int32_t>(n_head_kv) - managed_.rules.options.window);
+    }
 }
 
 void SegmentEviction::move_in(int32_t layer, const LayerKeys& keys, std::span<const std::vector<int32_t>> kept,
@@ -58,33 +101,32 @@ void SegmentEviction::move_in(int32_t layer, const LayerKeys& keys, std::span<co
     }
 }
 
-Result<void> SegmentEviction::join(int32_t layer, const LayerKeys& keys) {
-    int64_t n_slots = 0;
-    for (const auto& head : keys.slots) n_slots += head.length;
+void SegmentEviction::keep_all(int32_t layer, const LayerKeys& keys) {
+    Kept kept;
+    Scores scores;
+    for (const auto& head : keys.slots) {
+        scores.emplace_back(static_cast<size_t>(head.length), std::numeric_limits<float>::infinity());
+        auto& all = kept.emplace_back(static_cast<size_t>(head.length));
+        std::iota(all.begin(), all.end(), 0);
+    }
+    move_in(layer, keys, kept, scores);
+}
+
+Result<void> SegmentEviction::join(GraphRunner& runner, int32_t layer, const LayerKeys& keys) {
     if (fits_) {
-        std::vector<std::vector<int32_t>> kept;
-        std::vector<std::vector<float>> scores;
-        for (const auto& head : keys.slots) {
-            scores.emplace_back(static_cast<size_t>(head.length), std::numeric_limits<float>::infinity());
-            auto& all = kept.emplace_back(static_cast<size_t>(head.length));
-            std::iota(all.begin(), all.end(), 0);
-        }
-        move_in(layer, keys, kept, scores);
+        keep_all(layer, keys);
         n_joined_++;
         return {};
     }
-    const AccountedBytes held(managed_.accountant, MemoryUse::compute, scoring_bytes(managed_.rules, n_slots));
-    const auto budgets = slice(layer, n_slots / managed_.rules.layout.sliced.n_head_kv - keys.window, keys.stats);
-    const auto earlier = managed_.cache.sliced.layers().first(n_joined_);
-    for (size_t i = 0; i < earlier.size(); i++)
-        shrink(managed_, earlier[i], budgets[i] + managed_.rules.options.window);
-    const auto scores = score_layer(managed_.rules, layer, keys);
+    int64_t n_slots = 0;
+    for (const auto& head : keys.slots) n_slots += head.length;
+    const AccountedBytes held(managed_.accountant, MemoryUse::compute,
+                              scoring_bytes(managed_.rules, managed_.rules.scorer(), n_slots));
+    const auto scores = score_layer(runner, managed_, managed_.rules.scorer(), layer, keys);
     if (!scores) return std::unexpected(scores.error());
-    const std::vector<std::span<const float>> views(scores->begin(), scores->end());
-    const int32_t n_keep = budgets.back() + keys.window;
-    move_in(layer, keys,
-            select_heads(views, n_keep, managed_.rules.options.window, managed_.rules.policy.allocator->heads),
-            *scores);
+    const bool of_model = managed_.rules.allocator().heads.split == HeadSplit::model;
+    const auto kept = of_model ? slice_model(layer, keys, *scores) : slice_layers(layer, keys, *scores);
+    move_in(layer, keys, kept, *scores);
     managed_.progress.n_evicted_slots += n_slots - managed_.cache.sliced.n_held(layer);
     managed_.progress.n_settled = n_after_;
     n_joined_++;

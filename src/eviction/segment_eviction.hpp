@@ -18,16 +18,24 @@ class SegmentEviction {
     /// the segment.
     SegmentEviction(const ManagedCache& managed, int64_t n_new, int64_t n_after);
 
+    /// True if join() drops tokens.
+    bool evicts() const { return !fits_; }
     /// True if join() needs the layer's window statistics.
     bool reads_window() const { return !fits_ && managed_.rules.reads_window(); }
 
     /// Moves the tokens that `layer` keeps from the staging layer into the store, after shrinking the layers before it.
     /// Call it for all sliced layers in ascending order.
-    Result<void> join(int32_t layer, const LayerKeys& keys);
+    Result<void> join(GraphRunner& runner, int32_t layer, const LayerKeys& keys);
 
   private:
+    using Scores = std::vector<std::vector<float>>;
+    using Kept = std::vector<std::vector<int32_t>>;
+
     int64_t total_tokens() const;
-    std::span<const int32_t> slice(int32_t layer, int64_t n_keys, const AttentionStats* stats);
+    void keep_all(int32_t layer, const LayerKeys& keys);
+    Kept slice_layers(int32_t layer, const LayerKeys& keys, const Scores& scores);
+    Kept slice_model(int32_t layer, const LayerKeys& keys, const Scores& scores);
+    void report_stage(std::span<const int32_t> n_kept);
     void move_in(int32_t layer, const LayerKeys& keys, std::span<const std::vector<int32_t>> kept,
                  std::span<const std::vector<float>> scores);
 

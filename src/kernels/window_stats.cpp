@@ -96,6 +96,10 @@ class WindowRun {
                 for (size_t i = 0; i < n_queries_; i++)
                     dispersion += weigh(head * n_queries_ + i, i, block, n_counted, padded(n));
                 float* const to = result + head * n_keys + block;
+                if (problem_.largest) {
+                    find_largest(n_counted, to);
+                    continue;
+                }
                 shift += reduce_block(n_counted, to, to + n_group_ * n_keys);
                 std::copy_n(weights(problem_.newest), n_counted, to + 2 * n_group_ * n_keys);
             }
@@ -182,6 +186,20 @@ class WindowRun {
         return static_cast<double>(hn::ReduceSum(f, sum)) * std::numbers::ln2;
     }
 
+    /// Finds the largest weight of `n` keys over the queries.
+    void find_largest(size_t n, float* largest) const {
+        const F32 f;
+        for (size_t j = 0; j < n; j += kLanes) {
+            auto most = hn::Zero(f);
+            for (size_t i = 0; i < n_queries_; i++) {
+                const auto weight = hn::Load(f, weights(i) + j);
+                most =
+                    hn::Max(most, problem_.factors.empty() ? weight : hn::Mul(weight, hn::Set(f, problem_.factors[i])));
+            }
+            hn::StoreN(most, f, largest + j, n - j);
+        }
+    }
+
     /// Computes mean and unbiased variance over the queries for `n` keys. Returns the sum of the variances. The
     /// variance is computed around the mean in a second pass over the block, so that small ones are not lost to
     /// rounding. That of a single query is 0.
@@ -253,7 +271,7 @@ WindowStats::WindowStats(WindowProblem problem, int32_t n_threads)
             tasks_.push_back({.head = head, .slot_begin = slot, .slot_end = std::min(slot + chunk, length)});
         const auto n_keys = static_cast<size_t>(problem_.n_keys[static_cast<size_t>(head)]);
         const size_t n_group = static_cast<size_t>(problem_.n_head) / problem_.heads.size();
-        result_begin_.push_back(result_begin_.back() + 3 * n_group * n_keys);
+        result_begin_.push_back(result_begin_.back() + (problem_.largest ? 1 : 3) * n_group * n_keys);
     }
     first_task_.push_back(tasks_.size());
 }

@@ -29,6 +29,9 @@ struct WindowProblem {
     std::vector<int64_t> n_keys;       // [n_head_kv] number of slots outside the window
     float scale = 1;                   // factor of the logits
     float softcap = 0;                 // logits x become softcap * tanh(x / softcap); 0: no cap
+    /// What to compute: the statistics, or only the largest weight that a query gives to a key.
+    bool largest = false;
+    std::vector<float> factors{};  // [queries] of the weights, for `largest`; empty: all 1
 };
 
 struct WindowData {
@@ -51,7 +54,8 @@ class WindowStats {
     /// together.
     size_t n_sums() const;
     size_t n_scratch() const;
-    /// Floats of the result: for each KV head, mean, variance and newest attention, each [n_keys, n_group].
+    /// Floats of the result: for each KV head, mean, variance and newest attention, each [n_keys, n_group]; or the largest
+    /// weights, [n_keys, n_group].
     size_t n_result() const { return result_begin_.back(); }
     size_t result_begin(size_t head) const { return result_begin_[head]; }
 

@@ -8,34 +8,62 @@ namespace cake {
 
 namespace {
 
-double uniform(int32_t /*layer*/, int32_t /*n_layer*/, double /*preference*/) {
+double uniform(const LayerSignals& /*layer*/) {
     return 1;
 }
 
 /// PyramidKV: weights fall linearly with depth, to 1/20 of the average in the last layer.
-double pyramid(int32_t layer, int32_t n_layer, double /*preference*/) {
+double pyramid(const LayerSignals& layer) {
     constexpr double kBeta = 20;
     constexpr double kLast = 1 / kBeta;
     constexpr double kFirst = 2 - kLast;
-    if (n_layer <= 1) return 1;
-    return kFirst - (kFirst - kLast) * layer / (n_layer - 1);
+    if (layer.n_layer <= 1) return 1;
+    return kFirst - (kFirst - kLast) * layer.index / (layer.n_layer - 1);
 }
 
-double by_preference(int32_t /*layer*/, int32_t /*n_layer*/, double preference) {
-    return preference;
+double by_preference(const LayerSignals& layer) {
+    return layer.preference;
+}
+
+double by_entropy(const LayerSignals& layer) {
+    return layer.entropy;
 }
 
 constexpr std::array<std::string_view, 2> kPreferenceOptions = {"tau1", "tau2"};
+constexpr double kSafeguard = 0.2;  // AdaKV's and LAVa's
+constexpr HeadRule kAdaptive = {.split = HeadSplit::adaptive, .floor = kSafeguard};
 
 constexpr Allocator kAllocators[] = {
-    {"uniform", "the same for every layer", uniform, false},
-    {"pyramid", "falling linearly with depth (PyramidKV)", pyramid, false},
-    {"preference", "by how widely and how changeably a layer attends (CAKE)", by_preference, true, HeadSplit::uniform,
-     kPreferenceOptions},
-    {"adaptive-heads", "the same for every layer, by score among its heads (AdaKV)", uniform, false,
-     HeadSplit::adaptive},
-    {"preference-heads", "by preference, and by score among the heads", by_preference, true, HeadSplit::adaptive,
-     kPreferenceOptions},
+    {"uniform", "the same for every layer", uniform},
+    {"pyramid", "falling linearly with depth (PyramidKV)", pyramid},
+    {.name = "preference",
+     .summary = "by how widely and how changeably a layer attends (CAKE)",
+     .weight = by_preference,
+     .reads_attention = true,
+     .options = kPreferenceOptions},
+    {.name = "adaptive-heads",
+     .summary = "the same for every layer, by score among its heads (AdaKV)",
+     .weight = uniform,
+     .heads = kAdaptive},
+    {.name = "preference-heads",
+     .summary = "by preference, and by score among the heads",
+     .weight = by_preference,
+     .reads_attention = true,
+     .heads = kAdaptive,
+     .options = kPreferenceOptions},
+    {.name = "layer-top-k",
+     .summary = "the same for every layer, to the highest scores of its heads (DefensiveKV)",
+     .weight = uniform,
+     .heads = {.split = HeadSplit::adaptive}},
+    {.name = "entropy",
+     .summary = "by the entropy of a layer's scores, and by count among the heads (LAVa)",
+     .weight = by_entropy,
+     .heads = {.split = HeadSplit::by_count, .floor = kSafeguard},
+     .reads_entropy = true},
+    {.name = "model-top-k",
+     .summary = "to the highest scores of all heads and layers (Layer-DefensiveKV, KVzip)",
+     .weight = uniform,
+     .heads = {.split = HeadSplit::model}},
 };
 
 /// Water-fills the layers with weight(l) > 0 in real numbers. Returns the part of `total` that they cannot hold.

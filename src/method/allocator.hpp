@@ -10,15 +10,26 @@
 
 namespace cake {
 
+/// What an allocator knows about a layer.
+struct LayerSignals {
+    int32_t index = 0;      // among the layers that share the budget
+    int32_t n_layer = 1;    // number of those layers
+    double preference = 0;  // CAKE; only with reads_attention
+    double entropy = 0;     // score_entropy() of the layer, LAVa; only with reads_entropy
+};
+
 /// Decides how many tokens each layer and each of its KV heads keeps. The allocator returns a weight for every layer;
-/// the budgets are the water-filling of the total by these weights.
+/// the budgets are the water-filling of the total by these weights, unless the heads of all layers compete (`model`).
 struct Allocator {
     std::string_view name;
     std::string_view summary;
-    double (*weight)(int32_t layer, int32_t n_layer, double preference);
-    bool reads_attention;  // true if it needs the preference and the statistics for it
-    HeadSplit heads = HeadSplit::uniform;
+    double (*weight)(const LayerSignals& layer);
+    bool reads_attention = false;  // needs the preference and the statistics for it
+    HeadRule heads{};
     std::array<std::string_view, 2> options{};  // members of SequenceOptions that affect the weights; "": none
+    bool reads_entropy = false;
+
+    bool is_per_head() const { return heads.split != HeadSplit::uniform; }
 };
 
 std::span<const Allocator> allocators();

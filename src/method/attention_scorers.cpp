@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "method/pooling.hpp"
 #include "method/published_scorers.hpp"
 #include "method/selection.hpp"
 
@@ -8,32 +9,9 @@ namespace cake {
 
 namespace {
 
-/// Moving average over `kernel` neighbours; beyond the ends, values count as 0.
-void average_pool(std::span<const float> in, std::span<float> out, int64_t kernel) {
-    const auto n = static_cast<int64_t>(in.size());
-    for (int64_t j = 0; j < n; j++) {
-        float sum = 0;
-        for (int64_t i = std::max<int64_t>(0, j - kernel / 2); i <= std::min(n - 1, j + kernel / 2); i++) {
-            sum += in[static_cast<size_t>(i)];
-        }
-        out[static_cast<size_t>(j)] = sum / static_cast<float>(kernel);
-    }
-}
-
-void max_pool(std::span<const float> in, std::span<float> out, int64_t kernel) {
-    const auto n = static_cast<int64_t>(in.size());
-    for (int64_t j = 0; j < n; j++) {
-        float largest = in[static_cast<size_t>(j)];
-        for (int64_t i = std::max<int64_t>(0, j - kernel / 2); i <= std::min(n - 1, j + kernel / 2); i++) {
-            largest = std::max(largest, in[static_cast<size_t>(i)]);
-        }
-        out[static_cast<size_t>(j)] = largest;
-    }
-}
-
 /// Scores each query head with `indicator`, pools along the keys, and averages over the heads of the group.
-template <typename Indicator, typename Pool>
-std::vector<float> score_group(const ScorerInput& input, Indicator indicator, Pool pool) {
+template <typename Indicator>
+std::vector<float> score_group(const ScorerInput& input, Indicator indicator, Pool pool, int64_t kernel) {
     const size_t n_keys = input.scored().positions.size();
     assert(input.scored().mean.size() == n_keys * static_cast<size_t>(input.n_group));
     std::vector<float> scores(n_keys, 0.0F);
@@ -42,14 +20,10 @@ std::vector<float> score_group(const ScorerInput& input, Indicator indicator, Po
     for (int32_t query_head = 0; query_head < input.n_group; query_head++) {
         const size_t begin = static_cast<size_t>(query_head) * n_keys;
         for (size_t j = 0; j < n_keys; j++) raw[j] = indicator(begin + j);
-        pool(raw, pooled);
+        pool(raw, pooled, kernel);
         for (size_t j = 0; j < n_keys; j++) scores[j] += pooled[j] / static_cast<float>(input.n_group);
     }
     return scores;
-}
-
-int64_t kernel(const ScorerInput& input, int64_t published) {
-    return input.pool_kernel > 0 ? input.pool_kernel : published;
 }
 
 }  // namespace
@@ -58,16 +32,20 @@ int64_t kernel(const ScorerInput& input, int64_t published) {
 std::vector<float> cake_score(const ScorerInput& input) {
     const auto& head = input.scored();
     return score_group(
-        input, [&](size_t i) { return head.mean[i] + input.gamma * head.variance[i]; },
-        [&](std::span<const float> in, std::span<float> out) { average_pool(in, out, kernel(input, 5)); });
+        input, [&](size_t i) { return head.mean[i] + input.gamma * head.variance[i]; }, average_pool,
+        pool_kernel(input, 5));
 }
 
 /// SnapKV: mean attention of the window, max-pooled over 7 keys.
 std::vector<float> snapkv_score(const ScorerInput& input) {
     const auto mean = input.scored().mean;
-    return score_group(
-        input, [&](size_t i) { return mean[i]; },
-        [&](std::span<const float> in, std::span<float> out) { max_pool(in, out, kernel(input, 7)); });
+    return score_group(input, [&](size_t i) { return mean[i]; }, max_pool, pool_kernel(input, 7));
+}
+
+/// SnapKV as in kvpress, which CriticalKV builds on: average-pooled over 5 keys.
+std::vector<float> smoothed_attention_score(const ScorerInput& input) {
+    const auto mean = input.scored().mean;
+    return score_group(input, [&](size_t i) { return mean[i]; }, average_pool, pool_kernel(input, 5));
 }
 
 /// TOVA, layer-wise: attention of the last query, summed over all heads of the layer, so that all heads keep the same

@@ -1,20 +1,19 @@
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include "method/pinned.hpp"
 #include "method/published_scorers.hpp"
 
 namespace cake {
 
 namespace {
 
-/// Calls `visit` with the index and the values of every key of the scored head.
+/// Calls `visit` with the index and the values of the first `n` keys of the scored head.
 template <typename Visit>
-void for_each_key(const ScorerInput& input, Visit visit) {
-    const size_t n_keys = input.scored().positions.size();
+void for_each_key(const ScorerInput& input, size_t n, Visit visit) {
     const auto keys = input.scored().keys;
-    const size_t dim = n_keys > 0 ? keys.size() / n_keys : 0;
-    for (size_t j = 0; j < n_keys; j++) visit(j, keys.subspan(j * dim, dim));
+    const size_t dim = keys.size() / std::max<size_t>(input.n_slots(), 1);
+    for (size_t j = 0; j < n; j++) visit(j, keys.subspan(j * dim, dim));
 }
 
 double norm(std::span<const float> key) {
@@ -28,14 +27,15 @@ double norm(std::span<const float> key) {
 /// Keys with a small L2 norm score high, because they attract the most attention (Devoto et al.).
 std::vector<float> knorm_score(const ScorerInput& input) {
     std::vector<float> scores(input.scored().positions.size());
-    for_each_key(input, [&](size_t j, std::span<const float> key) { scores[j] = -static_cast<float>(norm(key)); });
+    for_each_key(input, scores.size(),
+                 [&](size_t j, std::span<const float> key) { scores[j] = -static_cast<float>(norm(key)); });
     return scores;
 }
 
-/// KeyDiff: keys with a small cosine to the mean of all key directions score high.
+/// KeyDiff: keys with a small cosine to the mean of all key directions, those of the window included, score high.
 std::vector<float> keydiff_score(const ScorerInput& input) {
     std::vector<double> anchor;
-    for_each_key(input, [&](size_t /*j*/, std::span<const float> key) {
+    for_each_key(input, input.n_slots(), [&](size_t /*j*/, std::span<const float> key) {
         anchor.resize(key.size(), 0.0);
         const double length = norm(key);
         for (size_t d = 0; length > 0 && d < key.size(); d++) anchor[d] += key[d] / length;
@@ -45,7 +45,7 @@ std::vector<float> keydiff_score(const ScorerInput& input) {
     anchor_length = std::sqrt(anchor_length);
 
     std::vector<float> scores(input.scored().positions.size());
-    for_each_key(input, [&](size_t j, std::span<const float> key) {
+    for_each_key(input, scores.size(), [&](size_t j, std::span<const float> key) {
         double dot = 0;
         for (size_t d = 0; d < key.size(); d++) dot += key[d] * anchor[d];
         const double lengths = norm(key) * anchor_length;
@@ -56,10 +56,9 @@ std::vector<float> keydiff_score(const ScorerInput& input) {
 
 /// StreamingLLM: the first four tokens of the text, then the most recent ones.
 std::vector<float> streaming_score(const ScorerInput& input) {
-    constexpr int32_t kSinks = 4;
     std::vector<float> scores(input.scored().positions.size());
     std::ranges::transform(input.scored().positions, scores.begin(), [](int32_t position) {
-        return position < kSinks ? std::numeric_limits<float>::max() : static_cast<float>(position);
+        return position < kSinks ? kPinnedScore : static_cast<float>(position);
     });
     return scores;
 }

@@ -18,6 +18,13 @@ std::string list(const std::vector<Named>& table) {
     return names;
 }
 
+/// Scores the tokens of an answer with SnapKV if the scorer needs the whole text, or the output projection of all values,
+/// which would have to be computed again for every eviction.
+const Scorer* decode_scorer_of(const Scorer* scorer) {
+    if (scorer == nullptr) return nullptr;
+    return scorer->reads.whole_text() || scorer->reads.output_norms ? find_scorer("snapkv") : scorer;
+}
+
 }  // namespace
 
 std::span<const Policy> policies() {
@@ -33,6 +40,25 @@ std::span<const Policy> policies() {
         {"tova", "TOVA: by the attention of the last token", find_scorer("tova"), find_allocator("uniform")},
         {"ada-snapkv", "AdaKV: SnapKV, its budget shared among heads by score", find_scorer("snapkv"),
          find_allocator("adaptive-heads")},
+        {"lava", "LAVa: by attention and values, layers by the entropy of their scores", find_scorer("lava"),
+         find_allocator("entropy")},
+        {"dropkv", "DropKV: by what dropping a token changes", find_scorer("dropkv"), find_allocator("uniform")},
+        {"criticalkv", "CriticalKV: SnapKV, half of it also by the value's output", find_scorer("criticalkv"),
+         find_allocator("uniform")},
+        {"critical-adakv", "the same, its budget shared among heads by score", find_scorer("criticalkv"),
+         find_allocator("adaptive-heads")},
+        {"defensivekv", "DefensiveKV: the worst case over queries, shared among heads", find_scorer("defensivekv"),
+         find_allocator("layer-top-k")},
+        {"layer-defensivekv", "the same, shared among all heads of all layers", find_scorer("defensivekv"),
+         find_allocator("model-top-k")},
+        {"expected-attention", "Expected Attention: by the queries that a text leads to expect",
+         find_scorer("expected-attention"), find_allocator("adaptive-heads")},
+        {"kvzip", "KVzip: by what the model looks at when it repeats the text", find_scorer("kvzip"),
+         find_allocator("model-top-k")},
+        {"kvzip+", "KVzip+: the same, by the norm of the value's output", find_scorer("kvzip+"),
+         find_allocator("model-top-k")},
+        {"r-kv", "R-KV: SnapKV, and in answers by attention against redundancy", find_scorer("snapkv"),
+         find_allocator("uniform"), find_scorer("r-kv")},
         {"knorm", "keys of the smallest norm", find_scorer("knorm"), find_allocator("uniform")},
         {"keydiff", "KeyDiff: keys least similar to the mean key", find_scorer("keydiff"), find_allocator("uniform")},
         {"streaming-llm", "StreamingLLM: first and most recent tokens", find_scorer("streaming-llm"),
@@ -94,6 +120,7 @@ Result<Policy> resolve_policy(const PolicyNames& names) {
         return fail(std::format("the policy {} evicts nothing: set both a scorer and an allocator to change that",
                                 names.policy));
     }
+    if (result.decode_scorer == nullptr || !scorer.empty()) result.decode_scorer = decode_scorer_of(result.scorer);
     return result;
 }
 

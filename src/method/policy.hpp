@@ -16,6 +16,7 @@ struct Policy {
     std::string_view summary;
     const Scorer* scorer = nullptr;
     const Allocator* allocator = nullptr;
+    const Scorer* decode_scorer = nullptr;  // scores the tokens while an answer is generated
 
     bool evicts() const { return scorer != nullptr; }
 };

@@ -51,7 +51,10 @@ Projections LayerGraph::project(int32_t i, ggml_tensor* input, ggml_tensor* posi
     const int64_t v_begin = v == k ? k_begin + k_rows : 0;
     Projections result{.query = view_heads(context_, q, h.head_dim_k, 0, h.n_head),
                        .key = view_heads(context_, k, h.head_dim_k, k_begin, h.n_head_kv),
-                       .value = view_heads(context_, v, h.head_dim_v, v_begin, h.n_head_kv)};
+                       .value = view_heads(context_, v, h.head_dim_v, v_begin, h.n_head_kv),
+                       .input = input,
+                       .unrotated_query = nullptr};
+    result.unrotated_query = result.query;
     const bool rotates = h.rotates_in(i);
     if (rotates && k == q && w.attn_q_norm == nullptr) {  // rotate both in one operation
         ggml_tensor* both = view_heads(context_, q, h.head_dim_k, 0, h.n_head + h.n_head_kv);
@@ -64,6 +67,7 @@ Projections LayerGraph::project(int32_t i, ggml_tensor* input, ggml_tensor* posi
     if (w.attn_q_norm != nullptr) {
         result.query = normalise_heads(result.query, w.attn_q_norm);
         result.key = normalise_heads(result.key, w.attn_k_norm);
+        result.unrotated_query = result.query;
     }
     if (rotates) {
         result.query = rotate(i, result.query, positions);

@@ -10,9 +10,11 @@ namespace cake {
 
 /// Queries, keys and values of n tokens. The heads of a token are contiguous in memory; the tokens may not be.
 struct Projections {
-    ggml_tensor* query;  // [head_dim_k, n_head, n]
-    ggml_tensor* key;    // [head_dim_k, n_head_kv, n]
-    ggml_tensor* value;  // [head_dim_v, n_head_kv, n]
+    ggml_tensor* query;            // [head_dim_k, n_head, n]
+    ggml_tensor* key;              // [head_dim_k, n_head_kv, n]
+    ggml_tensor* value;            // [head_dim_v, n_head_kv, n]
+    ggml_tensor* input;            // [n_embd, n] what was projected
+    ggml_tensor* unrotated_query;  // [head_dim_k, n_head, n] before RoPE
 };
 
 /// Parameters of the attention in a layer of the model.
@@ -33,13 +35,15 @@ class LayerGraph {
     ggml_tensor* finish(int32_t layer, ggml_tensor* hidden, ggml_tensor* attention) const;
     ggml_tensor* logits(ggml_tensor* hidden) const;  // [n_vocab, n]
 
+    /// RoPE of `x`, [head_dim_k, n_head, n], at `positions`, [n].
+    ggml_tensor* rotate(int32_t layer, ggml_tensor* x, ggml_tensor* positions) const;
+
     AttentionTraits traits(int32_t layer) const { return attention_traits(hparams_, weights_, layer); }
 
   private:
     ggml_tensor* normalise(ggml_tensor* x, const Norm& norm) const;
     ggml_tensor* product(const Linear& linear, ggml_tensor* x) const;
     ggml_tensor* normalise_heads(ggml_tensor* x, ggml_tensor* weight) const;
-    ggml_tensor* rotate(int32_t layer, ggml_tensor* x, ggml_tensor* positions) const;
     ggml_tensor* activate(ggml_tensor* gate, ggml_tensor* up) const;
     ggml_tensor* feed_forward(const LayerWeights& w, ggml_tensor* x) const;
     ggml_tensor* mix_experts(const LayerWeights& w, ggml_tensor* x) const;

@@ -15,7 +15,7 @@ int64_t staging_rows(const SequenceConfig& config, int64_t tokens_per_layer, int
     const auto& layout = config.layout;
     // One layer may hold almost the whole budget. If the allocator budgets heads separately, so may one KV head.
     int64_t max_held = tokens_per_layer * layout.sliced.n_layer;
-    if (config.allocator().heads == HeadSplit::adaptive) max_held *= layout.sliced.n_head_kv;
+    if (config.allocator().is_per_head()) max_held *= layout.sliced.n_head_kv;
     if (layout.sliding.n_layer > 0)
         max_held = std::max<int64_t>(max_held, layout.sliding_capacity(config.options.max_tokens));
     return std::min(n_tokens, segment + max_held);

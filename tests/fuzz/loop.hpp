@@ -13,7 +13,8 @@ namespace cake::test {
 /// Runs a fuzzer until it has made enough inputs, its time is over, or an input shows a fault.
 class FuzzLoop {
   public:
-    FuzzLoop(CLI::App& app, int64_t runs) : runs_(runs) {
+    /// `too_long`: seconds of CPU time, under a sanitizer, after which an input counts as a fault.
+    FuzzLoop(CLI::App& app, int64_t runs, double too_long = 5) : runs_(runs), too_long_(too_long) {
         app.add_option("--runs", runs_, "number of inputs")->capture_default_str();
         app.add_option("--seconds", seconds_, "end after this time, whatever --runs says");
         app.add_option("--seed", seed_)->capture_default_str();
@@ -41,8 +42,7 @@ class FuzzLoop {
             auto wrong = look(input);
             const double taken = processor_seconds() - before;
             longest = std::max(longest, taken);
-            constexpr double kTooLong = 5;  // seconds, under a sanitizer
-            if (wrong.empty() && taken > kTooLong) wrong = "it took too long";
+            if (wrong.empty() && taken > too_long_) wrong = "it took too long";
             if (wrong.empty()) continue;
             std::fprintf(stderr, "seed %llu, input %lld: %s\n%s\n", static_cast<unsigned long long>(seed_),
                          static_cast<long long>(i), wrong.c_str(), input.c_str());
@@ -53,11 +53,12 @@ class FuzzLoop {
         return 0;
     }
 
-  private:
     /// CPU time of this process, which does not depend on the load of the machine.
     static double processor_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
+  private:
     int64_t runs_;
+    double too_long_;
     double seconds_ = 0;
     uint64_t seed_ = 1;
     int64_t from_ = 0;

@@ -60,6 +60,7 @@ std::vector<double> weights_of(const WindowProblem& p, const float* query, const
     return weights;
 }
 
+/// `largest`: for each key and query head, the largest weight times the factor of the query.
 Expected reference(const WindowProblem& p, const std::vector<float>& queries, const CacheRows& k,
                    const std::vector<float>& sinks) {
     Expected result;
@@ -78,7 +79,14 @@ Expected reference(const WindowProblem& p, const std::vector<float>& queries, co
                                                            : static_cast<double>(sinks[kv * n_group + g])));
             }
             const auto n = static_cast<double>(weights.size());
-            for (size_t j = 0; j < n_keys; j++) {
+            for (size_t j = 0; p.largest && j < n_keys; j++) {
+                double most = 0;
+                for (size_t i = 0; i < weights.size(); i++)
+                    most =
+                        std::max(most, weights[i][j] * (p.factors.empty() ? 1.0 : static_cast<double>(p.factors[i])));
+                result.values.push_back(most);
+            }
+            for (size_t j = 0; !p.largest && j < n_keys; j++) {
                 double mean = 0;
                 double variance = 0;
                 for (const auto& row : weights) {
@@ -137,6 +145,11 @@ void expect_the_definition(const Case& c) {
     // The weights have a relative error. A variance can be far smaller than the weights, so its tolerance is its own
     // relative error plus the error that it inherits from the weights.
     constexpr double kShare = 1e-5;
+    if (p.largest) {
+        for (size_t i = 0; i < result.size(); i++)
+            ASSERT_NEAR(result[i], expected.values[i], kShare * expected.values[i] + 1e-30) << i;
+        return;
+    }
     for (size_t head = 0; head < p.heads.size(); head++) {
         const size_t begin = stats.result_begin(head);
         const size_t n = (stats.result_begin(head + 1) - begin) / 3;
@@ -153,6 +166,14 @@ void expect_the_definition(const Case& c) {
     }
     EXPECT_NEAR(stats.dispersion(), expected.dispersion, 1e-5 * expected.dispersion + 1e-9);
     EXPECT_NEAR(stats.shift(), expected.shift, 1e-5 * expected.shift + 1e-12);
+}
+
+void expect_the_largest(Case c) {
+    c.problem.largest = true;
+    expect_the_definition(c);
+    c.problem.factors = normal(c.problem.queries.size(), c.seed + 3);
+    for (float& factor : c.problem.factors) factor = std::abs(factor);
+    expect_the_definition(c);
 }
 
 Case draw(uint64_t seed) {
@@ -194,6 +215,12 @@ Case draw(uint64_t seed) {
 TEST(WindowStats, AreTheDefinitionForEveryShapeTypeAndInstructionSet) {
     for_each_target([] {
         for (uint64_t seed = 1; seed <= 100; seed++) expect_the_definition(draw(seed));
+    });
+}
+
+TEST(WindowStats, FindTheLargestWeights) {
+    for_each_target([] {
+        for (uint64_t seed = 1; seed <= 40; seed++) expect_the_largest(draw(seed));
     });
 }
 

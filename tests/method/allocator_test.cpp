@@ -67,7 +67,7 @@ TEST(WaterFill, NeverRaisesABudgetWhenALayerJoins) {
 
 TEST(Allocators, AreFoundByName) {
     for (const auto& allocator : allocators()) EXPECT_EQ(find_allocator(allocator.name), &allocator);
-    EXPECT_EQ(allocators().size(), 5U);
+    EXPECT_EQ(allocators().size(), 8U);
     EXPECT_EQ(find_allocator("none-such"), nullptr);
 }
 
@@ -75,35 +75,35 @@ TEST(Allocators, ThoseThatShareAmongHeadsShareAmongLayersAsTheirNamesSay) {
     const auto* adaptive = find_allocator("adaptive-heads");
     const auto* preferring = find_allocator("preference-heads");
     ASSERT_TRUE(adaptive != nullptr && preferring != nullptr);
-    EXPECT_EQ(adaptive->heads, HeadSplit::adaptive);
-    EXPECT_EQ(preferring->heads, HeadSplit::adaptive);
-    EXPECT_EQ(adaptive->weight(0, 4, 9), adaptive->weight(3, 4, 0));
-    EXPECT_EQ(preferring->weight(0, 4, 9), 9);
+    EXPECT_EQ(adaptive->heads.split, HeadSplit::adaptive);
+    EXPECT_EQ(preferring->heads.split, HeadSplit::adaptive);
+    EXPECT_EQ(adaptive->weight({0, 4, 9}), adaptive->weight({3, 4, 0}));
+    EXPECT_EQ(preferring->weight({0, 4, 9}), 9);
     EXPECT_FALSE(adaptive->reads_attention);
     EXPECT_TRUE(preferring->reads_attention);
     for (const auto* name : {"uniform", "pyramid", "preference"})
-        EXPECT_EQ(find_allocator(name)->heads, HeadSplit::uniform) << name;
+        EXPECT_EQ(find_allocator(name)->heads.split, HeadSplit::uniform) << name;
 }
 
 TEST(Allocators, UniformIgnoresThePreference) {
     const auto* uniform = find_allocator("uniform");
     ASSERT_NE(uniform, nullptr);
     EXPECT_FALSE(uniform->reads_attention);
-    EXPECT_EQ(uniform->weight(0, 4, 9), uniform->weight(3, 4, 0));
-    EXPECT_GT(uniform->weight(0, 4, 0), 0);
+    EXPECT_EQ(uniform->weight({0, 4, 9}), uniform->weight({3, 4, 0}));
+    EXPECT_GT(uniform->weight({0, 4, 0}), 0);
 }
 
 TEST(Allocators, PreferenceIsThePreference) {
     const auto* by_preference = find_allocator("preference");
     ASSERT_NE(by_preference, nullptr);
     EXPECT_TRUE(by_preference->reads_attention);
-    EXPECT_EQ(by_preference->weight(2, 4, 0.75), 0.75);
+    EXPECT_EQ(by_preference->weight({2, 4, 0.75}), 0.75);
 }
 
 TEST(Allocators, PreferencesThatAreAllZeroGiveEqualShares) {
     const auto* by_preference = find_allocator("preference");
     ASSERT_NE(by_preference, nullptr);
-    const double zero = by_preference->weight(0, 4, 0);
+    const double zero = by_preference->weight({0, 4, 0});
     EXPECT_EQ(fill(40, {zero, zero, zero, zero}, {100, 100, 100, 100}), (Budgets{10, 10, 10, 10}));
 }
 
@@ -111,11 +111,11 @@ TEST(Allocators, PyramidFallsLinearlyToATwentiethOfTheAverage) {
     const auto* pyramid = find_allocator("pyramid");
     ASSERT_NE(pyramid, nullptr);
     EXPECT_FALSE(pyramid->reads_attention);
-    EXPECT_EQ(pyramid->weight(0, 1, 0), 1);
+    EXPECT_EQ(pyramid->weight({0, 1, 0}), 1);
     for (int32_t n_layer = 2; n_layer <= 128; n_layer++) {
         SCOPED_TRACE(n_layer);
         std::vector<double> weights;
-        for (int32_t l = 0; l < n_layer; l++) weights.push_back(pyramid->weight(l, n_layer, 0));
+        for (int32_t l = 0; l < n_layer; l++) weights.push_back(pyramid->weight({l, n_layer, 0}));
         EXPECT_DOUBLE_EQ(weights.front(), 1.95);
         EXPECT_NEAR(weights.back(), 0.05, 1e-12);
         EXPECT_NEAR(std::accumulate(weights.begin(), weights.end(), 0.0), n_layer, 1e-9);

@@ -14,7 +14,7 @@ using Kept = std::vector<std::vector<int32_t>>;
 
 Kept select(const std::vector<std::vector<float>>& scores, int32_t budget, int32_t window, HeadSplit split) {
     const std::vector<std::span<const float>> views(scores.begin(), scores.end());
-    return select_heads(views, budget, window, split);
+    return select_heads(views, budget, window, {.split = split, .floor = split == HeadSplit::uniform ? 0 : 0.2});
 }
 
 TEST(SelectTop, KeepsTheHighestInTheOrderOfTheText) {

@@ -231,7 +231,7 @@ TEST(SelectionProperty, HeadsThatCompeteInStagesKeepWhatTheyKeepAtOnce) {
                 for (const int32_t i : from[head]) of_head.push_back(scores[head][static_cast<size_t>(i)]);
             }
             const std::vector<std::span<const float>> views(kept_scores.begin(), kept_scores.end());
-            auto chosen = select_heads(views, budget, window, HeadSplit::adaptive);
+            auto chosen = select_heads(views, budget, window, {.split = HeadSplit::adaptive, .floor = 0.2});
             for (size_t head = 0; head < n_head; head++)
                 for (int32_t& i : chosen[head]) i = from[head][static_cast<size_t>(i)];
             return chosen;

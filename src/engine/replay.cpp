@@ -1,0 +1,175 @@
+#include "engine/replay.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/forward_layer.hpp"
+#include "eviction/output_norms.hpp"
+#include "eviction/replay_attention.hpp"
+
+namespace cake {
+
+namespace {
+
+/// Importance before the replay: tokens of earlier segments keep their scores. Those of their windows, which have none,
+/// count as much as the best of the others.
+std::vector<std::vector<float>> begun_importance(const StagingLayer& staging, int64_t n_text) {
+    std::vector<std::vector<float>> importance;
+    for (const auto& kept : staging.kept_scores()) {
+        float largest = 0;
+        for (const float score : kept)
+            if (std::isfinite(score)) largest = std::max(largest, score);
+        auto& of_head = importance.emplace_back(kept);
+        for (float& score : of_head) score = std::isfinite(score) ? score : largest;
+        of_head.resize(kept.size() + static_cast<size_t>(n_text), 0.0F);
+    }
+    return importance;
+}
+
+/// The part of each head that belongs to a chunk of the text.
+std::vector<std::span<float>> parts_of_chunk(std::vector<std::vector<float>>& importance, const ReplayChunk& chunk,
+                                             int64_t n_text) {
+    std::vector<std::span<float>> parts;
+    for (auto& head : importance) {
+        const auto begin = static_cast<size_t>(std::ssize(head) - n_text + chunk.begin);
+        parts.push_back(std::span(head).subspan(begin, static_cast<size_t>(chunk.end - chunk.begin)));
+    }
+    return parts;
+}
+
+}  // namespace
+
+Result<ReplayPass> ReplayPass::make(SequenceParts& sequence, std::span<const Token> text, int64_t position,
+                                    Wanted wanted) {
+    ReplayPass pass(sequence);
+    const auto& engine = *sequence.config.engine;
+    const auto& h = engine.hparams;
+    auto chunks = plan_replay(engine.vocabulary, text);
+    if (!chunks) return std::unexpected(chunks.error());
+    pass.wanted_ = wanted;
+    pass.chunks_ = std::move(*chunks);
+    pass.n_text_ = std::ssize(text);
+    pass.position_ = position;
+    const int64_t n_batch = engine.options.n_batch;
+    for (size_t i = 0; i < pass.chunks_.size(); i++) {
+        const auto n = std::ssize(pass.chunks_[i].tokens);
+        for (int64_t begin = 0; begin < n; begin += n_batch) {
+            const int64_t end = std::min(begin + n_batch, n);
+            pass.batches_.push_back({.chunk = i, .begin = begin, .end = end, .row = pass.n_tokens_});
+            pass.n_tokens_ += end - begin;
+        }
+    }
+    auto* type = engine.compute.buffer_type();
+    auto hidden =
+        HiddenStates::allocate(sequence.accountant, type, h.n_embd, pass.n_tokens_, sequence.max_hidden_f32_bytes);
+    if (!hidden) return std::unexpected(hidden.error());
+    pass.hidden_ = std::move(*hidden);
+    auto queries = ChunkQueries::allocate(sequence, std::min(n_batch, pass.n_tokens_));
+    if (!queries) return std::unexpected(queries.error());
+    pass.queries_ = std::move(*queries);
+    return pass;
+}
+
+int64_t ReplayPass::n_rows() const {
+    int64_t most = 0;
+    for (const auto& chunk : chunks_) most = std::max(most, std::ssize(chunk.tokens));
+    return most;
+}
+
+Result<void> ReplayPass::embed(GraphRunner& runner, size_t step) {
+    const Batch& batch = batches_[step];
+    const int64_t n = batch.end - batch.begin;
+    constexpr size_t kNodes = 64;
+    Graph graph(kNodes);
+    ggml_tensor* ids = graph.input(GGML_TYPE_I32, n);
+    ggml_tensor* positions = graph.input(GGML_TYPE_I32, n);
+    hidden_.write(graph, layer_graph(graph).embed(ids, positions), batch.row, batch.row + n);
+    if (auto allocated = runner.allocate(graph); !allocated) return allocated;
+    const std::span tokens(chunks_[batch.chunk].tokens);
+    set_input<int32_t>(ids, tokens.subspan(static_cast<size_t>(batch.begin), static_cast<size_t>(n)));
+    set_numbers<int32_t>(positions, position_ + batch.begin);
+    return runner.compute(graph);
+}
+
+Result<void> ReplayPass::begin_layer(GraphRunner& runner, const StagingLayer& staging, int32_t layer, bool scored) {
+    layer_ = layer;
+    scored_ = scored;
+    if (!scored) return {};
+    if (wanted_.attention) attention_ = begun_importance(staging, n_text_);
+    if (!wanted_.output) return {};
+    output_ = begun_importance(staging, n_text_);
+    auto slots = staging.slots_to(n_text_);
+    for (auto& head : slots) {
+        head.begin += head.length - n_text_;
+        head.length = n_text_;
+    }
+    auto norms = output_norms(runner, sequence_->config, layer, staging.buffer().v(), slots, OutputNorm::l2_of_head);
+    if (!norms) return std::unexpected(norms.error());
+    norms_ = std::move(*norms);
+    return {};
+}
+
+Result<void> ReplayPass::run(GraphRunner& runner, GraphRunner& analysis, const StagingLayer& staging, size_t step) {
+    const Batch& batch = batches_[step];
+    const int64_t n = batch.end - batch.begin;
+    const bool last = layer_ == engine().hparams.n_layer - 1;
+    if (last && !scored_) return {};
+    constexpr size_t kMoreNodes = 16;
+    Graph graph(LayerGraph::max_nodes(engine().hparams) + kMoreNodes);
+    ggml_tensor* positions = graph.input(GGML_TYPE_I32, n);
+    ggml_tensor* rows = graph.input(GGML_TYPE_I64, n);
+    ggml_tensor* norms = nullptr;
+    const auto sink = [&](const Projections& projected) -> std::vector<AttendedSlots> {
+        auto* context = graph.context();
+        graph.add(staging.put(graph, projected.key, staging.buffer().k(), rows));
+        graph.add(staging.put(graph, projected.value, staging.buffer().v(), rows));
+        if (scored_) queries_.store(graph, projected.query);
+        if (scored_ && wanted_.output) {
+            norms = graph.output(ggml_sqrt(context, ggml_sum_rows(context, ggml_sqr(context, projected.input))));
+            graph.add(norms);
+        }
+        return {{.k = staging.buffer().k(), .v = staging.buffer().v(), .heads = staging.slots_to(n_text_ + batch.end)}};
+    };
+    const auto output = forward_layer(graph, engine().attention, layer_graph(graph), layer_,
+                                      hidden_.read(graph, batch.row, batch.row + n), positions, last ? 0 : n, sink);
+    if (output.hidden != nullptr) hidden_.write(graph, output.hidden, batch.row, batch.row + n);
+    if (auto allocated = runner.allocate(graph); !allocated) return allocated;
+    set_numbers<int32_t>(positions, position_ + batch.begin);
+    set_numbers<int64_t>(rows, staging.segment_begin() + n_text_ + batch.begin);
+    set_masks(output.attended);
+    if (auto computed = runner.compute(graph); !computed) return computed;
+    if (!scored_) return {};
+    std::vector<float> hidden_norms;
+    if (norms != nullptr) {
+        hidden_norms.resize(static_cast<size_t>(n));
+        ggml_backend_tensor_get(norms, hidden_norms.data(), 0, hidden_norms.size() * sizeof(float));
+    }
+    return score(analysis, staging, batch, std::move(hidden_norms));
+}
+
+Result<void> ReplayPass::score(GraphRunner& analysis, const StagingLayer& staging, const Batch& batch,
+                               std::vector<float> hidden_norms) {
+    const auto& chunk = chunks_[batch.chunk];
+    const ReplayQueries replay{.queries = queries_.rows(),
+                               .n_queries = batch.end - batch.begin,
+                               .k = staging.buffer().k(),
+                               .heads = staging.slots_to(n_text_ + batch.end),
+                               .n_replay = batch.end,
+                               .chunk_end = n_text_ - chunk.end,
+                               .n_chunk = chunk.end - chunk.begin,
+                               .hidden_norms = std::move(hidden_norms)};
+    std::vector<std::span<const float>> norms;
+    for (const auto& of_head : norms_)
+        norms.push_back(
+            std::span(of_head).subspan(static_cast<size_t>(chunk.begin), static_cast<size_t>(replay.n_chunk)));
+    return raise_importance(analysis, engine().attention, sequence_->config.traits_of(layer_), replay, norms,
+                            {.of_attention = parts_of_chunk(attention_, chunk, n_text_),
+                             .of_output = parts_of_chunk(output_, chunk, n_text_)});
+}
+
+void ReplayPass::add_to(LayerKeys& keys) const {
+    keys.replay.assign(attention_.begin(), attention_.end());
+    keys.replay_output.assign(output_.begin(), output_.end());
+}
+
+}  // namespace cake

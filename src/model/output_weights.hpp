@@ -1,0 +1,15 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cake/error.hpp"
+#include "model/gguf_file.hpp"
+
+namespace cake {
+
+/// Reads the output projection of a layer's attention from the model file, as float32 in host memory:
+/// [head_dim_v * n_head, n_embd]. The loaded tensor may have a layout that only its device can read.
+Result<std::vector<float>> read_output_weights(const GgufFile& file, int32_t layer);
+
+}  // namespace cake
