@@ -5,6 +5,7 @@
 
 #include "memory/cache_type.hpp"
 #include "model/layer_graph.hpp"
+#include "model/output_weights.hpp"
 
 namespace cake {
 
@@ -102,14 +103,15 @@ Result<SequenceConfig> SequenceConfig::make(std::shared_ptr<const EngineState> e
     auto layout = make_layout(*engine, options);
     if (!layout) return std::unexpected(layout.error());
     const auto& h = engine->hparams;
-    SequenceConfig config{{.options = options,
-                           .policy = *policy,
-                           .layout = std::move(*layout),
-                           .n_head = h.n_head,
-                           .traits = {},
-                           .attention = engine->attention,
-                           .file = &engine->file},
-                          std::move(engine)};
+    SequenceConfig config{
+        {.options = options,
+         .policy = *policy,
+         .layout = std::move(*layout),
+         .n_head = h.n_head,
+         .traits = {},
+         .attention = engine->attention,
+         .output_weights = [file = &engine->file](int32_t layer) { return read_output_weights(*file, layer); }},
+        std::move(engine)};
     for (int32_t layer = 0; layer < h.n_layer; layer++)
         config.traits.push_back(attention_traits(h, config.engine->weights, layer));
     if (auto budget = check_budget(config.layout, config.demand()); !budget) return std::unexpected(budget.error());

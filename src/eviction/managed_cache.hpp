@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "backend/accountant.hpp"
@@ -9,7 +10,6 @@
 #include "memory/plan.hpp"
 #include "memory/sequence_cache.hpp"
 #include "method/policy.hpp"
-#include "model/gguf_file.hpp"
 
 namespace cake {
 
@@ -21,7 +21,8 @@ struct CacheRules {
     int32_t n_head = 0;                   // query heads of a layer
     std::vector<AttentionTraits> traits;  // [n_layer]
     AttentionMethod attention;
-    const GgufFile* file = nullptr;  // of the model
+    /// Reads the output projection of a layer's attention, f32 [head_dim_v * n_head, n_embd].
+    std::function<Result<std::vector<float>>(int32_t layer)> output_weights{};
 
     // These require evicts().
     const Scorer& scorer() const { return *policy.scorer; }

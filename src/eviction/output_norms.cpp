@@ -5,7 +5,6 @@
 
 #include "backend/accounted_tensor.hpp"
 #include "backend/kernel_nodes.hpp"
-#include "model/output_weights.hpp"
 
 namespace cake {
 
@@ -76,7 +75,7 @@ Result<std::vector<std::vector<float>>> norms_of_kernel(GraphRunner& runner, con
 /// The output projection of a layer as float32 in memory of the cache's device.
 Result<AccountedTensor> load_output(Accountant& accountant, const CacheRules& rules, int32_t layer, ggml_tensor* v) {
     const int64_t n_rows = v->ne[0] * rules.n_head;
-    const auto weights = read_output_weights(*rules.file, layer);
+    const auto weights = rules.output_weights(layer);
     if (!weights) return std::unexpected(weights.error());
     auto output = AccountedTensor::allocate(accountant, MemoryUse::compute, ggml_backend_buffer_get_type(v->buffer),
                                             GGML_TYPE_F32, n_rows, std::ssize(*weights) / n_rows,

@@ -5,7 +5,6 @@
 
 #include "backend/attention.hpp"
 #include "backend/graph.hpp"
-#include "model/layer_graph.hpp"
 
 namespace cake {
 
