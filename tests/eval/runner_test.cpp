@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 
@@ -79,6 +80,56 @@ TEST(RunSamples, AsksEachSampleUnderEachSettingAsARunOfItsOwnWould) {
     EXPECT_EQ(rows[0].subtask, "a");
     EXPECT_EQ(rows[0].n_samples, 3U);
     EXPECT_EQ(rows[0].depth, -1);
+}
+
+TEST(RunSamples, AsksBlindlyAboutATextThatWasReadAndEvictedBefore) {
+    const auto engine = load();
+    std::vector<Sample> samples;
+    for (const auto* question : {" what is the first word?", " what is the last one?"}) {
+        samples.push_back({.prompt = long_text(6),
+                           .question_begin = long_text(6).size(),
+                           .answers = {"e"},
+                           .metric = contains_all,
+                           .max_tokens = 12});
+        samples.back().prompt += question;
+    }
+    samples.push_back({.prompt = long_text(5) + " who?",
+                       .question_begin = long_text(5).size(),
+                       .answers = {"e"},
+                       .metric = contains_all,
+                       .max_tokens = 12});
+    const std::vector<std::string> policies = {"full", "cake", "kvzip"};
+    const std::vector<int64_t> budgets = {64};
+    const auto all = all_settings(policies, budgets, {});
+    size_t n_answers = 0;
+    const auto outcome =
+        run_samples(engine, samples, all,
+                    {.blind = true,
+                     .progress = {},
+                     .on_cut = {},
+                     .on_answer = [&](const Sample& sample, const Setting& setting, const std::string& text, double) {
+                         n_answers++;
+                         auto options = setting.options;
+                         if (setting.budget == 0) options.max_tokens = 2000;
+                         auto alone = engine.sequence(options);
+                         ASSERT_TRUE(alone);
+                         // The tokens of the text that do not depend on the question.
+                         const auto whole = *engine.tokenize(sample.prompt);
+                         const auto other = *engine.tokenize(sample.prompt.substr(0, sample.question_begin) + "~");
+                         const auto n = std::ranges::mismatch(whole, other).in1 - whole.begin();
+                         ASSERT_TRUE(alone->append(std::span(whole).first(static_cast<size_t>(n))));
+                         ASSERT_TRUE(alone->append(std::span(whole).subspan(static_cast<size_t>(n))));
+                         std::string expected;
+                         for (const Token t : alone->generate({.max_tokens = 12, .sampling = {.temperature = 0}}))
+                             expected += engine.piece(t);
+                         EXPECT_EQ(text, expected) << setting.policy;
+                     }});
+    ASSERT_FALSE(outcome.error) << outcome.error->message;
+    EXPECT_EQ(n_answers, samples.size() * all.size());
+
+    samples.front().question_begin = 0;
+    EXPECT_TRUE(
+        run_samples(engine, samples, all, {.blind = true, .progress = {}, .on_cut = {}, .on_answer = {}}).error);
 }
 
 TEST(RunSamples, StopsWhereItIsToldAndGivesWhatItHas) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
 
 namespace cake {
@@ -74,6 +75,39 @@ TEST(SelectHeads, TheWindowIsNobodysShare) {
 TEST(SelectHeads, HeadsThatScoreAlikeShareAlike) {
     EXPECT_EQ(select({{1, 5, 3, 4}, {1, 5, 3, 4}, {1, 5, 3, 4}}, 2, 0, HeadSplit::adaptive),
               (Kept{{1, 3}, {1, 3}, {1, 3}}));
+}
+
+TEST(SelectHeads, ByCountGivesAHeadItsShareOfTheBestTokens) {
+    // Of the 10 best tokens, 8 are in the first head: it gets 0.8 * 8 + 1 = 7.4 of them, and the second one 2.6.
+    std::vector<float> high(20, 1.0F);
+    std::vector<float> low(20, 0.0F);
+    std::fill_n(high.begin(), 8, 9.0F);
+    std::fill_n(low.begin(), 2, 8.0F);
+    const auto kept = select({high, low}, 5, 0, HeadSplit::by_count);
+    EXPECT_EQ(kept[0], (std::vector<int32_t>{0, 1, 2, 3, 4, 5, 6}));
+    EXPECT_EQ(kept[1], (std::vector<int32_t>{0, 1, 2}));
+}
+
+TEST(SelectHeads, ByCountNeverExceedsTheBudget) {
+    // Each of the five heads has half a token too much after rounding.
+    for (int32_t budget = 1; budget <= 12; budget++) {
+        std::vector<std::vector<float>> scores(5, std::vector<float>(12, 1.0F));
+        for (size_t head = 0; head < scores.size(); head++) std::fill_n(scores[head].begin(), 3 + head, 5.0F);
+        int64_t n_kept = 0;
+        for (const auto& head : select(scores, budget, 0, HeadSplit::by_count)) n_kept += std::ssize(head);
+        EXPECT_LE(n_kept, 5 * budget);
+        EXPECT_GE(n_kept, 5 * budget - 5);
+    }
+}
+
+TEST(SelectModel, TakesTheBestOfAllHeadsButOfEachItsFloor) {
+    const std::vector<std::vector<float>> scores = {{9, 8, 7, 6}, {1, 2, 3, 4}, {5, 5, 5, kInf}};
+    const std::vector<std::span<const float>> views(scores.begin(), scores.end());
+    EXPECT_EQ(select_model(views, 6, 0), (std::vector<int32_t>{4, 0, 2}));
+    EXPECT_EQ(select_model(views, 6, 1), (std::vector<int32_t>{4, 1, 1}));
+    EXPECT_EQ(select_model(views, 100, 0), (std::vector<int32_t>{4, 4, 4}));
+    EXPECT_EQ(select_model(views, 0, 0), (std::vector<int32_t>{0, 0, 0}));
+    EXPECT_EQ(select_model(views, 3, 2), (std::vector<int32_t>{2, 2, 2})) << "a floor goes first";
 }
 
 }  // namespace

@@ -1,0 +1,64 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "cake/engine.hpp"
+#include "cake/policy.hpp"
+#include "support/test_models.hpp"
+
+namespace cake {
+namespace {
+
+using test::append;
+using test::generate;
+using test::load;
+using test::start;
+
+std::vector<float> logits_of(const Sequence& sequence) {
+    return {sequence.logits().begin(), sequence.logits().end()};
+}
+
+class Fork : public testing::TestWithParam<const char*> {};
+
+TEST_P(Fork, ContinuesLikeTheOriginalAndLeavesItAlone) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 500);
+    SequenceOptions options{.policy = GetParam(), .window = 16};
+    if (options.policy == kFullPolicy)
+        options.max_tokens = 600;
+    else
+        options.budget = TokensPerLayer{64};
+    auto original = start(engine, options);
+    append(original, std::span(tokens).first(400));
+    const auto before = logits_of(original);
+    auto copy = fork(original);
+    ASSERT_TRUE(copy) << copy.error().message;
+    EXPECT_EQ(logits_of(*copy), before);
+    EXPECT_EQ(copy->n_tokens(), 400);
+
+    append(*copy, std::span(tokens).subspan(400, 30));
+    const auto answer = generate(*copy, 40);
+    EXPECT_EQ(logits_of(original), before);
+    EXPECT_EQ(original.n_tokens(), 400);
+    append(original, std::span(tokens).subspan(400, 30));
+    EXPECT_EQ(generate(original, 40), answer);
+    EXPECT_EQ(logits_of(original), logits_of(*copy));
+}
+
+INSTANTIATE_TEST_SUITE_P(, Fork,
+                         testing::Values("full", "cake", "h2o", "layer-defensivekv", "kvzip", "expected-attention"),
+                         [](const auto& instance) {
+                             std::string name = instance.param;
+                             std::ranges::replace(name, '-', '_');
+                             return name;
+                         });
+
+TEST(Fork, OfAnEmptySequenceIsEmpty) {
+    const auto engine = load("f32", 64);
+    const auto copy = fork(start(engine, {.budget = TokensPerLayer{64}}));
+    ASSERT_TRUE(copy) << copy.error().message;
+    EXPECT_EQ(copy->n_tokens(), 0);
+}
+
+}  // namespace
+}  // namespace cake
