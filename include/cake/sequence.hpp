@@ -104,7 +104,8 @@ CAKE_API Result<void> validate(const SequenceOptions& options);
 /// `evict_interval`, and the options of its scorer and allocator. Empty if the policy is not valid or evicts nothing.
 CAKE_API std::vector<std::string> options_read(const SequenceOptions& options);
 
-/// True if the policy of `options` scores tokens by more than the end of the text, so that branch_to_all() is not possible.
+/// True if the policy of `options` scores tokens by more than the end of the text, so that branch_to_all() is not
+/// possible.
 CAKE_API bool reads_whole_text(const SequenceOptions& options);
 
 class Engine;

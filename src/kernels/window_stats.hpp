@@ -54,8 +54,8 @@ class WindowStats {
     /// together.
     size_t n_sums() const;
     size_t n_scratch() const;
-    /// Floats of the result: for each KV head, mean, variance and newest attention, each [n_keys, n_group]; or the largest
-    /// weights, [n_keys, n_group].
+    /// Floats of the result: for each KV head, mean, variance and newest attention, each [n_keys, n_group]; or the
+    /// largest weights, [n_keys, n_group].
     size_t n_result() const { return result_begin_.back(); }
     size_t result_begin(size_t head) const { return result_begin_[head]; }
 

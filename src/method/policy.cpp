@@ -18,8 +18,8 @@ std::string list(const std::vector<Named>& table) {
     return names;
 }
 
-/// Scores the tokens of an answer with SnapKV if the scorer needs the whole text, or the output projection of all values,
-/// which would have to be computed again for every eviction.
+/// Scores the tokens of an answer with SnapKV if the scorer needs the whole text, or the output projection of all
+/// values, which would have to be computed again for every eviction.
 const Scorer* decode_scorer_of(const Scorer* scorer) {
     if (scorer == nullptr) return nullptr;
     return scorer->reads.whole_text() || scorer->reads.output_norms ? find_scorer("snapkv") : scorer;

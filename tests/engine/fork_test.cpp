@@ -53,7 +53,7 @@ INSTANTIATE_TEST_SUITE_P(, Fork,
                              return name;
                          });
 
-TEST(Fork, OfAnEmptySequenceIsEmpty) {
+TEST(ForkOfNothing, IsEmpty) {
     const auto engine = load("f32", 64);
     const auto copy = fork(start(engine, {.budget = TokensPerLayer{64}}));
     ASSERT_TRUE(copy) << copy.error().message;
