@@ -109,7 +109,7 @@ class Prefill::Work {
                 break;
             case Cursor::Phase::replay:
                 n_done = n_segment() +
-                         n_replay * static_cast<int64_t>(cursor_.replay) / static_cast<int64_t>(replay_->n_steps());
+                         n_replay * static_cast<int64_t>(cursor_.replay + 1) / static_cast<int64_t>(replay_->n_steps());
                 break;
             case Cursor::Phase::end_of_layer:
                 n_done = n_all;
@@ -176,12 +176,12 @@ class Prefill::Work {
             const auto& rules = sequences_[i]->config;
             wanted.attention = wanted.attention || rules.replay() == Replay::attention;
             wanted.output = wanted.output || rules.replay() == Replay::output;
-            if (rules.reads_query_moments()) moments_.emplace(hparams());
+            if (rules.reads_query_moments()) moments_ = std::make_unique<LayerMoments>(hparams());
         }
         if (!wanted.any()) return {};
         auto pass = ReplayPass::make(first(), tokens_, first().progress.n_tokens + n_segment(), wanted);
         if (!pass) return std::unexpected(pass.error());
-        replay_.emplace(std::move(*pass));
+        replay_ = std::make_unique<ReplayPass>(std::move(*pass));
         return {};
     }
 
@@ -376,9 +376,9 @@ class Prefill::Work {
     std::vector<SegmentEviction> evictions_;  // one for each sequence
     StagingLayer staging_;
     HiddenStates hidden_;
-    ChunkQueries chunk_queries_;           // only if a scorer reads cumulative attention
-    std::optional<LayerMoments> moments_;  // only if a scorer reads the moments of the queries
-    std::optional<ReplayPass> replay_;     // only if a scorer reads a replay
+    ChunkQueries chunk_queries_;             // only if a scorer reads cumulative attention
+    std::unique_ptr<LayerMoments> moments_;  // only if a scorer reads the moments of the queries
+    std::unique_ptr<ReplayPass> replay_;     // only if a scorer reads a replay
     Cursor cursor_;
 };
 

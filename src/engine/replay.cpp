@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "engine/forward_layer.hpp"
 #include "eviction/output_norms.hpp"
@@ -11,19 +12,23 @@ namespace cake {
 
 namespace {
 
-/// Importance before the replay: tokens of earlier segments keep their scores. Those of their windows, which have none,
-/// count as much as the best of the others.
+/// Importance before the replay: tokens of earlier segments keep their scores.
 std::vector<std::vector<float>> begun_importance(const StagingLayer& staging, int64_t n_text) {
-    std::vector<std::vector<float>> importance;
-    for (const auto& kept : staging.kept_scores()) {
-        float largest = 0;
-        for (const float score : kept)
-            if (std::isfinite(score)) largest = std::max(largest, score);
-        auto& of_head = importance.emplace_back(kept);
-        for (float& score : of_head) score = std::isfinite(score) ? score : largest;
-        of_head.resize(kept.size() + static_cast<size_t>(n_text), 0.0F);
-    }
+    auto importance = staging.kept_scores();
+    for (auto& of_head : importance) of_head.resize(of_head.size() + static_cast<size_t>(n_text), 0.0F);
     return importance;
+}
+
+/// Tokens of earlier segments that have no score (those of a window, of a text that fitted, or of an answer) count as
+/// much as the text does on average.
+void score_unscored(std::vector<std::vector<float>>& importance, int64_t n_text) {
+    for (auto& of_head : importance) {
+        const auto text = std::span(of_head).last(static_cast<size_t>(n_text));
+        const double sum = std::accumulate(text.begin(), text.end(), 0.0);
+        const auto mean = static_cast<float>(sum / static_cast<double>(n_text));
+        for (float& score : std::span(of_head).first(of_head.size() - text.size()))
+            if (!std::isfinite(score) || score == 0) score = mean;
+    }
 }
 
 /// The part of each head that belongs to a chunk of the text.
@@ -167,7 +172,9 @@ Result<void> ReplayPass::score(GraphRunner& analysis, const StagingLayer& stagin
                              .of_output = parts_of_chunk(output_, chunk, n_text_)});
 }
 
-void ReplayPass::add_to(LayerKeys& keys) const {
+void ReplayPass::add_to(LayerKeys& keys) {
+    score_unscored(attention_, n_text_);
+    score_unscored(output_, n_text_);
     keys.replay.assign(attention_.begin(), attention_.end());
     keys.replay_output.assign(output_.begin(), output_.end());
 }

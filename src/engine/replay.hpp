@@ -41,7 +41,7 @@ class ReplayPass {
     /// Computes the layer for the tokens of a step.
     Result<void> run(GraphRunner& runner, GraphRunner& analysis, const StagingLayer& staging, size_t step);
     /// Adds the importance of all tokens of the layer.
-    void add_to(LayerKeys& keys) const;
+    void add_to(LayerKeys& keys);
 
   private:
     /// Tokens that are computed at once.

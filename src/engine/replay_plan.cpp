@@ -36,7 +36,8 @@ Result<std::vector<ReplayChunk>> plan_replay(const Vocabulary& vocabulary, std::
         if (!request) return std::unexpected(request.error());
         const auto upto = text.first(static_cast<size_t>(begin));
         request->append_range(upto.last(static_cast<size_t>(std::min(begin, kReminder))));
-        request->append_range(*before_answer);
+        constexpr int64_t kMaxRequest = kMaxReplayTokens - kChunk;
+        if (std::ssize(*request) + std::ssize(*before_answer) <= kMaxRequest) request->append_range(*before_answer);
         request->append_range(text.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
         chunks.push_back({.begin = begin, .end = end, .tokens = std::move(*request)});
     }

@@ -157,6 +157,12 @@ Result<Sequence> fork(const Sequence& sequence) {
     if (from.cache.is_open()) {
         auto copied = within_memory([&] { return (*made)->copy_text(from, from.cache.plan); });
         if (!copied) return std::unexpected(copied.error());
+        for (const auto store : {&SequenceCache::sliced, &SequenceCache::sliding}) {
+            std::vector<int32_t> capacities;
+            for (const int32_t layer : (from.cache.*store).layers())
+                for (const Run& run : (from.cache.*store).runs(layer)) capacities.push_back(run.capacity);
+            if (!capacities.empty()) ((*made)->cache.*store).arrange(capacities);
+        }
     }
     (*made)->next = from.next;
     (*made)->note = from.note;

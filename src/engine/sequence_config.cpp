@@ -100,6 +100,13 @@ Result<SequenceConfig> SequenceConfig::make(std::shared_ptr<const EngineState> e
     if (auto checked = check_numbers(options); !checked) return std::unexpected(checked.error());
     const auto policy = policy_of(options);
     if (!policy) return std::unexpected(policy.error());
+    if (policy->evicts() && policy->scorer->reads.replay != Replay::none && engine->hparams.max_positions() > 0) {
+        return fail(
+            Error::Code::unsupported,
+            std::format("{}: has learned only {} positions, and the scorer {} needs more than the text has: use "
+                        "another policy",
+                        engine->file.path(), engine->hparams.max_positions(), policy->scorer->name));
+    }
     auto layout = make_layout(*engine, options);
     if (!layout) return std::unexpected(layout.error());
     const auto& h = engine->hparams;

@@ -129,6 +129,11 @@ Result<void> read_branches(const SequenceParts& base, std::span<SequenceParts* c
     const auto n_tokens = static_cast<int64_t>(tokens.size());
     if (base.status.is_broken() || base.progress.n_tokens == 0 || base.progress.n_evicted_slots > 0)
         return fail("only a sequence that holds all of its text can be branched from");
+    for (const SequenceParts* state : states) {
+        if (state->config.evicts() && state->config.scorer().reads.whole_text())
+            return fail(std::format("the scorer {} reads the whole text, so its text cannot be branched from",
+                                    state->config.scorer().name));
+    }
     std::vector<SequenceStatus::Step> steps;
     steps.reserve(states.size());
     for (SequenceParts* state : states) {
@@ -137,9 +142,6 @@ Result<void> read_branches(const SequenceParts& base, std::span<SequenceParts* c
                                     state->config.options.window));
         if (state->config.sums_attention() && !base.config.sums_attention())
             return fail("a branch whose scorer reads the attention of all queries needs a base whose scorer does");
-        if (state->config.evicts() && state->config.scorer().reads.whole_text())
-            return fail(std::format("the scorer {} reads the whole text, so its text cannot be branched from",
-                                    state->config.scorer().name));
         if (auto made = within_memory([&] { return make_room(*state, base.progress.n_tokens + n_tokens); }); !made)
             return made;
         state->progress.n_tokens = base.progress.n_tokens;

@@ -85,10 +85,15 @@ class Runner {
         return engine_.tokenize(sample.prompt + sample.answer_begin);
     }
 
+    /// Max tokens of a prompt; 0: no limit.
+    int64_t max_prompt(const Sample& sample) const {
+        return std::max<int64_t>(options_.max_context - sample.max_tokens, options_.max_context / 2);
+    }
+
     Result<std::vector<Token>> prompt_tokens(const Sample& sample) {
         auto tokens = text_tokens(sample);
         if (!tokens) return tokens;
-        const int64_t most = std::max<int64_t>(options_.max_context - sample.max_tokens, options_.max_context / 2);
+        const int64_t most = max_prompt(sample);
         if (most > 0 && cut_middle(*tokens, most) && options_.on_cut) options_.on_cut();
         return tokens;
     }
@@ -96,6 +101,12 @@ class Runner {
     /// Runs the next sample together with the following ones that share most of its prompt. The common part is
     /// prefilled once.
     Result<void> ask_group() {
+        if (options_.blind) return ask_blindly();
+        const auto whole = [](const Setting& setting) { return reads_whole_text(setting.options); };
+        if (std::ranges::any_of(settings_, whole)) {
+            const auto tokens = prompt_tokens(samples_[n_done_]);
+            return tokens ? ask_alone(*tokens) : std::unexpected(tokens.error());
+        }
         std::vector<std::vector<Token>> prompts;
         size_t n_common = 0;
         for (size_t i = n_done_; i < samples_.size() && share_text(samples_[n_done_], samples_[i]); i++) {
@@ -107,51 +118,56 @@ class Runner {
             }
             prompts.push_back(std::move(*tokens));
         }
-        if (options_.blind) return ask_blindly(prompts);
-        const auto whole = [](const Setting& setting) { return reads_whole_text(setting.options); };
-        if (n_common == 0 || std::ranges::any_of(settings_, whole)) return ask_alone(prompts.front());
+        if (n_common == 0) return ask_alone(prompts.front());
         return ask_branches(prompts, n_common);
     }
 
-    /// Number of tokens of a prompt before its question: those that do not depend on it.
-    Result<size_t> n_before_question(const Sample& sample, std::span<const Token> prompt) {
+    /// A prompt for a blind question: the tokens that do not depend on it, and the rest. If they are too many, the text
+    /// loses its middle.
+    struct BlindPrompt {
+        std::vector<Token> text;
+        std::vector<Token> question;
+    };
+    Result<BlindPrompt> blind_prompt(const Sample& sample) {
         if (sample.question_begin == 0 || sample.question_begin >= sample.prompt.size())
             return fail("it is not known where the question of a sample begins, so it cannot be asked blindly");
         Sample other = sample;
         other.prompt.resize(sample.question_begin);
         other.prompt += sample.prompt[sample.question_begin] == '~' ? "^" : "~";
-        const auto tokens = prompt_tokens(other);
+        auto tokens = text_tokens(sample);
         if (!tokens) return std::unexpected(tokens.error());
-        const auto n = static_cast<size_t>(std::ranges::mismatch(prompt, *tokens).in1 - prompt.begin());
-        if (n == 0 || n == prompt.size()) return fail("a sample has no text before its question");
-        return n;
+        const auto others = text_tokens(other);
+        if (!others) return std::unexpected(others.error());
+        const auto end = std::ranges::mismatch(*tokens, *others).in1;
+        BlindPrompt prompt{.text = {tokens->begin(), end}, .question = {end, tokens->end()}};
+        if (prompt.text.empty() || prompt.question.empty()) return fail("a sample has no text before its question");
+        const int64_t most = max_prompt(sample) - std::ssize(prompt.question);
+        if (options_.max_context > 0 && cut_middle(prompt.text, std::max<int64_t>(most, 2)) && options_.on_cut)
+            options_.on_cut();
+        return prompt;
     }
 
     /// Asks all questions about a text that was read, and evicted from, before they were known.
-    Result<void> ask_blindly(std::span<const std::vector<Token>> prompts) {
-        const auto n_before = n_before_question(samples_[n_done_], prompts.front());
-        if (!n_before) return std::unexpected(n_before.error());
+    Result<void> ask_blindly() {
+        const auto first = blind_prompt(samples_[n_done_]);
+        if (!first) return std::unexpected(first.error());
+        constexpr int64_t kLongerQuestion = 64;  // allowance for further questions about the text
         const auto progress = [&](int64_t, int64_t) { return go_on(); };
-        size_t n_most = 0;  // tokens that the longest question adds
-        for (const auto& prompt : prompts)
-            n_most = std::max(n_most, prompt.size() - std::min(*n_before, prompt.size()));
-        const auto texts = read_for_all(engine_, settings_, std::span(prompts.front()).first(*n_before),
-                                        samples_[n_done_].max_tokens + static_cast<int64_t>(n_most), n_done_, progress);
+        const auto texts = read_for_all(
+            engine_, settings_, first->text,
+            samples_[n_done_].max_tokens + 2 * std::ssize(first->question) + kLongerQuestion, n_done_, progress);
         if (!texts) return std::unexpected(texts.error());
-        for (const auto& prompt : prompts) {
-            // A prompt whose text differs begins the next group.
-            if (!std::ranges::equal(std::span(prompt).first(std::min(*n_before, prompt.size())),
-                                    std::span(prompts.front()).first(*n_before)))
-                break;
+        for (auto prompt = first; prompt && prompt->text == first->text; prompt = blind_prompt(samples_[n_done_])) {
             std::vector<Sequence> sequences;
             for (const auto& text : *texts) {
                 auto copy = fork(text);
                 if (!copy) return std::unexpected(copy.error());
                 sequences.push_back(std::move(*copy));
-                auto asked = sequences.back().append(std::span(prompt).subspan(*n_before), {.progress = progress});
-                if (!asked) return asked;
+                if (auto asked = sequences.back().append(prompt->question, {.progress = progress}); !asked)
+                    return asked;
             }
             if (auto finished = finish(sequences); !finished || stopped_) return finished;
+            if (n_done_ == samples_.size()) break;
         }
         return {};
     }

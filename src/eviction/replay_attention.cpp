@@ -38,15 +38,16 @@ std::vector<float> causal_mask(int64_t n_slots, int64_t n_queries) {
 struct ComparedKeys {
     std::vector<int32_t> slots;
     std::vector<HeadSlots> heads;  // [n_head_kv] in `slots`
-    int64_t n_sink = 0;
+    std::vector<size_t> n_sinks;   // [n_head_kv]
 };
 
 ComparedKeys compared_keys(const ReplayQueries& replay) {
     ComparedKeys compared;
     for (const auto& head : replay.heads) {
         const int64_t n_before = head.length - replay.n_replay - replay.chunk_end - replay.n_chunk;
-        compared.n_sink = std::min<int64_t>(kSinks, n_before);
-        const auto slots = compared_slots(replay, head, compared.n_sink);
+        const int64_t n_sink = std::min<int64_t>(kSinks, n_before);
+        const auto slots = compared_slots(replay, head, n_sink);
+        compared.n_sinks.push_back(static_cast<size_t>(n_sink));
         compared.heads.push_back({.begin = std::ssize(compared.slots), .length = std::ssize(slots)});
         compared.slots.append_range(slots);
     }
@@ -99,13 +100,13 @@ Result<void> raise_by_kernels(GraphRunner& runner, const AttentionMethod& method
                               const ReplayQueries& replay, std::span<const std::span<const float>> norms,
                               const ReplayImportance& importance) {
     const auto compared = compared_keys(replay);
-    const auto first = static_cast<size_t>(compared.n_sink);
     const size_t n_group = static_cast<size_t>(replay.queries->ne[0] / replay.k->ne[0]) / replay.heads.size();
     if (!importance.of_attention.empty()) {
-        auto raised = with_largest(
-            runner, method, traits, replay, compared, {}, [&](size_t head, std::span<const float> weights) {
-                raise_to_replay(importance.of_attention[head / n_group], weights, 1, first, {}, {});
-            });
+        auto raised = with_largest(runner, method, traits, replay, compared, {},
+                                   [&](size_t head, std::span<const float> weights) {
+                                       raise_to_replay(importance.of_attention[head / n_group], weights, 1,
+                                                       compared.n_sinks[head / n_group], {}, {});
+                                   });
         if (!raised) return raised;
     }
     if (importance.of_output.empty()) return {};
@@ -113,7 +114,8 @@ Result<void> raise_by_kernels(GraphRunner& runner, const AttentionMethod& method
     for (const float norm : replay.hidden_norms) factors.push_back(1 / norm);
     return with_largest(runner, method, traits, replay, compared, std::move(factors),
                         [&](size_t head, std::span<const float> weights) {
-                            raise_to_replay(importance.of_output[head / n_group], weights, 1, first, norms[head], {});
+                            raise_to_replay(importance.of_output[head / n_group], weights, 1,
+                                            compared.n_sinks[head / n_group], norms[head], {});
                         });
 }
 

@@ -1,6 +1,7 @@
 #include "eviction/scorer_data.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "eviction/analyzer.hpp"
 #include "eviction/output_norms.hpp"
@@ -105,12 +106,15 @@ std::vector<float> ScorerData::read_queries(int32_t head) const {
     auto window = newest_queries(ring, rules().options.window);
     std::ranges::sort(window, std::greater{}, &WindowQuery::unseen);
     std::vector<float> values(dim * window.size() * static_cast<size_t>(rules().n_group()));
+    // Scorers divide logits by √head_dim_k; a model may scale them otherwise.
+    const float factor = rules().traits_of(layer_).scale * std::sqrt(static_cast<float>(dim));
     float* to = values.data();
     for (int32_t i = 0; i < rules().n_group(); i++) {
         const auto column = static_cast<size_t>(head * rules().n_group() + i) * dim * sizeof(float);
         for (const auto& query : window) {
             ggml_backend_tensor_get(rows, to, static_cast<size_t>(query.row) * rows->nb[1] + column,
                                     dim * sizeof(float));
+            for (size_t d = 0; d < dim; d++) to[d] *= factor;
             to += dim;
         }
     }

@@ -4,6 +4,7 @@
 #include <exception>
 #include <format>
 #include <limits>
+#include <new>
 
 #include "eviction/scorer_data.hpp"
 
@@ -15,6 +16,8 @@ Result<std::vector<float>> call(const Scorer& scorer, const ScorerInput& input) 
     std::vector<float> scores;
     try {
         scores = scorer.score(input);
+    } catch (const std::bad_alloc&) {
+        throw;  // becomes an error of its own
     } catch (const std::exception& error) {
         return fail(Error::Code::internal, std::format("the scorer {} failed: {}", scorer.name, error.what()));
     }
@@ -35,6 +38,8 @@ Result<std::vector<std::vector<float>>> score_layer(GraphRunner& runner, const M
     std::vector<std::vector<float>> scores;
     try {
         if (auto prepared = data.prepare(runner); !prepared) return std::unexpected(prepared.error());
+    } catch (const std::bad_alloc&) {
+        throw;  // becomes an error of its own
     } catch (const std::exception& error) {
         return fail(Error::Code::internal, std::format("the scorer {} failed: {}", scorer.name, error.what()));
     }

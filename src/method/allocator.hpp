@@ -24,9 +24,9 @@ struct Allocator {
     std::string_view name;
     std::string_view summary;
     double (*weight)(const LayerSignals& layer);
-    bool reads_attention = false;  // needs the preference and the statistics for it
     HeadRule heads{};
     std::array<std::string_view, 2> options{};  // members of SequenceOptions that affect the weights; "": none
+    bool reads_attention = false;               // needs the preference and the statistics for it
     bool reads_entropy = false;
 
     bool is_per_head() const { return heads.split != HeadSplit::uniform; }

@@ -16,27 +16,32 @@ namespace {
 std::vector<float> group_mean(const HeadKeys& head) {
     const size_t n_keys = head.positions.size();
     std::vector<float> mean(n_keys, 0.0F);
-    const size_t n_group = n_keys > 0 ? head.mean.size() / n_keys : 1;
-    for (size_t i = 0; i < head.mean.size(); i++) mean[i % n_keys] += head.mean[i] / static_cast<float>(n_group);
+    if (n_keys == 0) return mean;
+    const auto n_group = static_cast<float>(head.mean.size() / n_keys);
+    for (size_t i = 0; i < head.mean.size(); i++) mean[i % n_keys] += head.mean[i] / n_group;
     return mean;
 }
 
 /// Share of the scored head in the norm that all KV heads of the layer give to a token. Heads may hold different
-/// tokens, so tokens are matched by position.
+/// tokens, so tokens are matched by position; a token that other heads have dropped gets no larger share for that.
 std::vector<float> share_of_norm(const ScorerInput& input) {
     const auto& scored = input.scored();
     std::vector<double> total(scored.positions.size(), 0.0);
+    std::vector<int32_t> n_holders(total.size(), 0);
     for (const auto& head : input.heads) {
         size_t at = 0;
         for (size_t j = 0; j < total.size(); j++) {
             while (at < head.positions.size() && head.positions[at] < scored.positions[j]) at++;
-            if (at < head.positions.size() && head.positions[at] == scored.positions[j])
-                total[j] += head.output_norms[at];
+            if (at == head.positions.size() || head.positions[at] != scored.positions[j]) continue;
+            total[j] += head.output_norms[at];
+            n_holders[j]++;
         }
     }
-    std::vector<float> share(total.size());
-    for (size_t j = 0; j < share.size(); j++)
-        share[j] = total[j] > 0 ? static_cast<float>(scored.output_norms[j] / total[j]) : 0.0F;
+    std::vector<float> share(total.size(), 0.0F);
+    for (size_t j = 0; j < share.size(); j++) {
+        const double holding = static_cast<double>(n_holders[j]) / static_cast<double>(input.heads.size());
+        if (total[j] > 0) share[j] = static_cast<float>(scored.output_norms[j] / total[j] * holding);
+    }
     return share;
 }
 

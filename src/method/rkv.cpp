@@ -91,6 +91,7 @@ std::vector<float> rkv_scores(std::span<const float> importance, std::span<const
 /// R-KV: attention against redundancy, λ·importance − (1 − λ)·redundancy.
 std::vector<float> rkv_score(const ScorerInput& input) {
     if (input.scored().positions.empty()) return {};
+    if (input.scored().queries.empty()) return std::vector<float>(input.scored().positions.size(), 0.0F);
     constexpr float kLambda = 0.1F;
     constexpr float kSimilar = 0.5F;
     const auto& head = input.scored();

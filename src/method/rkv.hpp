@@ -20,9 +20,9 @@ struct Redundancy {
     std::vector<float> scores;          // softmax over all slots of the mean cosine to the others
     std::vector<int32_t> last_similar;  // 0 if there is none
 };
+Redundancy redundancy(std::span<const float> keys, size_t head_dim, float similar);
+
 /// Scores of the keys outside the window, [n_keys]: lambda·importance − (1 − lambda)·redundancy.
 std::vector<float> rkv_scores(std::span<const float> importance, std::span<const float> redundancy, float lambda);
-
-Redundancy redundancy(std::span<const float> keys, size_t head_dim, float similar);
 
 }  // namespace cake

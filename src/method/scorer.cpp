@@ -12,8 +12,7 @@ namespace cake {
 
 namespace {
 
-const ScorerReads kMeansAndValues = {.window = true, .values = true};
-const std::vector<std::string> kPooled = {"pool_kernel"};
+constexpr ScorerReads kMeansAndValues = {.window = true, .values = true};
 
 struct Registry {
     std::mutex mutex;
@@ -26,30 +25,33 @@ struct Registry {
         {"snapkv", "attention's mean over the window", {.window = true}, snapkv_score, {"pool_kernel"}},
         {"h2o", "half by attention of all queries, half the most recent", {.all_queries = true}, h2o_score},
         {"tova", "attention of the last query", {.window = true}, tova_score},
-        {"lava", "attention's largest mean of a group, by the largest value of the head", kMeansAndValues, lava_score,
-         kPooled},
+        {"lava",
+         "attention's largest mean of a group, by the largest value of the head",
+         kMeansAndValues,
+         lava_score,
+         {"pool_kernel"}},
         {"criticalkv",
          "half by attention, half also by the norm of the value's output",
          {.window = true, .output_norms = true},
          criticalkv_score,
-         kPooled},
+         {"pool_kernel"}},
         {"defensivekv",
          "the largest attention of any query, by the norm of the value's output",
          {.window = true, .output_norms = true},
          defensivekv_score,
-         kPooled,
+         {"pool_kernel"},
          defensivekv_reduce},
         {"dropkv",
          "how far the window's outputs move without the token, smoothed",
          {.values = true, .n_reduced = 8},
          dropkv_score,
-         kPooled,
+         {"pool_kernel"},
          dropkv_reduce},
         {"dropkv-max",
          "the same, max-pooled",
          {.values = true, .n_reduced = 8},
          dropkv_max_score,
-         kPooled,
+         {"pool_kernel"},
          dropkv_reduce},
         {"expected-attention",
          "attention of the queries that the text leads to expect, by the value's norm",
@@ -57,7 +59,11 @@ struct Registry {
          expected_attention_score},
         {"kvzip", "attention when the model repeats the text", {.replay = Replay::attention}, kvzip_score},
         {"kvzip+", "the same, by the norm of the value's output", {.replay = Replay::output}, kvzip_score},
-        {"r-kv", "attention against similarity to other keys", {.keys = true, .queries = true}, rkv_score, kPooled},
+        {"r-kv",
+         "attention against similarity to other keys",
+         {.keys = true, .queries = true},
+         rkv_score,
+         {"pool_kernel"}},
         {"knorm", "keys of the smallest norm", {.keys = true}, knorm_score},
         {"keydiff", "keys least similar to the mean key", {.keys = true}, keydiff_score},
         {"streaming-llm", "the first 4 and the most recent tokens", {}, streaming_score},

@@ -259,6 +259,7 @@ size_t BatchLoop::n_prefix(const WaitingRequest& waiting) const {
     const auto whole = config.plan(n_prompt);
     if (!plan || !whole || *plan != *whole) return 0;  // the budget depends on the length of the prompt
     // While the rest is read, each later layer still holds the prefix, which leaves less for the layers before it.
+    if (config.evicts() && config.scorer().reads.whole_text()) return 0;
     const bool is_short = !config.evicts() || 2 * n <= plan->tokens_per_layer;
     return is_short || request.prefix.may_evict ? static_cast<size_t>(n) : 0;
 }

@@ -3,22 +3,26 @@
 #include <algorithm>
 #include <format>
 
+#include "engine/replay_plan.hpp"
 #include "method/allocator.hpp"
 
 namespace cake {
 
 namespace {
 
-/// Maximum number of rows of a staging layer: the whole text, or one segment and the tokens that the store may hold.
+/// Maximum number of rows of a staging layer: the whole text, or one segment and the tokens that the store may hold;
+/// and those of a replay.
 int64_t staging_rows(const SequenceConfig& config, int64_t tokens_per_layer, int64_t segment, int64_t n_tokens) {
-    if (segment == 0 || !config.evicts()) return n_tokens;
+    if (!config.evicts()) return n_tokens;
+    const int64_t n_replay = config.replay() == Replay::none ? 0 : kMaxReplayTokens;
+    if (segment == 0) return n_tokens + n_replay;
     const auto& layout = config.layout;
     // One layer may hold almost the whole budget. If the allocator budgets heads separately, so may one KV head.
     int64_t max_held = tokens_per_layer * layout.sliced.n_layer;
     if (config.allocator().is_per_head()) max_held *= layout.sliced.n_head_kv;
     if (layout.sliding.n_layer > 0)
         max_held = std::max<int64_t>(max_held, layout.sliding_capacity(config.options.max_tokens));
-    return std::min(n_tokens, segment + max_held);
+    return std::min(n_tokens, segment + max_held) + n_replay;
 }
 
 uint64_t bytes_of_rows(const SequenceConfig& config, int64_t rows) {

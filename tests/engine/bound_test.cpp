@@ -148,6 +148,30 @@ TEST(Bound, HoldsWithAtypicalAttention) {
     }
 }
 
+/// Old windows must not stay for ever, and runs may hold fewer tokens than there are sinks.
+TEST(Bound, KvzipKeepsNoOldWindowsForTheirOwnSake) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 1600);
+    auto sequence = start(engine, {.policy = "kvzip", .budget = TokensPerLayer{48}, .window = 16});
+    ASSERT_TRUE(sequence.append(tokens, {.segment = 100}));
+    int64_t n_old = 0;  // tokens of the windows of the first ten segments
+    for (int32_t layer = 0; layer < engine.info().n_layer; layer++)
+        for (int32_t head = 0; head < engine.info().n_head_kv; head++)
+            n_old += std::ranges::count_if(sequence.positions(layer, head),
+                                           [](int32_t p) { return p < 1000 && p % 100 >= 84; });
+    const int64_t n_all = n_slots(sequence, engine.info());
+    EXPECT_LT(n_old, n_all / 4);
+    for (const auto* policy : {"kvzip", "kvzip+", "expected-attention", "layer-defensivekv"}) {
+        auto small = start(engine, {.policy = policy, .budget = TokensPerLayer{6}, .window = 1});
+        for (const size_t n : {200, 30, 5, 300}) append(small, std::span(tokens).first(n));
+        EXPECT_LE(n_slots(small, engine.info()), int64_t{6} * engine.info().n_layer * engine.info().n_head_kv);
+    }
+    const auto learned = load("gpt2");
+    const auto refused = learned.sequence({.policy = "kvzip", .budget = TokensPerLayer{64}});
+    ASSERT_FALSE(refused);
+    EXPECT_TRUE(refused.error().message.contains("positions")) << refused.error().message;
+}
+
 TEST(Bound, SmallestBudgetIsTheWindow) {
     const auto engine = load("f32");
     const auto tokens = test::sample_tokens(engine, 400);

@@ -45,6 +45,29 @@ TEST_P(Fork, ContinuesLikeTheOriginalAndLeavesItAlone) {
     EXPECT_EQ(logits_of(original), logits_of(*copy));
 }
 
+TEST_P(Fork, AnswersAtOnceAndIsSavedLikeTheOriginal) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 300);
+    for (const size_t n_tokens : {size_t{40}, size_t{300}}) {  // a text that fits, and one that does not
+        SequenceOptions options{.policy = GetParam(), .window = 16};
+        if (options.policy == kFullPolicy)
+            options.max_tokens = 400;
+        else
+            options.budget = TokensPerLayer{64};
+        auto original = start(engine, options);
+        append(original, std::span(tokens).first(n_tokens));
+        auto copy = fork(original);
+        ASSERT_TRUE(copy) << copy.error().message;
+        const auto path = testing::TempDir() + "/fork.cake";
+        ASSERT_TRUE(copy->save(path));
+        auto loaded = Sequence::load(engine, path);
+        ASSERT_TRUE(loaded) << loaded.error().message;
+        const auto answer = generate(original, 60);
+        EXPECT_EQ(generate(*copy, 60), answer);
+        EXPECT_EQ(generate(*loaded, 60), answer);
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(, Fork,
                          testing::Values("full", "cake", "h2o", "layer-defensivekv", "kvzip", "expected-attention"),
                          [](const auto& instance) {
