@@ -17,8 +17,8 @@ std::vector<float> group_mean(const HeadKeys& head) {
     const size_t n_keys = head.positions.size();
     std::vector<float> mean(n_keys, 0.0F);
     if (n_keys == 0) return mean;
-    const auto n_group = static_cast<float>(head.mean.size() / n_keys);
-    for (size_t i = 0; i < head.mean.size(); i++) mean[i % n_keys] += head.mean[i] / n_group;
+    const size_t n_group = head.mean.size() / n_keys;
+    for (size_t i = 0; i < head.mean.size(); i++) mean[i % n_keys] += head.mean[i] / static_cast<float>(n_group);
     return mean;
 }
 
