@@ -98,7 +98,7 @@ class Prefill::Work {
     int64_t tokens_after_step() const {
         const int64_t n_replay = replay_ ? replay_->n_tokens() : 0;
         const int64_t n_all = n_segment() + n_replay;  // tokens that are computed in a layer
-        int64_t n_done = 0;                            // of them, in the current layer
+        int64_t n_done = 0;                            // tokens that the current layer has computed
         switch (cursor_.phase) {
             case Cursor::Phase::begin:
             case Cursor::Phase::embed:

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "method/pinned.hpp"
 
@@ -51,9 +50,7 @@ Result<std::vector<float>> LayerMoments::mean_rotation(GraphRunner& runner, cons
         graph.output(LayerGraph(graph.context(), hparams_, weights)
                          .rotate(layer, ggml_reshape_3d(graph.context(), ones, ones->ne[0], 1, kFuture), positions));
     if (auto allocated = runner.allocate(graph); !allocated) return std::unexpected(allocated.error());
-    std::vector<int32_t> numbers(kFuture);
-    std::iota(numbers.begin(), numbers.end(), static_cast<int32_t>(position));
-    set_input<int32_t>(positions, numbers);
+    set_numbers<int32_t>(positions, position);
     std::vector<float> values(dim * kFuture, 1.0F);
     set_input<float>(ones, values);
     if (auto computed = runner.compute(graph); !computed) return std::unexpected(computed.error());

@@ -49,7 +49,7 @@ class ReplayPass {
         size_t chunk = 0;
         int64_t begin = 0;  // first token, within the chunk's replay
         int64_t end = 0;
-        int64_t row = 0;  // of the first token in hidden_
+        int64_t row = 0;  // row of the first token in hidden_
     };
     using Importance = std::vector<std::vector<float>>;  // [n_head_kv], each [tokens of the staging layer]
 

@@ -25,8 +25,8 @@ class WindowQueries {
   private:
     int64_t n_segment_ = 0;
     int64_t n_window_ = 0;
-    int64_t first_row_ = 0;  // of the window's first query
-    int64_t n_rows_ = 1;     // of a ring
+    int64_t first_row_ = 0;  // row of the window's first query
+    int64_t n_rows_ = 1;     // number of rows of a ring
 };
 
 }  // namespace cake

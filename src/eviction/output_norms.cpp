@@ -1,7 +1,6 @@
 #include "eviction/output_norms.hpp"
 
 #include <algorithm>
-#include <numeric>
 
 #include "backend/accounted_tensor.hpp"
 #include "backend/kernel_nodes.hpp"
@@ -38,9 +37,7 @@ Result<std::vector<float>> norms_of(GraphRunner& runner, const CacheRules& rules
     if (kind == OutputNorm::l1_of_group) norms = ggml_scale(context, norms, 1.0F / static_cast<float>(n_group));
     graph.output(norms);
     if (auto allocated = runner.allocate(graph); !allocated) return std::unexpected(allocated.error());
-    std::vector<int32_t> numbers(static_cast<size_t>(n));
-    std::iota(numbers.begin(), numbers.end(), static_cast<int32_t>(begin));
-    set_input<int32_t>(slots, numbers);
+    set_numbers<int32_t>(slots, begin);
     if (auto computed = runner.compute(graph); !computed) return std::unexpected(computed.error());
     std::vector<float> result(static_cast<size_t>(ggml_nelements(norms)));
     ggml_backend_tensor_get(norms, result.data(), 0, result.size() * sizeof(float));

@@ -1,10 +1,11 @@
 #include "eviction/replay_attention.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
+#include <utility>
 
+#include "backend/accounted_tensor.hpp"
 #include "backend/kernel_nodes.hpp"
+#include "eviction/analyzer.hpp"
 #include "method/kvzip.hpp"
 #include "method/pinned.hpp"
 
@@ -25,23 +26,17 @@ std::vector<int32_t> compared_slots(const ReplayQueries& replay, const HeadSlots
     return slots;
 }
 
-std::vector<float> causal_mask(int64_t n_slots, int64_t n_queries) {
-    std::vector<float> mask(static_cast<size_t>(n_slots * n_queries), 0.0F);
-    for (int64_t i = 0; i < n_queries; i++) {
-        const auto row = mask.begin() + i * n_slots;
-        std::fill(row + (n_slots - (n_queries - 1 - i)), row + n_slots, -INFINITY);
-    }
-    return mask;
-}
-
 /// The K rows that each KV head's queries are compared with, one head after another.
 struct ComparedKeys {
     std::vector<int32_t> slots;
     std::vector<HeadSlots> heads;  // [n_head_kv] in `slots`
     std::vector<size_t> n_sinks;   // [n_head_kv]
+    AccountedTensor k;             // f32 [head_dim_k, slots]
+
+    size_t n_keys(size_t head, int64_t n_chunk) const { return n_sinks[head] + static_cast<size_t>(n_chunk); }
 };
 
-ComparedKeys compared_keys(const ReplayQueries& replay) {
+Result<ComparedKeys> compared_keys(GraphRunner& runner, const ReplayQueries& replay) {
     ComparedKeys compared;
     for (const auto& head : replay.heads) {
         const int64_t n_before = head.length - replay.n_replay - replay.chunk_end - replay.n_chunk;
@@ -51,7 +46,24 @@ ComparedKeys compared_keys(const ReplayQueries& replay) {
         compared.heads.push_back({.begin = std::ssize(compared.slots), .length = std::ssize(slots)});
         compared.slots.append_range(slots);
     }
+    auto k = AccountedTensor::allocate(runner.accountant(), MemoryUse::compute,
+                                       ggml_backend_buffer_get_type(replay.k->buffer), GGML_TYPE_F32, replay.k->ne[0],
+                                       std::ssize(compared.slots), "the keys of a replay");
+    if (!k) return std::unexpected(k.error());
+    compared.k = std::move(*k);
+    Graph graph(4);
+    ggml_tensor* numbers = graph.input(GGML_TYPE_I32, std::ssize(compared.slots));
+    graph.add(ggml_cpy(graph.context(), ggml_get_rows(graph.context(), replay.k, numbers), compared.k.get()));
+    if (auto allocated = runner.allocate(graph); !allocated) return std::unexpected(allocated.error());
+    set_input<int32_t>(numbers, compared.slots);
+    if (auto computed = runner.compute(graph); !computed) return std::unexpected(computed.error());
     return compared;
+}
+
+std::vector<WindowQuery> causal_queries(int64_t n) {
+    std::vector<WindowQuery> queries;
+    for (int64_t i = 0; i < n; i++) queries.push_back({.row = i, .unseen = n - 1 - i});
+    return queries;
 }
 
 /// Passes the largest weight of each compared key, from the queries times `factors`, to `raise(query head, weights)`.
@@ -61,7 +73,7 @@ Result<void> with_largest(GraphRunner& runner, const AttentionMethod& method, co
                           Raise raise) {
     WindowProblem problem{.n_head = static_cast<int32_t>(replay.queries->ne[0] / replay.k->ne[0]),
                           .dim_k = static_cast<int32_t>(replay.k->ne[0]),
-                          .queries = {},
+                          .queries = causal_queries(replay.n_queries),
                           .newest = static_cast<size_t>(replay.n_queries - 1),
                           .heads = compared.heads,
                           .n_keys = {},
@@ -69,22 +81,18 @@ Result<void> with_largest(GraphRunner& runner, const AttentionMethod& method, co
                           .softcap = traits.softcap,
                           .largest = true,
                           .factors = std::move(factors)};
-    for (int64_t i = 0; i < replay.n_queries; i++)
-        problem.queries.push_back({.row = i, .unseen = replay.n_queries - 1 - i});
-    for (const auto& head : compared.heads) problem.n_keys.push_back(head.length - replay.n_replay);
-    const auto n_keys = problem.n_keys;
+    for (size_t head = 0; head < compared.heads.size(); head++)
+        problem.n_keys.push_back(static_cast<int64_t>(compared.n_keys(head, replay.n_chunk)));
     const size_t n_group = static_cast<size_t>(problem.n_head) / compared.heads.size();
 
-    Graph graph(16);
-    ggml_tensor* numbers = graph.input(GGML_TYPE_I32, std::ssize(compared.slots));
-    ggml_tensor* k = ggml_get_rows(graph.context(), replay.k, numbers);
-    const auto node = window_stats_node(graph, method.n_threads, replay.queries, k, nullptr, std::move(problem));
+    Graph graph(8);
+    const auto node =
+        window_stats_node(graph, method.n_threads, replay.queries, compared.k.get(), nullptr, std::move(problem));
     if (auto allocated = runner.allocate(graph); !allocated) return allocated;
-    set_input<int32_t>(numbers, compared.slots);
     if (auto computed = runner.compute(graph); !computed) return computed;
     std::vector<float> weights;
-    for (size_t head = 0; head < n_keys.size(); head++) {
-        weights.resize(static_cast<size_t>(n_keys[head]));
+    for (size_t head = 0; head < compared.heads.size(); head++) {
+        weights.resize(compared.n_keys(head, replay.n_chunk));
         for (size_t i = 0; i < n_group; i++) {
             const size_t offset = node.stats.result_begin(head) + i * weights.size();
             ggml_backend_tensor_get(node.result, weights.data(), offset * sizeof(float),
@@ -97,9 +105,8 @@ Result<void> with_largest(GraphRunner& runner, const AttentionMethod& method, co
 
 /// raise_importance() with our kernels.
 Result<void> raise_by_kernels(GraphRunner& runner, const AttentionMethod& method, const AttentionTraits& traits,
-                              const ReplayQueries& replay, std::span<const std::span<const float>> norms,
-                              const ReplayImportance& importance) {
-    const auto compared = compared_keys(replay);
+                              const ReplayQueries& replay, const ComparedKeys& compared,
+                              std::span<const std::span<const float>> norms, const ReplayImportance& importance) {
     const size_t n_group = static_cast<size_t>(replay.queries->ne[0] / replay.k->ne[0]) / replay.heads.size();
     if (!importance.of_attention.empty()) {
         auto raised = with_largest(runner, method, traits, replay, compared, {},
@@ -124,52 +131,25 @@ Result<void> raise_by_kernels(GraphRunner& runner, const AttentionMethod& method
 Result<void> raise_importance(GraphRunner& runner, const AttentionMethod& method, const AttentionTraits& traits,
                               const ReplayQueries& replay, std::span<const std::span<const float>> norms,
                               const ReplayImportance& importance) {
-    if (method.kernels) return raise_by_kernels(runner, method, traits, replay, norms, importance);
-    const int64_t dim = replay.k->ne[0];
-    const auto n_head = static_cast<int32_t>(replay.queries->ne[0] / dim);
-    const int32_t n_group = n_head / static_cast<int32_t>(replay.heads.size());
-    std::vector<float> mask;
-    std::vector<float> weights;
-    const AccountedBytes held(runner.accountant(), MemoryUse::compute,
-                              2 * sizeof(float) * static_cast<size_t>(replay.n_queries) *
-                                  static_cast<size_t>(kSinks + replay.n_chunk + replay.n_replay));
-    for (int32_t head = 0; head < n_head; head++) {
-        const auto i = static_cast<size_t>(head / n_group);
-        const int64_t n_before = replay.heads[i].length - replay.n_replay - replay.chunk_end - replay.n_chunk;
-        const int64_t n_sink = std::min<int64_t>(kSinks, n_before);
-        const auto slots = compared_slots(replay, replay.heads[i], n_sink);
-        if (mask.size() != slots.size() * static_cast<size_t>(replay.n_queries))
-            mask = causal_mask(std::ssize(slots), replay.n_queries);
-
-        Graph graph(16);
-        auto* context = graph.context();
-        ggml_tensor* numbers = graph.input(GGML_TYPE_I32, std::ssize(slots));
-        ggml_tensor* bias = graph.input(GGML_TYPE_F32, std::ssize(slots), replay.n_queries);
-        ggml_tensor* k = ggml_get_rows(context, replay.k, numbers);
-        ggml_tensor* q = ggml_view_2d(context, replay.queries, dim, replay.n_queries, replay.queries->nb[1],
-                                      static_cast<size_t>(head * dim) * sizeof(float));
-        ggml_tensor* logits = ggml_mul_mat(context, k, q);
-        float scale = traits.scale;
-        if (traits.softcap > 0) {
-            logits = ggml_tanh(context, ggml_scale(context, logits, scale / traits.softcap));
-            scale = traits.softcap;
-        }
-        ggml_tensor* result = graph.output(ggml_soft_max_ext(context, logits, bias, scale, 0.0F));
-        if (auto allocated = runner.allocate(graph); !allocated) return allocated;
-        set_input<int32_t>(numbers, slots);
-        set_input<float>(bias, mask);
-        if (auto computed = runner.compute(graph); !computed) return computed;
-        weights.resize(mask.size());
-        ggml_backend_tensor_get(result, weights.data(), 0, weights.size() * sizeof(float));
-        const auto n_queries = static_cast<size_t>(replay.n_queries);
-        const auto first = static_cast<size_t>(n_sink);
+    const auto compared = compared_keys(runner, replay);
+    if (!compared) return std::unexpected(compared.error());
+    if (method.kernels) return raise_by_kernels(runner, method, traits, replay, *compared, norms, importance);
+    AttentionTraits without_sinks = traits;  // KVzip's softmax has no logits besides those of the keys
+    without_sinks.sinks = nullptr;
+    const AttentionInput input{.queries = replay.queries,
+                               .window = causal_queries(replay.n_queries),
+                               .k = compared->k.get(),
+                               .heads = compared->heads};
+    const auto n_queries = static_cast<size_t>(replay.n_queries);
+    return for_each_attention(runner, without_sinks, input, [&](int32_t head, std::span<const float> weights) {
+        const auto i = static_cast<size_t>(head / input.n_group());
+        const size_t first = compared->n_sinks[i];
         if (!importance.of_attention.empty())
             raise_to_replay(importance.of_attention[i], weights, n_queries, first, {}, {});
         if (!importance.of_output.empty())
             raise_to_replay(importance.of_output[i], weights, n_queries, first, norms[static_cast<size_t>(head)],
                             replay.hidden_norms);
-    }
-    return {};
+    });
 }
 
 }  // namespace cake

@@ -18,17 +18,22 @@ std::vector<float> logits_of(const Sequence& sequence) {
     return {sequence.logits().begin(), sequence.logits().end()};
 }
 
-class Fork : public testing::TestWithParam<const char*> {};
+class Fork : public testing::TestWithParam<const char*> {
+  protected:
+    static SequenceOptions options() {
+        SequenceOptions options{.policy = GetParam(), .window = 16};
+        if (options.policy == kFullPolicy)
+            options.max_tokens = 600;
+        else
+            options.budget = TokensPerLayer{64};
+        return options;
+    }
+};
 
 TEST_P(Fork, ContinuesLikeTheOriginalAndLeavesItAlone) {
     const auto engine = load("f32", 64);
     const auto tokens = test::sample_tokens(engine, 500);
-    SequenceOptions options{.policy = GetParam(), .window = 16};
-    if (options.policy == kFullPolicy)
-        options.max_tokens = 600;
-    else
-        options.budget = TokensPerLayer{64};
-    auto original = start(engine, options);
+    auto original = start(engine, options());
     append(original, std::span(tokens).first(400));
     const auto before = logits_of(original);
     auto copy = fork(original);
@@ -49,12 +54,7 @@ TEST_P(Fork, AnswersAtOnceAndIsSavedLikeTheOriginal) {
     const auto engine = load("f32", 64);
     const auto tokens = test::sample_tokens(engine, 300);
     for (const size_t n_tokens : {size_t{40}, size_t{300}}) {  // a text that fits, and one that does not
-        SequenceOptions options{.policy = GetParam(), .window = 16};
-        if (options.policy == kFullPolicy)
-            options.max_tokens = 400;
-        else
-            options.budget = TokensPerLayer{64};
-        auto original = start(engine, options);
+        auto original = start(engine, options());
         append(original, std::span(tokens).first(n_tokens));
         auto copy = fork(original);
         ASSERT_TRUE(copy) << copy.error().message;
