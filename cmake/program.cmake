@@ -112,6 +112,7 @@ add_library(cake_cli STATIC
   src/cli/bench.cpp
   src/cli/chat.cpp
   src/cli/dialog.cpp
+  src/cli/document_file.cpp
   src/cli/documents.cpp
   src/cli/eval.cpp
   src/cli/eval_options.cpp
@@ -125,6 +126,7 @@ add_library(cake_cli STATIC
   src/cli/output.cpp
   src/cli/parse.cpp
   src/cli/progress.cpp
+  src/cli/read.cpp
   src/cli/reading.cpp
   src/cli/report.cpp
   src/cli/run.cpp

@@ -30,10 +30,19 @@ class CAKE_API Conversation {
     /// Fails if there is no chat template.
     static Result<Conversation> start(const Engine& engine, const ConversationOptions& options = {});
     /// Continues from a file written by save(), or by Sequence::save(), whose text then precedes the conversation. Only
-    /// the template options are used.
+    /// the template options are used. `n_more`: as in Sequence::load().
     static Result<Conversation> load(const Engine& engine, const std::string& path,
-                                     const ConversationOptions& options = {});
+                                     const ConversationOptions& options = {}, int64_t n_more = 0);
     Result<void> save(const std::string& path);
+    /// Text of the application that is saved with the conversation.
+    const std::string& note() const;
+    void set_note(std::string note);
+
+    /// Prefills the beginning of a message of the user, such as a document, before it is known what will be asked. The
+    /// next ask() completes the message.
+    Result<void> begin(const std::string& text, const AppendOptions& options = {});
+    /// True after begin() and before the ask() that follows it. The last message is then the beginning of one.
+    bool is_begun() const;
 
     /// Prefills a message of the user. If this fails, for example because the context is full, the message is not added
     /// to the conversation.
@@ -44,8 +53,8 @@ class CAKE_API Conversation {
     Stream<std::string> answer(GenerateOptions options);
 
     const std::vector<ChatMessage>& messages() const;
-    /// Tokens that the last ask() prefilled, including those of the template. Until the answer begins, they are the
-    /// last tokens of sequence().
+    /// Tokens that the last begin() or ask() prefilled, including those of the template. Until the answer begins, they
+    /// are the last tokens of sequence().
     std::span<const Token> last_prompt() const;
     const Sequence& sequence() const;
 

@@ -137,7 +137,9 @@ class CAKE_API Sequence {
     /// exists, it is replaced only after the new one is complete.
     Result<void> save(const std::string& path) const;
     /// Loads a saved sequence. Fails if the file is damaged, is not a session, or was made with another model.
-    static Result<Sequence> load(const Engine& engine, const std::string& path);
+    /// `n_more`: tokens per layer by which its budget, or the capacity of a full cache, becomes larger, so that a
+    /// further text does not displace what was saved.
+    static Result<Sequence> load(const Engine& engine, const std::string& path, int64_t n_more = 0);
     /// Text of the application that is saved with the sequence, at most 8 MiB.
     const std::string& note() const;
     void set_note(std::string note);

@@ -5,6 +5,7 @@
 
 #include "cli/asking.hpp"
 #include "cli/commands.hpp"
+#include "memory/session_file.hpp"
 
 namespace cake::cli {
 
@@ -17,6 +18,34 @@ constexpr int64_t kMaxSources = 20;
 void take_standard_input(AskFlags& flags) {
     const auto n = std::erase(flags.questions, "-");
     flags.files.insert(flags.files.end(), n, "-");
+}
+
+/// Takes a file of cake read out of the documents, or from before the questions.
+void take_document_file(AskFlags& flags) {
+    const auto is_saved = [](const std::string& path) { return is_session_file(path); };
+    if (!flags.questions.empty() && flags.files.empty() && is_saved(flags.questions.front())) {
+        flags.files.push_back(std::move(flags.questions.front()));
+        flags.questions.erase(flags.questions.begin());
+    }
+    const auto saved = std::ranges::find_if(flags.files, is_saved);
+    if (saved == flags.files.end()) return;
+    if (flags.files.size() > 1)
+        throw CLI::ValidationError(
+            std::format("{}: was saved by cake read, and no other document can be added to it: pass it alone, or read "
+                        "all documents together",
+                        *saved));
+    flags.document_file = std::move(*saved);
+    flags.files.clear();
+}
+
+/// Checks flags that a file of cake read determines.
+void check_document_file(const AskFlags& flags, const CLI::App& ask) {
+    if (flags.document_file.empty()) return;
+    refuse_kept_flags(ask, "read the documents again", "--kv-budget");
+    if (ask.count("--system-prompt") > 0)
+        throw CLI::ValidationError(
+            "--system-prompt comes before the documents, which have been read already: leave it out, or read the "
+            "documents again");
 }
 
 /// Reads the value of --sources. If it is not a number, it is a question and is put back at its place among them.
@@ -61,7 +90,8 @@ void check_questions(const AskFlags& flags) {
 
 /// Checks combinations of flags.
 void check_flags(const AskFlags& flags) {
-    if (flags.files.empty()) throw CLI::RequiredError("a document (-f FILE, or - for standard input)");
+    if (flags.files.empty() && flags.document_file.empty())
+        throw CLI::RequiredError("a document (-f FILE, - for standard input, or a file of cake read)");
     const auto n_standard_input = std::ranges::count(flags.files, "-");
     if (n_standard_input > 1) throw CLI::ValidationError("standard input can be read only once: pass - once");
     if (n_standard_input > 0 && flags.interactive)
@@ -79,7 +109,9 @@ void add_ask(CLI::App& app, std::function<int()>& action) {
     auto flags = std::make_shared<AskFlags>();
     auto sources = std::make_shared<std::string>();
     auto* ask = app.add_subcommand("ask", "answer questions about documents");
-    ask->add_option("question", flags->questions, "the questions, each in quotes; - is a document from standard input")
+    ask->add_option("question", flags->questions,
+                    "the questions, each in quotes; before them, a file that cake read has saved, or - for a document "
+                    "from standard input")
         ->type_name("TEXT")
         ->take_all();
     flags->model.add_to(*ask);
@@ -102,10 +134,13 @@ void add_ask(CLI::App& app, std::function<int()>& action) {
     ask->callback([flags, sources, ask, &action] {
         if (ask->count("--sources") > 0) take_sources(*flags, *sources, *ask);
         take_standard_input(*flags);
+        take_document_file(*flags);
         check_flags(*flags);
+        check_document_file(*flags, *ask);
+        flags->policy_given = ask->count("--policy") + ask->count("--scorer") + ask->count("--allocator") > 0;
         flags->window_given = ask->count("--window") > 0;
         flags->conversation.sequence = flags->kv.sequence_options();
-        warn_of_unread_flags(*ask, {&flags->conversation.sequence, 1});
+        if (flags->document_file.empty()) warn_of_unread_flags(*ask, {&flags->conversation.sequence, 1});
         action = [flags] { return Asking(*flags).execute(); };
     });
 }

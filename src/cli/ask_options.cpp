@@ -71,7 +71,7 @@ Result<SequenceOptions> sequence_options(const Engine& engine, const AskPlan& pl
                                          const std::vector<std::string>& questions) {
     auto options = plan.sequence;
     if (evicts(options)) {
-        if (plan.window_given) return options;
+        if (plan.window_given || questions.empty()) return options;
         return widen_window(engine, documents, questions, options).transform([&] { return options; });
     }
     if (options.max_tokens > 0) return options;

@@ -1,7 +1,6 @@
 #include "cli/ask_report.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <format>
 #include <nlohmann/json.hpp>
 
@@ -33,15 +32,6 @@ Json to_json(const Answer& answer) {
             {"sources", std::move(sources)}};
 }
 
-/// Formats 200 seconds as "3 min 20 s".
-std::string format_duration(double seconds) {
-    const auto whole = static_cast<int64_t>(std::lround(seconds));
-    if (seconds < 10) return std::format("{:.1f} s", seconds);
-    if (whole < 60) return std::format("{} s", whole);
-    if (whole < 3600) return std::format("{} min {} s", whole / 60, whole % 60);
-    return std::format("{} h {} min", whole / 3600, whole / 60 % 60);
-}
-
 /// Shortens a text to at most `columns` UTF-8 characters, at the end of a word.
 std::string shortened(const std::string& text, size_t columns) {
     const auto is_start = [](char byte) { return (static_cast<unsigned char>(byte) & 0xC0U) != 0x80; };
@@ -62,6 +52,7 @@ std::string to_json(const AskReport& report, const Engine& engine, const Sequenc
     Json object{{"model", engine.info().path},
                 {"policy", report.policy},
                 {"documents", report.documents},
+                {"loaded_tokens", report.loaded_tokens},
                 {"prompt_tokens", report.prompt_tokens},
                 {"prefill_seconds", report.prefill_seconds},
                 {"prefill_tokens_per_second", rate(static_cast<size_t>(report.prompt_tokens), report.prefill_seconds)}};
@@ -78,7 +69,12 @@ std::string summary(const AskReport& report, const Sequence& sequence) {
     const auto held = memory.kv_bytes_now == memory.kv_bytes_full_cache
                           ? std::format("kept all {} of K/V", kept)
                           : std::format("kept {} of K/V instead of {} for a full cache", kept, full);
-    return std::format("{}; read {} tokens in {}\n", held, format_count(static_cast<uint64_t>(report.prompt_tokens)),
+    const auto loaded =
+        report.loaded_tokens > 0
+            ? std::format("loaded {} tokens and ", format_count(static_cast<uint64_t>(report.loaded_tokens)))
+            : std::string();
+    return std::format("{}; {}read {} tokens in {}\n", held, loaded,
+                       format_count(static_cast<uint64_t>(report.prompt_tokens)),
                        format_duration(report.prefill_seconds));
 }
 

@@ -23,8 +23,9 @@ struct Answer {
 struct AskReport {
     std::string policy;
     std::vector<std::string> documents;  // names of the documents
-    int64_t prompt_tokens = 0;
-    double prefill_seconds = 0;
+    int64_t loaded_tokens = 0;           // tokens that a file of `cake read` holds; 0: none was loaded
+    int64_t prompt_tokens = 0;           // tokens of the documents that were read, and of the first question
+    double prefill_seconds = 0;          // time to load or read all of these
     std::vector<Answer> answers;
 };
 

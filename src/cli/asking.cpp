@@ -9,7 +9,9 @@
 #include <format>
 #include <utility>
 
+#include "cake/policy.hpp"
 #include "cli/ask_options.hpp"
+#include "cli/document_file.hpp"
 #include "cli/interrupt.hpp"
 #include "cli/output.hpp"
 #include "cli/parse.hpp"
@@ -52,12 +54,7 @@ int Asking::execute() {
 }
 
 Result<void> Asking::run() {
-    auto documents = read_documents(flags_.files);
-    if (!documents) return std::unexpected(documents.error());
-    documents_ = std::move(*documents);
-    auto engine = flags_.model.load();
-    if (!engine) return std::unexpected(engine.error());
-    engine_ = std::make_unique<Engine>(std::move(*engine));
+    if (auto prepared = prepare(); !prepared) return prepared;
     if (flags_.interactive && editor_.is_terminal())
         std::fputs("Ask a question about the documents. Ctrl-C stops an answer, Ctrl-D quits.\n", stderr);
     auto questions = flags_.questions;
@@ -66,7 +63,7 @@ Result<void> Asking::run() {
         if (!question) return {};
         questions.push_back(std::move(*question));
     }
-    if (auto read = read_documents_with(questions); !read) return read;
+    if (auto asked = ask_first(questions); !asked) return asked;
     for (size_t i = 0; i < questions.size() && !interrupted(); i++) {
         if (auto asked = i == 0 ? Result<void>() : read("", questions[i]); !asked) return asked;
         if (auto answered = answer(questions[i], questions.size() > 1 ? i + 1 : 0); !answered) return answered;
@@ -77,14 +74,70 @@ Result<void> Asking::run() {
     return flags_.interactive ? follow_up() : Result<void>();
 }
 
-Result<void> Asking::read_documents_with(const std::vector<std::string>& questions) {
-    const DocumentText text(documents_, questions);
+/// Loads model and documents, and reads the documents if the first question is not known yet.
+Result<void> Asking::prepare() {
+    if (flags_.document_file.empty()) {
+        auto documents = read_documents(flags_.files);
+        if (!documents) return std::unexpected(documents.error());
+        documents_ = std::move(*documents);
+    }
+    auto engine = flags_.model.load();
+    if (!engine) return std::unexpected(engine.error());
+    engine_ = std::make_unique<Engine>(std::move(*engine));
+    if (!flags_.document_file.empty()) return load_documents();
+    return flags_.questions.empty() && !flags_.policy_given ? read_documents_first() : Result<void>();
+}
+
+/// Loads what cake read has saved. The budget is that of the conversation, beside what the documents take.
+Result<void> Asking::load_documents() {
+    const auto begin = Clock::now();
+    auto options = flags_.conversation;
+    if (auto applied = flags_.chat_template.apply_to(options); !applied) return applied;
+    const auto more = std::get<TokensPerLayer>(options.sequence.budget.value_or(TokensPerLayer{}));
+    auto dialog = Dialog::load(*engine_, flags_.document_file, options, more.tokens);
+    if (!dialog) return std::unexpected(dialog.error());
+    dialog_ = std::make_unique<Dialog>(std::move(*dialog));
+    auto saved = saved_documents(*dialog_, flags_.document_file);
+    if (!saved) return std::unexpected(saved.error());
+    documents_ = std::move(saved->documents);
+    report_.loaded_tokens = dialog_->sequence().n_tokens();
+    if (auto found = find_sources(saved->text); !found) return found;
+    report_.prefill_seconds = seconds_since(begin);
+    return {};
+}
+
+Result<void> Asking::read_documents_first() {
+    const DocumentText text(documents_, {});
+    if (auto started = start(text, {}); !started) return started;
+    const auto begin = Clock::now();
+    ProgressBar bar("reading for any question");
+    if (auto done = dialog_->begin(text.text, {.progress = shown_on(bar), .segment = flags_.segment}); !done)
+        return done;
+    report_.prefill_seconds = seconds_since(begin);
+    report_.prompt_tokens = dialog_->sequence().n_tokens();
+    return find_sources(text);
+}
+
+/// Reads the first question, with the documents before it if they have not been read.
+Result<void> Asking::ask_first(const std::vector<std::string>& questions) {
+    if (!dialog_) return read_documents_with(questions);
+    const auto begin = Clock::now();
+    const int64_t n_before = dialog_->sequence().n_tokens();
+    if (auto done = read("", questions.front()); !done) return done;
+    report_.prefill_seconds += seconds_since(begin);
+    report_.prompt_tokens += dialog_->sequence().n_tokens() - n_before;
+    return {};
+}
+
+/// Starts a dialog about documents.
+Result<void> Asking::start(const DocumentText& text, const std::vector<std::string>& questions) {
     AskPlan plan{.sequence = flags_.conversation.sequence,
                  .window_given = flags_.window_given,
                  .answer_tokens = flags_.answer.n_predict,
                  .open_end = flags_.interactive};
     plan.sequence.max_tokens = flags_.n_ctx;
     plan.sequence.keep_queries = flags_.n_sources > 0;
+    if (questions.empty()) plan.sequence.policy = kAgnosticPolicy;
     auto options = flags_.conversation;
     if (auto applied = flags_.chat_template.apply_to(options); !applied) return applied;
     auto sequence = sequence_options(*engine_, plan, text, questions);
@@ -93,16 +146,27 @@ Result<void> Asking::read_documents_with(const std::vector<std::string>& questio
     auto dialog = Dialog::start(*engine_, options);
     if (!dialog) return std::unexpected(dialog.error());
     dialog_ = std::make_unique<Dialog>(std::move(*dialog));
+    return {};
+}
 
+Result<void> Asking::read_documents_with(const std::vector<std::string>& questions) {
+    const DocumentText text(documents_, questions);
+    if (auto started = start(text, questions); !started) return started;
     const auto begin = Clock::now();
     if (auto done = read(text.text, questions.front()); !done) return done;
     report_.prefill_seconds = seconds_since(begin);
     report_.prompt_tokens = static_cast<int64_t>(dialog_->last_prompt().size());
-    report_.policy = policy_name(options.sequence);
+    return find_sources(text);
+}
+
+/// Notes what is reported about the documents that were read last.
+Result<void> Asking::find_sources(const DocumentText& text) {
+    report_.policy = policy_name(dialog_->sequence().options());
     for (const auto& document : documents_) report_.documents.push_back(document.name);
     if (flags_.n_sources == 0) return {};
-    auto sources = SourceFinder::create(*engine_, dialog_->last_prompt(),
-                                        dialog_->sequence().n_tokens() - report_.prompt_tokens, text, documents_);
+    auto sources =
+        SourceFinder::create(*engine_, dialog_->last_prompt(),
+                             dialog_->sequence().n_tokens() - std::ssize(dialog_->last_prompt()), text, documents_);
     if (!sources) return std::unexpected(sources.error());
     sources_ = std::make_unique<SourceFinder>(std::move(*sources));
     return {};
@@ -110,15 +174,18 @@ Result<void> Asking::read_documents_with(const std::vector<std::string>& questio
 
 Result<void> Asking::read(const std::string& before, const std::string& question) {
     ProgressBar bar("reading");
-    bool warned = false;
+    return dialog_->ask(before, question, {.progress = shown_on(bar), .segment = flags_.segment});
+}
+
+/// A progress callback that also warns, once, if the text becomes longer than those that the model was trained on.
+ProgressFunction Asking::shown_on(ProgressBar& bar) {
     const int64_t n_before = dialog_->sequence().n_tokens();
-    const auto progress = [&](int64_t done, int64_t total) {
+    return [this, &bar, n_before, warned = false](int64_t done, int64_t total) mutable {
         if (!std::exchange(warned, true) && n_before <= engine_->info().n_ctx_train)
             warn_beyond_training(*engine_, n_before + total);
         bar.update(done, total);
         return !interrupted();
     };
-    return dialog_->ask(before, question, {.progress = progress, .segment = flags_.segment});
 }
 
 /// `number`: number of the question, from 1, to print the question before its answer; 0: do not print it.

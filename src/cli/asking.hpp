@@ -10,6 +10,7 @@
 #include "cli/documents.hpp"
 #include "cli/flags.hpp"
 #include "cli/line_editor.hpp"
+#include "cli/progress.hpp"
 
 namespace cake::cli {
 
@@ -20,11 +21,13 @@ struct AskFlags {
     TemplateFlags chat_template;
     ConversationOptions conversation;
     std::vector<std::string> files;
+    std::string document_file;  // a file of cake read, instead of `files`
     std::vector<std::string> questions;
     int64_t n_sources = 0;
     int64_t segment = 0;
     int64_t n_ctx = 0;
     bool window_given = false;
+    bool policy_given = false;
     bool interactive = false;
     bool json = false;
 };
@@ -38,7 +41,14 @@ class Asking {
 
   private:
     Result<void> run();
+    Result<void> prepare();
+    Result<void> load_documents();
+    Result<void> read_documents_first();
     Result<void> read_documents_with(const std::vector<std::string>& questions);
+    Result<void> start(const DocumentText& text, const std::vector<std::string>& questions);
+    Result<void> find_sources(const DocumentText& text);
+    Result<void> ask_first(const std::vector<std::string>& questions);
+    ProgressFunction shown_on(ProgressBar& bar);
     Result<void> read(const std::string& before, const std::string& question);
     Result<void> answer(const std::string& question, size_t number);
     Result<void> stream(Answer& answer);

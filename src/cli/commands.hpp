@@ -8,6 +8,7 @@ namespace cake::cli {
 /// Each of these functions adds one command to the program. The callback of the selected command sets `action` to a
 /// function that executes it and returns the exit code.
 void add_ask(CLI::App& app, std::function<int()>& action);
+void add_read(CLI::App& app, std::function<int()>& action);
 void add_run(CLI::App& app, std::function<int()>& action);
 void add_chat(CLI::App& app, std::function<int()>& action);
 void add_serve(CLI::App& app, std::function<int()>& action);

@@ -25,10 +25,14 @@ std::string with_question(const std::string& before, const std::string& question
     return std::format("{}{} {}", before, kQuestion, question);
 }
 
+bool has_template(const Engine& engine, const ConversationOptions& options) {
+    return engine.has_chat_template() || !options.chat_template.empty() || !options.chat_template_source.empty();
+}
+
 }  // namespace
 
 Result<Dialog> Dialog::start(const Engine& engine, const ConversationOptions& options) {
-    if (engine.has_chat_template() || !options.chat_template.empty() || !options.chat_template_source.empty()) {
+    if (has_template(engine, options)) {
         auto conversation = Conversation::start(engine, options);
         if (!conversation) return std::unexpected(conversation.error());
         return Dialog(engine, std::move(*conversation));
@@ -38,17 +42,79 @@ Result<Dialog> Dialog::start(const Engine& engine, const ConversationOptions& op
     return Dialog(engine, std::move(*sequence));
 }
 
+Result<Dialog> Dialog::load(const Engine& engine, const std::string& path, const ConversationOptions& options,
+                            int64_t n_more) {
+    const auto no_document = [&] {
+        return fail(
+            std::format("{}: is a saved session, but not a text that was read with cake read; cake run and "
+                        "cake chat continue it with --load-session",
+                        path));
+    };
+    if (has_template(engine, options)) {
+        auto conversation = Conversation::load(engine, path, options, n_more);
+        if (!conversation) return std::unexpected(conversation.error());
+        if (!conversation->is_begun()) return no_document();
+        return Dialog(engine, std::move(*conversation));
+    }
+    auto sequence = Sequence::load(engine, path, n_more);
+    if (!sequence) return std::unexpected(sequence.error());
+    auto note = read_conversation_note(sequence->note());
+    if (!note || !note->is_begun) return no_document();
+    Dialog dialog(engine, std::move(*sequence));
+    auto tokens = dialog.plain_tokens(note->messages.back().content);
+    if (!tokens) return std::unexpected(tokens.error());
+    if (std::ssize(*tokens) != dialog.sequence().n_tokens())
+        return fail(
+            std::format("{}: was read with a chat template, which this model lacks: pass --chat-template", path));
+    dialog.plain_prompt_ = std::move(*tokens);
+    dialog.plain_ = std::move(*note);
+    return dialog;
+}
+
 const Sequence& Dialog::sequence() const {
     const auto* conversation = std::get_if<Conversation>(&session_);
     return conversation != nullptr ? conversation->sequence() : std::get<Sequence>(session_);
 }
 
-Result<void> Dialog::ask(const std::string& before, const std::string& question, const AppendOptions& options) {
-    if (auto* conversation = std::get_if<Conversation>(&session_))
-        return conversation->ask(before.empty() ? question : with_question(before, question), options);
-    auto tokens = plain_tokens(before, question);
+Result<void> Dialog::begin(const std::string& text, const AppendOptions& options) {
+    if (auto* conversation = std::get_if<Conversation>(&session_)) return conversation->begin(text, options);
+    auto tokens = plain_tokens(text);
     if (!tokens) return std::unexpected(tokens.error());
     plain_prompt_ = std::move(*tokens);
+    plain_ = {.messages = {{.role = "user", .content = text}}, .is_begun = true, .note = {}};
+    return std::get<Sequence>(session_).append(plain_prompt_, options);
+}
+
+Result<void> Dialog::save(const std::string& path, const std::string& note) {
+    if (auto* conversation = std::get_if<Conversation>(&session_)) {
+        conversation->set_note(note);
+        return conversation->save(path);
+    }
+    plain_.note = note;
+    auto& sequence = std::get<Sequence>(session_);
+    sequence.set_note(write_conversation_note(plain_));
+    return sequence.save(path);
+}
+
+const std::string& Dialog::begun_text() const {
+    const auto* conversation = std::get_if<Conversation>(&session_);
+    return (conversation != nullptr ? conversation->messages() : plain_.messages).back().content;
+}
+
+const std::string& Dialog::note() const {
+    const auto* conversation = std::get_if<Conversation>(&session_);
+    return conversation != nullptr ? conversation->note() : plain_.note;
+}
+
+Result<void> Dialog::ask(const std::string& before, const std::string& question, const AppendOptions& options) {
+    if (auto* conversation = std::get_if<Conversation>(&session_)) {
+        const bool follows_text = conversation->is_begun() || !before.empty();
+        return conversation->ask(follows_text ? with_question(before, question) : question, options);
+    }
+    auto tokens = plain_tokens(plain_question(before, question));
+    if (!tokens) return std::unexpected(tokens.error());
+    plain_prompt_ = std::move(*tokens);
+    plain_.is_begun = false;
     return std::get<Sequence>(session_).append(plain_prompt_, options);
 }
 
@@ -68,12 +134,18 @@ FinishReason Dialog::finish_reason() const {
     return stopped_ ? FinishReason::end_of_generation : sequence().finish_reason();
 }
 
-/// Tokens of a question in plain text. Names of special tokens in documents and questions are treated as text.
-Result<std::vector<Token>> Dialog::plain_tokens(const std::string& before, const std::string& question) const {
-    const bool begins = sequence().n_tokens() == 0;
-    const auto text = stopped_ ? before + " " + question : (begins ? "" : "\n\n") + with_question(before, question);
-    auto tokens = engine_.tokenize(text + "\nAnswer:", false);
+/// A question in plain text, up to the place of its answer.
+std::string Dialog::plain_question(const std::string& before, const std::string& question) const {
+    if (stopped_) return before + " " + question + "\nAnswer:";
+    const bool follows_answer = sequence().n_tokens() > 0 && !plain_.is_begun;
+    return (follows_answer ? "\n\n" : "") + with_question(before, question) + "\nAnswer:";
+}
+
+/// Names of special tokens in documents and questions are treated as text.
+Result<std::vector<Token>> Dialog::plain_tokens(const std::string& text) const {
+    auto tokens = engine_.tokenize(text, false);
     const auto first = engine_.first_token();
+    const bool begins = sequence().n_tokens() == 0 || plain_prompt_.empty();
     if (tokens && begins && first) tokens->insert(tokens->begin(), *first);
     return tokens;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cake/conversation.hpp"
+#include "engine/conversation_note.hpp"
 
 namespace cake::cli {
 
@@ -14,6 +15,18 @@ namespace cake::cli {
 class Dialog {
   public:
     static Result<Dialog> start(const Engine& engine, const ConversationOptions& options);
+    /// Continues from a file of save(). `n_more`: as in Sequence::load(). Fails if the file was not saved after
+    /// begin().
+    static Result<Dialog> load(const Engine& engine, const std::string& path, const ConversationOptions& options,
+                               int64_t n_more);
+
+    /// Prefills a text that the first question will be about, before that question is known.
+    Result<void> begin(const std::string& text, const AppendOptions& options);
+    /// Saves what begin() has read. `note`: text to save with it.
+    Result<void> save(const std::string& path, const std::string& note);
+    /// The text that begin() has read, and the note that was saved with it.
+    const std::string& begun_text() const;
+    const std::string& note() const;
 
     /// Prefills a question. `before`: text to put before it, such as the documents.
     Result<void> ask(const std::string& before, const std::string& question, const AppendOptions& options);
@@ -31,13 +44,15 @@ class Dialog {
     using Session = std::variant<Conversation, Sequence>;
 
     Dialog(const Engine& engine, Session session) : engine_(engine), session_(std::move(session)) {}
-    Result<std::vector<Token>> plain_tokens(const std::string& before, const std::string& question) const;
+    Result<std::vector<Token>> plain_tokens(const std::string& text) const;
+    std::string plain_question(const std::string& before, const std::string& question) const;
     Stream<std::string> answer_in_template(GenerateOptions options);
     Stream<std::string> plain_answer(GenerateOptions options);
 
     Engine engine_;
     Session session_;
     std::vector<Token> plain_prompt_;
+    ConversationNote plain_;  // what begin() has read in plain text
     int64_t n_drawn_ = 0;
     bool stopped_ = false;  // true if the last answer ended at kStop: the sequence then ends with "Question:" already
 };

@@ -28,6 +28,7 @@ struct DocumentText {
     std::vector<DocumentPlace> places;  // [n_documents]
     size_t list_begin = 0;              // byte offset of the list of questions
 
+    DocumentText() = default;
     DocumentText(const std::vector<Document>& documents, const std::vector<std::string>& questions);
 };
 

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "cli/commands.hpp"
 #include "cli/eval_options.hpp"
@@ -129,6 +130,7 @@ class Eval {
         if (!input) return {.rows = {}, .error = input.error()};
         auto samples = task_->make_samples(*input);
         if (!samples) return {.rows = {}, .error = samples.error()};
+        if (auto chosen = choose(*samples); !chosen) return {.rows = {}, .error = chosen.error()};
         *samples = eval::with_more_questions(std::move(*samples), flags_.n_questions, flags_.seed);
         std::ofstream answers;
         if (!flags_.answers.empty()) answers.open(flags_.answers);
@@ -152,6 +154,24 @@ class Eval {
         if (!flags_.answers.empty() && !answers && !outcome.error)
             outcome.error = Error{flags_.answers + ": could not be written completely"};
         return outcome;
+    }
+
+    /// Applies --subtask and --max-answer.
+    Result<void> choose(std::vector<eval::Sample>& samples) const {
+        std::set<std::string> names;
+        for (const auto& sample : samples) names.insert_range(sample.subtasks);
+        for (const auto& wanted : flags_.subtasks) {
+            if (names.contains(wanted)) continue;
+            std::string known;
+            for (const auto& name : names) known += (known.empty() ? "" : ", ") + name;
+            return fail(std::format("--subtask: there is no \"{}\" here, only {}", wanted, known));
+        }
+        const auto is_other = [&](const std::string& name) { return !std::ranges::contains(flags_.subtasks, name); };
+        if (!flags_.subtasks.empty())
+            std::erase_if(samples, [&](const auto& sample) { return std::ranges::all_of(sample.subtasks, is_other); });
+        for (auto& sample : samples)
+            if (flags_.max_answer > 0) sample.max_tokens = std::min(sample.max_tokens, flags_.max_answer);
+        return {};
     }
 
     struct Answer {

@@ -78,6 +78,8 @@ void check_task(const EvalFlags& flags, const CLI::App& command) {
     only("--skip", task != nullptr, "tasks that have answers");
     only("--questions", task != nullptr && task->has_facts, "ruler, kv-retrieval and longeval");
     only("--blind", task != nullptr, "tasks that have answers");
+    only("--subtask", task != nullptr && task->averages, "tasks that have subtasks");
+    only("--max-answer", task != nullptr, "tasks that have answers");
     only("--answers", task != nullptr, "tasks that have answers");
     only("--max-prompt", task != nullptr && reads_files, "tasks that read files");
     if (command.count("--kv-budget") > 0 &&
@@ -126,6 +128,12 @@ void add_eval_options(CLI::App& command, EvalFlags& flags) {
         ->type_name("N")
         ->check(CLI::Range(1, 10'000))
         ->capture_default_str();
+    many("--subtask", flags.subtasks, "run only these subtasks (default: all)", "NAME,…");
+    command
+        .add_option("--max-answer", flags.max_answer,
+                    "maximum tokens of an answer, if the task allows more; wrong answers then end earlier")
+        ->type_name("TOKENS")
+        ->check(CLI::Range(1, 1 << 20));
     command.add_flag("--blind", flags.blind, "read each text, and evict from it, before its questions are known");
     command.add_option("--continuation", flags.n_continuation, "tokens that fidelity compares after each passage")
         ->type_name("N")

@@ -22,6 +22,8 @@ struct EvalFlags {
     int32_t n_samples = 20;
     int32_t n_skip = 0;
     int32_t n_questions = 1;
+    std::vector<std::string> subtasks;  // empty: all
+    int32_t max_answer = 0;             // 0: as the task has it
     bool blind = false;
     int64_t n_continuation = 256;
     uint64_t seed = 1;

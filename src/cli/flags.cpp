@@ -202,7 +202,7 @@ bool evicts(const SequenceOptions& options) {
     return options.policy != kFullPolicy || !options.scorer.empty();
 }
 
-void refuse_kept_flags(const CLI::App& app, std::string_view otherwise) {
+void refuse_kept_flags(const CLI::App& app, std::string_view otherwise, std::string_view allowed) {
     const auto refuse = [&](const CLI::Option& option) {
         throw CLI::ValidationError(
             std::format("{} cannot be changed in a saved session: leave it out, or {}", option.get_name(), otherwise));
@@ -210,7 +210,7 @@ void refuse_kept_flags(const CLI::App& app, std::string_view otherwise) {
     if (const auto& context = *app.get_option("--ctx-size"); context.count() > 0 && context.as<int64_t>() > 0)
         refuse(context);
     for (const auto* option : app.get_options())
-        if (option->get_group() == kGroup && option->count() > 0) refuse(*option);
+        if (option->get_group() == kGroup && option->count() > 0 && option->get_name() != allowed) refuse(*option);
 }
 
 void AnswerFlags::add_to(CLI::App& app) {

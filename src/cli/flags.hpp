@@ -46,8 +46,8 @@ void warn_of_unread_flags(const CLI::App& app, std::span<const SequenceOptions> 
 bool evicts(const SequenceOptions& options);
 
 /// Refuses -c and the flags of KvFlags, because a saved session is loaded, which determines them. `otherwise`: the
-/// alternative that the error message suggests.
-void refuse_kept_flags(const CLI::App& app, std::string_view otherwise);
+/// alternative that the error message suggests. `allowed`: a flag that is not refused.
+void refuse_kept_flags(const CLI::App& app, std::string_view otherwise, std::string_view allowed = {});
 
 /// Flags for the length of an answer and for sampling.
 struct AnswerFlags {

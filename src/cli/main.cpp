@@ -47,6 +47,7 @@ int execute(int argc, char** argv) {
     app.option_defaults()->take_last();  // the last value of a repeated flag counts, as in llama.cpp
     std::function<int()> action;
     add_ask(app, action);
+    add_read(app, action);
     add_run(app, action);
     add_chat(app, action);
 #ifdef CAKE_SERVER

@@ -1,5 +1,6 @@
 #include "cli/report.hpp"
 
+#include <cmath>
 #include <format>
 
 #include "cli/parse.hpp"
@@ -18,6 +19,14 @@ double decode_rate(const RunReport& report) {
 
 double rate(size_t n, double seconds) {
     return seconds > 0 ? static_cast<double>(n) / seconds : 0;
+}
+
+std::string format_duration(double seconds) {
+    const auto whole = static_cast<int64_t>(std::lround(seconds));
+    if (seconds < 10) return std::format("{:.1f} s", seconds);
+    if (whole < 60) return std::format("{} s", whole);
+    if (whole < 3600) return std::format("{} min {} s", whole / 60, whole % 60);
+    return std::format("{} h {} min", whole / 3600, whole / 60 % 60);
 }
 
 const char* to_string(FinishReason reason) {

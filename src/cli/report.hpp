@@ -33,6 +33,9 @@ std::string policy_name(const SequenceOptions& options);
 /// `n` per second; 0 if `seconds` is 0.
 double rate(size_t n, double seconds);
 
+/// Formats 200 seconds as "3 min 20 s".
+std::string format_duration(double seconds);
+
 const char* to_string(FinishReason reason);
 
 }  // namespace cake::cli

@@ -4,10 +4,9 @@
 #include <memory>
 #include <optional>
 
+#include "engine/conversation_note.hpp"
 #include "engine/engine_state.hpp"
-#include "engine/json_fields.hpp"
 #include "text/chat_template.hpp"
-#include "text/json_text.hpp"
 
 namespace cake {
 
@@ -16,21 +15,6 @@ namespace {
 constexpr const char* kAssistant = "assistant";
 constexpr const char* kUser = "user";
 constexpr const char* kSpace = " \t\r\n";
-
-/// The messages of a saved conversation; empty if the session was not saved by a Conversation.
-std::vector<ChatMessage> read_messages(const std::string& note) {
-    std::vector<ChatMessage> messages;
-    const Json saved = parse_json(note);
-    if (!saved.is_object() || !saved.contains("messages") || !saved["messages"].is_array()) return messages;
-    for (const auto& message : saved["messages"]) {
-        const auto text = [&](const char* key) {
-            const bool good = message.is_object() && message.contains(key) && message[key].is_string();
-            return good ? message[key].get<std::string>() : std::string();
-        };
-        messages.push_back({.role = text("role"), .content = text("content")});
-    }
-    return messages;
-}
 
 /// Length of the prefix of `text` that still belongs to the answer before it: the answer's trailing white space, if the
 /// template kept it.
@@ -58,11 +42,18 @@ struct Conversation::Parts {
     Sequence sequence;
     ChatOptions chat;
     std::vector<ChatMessage> messages{};
+    bool is_begun = false;  // the last message has been read, and the next one continues it
+    std::string note{};
     std::vector<Token> last_prompt{};
 
     const Vocabulary& vocabulary() const { return EngineAccess::state(engine)->vocabulary; }
-    Result<ChatText> render(size_t n_messages, bool answer) const;
-    Result<ChatText> text_since_last_answer() const;
+    /// Where the rendered text of a conversation ends.
+    enum class End { behind_messages, where_answer_begins, within_last_message };
+    Result<ChatText> render(size_t n_messages, End end) const;
+    Result<ChatText> text_since_last_answer(End end) const;
+    Result<void> find_begun_prompt();
+    void end_turn();
+    Result<void> read(const ChatText& text, const AppendOptions& options);
 };
 
 Conversation::Conversation(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -92,35 +83,63 @@ Result<Conversation> Conversation::start(const Engine& engine, const Conversatio
 }
 
 Result<Conversation> Conversation::load(const Engine& engine, const std::string& path,
-                                        const ConversationOptions& options) {
-    auto sequence = Sequence::load(engine, path);
+                                        const ConversationOptions& options, int64_t n_more) {
+    auto sequence = Sequence::load(engine, path, n_more);
     if (!sequence) return std::unexpected(sequence.error());
     auto parts = std::make_unique<Parts>(engine, std::move(*sequence), chat_options(options));
-    parts->messages = read_messages(parts->sequence.note());
+    auto saved = read_conversation_note(parts->sequence.note()).value_or(ConversationNote{});
+    parts->messages = std::move(saved.messages);
+    parts->is_begun = saved.is_begun;
+    parts->note = std::move(saved.note);
+    if (auto same = parts->find_begun_prompt(); !same)
+        return fail(same.error().code, path + ": " + same.error().message);
     return Conversation(std::move(parts));
 }
 
+/// The tokens of a message that was begun before the conversation was saved. Fails if the chat template is another one.
+Result<void> Conversation::Parts::find_begun_prompt() {
+    if (!is_begun) return {};
+    const auto text = text_since_last_answer(End::within_last_message);
+    if (!text) return std::unexpected(text.error());
+    const bool continues = std::ranges::contains(messages, kAssistant, &ChatMessage::role);
+    auto tokens = tokenize_chat(vocabulary(), *text, continues);
+    if (!tokens) return std::unexpected(tokens.error());
+    if (continues ? std::ssize(*tokens) >= sequence.n_tokens() : std::ssize(*tokens) != sequence.n_tokens())
+        return fail("was read with another chat template: use that one, or read the text again");
+    last_prompt = std::move(*tokens);
+    return {};
+}
+
 Result<void> Conversation::save(const std::string& path) {
-    Json messages = Json::array();
-    for (const auto& message : parts_->messages)
-        messages.push_back({{"role", message.role}, {"content", message.content}});
-    parts_->sequence.set_note(json_text(Json{{"messages", std::move(messages)}}));
+    parts_->sequence.set_note(
+        write_conversation_note({.messages = parts_->messages, .is_begun = parts_->is_begun, .note = parts_->note}));
     return parts_->sequence.save(path);
 }
 
-Result<ChatText> Conversation::Parts::render(size_t n_messages, bool answer) const {
+const std::string& Conversation::note() const {
+    return parts_->note;
+}
+bool Conversation::is_begun() const {
+    return parts_->is_begun;
+}
+void Conversation::set_note(std::string note) {
+    parts_->note = std::move(note);
+}
+
+Result<ChatText> Conversation::Parts::render(size_t n_messages, End end) const {
     ChatOptions options = chat;
-    options.add_generation_prompt = answer;
+    options.add_generation_prompt = end == End::where_answer_begins;
+    options.continue_final_message = end == End::within_last_message;
     return render_chat(vocabulary(), std::span(messages).first(n_messages), options);
 }
 
-/// The part of the rendered conversation after the last answer, which has not been prefilled yet.
-Result<ChatText> Conversation::Parts::text_since_last_answer() const {
-    auto whole = render(messages.size(), true);
+/// The part of the rendered conversation after the last answer.
+Result<ChatText> Conversation::Parts::text_since_last_answer(End end_of_text) const {
+    auto whole = render(messages.size(), end_of_text);
     if (!whole) return whole;
     const size_t n_before = messages.size() - 1;
     if (n_before == 0 || messages[n_before - 1].role != kAssistant) return whole;
-    const auto asked = render(n_before - 1, true);
+    const auto asked = render(n_before - 1, End::where_answer_begins);
     if (!asked) return asked;
     // A template may add or drop white space around an answer.
     if (whole->text.starts_with(asked->text)) {
@@ -134,26 +153,58 @@ Result<ChatText> Conversation::Parts::text_since_last_answer() const {
         }
     }
     // The template changes the text of answers, so begin at the new message.
-    const auto before = render(n_before, false);
+    const auto before = render(n_before, End::behind_messages);
     return before && whole->text.starts_with(before->text) ? whole->from(before->text.size()) : whole;
 }
 
+/// If the last message has no answer, the cache already ends with the prompt for one: records an empty answer.
+void Conversation::Parts::end_turn() {
+    if (!messages.empty() && messages.back().role == kUser) messages.push_back({.role = kAssistant, .content = {}});
+}
+
+Result<void> Conversation::Parts::read(const ChatText& text, const AppendOptions& options) {
+    auto tokens = tokenize_chat(vocabulary(), text, sequence.n_tokens() > 0);
+    if (!tokens) return std::unexpected(tokens.error());
+    last_prompt = std::move(*tokens);
+    return sequence.append(last_prompt, options);
+}
+
+Result<void> Conversation::begin(const std::string& text, const AppendOptions& options) {
+    auto& parts = *parts_;
+    if (parts.is_begun) return fail("a message has been begun already: ask() completes it");
+    const auto before = parts.messages;
+    parts.end_turn();
+    parts.messages.push_back({.role = kUser, .content = text});
+    auto done = parts.text_since_last_answer(Parts::End::within_last_message).and_then([&](const ChatText& rendered) {
+        return parts.read(rendered, options);
+    });
+    parts.is_begun = done.has_value();
+    if (!done) parts.messages = before;
+    return done;
+}
+
 Result<void> Conversation::ask(const std::string& message, const AppendOptions& options) {
-    auto& [engine, sequence, chat, messages, last_prompt] = *parts_;
-    const size_t n_before = messages.size();
-    // If the last message has no answer, the cache already ends with the prompt for one: record an empty answer.
-    if (n_before > 0 && messages.back().role == kUser) messages.push_back({.role = kAssistant, .content = {}});
-    messages.push_back({.role = kUser, .content = message});
-    const auto read = [&] -> Result<void> {
-        const auto text = parts_->text_since_last_answer();
-        if (!text) return std::unexpected(text.error());
-        auto tokens = tokenize_chat(parts_->vocabulary(), *text, sequence.n_tokens() > 0);
-        if (!tokens) return std::unexpected(tokens.error());
-        last_prompt = std::move(*tokens);
-        return sequence.append(last_prompt, options);
-    };
-    auto done = read();
-    if (!done) messages.resize(n_before);
+    auto& parts = *parts_;
+    const auto before = parts.messages;
+    ChatText begun;
+    if (parts.is_begun) {
+        auto rendered = parts.text_since_last_answer(Parts::End::within_last_message);
+        if (!rendered) return std::unexpected(rendered.error());
+        begun = std::move(*rendered);
+        parts.messages.back().content += message;
+    } else {
+        parts.end_turn();
+        parts.messages.push_back({.role = kUser, .content = message});
+    }
+    auto done = parts.text_since_last_answer(Parts::End::where_answer_begins).and_then([&](const ChatText& whole) {
+        if (!whole.text.starts_with(begun.text))
+            return Result<void>(fail("the chat template changes what was read of this message when the rest follows"));
+        return parts.read(whole.from(begun.text.size()), options);
+    });
+    if (done)
+        parts.is_begun = false;
+    else
+        parts.messages = before;
     return done;
 }
 

@@ -229,8 +229,11 @@ Result<void> Sequence::save(const std::string& path) const {
     return save_session(*state_, path);
 }
 
-Result<Sequence> Sequence::load(const Engine& engine, const std::string& path) {
-    auto state = load_session(EngineAccess::state(engine), path);
+Result<Sequence> Sequence::load(const Engine& engine, const std::string& path, int64_t n_more) {
+    constexpr int64_t kMaxTokens = int64_t{1} << 28;
+    if (n_more < 0 || n_more > kMaxTokens)
+        return fail(std::format("{} more tokens per layer are not possible: use 0 to {}", n_more, kMaxTokens));
+    auto state = load_session(EngineAccess::state(engine), path, {.n_more = n_more});
     if (!state) return std::unexpected(state.error());
     return Sequence(std::move(*state));
 }

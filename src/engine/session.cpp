@@ -8,6 +8,7 @@
 #include <limits>
 #include <new>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "engine/json_fields.hpp"
 #include "memory/cache_codec.hpp"
@@ -114,8 +115,8 @@ struct SavedRun {
 class Loader {
   public:
     Loader(std::shared_ptr<const EngineState> engine, const std::string& path, SessionReader reader,
-           const SessionMemory& memory)
-        : engine_(std::move(engine)), path_(path), reader_(std::move(reader)), memory_(memory) {}
+           const LoadOptions& options)
+        : engine_(std::move(engine)), path_(path), reader_(std::move(reader)), options_(options) {}
 
     Result<std::unique_ptr<SequenceParts>> load() {
         const Json header = parse_json(reader_.header());
@@ -124,6 +125,7 @@ class Loader {
         if (auto said = read_header(header); !said) return std::unexpected(said.error());
         // Allocate only if the size of the file agrees with its header.
         if (n_content_bytes() != reader_.bytes_left()) return damaged("its size does not match its header");
+        widen();
         if (auto accepted = accept(); !accepted) return with_path(accepted.error());
         if (auto opened = state_->open_cache(plan_); !opened) return with_path(opened.error());
         std::vector<int32_t> capacities;
@@ -144,8 +146,8 @@ class Loader {
     }
 
     Result<void> accept() const {
-        if (!memory_.accept) return {};
-        return memory_.accept(*state_, planned_bytes(engine_->compute.buffer_type(), state_->config.layout, plan_));
+        if (!options_.accept) return {};
+        return options_.accept(*state_, planned_bytes(engine_->compute.buffer_type(), state_->config.layout, plan_));
     }
 
     Result<void> make_state(const Json& header) {
@@ -166,15 +168,38 @@ class Loader {
         Fields option_fields(*saved);
         auto options = read_options(option_fields);
         if (!option_fields.first_wrong().empty()) return damaged_field(option_fields.first_wrong());
+        options.max_tokens = options_.max_tokens.value_or(options.max_tokens);
         auto config = SequenceConfig::make(engine_, options);
         if (!config) return with_path(config.error());
         if (config->evicts()) config->options.budget = TokensPerLayer{tokens_per_layer};
         const auto plan = config->plan(tokens_per_layer);
         if (!plan) return with_path(plan.error());
         plan_ = *plan;
-        state_ = std::make_unique<SequenceParts>(std::move(*config), memory_.whole);
         if (plan_.tokens_per_layer != tokens_per_layer) return damaged_field("tokens_per_layer");
+        const auto wider = widen(*config);
+        if (!wider) return with_path(wider.error());
+        wider_plan_ = *wider;
+        state_ = std::make_unique<SequenceParts>(std::move(*config), options_.whole);
         return {};
+    }
+
+    /// Adds LoadOptions::n_more to the saved size of the cache. Returns the new plan.
+    Result<CachePlan> widen(SequenceConfig& config) const {
+        if (options_.n_more == 0) return plan_;
+        const int64_t n_tokens = plan_.tokens_per_layer + options_.n_more;
+        if (config.evicts())
+            config.options.budget = TokensPerLayer{n_tokens};
+        else
+            config.options.max_tokens = n_tokens;
+        return config.plan(n_tokens);
+    }
+
+    /// Gives every run its part of LoadOptions::n_more, after the saved state has been checked.
+    void widen() {
+        const int32_t slack = std::exchange(plan_, wider_plan_).slack;
+        for (auto& run : runs_) run.capacity += static_cast<int32_t>(options_.n_more);
+        for (const int32_t layer : state_->config.layout.sliced_layers)
+            state_->report.layers[static_cast<size_t>(layer)].budget += options_.n_more + slack - plan_.slack;
     }
 
     Result<void> read_header(const Json& header) {
@@ -311,9 +336,10 @@ class Loader {
     std::shared_ptr<const EngineState> engine_;
     const std::string& path_;
     SessionReader reader_;
-    const SessionMemory& memory_;
+    const LoadOptions& options_;
     std::unique_ptr<SequenceParts> state_;
-    CachePlan plan_;
+    CachePlan plan_;              // as saved
+    CachePlan wider_plan_;        // with LoadOptions::n_more
     int32_t n_queries_ = 0;       // number of filled rows of the query ring
     int32_t next_query_ = 0;      // ring row of the next query
     std::vector<SavedRun> runs_;  // [n_head_kv, n_layer]
@@ -341,11 +367,11 @@ Result<void> save_session(const SequenceParts& state, const std::string& path) {
 }
 
 Result<std::unique_ptr<SequenceParts>> load_session(std::shared_ptr<const EngineState> engine, const std::string& path,
-                                                    const SessionMemory& memory) {
+                                                    const LoadOptions& options) {
     try {
         auto reader = SessionReader::open(path);
         if (!reader) return std::unexpected(reader.error());
-        return Loader(std::move(engine), path, std::move(*reader), memory).load();
+        return Loader(std::move(engine), path, std::move(*reader), options).load();
     } catch (const std::bad_alloc&) {
         return fail(Error::Code::out_of_memory, path + ": out of memory: the session needs more than is free");
     }

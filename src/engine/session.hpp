@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/sequence_parts.hpp"
@@ -13,17 +14,20 @@ namespace cake {
 /// sequence has no logits, it cannot be continued without a further text.
 Result<void> save_session(const SequenceParts& state, const std::string& path);
 
-/// Whose memory a loaded sequence takes.
-struct SessionMemory {
-    Accountant* whole = nullptr;  // if not null, also counts it
+/// How a saved sequence is loaded.
+struct LoadOptions {
+    /// Tokens by which the budget of a layer, or the capacity of a full cache, becomes larger. They are free at first.
+    int64_t n_more = 0;
+    std::optional<int64_t> max_tokens{};  // SequenceOptions::max_tokens; not set: as saved
+    Accountant* whole = nullptr;          // if not null, also counts the memory of the sequence
     /// Asked before the cache is allocated, with the note and the K/V memory in bytes; null: nothing is asked. An error
     /// refuses the session.
-    std::function<Result<void>(const SequenceParts& loaded, uint64_t n_bytes)> accept;
+    std::function<Result<void>(const SequenceParts& loaded, uint64_t n_bytes)> accept{};
 };
 
 /// Loads a sequence from a session file. Every value in the file is checked before it is used, and a damaged file is
 /// refused as a whole.
 Result<std::unique_ptr<SequenceParts>> load_session(std::shared_ptr<const EngineState> engine, const std::string& path,
-                                                    const SessionMemory& memory = {});
+                                                    const LoadOptions& options = {});
 
 }  // namespace cake

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <format>
+#include <fstream>
 #include <vector>
 
 namespace cake {
@@ -75,6 +76,14 @@ struct XxhState {
 };
 
 }  // namespace
+
+bool is_session_file(const std::string& path) {
+    std::error_code unknown;
+    if (!std::filesystem::is_regular_file(path, unknown)) return false;  // reading from a pipe would take its bytes
+    std::array<char, kMagic.size()> begin{};
+    std::ifstream file(path, std::ios::binary);
+    return file.read(begin.data(), begin.size()) && begin == kMagic;
+}
 
 struct SessionWriter::State {
     std::string path;

@@ -193,6 +193,7 @@ Result<ChatText> render_chat(const Vocabulary& vocabulary, std::span<const ChatM
         return fail("the chat template does not write the text of the last message, so it cannot be continued");
     text->text.resize(end);
     std::erase_if(text->typed, [end](size_t at) { return at > end; });
+    text->is_open = true;
     return text;
 }
 

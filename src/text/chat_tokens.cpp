@@ -82,7 +82,7 @@ Result<std::vector<int32_t>> tokenize_chat(const Vocabulary& vocabulary, const C
         while (i < text.typed.size() && text.typed[i] <= end) i++;
     }
     if (auto done = add(std::string_view(text.text).substr(at), true); !done) return std::unexpected(done.error());
-    if (const auto last = vocabulary.last_token()) tokens.push_back(*last);
+    if (const auto last = vocabulary.last_token(); last && !text.is_open) tokens.push_back(*last);
     return tokens;
 }
 

@@ -60,7 +60,7 @@ bool is_word(std::string_view text) {
 }  // namespace
 
 ChatText ChatText::from(size_t begin) const {
-    ChatText rest{.text = text.substr(begin)};
+    ChatText rest{.text = text.substr(begin), .typed = {}, .is_open = is_open};
     for (const size_t at : typed)
         if (at > begin) rest.typed.push_back(at - begin);
     return rest;

@@ -15,6 +15,7 @@ namespace cake {
 struct ChatText {
     std::string text;
     std::vector<size_t> typed{};  // an offset inside or at the end of the name of a control token marks it as typed
+    bool is_open = false;         // the text is the beginning of a longer one
 
     /// The part from offset `begin` on.
     ChatText from(size_t begin) const;

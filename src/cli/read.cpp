@@ -1,0 +1,155 @@
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <format>
+#include <memory>
+
+#include "cake/policy.hpp"
+#include "cli/ask_options.hpp"
+#include "cli/commands.hpp"
+#include "cli/dialog.hpp"
+#include "cli/document_file.hpp"
+#include "cli/flags.hpp"
+#include "cli/interrupt.hpp"
+#include "cli/output.hpp"
+#include "cli/parse.hpp"
+#include "cli/progress.hpp"
+#include "cli/reading.hpp"
+#include "cli/report.hpp"
+
+namespace cake::cli {
+
+namespace {
+
+constexpr const char* kExtension = ".kv";
+
+struct ReadFlags {
+    ModelFlags model;
+    KvFlags kv;
+    TemplateFlags chat_template;
+    ConversationOptions conversation;
+    std::vector<std::string> files;
+    std::string out;
+    int64_t segment = 0;
+    bool window_given = false;
+};
+
+/// One run of `cake read`: prefills documents before it is known what will be asked, and saves the compressed cache.
+class Reading {
+  public:
+    explicit Reading(const ReadFlags& flags) : flags_(flags) {}
+
+    int execute() {
+        catch_interrupts();
+        const auto done = run();
+        if (done) return kDone;
+        if (interrupted() && done.error().code == Error::Code::cancelled) {
+            complain("stopped before the documents were read: no file was written");
+            return kInterrupted;
+        }
+        complain(done.error().message);
+        return kFailed;
+    }
+
+  private:
+    Result<void> run() const {
+        const auto documents = read_documents(flags_.files);
+        if (!documents) return std::unexpected(documents.error());
+        const DocumentText text(*documents, {});
+        const auto engine = flags_.model.load();
+        if (!engine) return std::unexpected(engine.error());
+        auto options = flags_.conversation;
+        if (auto applied = flags_.chat_template.apply_to(options); !applied) return applied;
+        auto sequence = options_for(*engine, text);
+        if (!sequence) return std::unexpected(sequence.error());
+        options.sequence = std::move(*sequence);
+        auto dialog = Dialog::start(*engine, options);
+        if (!dialog) return std::unexpected(dialog.error());
+
+        const auto begin = std::chrono::steady_clock::now();
+        if (auto read = read_with_progress(*engine, *dialog, text.text); !read) return read;
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+        if (auto saved = dialog->save(flags_.out, write_document_note(*documents, text)); !saved) return saved;
+        return write_output(summary(*dialog, seconds.count()));
+    }
+
+    Result<SequenceOptions> options_for(const Engine& engine, const DocumentText& text) const {
+        AskPlan plan{
+            .sequence = flags_.conversation.sequence, .window_given = true, .answer_tokens = 0, .open_end = false};
+        plan.sequence.keep_queries = true;  // for the sources of answers
+        if (evicts(plan.sequence) && !plan.sequence.budget) {
+            const auto tokens = engine.tokenize(text.text, false);
+            if (!tokens) return std::unexpected(tokens.error());
+            constexpr int64_t kShare = 20;
+            plan.sequence.budget = TokensPerLayer{std::max(TokensPerLayer{}.tokens, std::ssize(*tokens) / kShare)};
+        }
+        return sequence_options(engine, plan, text, {});
+    }
+
+    Result<void> read_with_progress(const Engine& engine, Dialog& dialog, const std::string& text) const {
+        ProgressBar bar("reading");
+        bool warned = false;
+        return dialog.begin(text, {.progress =
+                                       [&](int64_t done, int64_t total) {
+                                           if (!std::exchange(warned, true)) warn_beyond_training(engine, total);
+                                           bar.update(done, total);
+                                           return !interrupted();
+                                       },
+                                   .segment = flags_.segment});
+    }
+
+    std::string summary(const Dialog& dialog, double seconds) const {
+        const auto& sequence = dialog.sequence();
+        const auto memory = sequence.memory();
+        std::error_code unknown;
+        const auto n_bytes = std::filesystem::file_size(flags_.out, unknown);
+        const auto full = static_cast<double>(memory.kv_bytes_full_cache);
+        return std::format("{}: {} for {} tokens, {:.1f} % of their full cache of {}; read in {} with the policy {}\n",
+                           printable(flags_.out), format_bytes(unknown ? 0 : n_bytes),
+                           format_count(static_cast<uint64_t>(sequence.n_tokens())),
+                           full > 0 ? 100 * static_cast<double>(n_bytes) / full : 0,
+                           format_bytes(memory.kv_bytes_full_cache), format_duration(seconds),
+                           policy_name(sequence.options()));
+    }
+
+    const ReadFlags& flags_;
+};
+
+/// The file that is written if none is named: the name of the first document, in the current folder.
+std::string usual_out(const std::vector<std::string>& files) {
+    return files.front() == "-" ? "" : std::filesystem::path(files.front()).filename().replace_extension(kExtension);
+}
+
+}  // namespace
+
+void add_read(CLI::App& app, std::function<int()>& action) {
+    auto flags = std::make_shared<ReadFlags>();
+    flags->kv.options.policy = kAgnosticPolicy;
+    auto* read = app.add_subcommand("read", "read documents once and save what cake ask needs to answer about them");
+    read->add_option("file,-f,--file", flags->files, "the documents; - is standard input")
+        ->type_name("FILE")
+        ->required()
+        ->take_all();
+    flags->model.add_to(*read);
+    read->add_option("-o,--output", flags->out,
+                     "the file to write (default: the name of the first document with .kv, in the current folder)")
+        ->type_name("FILE");
+    read->add_option("--system-prompt", flags->conversation.system, "system message before the documents")
+        ->type_name("TEXT");
+    flags->chat_template.add_to(*read);
+    add_segment(*read, flags->segment);
+    flags->kv.add_to(*read);
+    read->callback([flags, read, &action] {
+        if (std::ranges::count(flags->files, "-") > 1)
+            throw CLI::ValidationError("standard input can be read only once: pass - once");
+        if (flags->out.empty()) flags->out = usual_out(flags->files);
+        if (flags->out.empty()) throw CLI::RequiredError("the name of the file to write (-o FILE)");
+        if (std::ranges::contains(flags->files, flags->out))
+            throw CLI::ValidationError(flags->out + ": is a document and the file to write: name another one with -o");
+        flags->conversation.sequence = flags->kv.sequence_options();
+        warn_of_unread_flags(*read, {&flags->conversation.sequence, 1});
+        action = [flags] { return Reading(*flags).execute(); };
+    });
+}
+
+}  // namespace cake::cli

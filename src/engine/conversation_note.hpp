@@ -1,0 +1,24 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cake/chat.hpp"
+
+namespace cake {
+
+/// What a session file says about the conversation in it.
+struct ConversationNote {
+    std::vector<ChatMessage> messages;
+    bool is_begun = false;  // the last message, one of the user, is the beginning of a longer one
+    std::string note;       // text of the application
+};
+
+/// The note of a session, as Sequence::set_note() takes it.
+std::string write_conversation_note(const ConversationNote& note);
+
+/// Reads what write_conversation_note() wrote. Returns nothing if the note of the session is something else.
+std::optional<ConversationNote> read_conversation_note(const std::string& text);
+
+}  // namespace cake
