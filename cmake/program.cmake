@@ -77,6 +77,8 @@ if(CAKE_BUILD_SERVER)
     src/server/text_request.cpp
     src/server/completions.cpp
     src/server/connection.cpp
+    src/server/document_prompt.cpp
+    src/server/document_shelf.cpp
     src/server/connection_table.cpp
     src/server/connection_threads.cpp
     src/server/generation_fields.cpp

@@ -25,6 +25,8 @@ struct PoolOptions {
     int32_t n_parallel = 4;              // maximum number of sequences that run concurrently
     int64_t n_ctx = 0;                   // max tokens of a prompt and its answer; 0: as the model was trained
     int64_t segment = 0;                 // tokens to prefill at a time; 0: all
+    /// Reserve memory for the replay that some policies need while a text is read, although that of `sequence` does not.
+    bool may_replay = false;
 };
 
 struct BatcherOptions {
@@ -52,6 +54,14 @@ struct PromptPrefix {
     bool may_evict = false;
 };
 
+/// A text that was saved after Conversation::begin(), and with which a prompt begins. It is loaded instead of being
+/// read.
+struct SavedText {
+    std::string path{};            // empty: none
+    int64_t n_tokens = 0;          // tokens at the beginning of the prompt that it holds
+    int64_t tokens_per_layer = 0;  // its budget, which is a part of that of the request
+};
+
 /// A request to the batcher: a prompt and the number of answers to generate.
 struct GenerationRequest {
     std::string id{};
@@ -59,6 +69,7 @@ struct GenerationRequest {
     std::string cache_salt{};  // only requests with the same one continue from each other's sequences
     std::vector<Token> prompt{};
     PromptPrefix prefix{};
+    SavedText saved{};           // the options of `sequence`, but for the budget, are those that it was saved with
     SequenceOptions sequence{};  // copy BatcherLimits::sequence for what the memory is divided for
     SamplingOptions sampling{};  // each further choice uses the next seed
     std::optional<Constraint> constraint{};

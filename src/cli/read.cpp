@@ -128,7 +128,6 @@ void add_read(CLI::App& app, std::function<int()>& action) {
     auto* read = app.add_subcommand("read", "read documents once and save what cake ask needs to answer about them");
     read->add_option("file,-f,--file", flags->files, "the documents; - is standard input")
         ->type_name("FILE")
-        ->required()
         ->take_all();
     flags->model.add_to(*read);
     read->add_option("-o,--output", flags->out,
@@ -140,6 +139,7 @@ void add_read(CLI::App& app, std::function<int()>& action) {
     add_segment(*read, flags->segment);
     flags->kv.add_to(*read);
     read->callback([flags, read, &action] {
+        if (flags->files.empty()) throw CLI::RequiredError("a document (-f FILE, or - for standard input)");
         if (std::ranges::count(flags->files, "-") > 1)
             throw CLI::ValidationError("standard input can be read only once: pass - once");
         if (flags->out.empty()) flags->out = usual_out(flags->files);

@@ -191,6 +191,11 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
                      "folder in which clients may save the sequences of their conversations")
         ->type_name("FOLDER")
         ->check(CLI::ExistingDirectory);
+    serve_app
+        ->add_option("--documents", server.documents_path,
+                     "folder of documents that cake read has saved as NAME.kv; requests name one of them")
+        ->type_name("FOLDER")
+        ->check(CLI::ExistingDirectory);
     serve_app->add_flag("-v,--verbose", server.log_bodies,
                         "log the bodies of requests and answers too, but not of streams");
     serve_app
@@ -247,6 +252,7 @@ void add_serve(CLI::App& app, std::function<int()>& action) {
         pool.sequence = std::move(sequence);
         pool.n_ctx = flags->n_ctx;
         pool.segment = flags->segment;
+        pool.may_replay = !flags->server.documents_path.empty();
         action = [flags] { return serve(*flags); };
     });
 }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "engine/json_fields.hpp"
+#include "engine/session_options.hpp"
 #include "memory/cache_codec.hpp"
 #include "memory/session_file.hpp"
 #include "method/allocator.hpp"
@@ -27,24 +28,6 @@ constexpr size_t kMaxNoteBytes = size_t{8} << 20U;
 /// The note as it will be loaded: bytes that are not valid UTF-8 are replaced, which makes it longer.
 std::string readable(const std::string& note) {
     return Json::parse(json_text(Json(note))).get<std::string>();
-}
-
-Json write_options(const SequenceOptions& o) {
-    return {{"policy", o.policy},
-            {"scorer", o.scorer},
-            {"allocator", o.allocator},
-            {"window", o.window},
-            {"gamma", o.gamma},
-            {"pool_kernel", o.pool_kernel},
-            {"tau1", o.tau1},
-            {"tau2", o.tau2},
-            {"evict_interval", o.evict_interval},
-            {"cache_type_k", o.cache_type_k},
-            {"cache_type_v", o.cache_type_v},
-            {"max_tokens", o.max_tokens},
-            {"seed", o.seed},
-            {"analyse", o.analyse},
-            {"keep_queries", o.keep_queries}};
 }
 
 /// The ring row of the next query, in a ring as write_cache() writes it.
@@ -85,27 +68,6 @@ std::string write_header(const SequenceParts& state) {
     return json_text(header);
 }
 
-SequenceOptions read_options(Fields& fields) {
-    constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
-    SequenceOptions o;
-    fields.text("policy", o.policy);
-    fields.text("scorer", o.scorer);
-    fields.text("allocator", o.allocator);
-    fields.integer("window", o.window, 1, kMax);
-    fields.number("gamma", o.gamma);
-    fields.integer("pool_kernel", o.pool_kernel, 0, kMax);
-    fields.number("tau1", o.tau1);
-    fields.number("tau2", o.tau2);
-    fields.integer("evict_interval", o.evict_interval, 0, kMax);
-    fields.text("cache_type_k", o.cache_type_k);
-    fields.text("cache_type_v", o.cache_type_v);
-    fields.integer("max_tokens", o.max_tokens, 0, std::numeric_limits<int64_t>::max());
-    fields.unsigned64("seed", o.seed);
-    fields.flag("analyse", o.analyse);
-    fields.flag("keep_queries", o.keep_queries);
-    return o;
-}
-
 /// Length and capacity of one run, as stored in the file.
 struct SavedRun {
     int32_t length = 0;
@@ -118,13 +80,19 @@ class Loader {
            const LoadOptions& options)
         : engine_(std::move(engine)), path_(path), reader_(std::move(reader)), options_(options) {}
 
-    Result<std::unique_ptr<SequenceParts>> load() {
+    /// Reads the header. The sequence has no cache yet.
+    Result<void> describe() {
         const Json header = parse_json(reader_.header());
         if (!header.is_object()) return damaged("its header is not JSON");
         if (auto made = make_state(header); !made) return std::unexpected(made.error());
         if (auto said = read_header(header); !said) return std::unexpected(said.error());
         // Allocate only if the size of the file agrees with its header.
         if (n_content_bytes() != reader_.bytes_left()) return damaged("its size does not match its header");
+        return {};
+    }
+
+    /// Allocates and reads the cache, after describe().
+    Result<void> load() {
         widen();
         if (auto accepted = accept(); !accepted) return with_path(accepted.error());
         if (auto opened = state_->open_cache(plan_); !opened) return with_path(opened.error());
@@ -132,9 +100,10 @@ class Loader {
         std::ranges::transform(runs_, std::back_inserter(capacities), &SavedRun::capacity);
         state_->cache.sliced.arrange(capacities);
         state_->cache.queries.restore(n_queries_, next_query_);
-        if (auto content = read_content(); !content) return std::unexpected(content.error());
-        return std::move(state_);
+        return read_content();
     }
+
+    std::unique_ptr<SequenceParts> take() { return std::move(state_); }
 
   private:
     std::unexpected<Error> damaged(std::string_view what) const { return reader_.damaged(what); }
@@ -234,16 +203,28 @@ class Loader {
         }
         if (state.note.size() > kMaxNoteBytes) fields.wrong("note");
         if (!fields.first_wrong().empty()) return damaged_field(fields.first_wrong());
+        if (!frees_alike()) return damaged("its layers do not have the same number of free slots");
         int64_t n_slots = 0;
-        for (const auto& run : runs_) {
-            n_slots += run.capacity;
-            // A prefill leaves the same number of free slots in every run, and a decoded token takes one from each.
-            if (run.capacity - run.length != runs_.front().capacity - runs_.front().length)
-                return damaged("its layers do not have the same number of free slots");
-        }
+        for (const auto& run : runs_) n_slots += run.capacity;
         if (n_slots > plan_.tokens_per_layer * static_cast<int64_t>(runs_.size()))
             return damaged("it holds more than its budget");
         return {};
+    }
+
+    /// True if the engine could have left this many free slots. A prefill leaves the same number in every run, and a
+    /// decoded token takes one from each. If heads have budgets of their own, an eviction divides what it frees in a
+    /// layer equally among its heads, but it may free more in some layers.
+    bool frees_alike() const {
+        const auto n_free = [](const SavedRun& run) { return run.capacity - run.length; };
+        const auto differ_by = [&](std::span<const SavedRun> runs, int32_t most) {
+            const auto [least, largest] = std::ranges::minmax(runs, {}, n_free);
+            return n_free(largest) - n_free(least) <= most;
+        };
+        if (!state_->config.evicts() || !state_->config.allocator().is_per_head()) return differ_by(runs_, 0);
+        const auto n_head_kv = static_cast<size_t>(state_->config.layout.sliced.n_head_kv);
+        for (size_t i = 0; i < runs_.size(); i += n_head_kv)
+            if (!differ_by(std::span(runs_).subspan(i, n_head_kv), 1)) return false;
+        return true;
     }
 
     void read_ring(Fields& fields) {
@@ -366,15 +347,33 @@ Result<void> save_session(const SequenceParts& state, const std::string& path) {
     return writer->commit();
 }
 
-Result<std::unique_ptr<SequenceParts>> load_session(std::shared_ptr<const EngineState> engine, const std::string& path,
-                                                    const LoadOptions& options) {
+namespace {
+
+Result<std::unique_ptr<SequenceParts>> use_loader(std::shared_ptr<const EngineState> engine, const std::string& path,
+                                                  const LoadOptions& options, bool with_cache) {
     try {
         auto reader = SessionReader::open(path);
         if (!reader) return std::unexpected(reader.error());
-        return Loader(std::move(engine), path, std::move(*reader), options).load();
+        Loader loader(std::move(engine), path, std::move(*reader), options);
+        auto done = loader.describe();
+        if (done && with_cache) done = loader.load();
+        if (!done) return std::unexpected(done.error());
+        return loader.take();
     } catch (const std::bad_alloc&) {
         return fail(Error::Code::out_of_memory, path + ": out of memory: the session needs more than is free");
     }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<SequenceParts>> load_session(std::shared_ptr<const EngineState> engine, const std::string& path,
+                                                    const LoadOptions& options) {
+    return use_loader(std::move(engine), path, options, true);
+}
+
+Result<std::unique_ptr<SequenceParts>> describe_session(std::shared_ptr<const EngineState> engine,
+                                                        const std::string& path) {
+    return use_loader(std::move(engine), path, {}, false);
 }
 
 }  // namespace cake

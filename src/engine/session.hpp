@@ -30,4 +30,8 @@ struct LoadOptions {
 Result<std::unique_ptr<SequenceParts>> load_session(std::shared_ptr<const EngineState> engine, const std::string& path,
                                                     const LoadOptions& options = {});
 
+/// What load_session() would load, without the cache.
+Result<std::unique_ptr<SequenceParts>> describe_session(std::shared_ptr<const EngineState> engine,
+                                                        const std::string& path);
+
 }  // namespace cake

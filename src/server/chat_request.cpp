@@ -4,6 +4,7 @@
 #include "engine/engine_state.hpp"
 #include "server/chat_messages.hpp"
 #include "server/constraint_fields.hpp"
+#include "server/document_prompt.hpp"
 #include "server/generation_fields.hpp"
 #include "server/request.hpp"
 #include "server/tool_fields.hpp"
@@ -163,6 +164,29 @@ ReasoningOptions read_reasoning(Body& body, const ReasoningOptions& usual) {
     return options;
 }
 
+/// Makes a prompt that begins with a document, and the options for it.
+ApiResult<std::vector<Token>> begin_with_document(const RequestContext& context, const std::string& name,
+                                                  const std::vector<ChatMessage>& messages, const ChatOptions& chat,
+                                                  GenerationRequest& generation) {
+    const auto document = context.documents.find(name);
+    if (!document) return invalid(document.error().message, "document");
+    auto tokens = document_tokens(context.engine, **document, messages, chat);
+    if (!tokens) return invalid(tokens.error().message, "messages");
+    generation.saved = (*document)->file;
+    generation.sequence = document_options(**document, generation.sequence);
+    return std::move(*tokens);
+}
+
+/// Refuses what cannot go together with a document.
+void check_document_fields(Body& body, const ToolFields& tools) {
+    if (!tools.json.empty())
+        body.wrong("tools", "tools and document exclude each other, because tools would stand before the document");
+    if (body.json().contains("policy"))
+        body.wrong("policy", "policy and document exclude each other: the document was read with a policy of its own");
+    if (body.json().value("n", Json()) > 1)
+        body.wrong("n", "n must be 1 with a document: send several requests instead");
+}
+
 }  // namespace
 
 ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, Body body) {
@@ -189,12 +213,22 @@ ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, Bo
     body.unsupported("audio", {});
     body.unsupported("prediction", {});
     body.unsupported("web_search_options", {});
+    constexpr size_t kMaxName = 256;
+    const auto document = body.text("document", kMaxName);
+    if (document) check_document_fields(body, tools);
     if (auto read = body.finish(); !read) return std::unexpected(read.error());
 
-    auto tokens = chat_tokens(context, messages, tools, chat);
-    if (!tokens) return invalid(tokens.error().message, "messages");
+    auto tokens = ApiResult<std::vector<Token>>();
+    if (document) {
+        tokens = begin_with_document(context, *document, messages, chat, generation);
+    } else if (auto read = chat_tokens(context, messages, tools, chat)) {
+        tokens = std::move(*read);
+    } else {
+        tokens = invalid(read.error().message, "messages");
+    }
+    if (!tokens) return std::unexpected(tokens.error());
     if (tokens->empty()) return invalid("there is nothing to read: the prompt contains no tokens", "messages");
-    if (generation.reuse) generation.prefix = shared_prefix(context, messages, tools, chat, *tokens);
+    if (generation.reuse && !document) generation.prefix = shared_prefix(context, messages, tools, chat, *tokens);
     // The answers of gpt-oss come in channels, with tools or without.
     if (!tools.callable.empty() || !context.style.format->turn.empty()) request.reply.format = context.style.format;
     request.reply.tools = tools.callable;

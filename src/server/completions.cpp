@@ -99,6 +99,7 @@ Completions::Completions(const Engine& engine, Batcher& batcher, std::string mod
       model_(std::move(model)),
       defaults_(std::move(defaults)),
       style_(reply_style_of(EngineAccess::state(engine)->vocabulary, defaults_.chat)),
+      documents_(engine, defaults_.documents_path, defaults_.chat),
       metrics_(metrics),
       turns_(turns),
       request_log_(request_log),
@@ -114,7 +115,8 @@ RequestContext Completions::context() {
             .chat = defaults_.chat,
             .style = style_,
             .reasoning = defaults_.reasoning,
-            .tool_constraints = tool_constraints_};
+            .tool_constraints = tool_constraints_,
+            .documents = documents_};
 }
 
 ApiResult<Completions::Prepared> Completions::prepare(Api api, const std::string& text, const std::string& key) {

@@ -28,6 +28,7 @@ struct CompletionDefaults {
     ReasoningOptions reasoning{};
     bool has_keys = false;               // clients are told apart by their API keys, not by their addresses
     std::vector<std::string> proxies{};  // addresses of proxies that say for whom they ask
+    std::string documents_path{};        // folder of the documents that requests may name; empty: none
 };
 
 /// Tells clients apart whose sequences must not be mixed: by key, by address behind a proxy, and by what the request
@@ -45,6 +46,7 @@ class Completions {
     void count_tokens(const httplib::Request& request, httplib::Response& response, const std::string& body);
     /// Answers with the prompt of a chat request.
     void apply_template(const httplib::Request& request, httplib::Response& response, const std::string& body);
+    DocumentShelf& documents() { return documents_; }
     int n_answers() const { return n_answers_; }
 
   private:
@@ -69,6 +71,7 @@ class Completions {
     CompletionDefaults defaults_;
     ReplyStyle style_;
     ToolConstraints tool_constraints_;
+    DocumentShelf documents_;
     ResponseStore responses_;
     Metrics& metrics_;
     Turns& turns_;

@@ -94,7 +94,8 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
                     .sampling = options.sampling,
                     .reasoning = options.reasoning,
                     .has_keys = !options.api_keys.empty(),
-                    .proxies = options.proxies},
+                    .proxies = options.proxies,
+                    .documents_path = options.documents_path},
                    metrics_, turns_, request_log_, options.log),
       http_(with_room_for(options)) {
     // Each connection occupies a thread, even while it waits for an answer.
@@ -299,6 +300,11 @@ void ApiServer::add_routes() {
                  ApiError{.message = "this server runs models that write texts, which are not fit for embeddings: use "
                                      "a server with an embedding model for this request"},
                  request.path);
+        });
+    for (const char* path : {"/v1/documents", "/documents"})
+        http_.Get(path, [this](const Request&, Response& response) {
+            const auto turn = turns_.take();
+            send(response, documents_json(completions_.documents(), batcher_->limits()));
         });
     http_.Get("/slots", [this](const Request&, Response& response) {
         const auto slots = batcher_->slots();

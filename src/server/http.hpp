@@ -30,6 +30,7 @@ struct ServerOptions {
     LogFunction log{};             // for warnings; null: none; called from several threads
     LogFunction request_log{};     // for a line about each request
     std::string slot_save_path{};  // folder for sequences that clients save; empty: none
+    std::string documents_path{};  // folder of documents that requests may name; empty: none
     bool log_as_json = false;
     bool log_bodies = false;  // log the bodies of requests and answers, except streams
 };

@@ -1,6 +1,7 @@
 #include "server/properties.hpp"
 
 #include <filesystem>
+#include <format>
 #include <variant>
 
 #include "engine/engine_state.hpp"
@@ -49,6 +50,30 @@ Json properties_json(const Engine& engine, const BatcherLimits& limits, const Sa
     json["kv_budget"] = budget != nullptr ? Json(budget->tokens) : Json();
     json.update(tokenizer_json(engine, chat));
     return json;
+}
+
+Json documents_json(DocumentShelf& documents, const BatcherLimits& limits) {
+    Json list = Json::array();
+    for (const auto& name : documents.names()) {
+        const auto found = documents.find(name);
+        Json entry{{"id", name}, {"object", "document"}};
+        if (!found) {
+            entry["error"] = found.error().message;
+        } else {
+            const auto& document = **found;
+            entry["n_tokens"] = document.file.n_tokens;
+            entry["n_bytes"] = document.n_bytes;
+            entry["policy"] = document.sequence.policy;
+            entry["kv_budget"] = document.file.tokens_per_layer;
+            if (document.file.n_tokens >= limits.n_ctx)
+                entry["error"] = std::format(
+                    "it has {} tokens, and the context of the server {}: start the server with "
+                    "a larger one (-c)",
+                    document.file.n_tokens, limits.n_ctx);
+        }
+        list.push_back(std::move(entry));
+    }
+    return {{"object", "list"}, {"data", std::move(list)}};
 }
 
 }  // namespace cake::server

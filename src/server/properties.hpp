@@ -5,6 +5,7 @@
 #include "cake/batcher.hpp"
 #include "cake/engine.hpp"
 #include "server/body.hpp"
+#include "server/document_shelf.hpp"
 
 namespace cake::server {
 
@@ -18,5 +19,8 @@ Json tokenizer_json(const Engine& engine, const ChatOptions& chat);
 /// The answer to GET /props: what the server and its model are.
 Json properties_json(const Engine& engine, const BatcherLimits& limits, const SamplingOptions& sampling,
                      const ChatOptions& chat);
+
+/// The answer to GET /documents: the documents that requests may name, and those that cannot be used, with the reason.
+Json documents_json(DocumentShelf& documents, const BatcherLimits& limits);
 
 }  // namespace cake::server

@@ -9,6 +9,7 @@
 #include "cake/engine.hpp"
 #include "server/api_error.hpp"
 #include "server/body.hpp"
+#include "server/document_shelf.hpp"
 #include "server/tool_constraints.hpp"
 #include "text/reply_reader.hpp"
 #include "text/reply_style.hpp"
@@ -33,6 +34,7 @@ struct RequestContext {
     ReplyStyle style{};
     ReasoningOptions reasoning{};
     ToolConstraints& tool_constraints;
+    DocumentShelf& documents;
 };
 
 struct Prompt {
@@ -55,9 +57,9 @@ struct CompletionRequest {
     std::vector<std::string> unknown{};       // fields that have no effect
 };
 
-/// Parse a body as specified by the OpenAI API, plus the fields `kv_budget`, `policy`, `cache_prompt`, `grammar`,
-/// `chat_template_kwargs` and llama.cpp's sampling fields. The error names a field that has a wrong value
-/// or is not supported; unknown fields are no error.
+/// Parse a body as specified by the OpenAI API, plus the fields `kv_budget`, `policy`, `document`, `cache_prompt`,
+/// `grammar`, `chat_template_kwargs` and llama.cpp's sampling fields. The error names a field that has a wrong value or
+/// is not supported; unknown fields are no error.
 ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, Body body);
 ApiResult<CompletionRequest> read_text_request(const RequestContext& context, Body body);
 /// Parse a body as specified by llama.cpp's own API: /completion and /infill.

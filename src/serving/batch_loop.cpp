@@ -22,11 +22,6 @@ double seconds_since(Clock::time_point begin) {
     return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-/// True if the request may continue from what is in memory, and other requests from what it reads.
-bool may_reuse(const GenerationRequest& request) {
-    return request.reuse && request.n_choices == 1 && !request.prompt_logprobs;
-}
-
 std::unexpected<Refusal> refuse(std::string message, Refusal::Reason reason = Refusal::Reason::invalid) {
     return std::unexpected(Refusal{.reason = reason, .message = std::move(message)});
 }
@@ -206,11 +201,12 @@ bool BatchLoop::admit(WaitingRequest& waiting) {
     const auto& options = waiting.sequences.front().state->config.options;
     auto prefix = std::span(request.prompt).first(n_prefix(waiting));
     std::vector<CachedSequence> sequences;
+    Result<void> begun;
     const auto* const kept = cache_.find_prefix(options, prefix, request.cache_salt);
     if (may_reuse(request)) {
         // A few tokens more are not worth the end of another conversation.
         constexpr size_t kFew = 64;
-        const size_t n_least = kept != nullptr ? prefix.size() + kFew : 0;
+        const size_t n_least = kept != nullptr ? prefix.size() + kFew : static_cast<size_t>(request.saved.n_tokens);
         auto cached = cache_.take(options, request.prompt, request.cache_salt, n_least);
         if (cached) sequences.push_back(std::move(*cached));
     }
@@ -218,7 +214,10 @@ bool BatchLoop::admit(WaitingRequest& waiting) {
         if (kept != nullptr) cache_.touch(*kept);  // so that it is not dropped to make room
         if (!take_stores(kv_bytes_of(waiting.sequences))) return false;
         sequences = std::move(waiting.sequences);
-        if (!prefix.empty()) begin_with_prefix(sequences.front(), prefix);
+        if (!request.saved.path.empty())
+            begun = within_memory([&] { return begin_with_saved(sequences.front(), request); });
+        else if (!prefix.empty())
+            begin_with_prefix(sequences.front(), prefix);
     }
     if (sequences.front().tokens.size() >= prefix.size()) prefix = {};
     auto active = std::make_unique<ActiveRequest>(waiting.request, waiting.generation, std::move(sequences),
@@ -226,6 +225,7 @@ bool BatchLoop::admit(WaitingRequest& waiting) {
     auto& running = running_.emplace_back();
     running.request = std::move(active);
     running.since = Clock::now();
+    if (!begun) running.request->end_all(FinishReason::failed, begun.error());
     make_room_for(0);
     return true;
 }
@@ -243,70 +243,6 @@ bool BatchLoop::make_room_for(size_t n) {
     if (n_used > n_parallel()) return false;
     while (!cache_.empty() && cache_.size() + n_used > n_parallel()) drop(cache_.take_oldest());
     return true;
-}
-
-/// Number of tokens of the prompt that are read as a text of their own and kept for other prompts. 0 if it is not worth
-/// it, or if it would change the answer without being asked for.
-size_t BatchLoop::n_prefix(const WaitingRequest& waiting) const {
-    if (n_parallel() < 2) return 0;  // there is never room for it
-    const auto& request = *waiting.request;
-    const int64_t n = request.prefix.n_tokens;
-    const int64_t n_prompt = std::ssize(request.prompt);
-    const auto& config = waiting.sequences.front().state->config;
-    if (n < std::max<int64_t>(PromptPrefix::kMinTokens, config.options.window) || n >= n_prompt || !may_reuse(request))
-        return 0;
-    const auto plan = config.plan(n);
-    const auto whole = config.plan(n_prompt);
-    if (!plan || !whole || *plan != *whole) return 0;  // the budget depends on the length of the prompt
-    // While the rest is read, each later layer still holds the prefix, which leaves less for the layers before it.
-    if (config.evicts() && config.scorer().reads.whole_text()) return 0;
-    const bool is_short = !config.evicts() || 2 * n <= plan->tokens_per_layer;
-    return is_short || request.prefix.may_evict ? static_cast<size_t>(n) : 0;
-}
-
-/// Fills a sequence with the copy of a prefix, if it is kept. If there is no memory for that, the prefix is read again.
-void BatchLoop::begin_with_prefix(CachedSequence& sequence, std::span<const Token> tokens) {
-    const auto& config = sequence.state->config;
-    const auto* const prefix = cache_.find_prefix(config.options, tokens, sequence.salt);
-    if (prefix == nullptr) return;
-    const auto copied =
-        within_memory([&] { return sequence.state->copy_text(*prefix->state, *config.plan(std::ssize(tokens))); });
-    if (!copied) return sequence.state->close_cache();
-    n_evicted_slots_ -= prefix->state->progress.n_evicted_slots;  // counted once, although held twice
-    sequence.tokens = prefix->tokens;
-    sequence.n_prompt = prefix->tokens.size();
-}
-
-/// Keeps a copy of the prefix that a request has just read. The first time that a prefix is seen, only memory that
-/// nothing else uses is taken for it, because another prompt may never begin with it.
-void BatchLoop::keep_prefix(const ActiveRequest& active) {
-    const auto& request = active.request();
-    const auto& read = active.choices().front().sequence;
-    const bool was_seen = cache_.has_seen(read.tokens, request.cache_salt);
-    auto config = read.state->config;
-    const int64_t n_tokens = std::ssize(read.tokens);
-    if (!config.evicts()) config.options.max_tokens = n_tokens;
-    const auto plan = config.plan(n_tokens);
-    if (!plan) return;
-    const uint64_t n_bytes = planned_bytes(engine_->compute.buffer_type(), config.layout, *plan);
-    const bool is_room_left = n_bytes <= pool_.stores_left() && n_running() + cache_.size() < n_parallel();
-    if (!is_room_left && !was_seen) return;
-    if (!make_room_for(1) || !take_stores(n_bytes)) return;
-    auto copied = within_memory([&] -> Result<CachedSequence> {
-        CachedSequence prefix{.id = request.id + "-prefix",
-                              .salt = request.cache_salt,
-                              .state = std::make_unique<SequenceParts>(std::move(config), &accountant_),
-                              .tokens = read.tokens,
-                              .n_prompt = static_cast<size_t>(n_tokens),
-                              .tokens_per_layer = plan->tokens_per_layer,
-                              .kv_bytes = n_bytes,
-                              .is_prefix = true};
-        if (auto text = prefix.state->copy_text(*read.state, *plan); !text) return std::unexpected(text.error());
-        return prefix;
-    });
-    if (!copied) return pool_.give_store(n_bytes);
-    n_evicted_slots_ -= copied->state->progress.n_evicted_slots;
-    cache_.keep(std::move(*copied));
 }
 
 /// Reserves memory for stores in the pool and drops cached sequences, oldest first, if necessary. Returns false if this

@@ -64,9 +64,11 @@ class BatchLoop final : public Batcher {
     size_t n_parallel() const { return static_cast<size_t>(limits_.n_parallel); }
     size_t n_running() const;
     bool make_room_for(size_t n);
+    static bool may_reuse(const GenerationRequest& request);
     size_t n_prefix(const WaitingRequest& waiting) const;
     void begin_with_prefix(CachedSequence& sequence, std::span<const Token> tokens);
     void keep_prefix(const ActiveRequest& active);
+    Result<void> begin_with_saved(CachedSequence& sequence, const GenerationRequest& request);
     void decode();
     void read();
     Running* next_to_read();

@@ -54,8 +54,10 @@ Result<Sizes> sizes_of(const SequenceConfig& config, const PoolOptions& options)
     if (!plan) return std::unexpected(plan.error());
     const int64_t n_ctx = config.options.max_tokens;
     const uint64_t store = planned_bytes(config.engine->compute.buffer_type(), config.layout, *plan);
+    const bool adds_replay = options.may_replay && (!config.evicts() || config.replay() == Replay::none);
     const uint64_t staging =
-        bytes_of_rows(config, staging_rows(config, plan->tokens_per_layer, options.segment, n_ctx));
+        bytes_of_rows(config, staging_rows(config, plan->tokens_per_layer, options.segment, n_ctx) +
+                                  (adds_replay ? kMaxReplayTokens : 0));
     constexpr uint64_t kMaxBytes = uint64_t{1} << 50U;
     if (store > kMaxBytes || staging > kMaxBytes)
         return fail("this much text needs more K/V memory than any machine has");

@@ -79,7 +79,7 @@ class Answers(Folder):
 
     def test_fields(self):
         result = report("-f", DOCUMENT, QUESTION, "--kv-budget", 256)
-        self.assertEqual(set(result), {"model", "policy", "documents", "prompt_tokens", "prefill_seconds",
+        self.assertEqual(set(result), {"model", "policy", "documents", "loaded_tokens", "prompt_tokens", "prefill_seconds",
                                        "prefill_tokens_per_second", "kv", "hidden_bytes_peak", "compute_bytes_peak", "layers",
                                        "answers"})
         self.assertEqual(result["kv"]["budget_tokens_per_layer"], 256)

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cctype>
 #include <filesystem>
 #include <format>
@@ -110,6 +111,48 @@ TEST(Conversation, AMessageWithAZeroByteIsRefusedAndNotSaid) {
     EXPECT_NE(asked.error().message.find("zero byte"), std::string::npos) << asked.error().message;
     EXPECT_EQ(conversation.messages().size(), 1U);
     EXPECT_TRUE(conversation.ask("ab"));
+}
+
+const std::string kText = "Document rain.txt:\n\nThe rain in Spain stays mainly in the plain.\n\n";
+
+TEST(Conversation, AMessageThatIsReadInTwoPartsIsTheSameText) {
+    auto whole = start();
+    ASSERT_TRUE(whole.ask(kText + "Question: Where?"));
+    auto parts = start();
+    ASSERT_TRUE(parts.begin(kText));
+    EXPECT_TRUE(parts.is_begun());
+    EXPECT_EQ(parts.sequence().n_tokens(), count("<|im_start|>user\n" + kText, false));
+    EXPECT_EQ(std::ssize(parts.last_prompt()), parts.sequence().n_tokens());
+    EXPECT_FALSE(parts.begin(kText)) << "a second beginning";
+    ASSERT_TRUE(parts.ask("Question: Where?"));
+    EXPECT_FALSE(parts.is_begun());
+    EXPECT_EQ(parts.messages().back().content, whole.messages().back().content);
+    EXPECT_EQ(parts.sequence().n_tokens(), whole.sequence().n_tokens());
+    for (size_t i = 0; i < whole.sequence().logits().size(); i++)
+        EXPECT_NEAR(parts.sequence().logits()[i], whole.sequence().logits()[i], 1e-3);
+}
+
+TEST(Conversation, ABegunMessageIsSavedAndContinuedWithMoreRoom) {
+    auto begun = start();
+    ASSERT_TRUE(begun.begin(kText));
+    begun.set_note("a \"note\"");
+    const auto path = std::filesystem::temp_directory_path() / std::format("cake-begun-{}", ::getpid());
+    ASSERT_TRUE(begun.save(path));
+    auto loaded = Conversation::load(engine(), path, {.chat_template = "chatml"}, 32);
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    EXPECT_EQ(loaded->note(), "a \"note\"");
+    EXPECT_TRUE(loaded->is_begun());
+    EXPECT_TRUE(std::ranges::equal(loaded->last_prompt(), begun.last_prompt()));
+    EXPECT_EQ(loaded->sequence().memory().budget_tokens_per_layer,
+              begun.sequence().memory().budget_tokens_per_layer + 32);
+    ASSERT_TRUE(loaded->ask("Question: Where?"));
+    ASSERT_TRUE(begun.ask("Question: Where?"));
+    EXPECT_TRUE(std::ranges::equal(loaded->sequence().logits(), begun.sequence().logits()));
+
+    const auto other = Conversation::load(engine(), path, {.chat_template = "llama3"});
+    std::filesystem::remove(path);
+    ASSERT_FALSE(other);
+    EXPECT_TRUE(other.error().message.contains("another chat template")) << other.error().message;
 }
 
 }  // namespace

@@ -77,8 +77,8 @@ class Session : public testing::Test {
 };
 
 TEST_F(Session, GoesOnAsIfItHadNeverStopped) {
-    for (const auto* policy :
-         {"cake", "full", "h2o", "tova", "ada-snapkv", "streaming-llm", "random:preference-heads"}) {
+    for (const auto* policy : {"cake", "full", "h2o", "tova", "ada-snapkv", "streaming-llm", "random:preference-heads",
+                               "kvzip", "random:entropy"}) {
         for (const auto* type : {"f16", "q4_0"}) {
             SCOPED_TRACE(std::string(policy) + " " + type);
             SequenceOptions options{.policy = policy, .window = 8, .cache_type_k = type, .cache_type_v = type};
@@ -107,6 +107,46 @@ TEST_F(Session, GoesOnAsIfItHadNeverStopped) {
             }
         }
     }
+}
+
+/// A text that is appended after loading displaces nothing if there is more room, and the bound is larger by that room.
+TEST_F(Session, WithMoreRoomKeepsAllThatWasSaved) {
+    constexpr int64_t kMore = 48;
+    for (const auto* policy : {"cake", "ada-snapkv", "kvzip", "h2o", "streaming-llm"}) {
+        SCOPED_TRACE(policy);
+        auto kept = begun({.policy = policy, .budget = TokensPerLayer{64}, .window = 8});
+        ASSERT_TRUE(kept.save(path));
+        auto loaded = Sequence::load(engine, path, kMore);
+        ASSERT_TRUE(loaded) << loaded.error().message;
+        EXPECT_EQ(loaded->memory().budget_tokens_per_layer, 64 + kMore);
+        ASSERT_TRUE(loaded->append(std::span(tokens).first(20)));
+        generate(*loaded, 10);
+        for (int32_t layer = 0; layer < engine.info().n_layer; layer++) {
+            for (int32_t head = 0; head < engine.info().n_head_kv; head++) {
+                const auto before = kept.positions(layer, head);
+                const auto after = loaded->positions(layer, head);
+                EXPECT_TRUE(std::ranges::includes(after, before)) << "layer " << layer << " head " << head;
+            }
+        }
+        generate(*loaded, 200);
+        const auto memory = loaded->memory();
+        EXPECT_LE(memory.kv_bytes_now, memory.kv_bytes_budget);
+        ASSERT_TRUE(loaded->save(path));
+        auto again = Sequence::load(engine, path);
+        ASSERT_TRUE(again) << again.error().message;
+        EXPECT_EQ(generate(*again, 40), generate(*loaded, 40));
+    }
+}
+
+TEST_F(Session, OfAFullCacheGetsMoreRoom) {
+    auto kept = begun({.policy = "full", .window = 8, .max_tokens = 300});
+    ASSERT_TRUE(kept.save(path));
+    auto loaded = Sequence::load(engine, path, 100);
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    EXPECT_EQ(loaded->memory().budget_tokens_per_layer, 400);
+    EXPECT_TRUE(loaded->append(std::span(tokens).first(100)));
+    EXPECT_FALSE(Sequence::load(engine, path, -1));
+    EXPECT_FALSE(Sequence::load(engine, path, int64_t{1} << 40));
 }
 
 TEST_F(Session, IsSavedOverAnEarlierOneAndLeavesNoOtherFile) {

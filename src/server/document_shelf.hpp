@@ -1,0 +1,53 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "cake/batcher.hpp"
+#include "cake/engine.hpp"
+#include "engine/conversation_note.hpp"
+#include "text/typed_text.hpp"
+
+namespace cake::server {
+
+/// A document that `cake read` has saved, which prompts of any client may begin with.
+struct SharedDocument {
+    SavedText file;
+    SequenceOptions sequence;           // options that it was read with
+    std::vector<ChatMessage> messages;  // the last one contains the document and is continued by the question
+    ChatText text;                      // the rendered messages
+    std::vector<Token> tokens;          // [file.n_tokens] of `text`
+    uint64_t n_bytes = 0;               // size of the file
+};
+
+/// The folder of documents that a server offers by name. All functions may be called from any thread.
+class DocumentShelf {
+  public:
+    /// `folder`: empty if there are none. `chat`: options of the chat template, with which the documents were read.
+    DocumentShelf(const Engine& engine, std::string folder, ChatOptions chat)
+        : engine_(engine), folder_(std::move(folder)), chat_(std::move(chat)) {}
+
+    /// The document in FOLDER/NAME.kv. Fails if there is none, or if this model cannot continue it.
+    Result<std::shared_ptr<const SharedDocument>> find(const std::string& name);
+    /// Names of all files in the folder, sorted.
+    std::vector<std::string> names() const;
+
+  private:
+    struct Known {
+        int64_t changed = 0;  // time of the file's last change
+        std::shared_ptr<const SharedDocument> document;
+    };
+
+    Result<SharedDocument> open(const std::string& path) const;
+
+    Engine engine_;
+    std::string folder_;
+    ChatOptions chat_;
+    std::mutex mutex_;
+    std::map<std::string, Known> known_;
+};
+
+}  // namespace cake::server
