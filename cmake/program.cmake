@@ -48,7 +48,7 @@ if(CAKE_BUILD_SERVER)
   set(page_files "")
   foreach(file page.html page.css chat.css cake.css icon.svg page.js announcer.js answer.js api.js calls.js chat.js
                composer.js documents.js dom.js format.js holdings.js key.js layers.js limits.js list.js memory.js
-               messages.js panes.js properties.js request.js settings.js storage.js stream.js text.js thread.js
+               messages.js panes.js properties.js request.js settings.js shelf.js storage.js stream.js text.js thread.js
                tools.js)
     string(REGEX MATCH "^(.)(.*)\\.(.)(.*)$" _ ${file})
     string(TOUPPER "${CMAKE_MATCH_1}" first)

@@ -35,6 +35,7 @@ std::span<const PageFile> page_files() {
                                      {"/page/properties.js", kPropertiesJs, kScript},
                                      {"/page/request.js", kRequestJs, kScript},
                                      {"/page/settings.js", kSettingsJs, kScript},
+                                     {"/page/shelf.js", kShelfJs, kScript},
                                      {"/page/storage.js", kStorageJs, kScript},
                                      {"/page/stream.js", kStreamJs, kScript},
                                      {"/page/text.js", kTextJs, kScript},

@@ -31,6 +31,7 @@ extern const std::string_view kPanesJs;
 extern const std::string_view kPropertiesJs;
 extern const std::string_view kRequestJs;
 extern const std::string_view kSettingsJs;
+extern const std::string_view kShelfJs;
 extern const std::string_view kStorageJs;
 extern const std::string_view kStreamJs;
 extern const std::string_view kTextJs;

@@ -7,11 +7,13 @@ import pathlib
 import re
 import shutil
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from server.served import CHAT, DOCUMENT, PATIENCE, said, until  # noqa: E402
 from support.browser import SHIFT, Browser  # noqa: E402
+from support.cake_process import BUNDLED, cake  # noqa: E402
 from support.server import Server  # noqa: E402
 
 PROGRAM = shutil.which("chromium")
@@ -339,6 +341,34 @@ class Conversation(Page):
         self.assertRegex(self.text(".assistant .state"), r"\AReading: [\d,]+ of [\d,]+ tokens\Z")
         self.finish()
         self.assertEqual(browser.run("document.querySelectorAll('.assistant progress:not([hidden])').length"), 0)
+
+
+class SavedDocument(Page):
+    """A conversation about a document that cake read has saved."""
+
+    @classmethod
+    def setUpClass(cls):
+        folder = pathlib.Path(tempfile.mkdtemp())
+        cls.addClassCleanup(shutil.rmtree, folder)
+        done = cake("read", "-m", BUNDLED, "-t", 1, "-", "-o", folder / "otters.kv", "--chat-template", "chatml",
+                    stdin=DOCUMENT[:4000].encode())
+        assert done.returncode == 0, done.stderr
+        cls.FLAGS = ("--documents", folder)
+        super().setUpClass()
+
+    def test_it_is_chosen_and_asked(self):
+        self.assertRegex(self.text("#about"), r"no saved document\s*otters \([\d,]+ tokens\)")
+        self.set(temperature=0, max_tokens=8, policy="snapkv")
+        browser.run("(about.value = 'otters', about.dispatchEvent(new Event('change')))")
+        self.ask("Who is it?")
+        self.finish()
+        self.assertTrue(browser.run("about.disabled"))
+        self.assertRegex(self.text("#figures"), r"[\d,]+ of [\d,]+ tokens were still in memory")
+        self.assertIn("kvzip", self.text("#figures"))
+        browser.open(self.url)
+        self.assertEqual(browser.run("about.value"), "otters")
+        browser.click("#new")
+        self.assertEqual(browser.run("[about.value, about.disabled]"), ["", False])
 
 
 class Conversations(Page):

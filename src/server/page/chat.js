@@ -4,7 +4,8 @@ import { forget, store, storeInTab, stored, storedInTab, storedKeys, whenStoredE
 
 const KEY = "conversation:", TITLE_CHARACTERS = 60;
 
-// A conversation is {id, title, changed, turns, shown, run, draft, problem}.
+// A conversation is {id, title, changed, about, turns, shown, run, draft, problem}.
+// about: the name of a document that the server has read already, or ""
 // turns: {role: "user", text, documents: [{name, text}]}, {role: "assistant", text, reasoning, calls: [{id, name,
 //   arguments}], note, error} or {role: "tool", text, call}, where `call` is one of the calls of an answer
 // shown: the completion whose memory is shown: {id, prompt, cached, first, speed, answer}
@@ -12,7 +13,7 @@ const KEY = "conversation:", TITLE_CHARACTERS = 60;
 // draft: what is in the message box while another conversation is open
 // problem: why the newest state could not be stored: "full", "forbidden", or null
 const created = (fields) =>
-  ({ title: "", changed: Date.now(), turns: [], shown: null, run: null, draft: null, problem: null, ...fields });
+  ({ title: "", changed: Date.now(), about: "", turns: [], shown: null, run: null, draft: null, problem: null, ...fields });
 const blank = () => created({ id: Date.now().toString(36) + Math.random().toString(36).slice(2) });
 
 const conversations = new Map();
@@ -43,12 +44,12 @@ export const titleOf = ({ title, turns }) => {
 };
 
 export const save = (conversation) => {
-  const { id, title, turns, shown } = conversation;
+  const { id, title, about, turns, shown } = conversation;
   if (turns.length === 0) return;
   conversations.set(id, conversation);
   const kept = turns.map(({ role, text, reasoning, calls, call, documents, note, error }) =>
     ({ role, text, reasoning, calls, call, documents, note, error }));
-  conversation.problem = store(KEY + id, { title, changed: conversation.changed, turns: kept, shown });
+  conversation.problem = store(KEY + id, { title, changed: conversation.changed, about, turns: kept, shown });
   changed();
 };
 

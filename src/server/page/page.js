@@ -12,6 +12,7 @@ import { showPane } from "./panes.js";
 import { loadProperties, properties } from "./properties.js";
 import { again, refusal, request, showRunning, stop } from "./request.js";
 import { areSettingsValid, showDefaults, whenSet } from "./settings.js";
+import { showShelf } from "./shelf.js";
 import { drawConversation, drawTurn } from "./thread.js";
 
 const greet = async () => {
@@ -22,6 +23,7 @@ const greet = async () => {
     document.title = model === "" ? "cake" : `cake: ${model}`;
     showDefaults();
     updateLimits();
+    showShelf();
   } catch (error) {
     if (error.status === 401) askForKey();
   }
@@ -30,6 +32,7 @@ const greet = async () => {
 const showOpen = () => {
   drawConversation();
   showRunning();
+  showShelf();
   showOpened();
 };
 

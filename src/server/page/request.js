@@ -8,6 +8,7 @@ import { watch } from "./holdings.js";
 import { askForKey } from "./key.js";
 import { messages } from "./messages.js";
 import { areSettingsValid, settings } from "./settings.js";
+import { showShelf } from "./shelf.js";
 import { addDelta, isReasoning, noteOf } from "./stream.js";
 import { drawAndFollow, drawAnswers, drawTurn, toEnd } from "./thread.js";
 
@@ -108,6 +109,8 @@ export const request = async () => {
   const conversation = chat.open;
   const turn = { role: "assistant", text: "", waiting: "Sent to the server…" };
   const body = { messages: messages(conversation.turns), stream: true, stream_options: { include_usage: true }, ...settings() };
+  // A document was read with a policy of its own, and tools would stand before it.
+  if (conversation.about !== "") Object.assign(body, { document: conversation.about, policy: undefined, tools: undefined });
   const run = makeRun(conversation, turn), tell = announcer();
   conversation.run = run;
   conversation.turns.push(turn);
@@ -115,6 +118,7 @@ export const request = async () => {
   drawTurn(turn);
   drawAnswers();
   showRunning();
+  showShelf();
   toEnd();
   save(conversation);
   announce("The text is being read.");
