@@ -176,6 +176,9 @@ class CAKE_API Sequence {
     std::unique_ptr<SequenceParts> state_;
 };
 
+/// True if the file begins like one that Sequence::save() has written.
+CAKE_API bool is_session_file(const std::string& path);
+
 /// Prefills one text into several empty sequences, to compare what they keep. Each one ends as if it had prefilled the
 /// text alone, but the layers are computed only once (with `segment`, only those of the first segment). All sequences
 /// need the same engine, window and cache types. The staging layer and the hidden states are counted in the memory of

@@ -5,7 +5,6 @@
 
 #include "cli/asking.hpp"
 #include "cli/commands.hpp"
-#include "memory/session_file.hpp"
 
 namespace cake::cli {
 
@@ -22,12 +21,11 @@ void take_standard_input(AskFlags& flags) {
 
 /// Takes a file of cake read out of the documents, or from before the questions.
 void take_document_file(AskFlags& flags) {
-    const auto is_saved = [](const std::string& path) { return is_session_file(path); };
-    if (!flags.questions.empty() && flags.files.empty() && is_saved(flags.questions.front())) {
+    if (!flags.questions.empty() && flags.files.empty() && is_session_file(flags.questions.front())) {
         flags.files.push_back(std::move(flags.questions.front()));
         flags.questions.erase(flags.questions.begin());
     }
-    const auto saved = std::ranges::find_if(flags.files, is_saved);
+    const auto saved = std::ranges::find_if(flags.files, is_session_file);
     if (saved == flags.files.end()) return;
     if (flags.files.size() > 1)
         throw CLI::ValidationError(
@@ -137,7 +135,7 @@ void add_ask(CLI::App& app, std::function<int()>& action) {
         take_document_file(*flags);
         check_flags(*flags);
         check_document_file(*flags, *ask);
-        flags->policy_given = ask->count("--policy") + ask->count("--scorer") + ask->count("--allocator") > 0;
+        flags->policy_given = names_policy(*ask);
         flags->window_given = ask->count("--window") > 0;
         flags->conversation.sequence = flags->kv.sequence_options();
         if (flags->document_file.empty()) warn_of_unread_flags(*ask, {&flags->conversation.sequence, 1});

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "cake/conversation.hpp"
+#include "cake/policy.hpp"
 #include "cli/commands.hpp"
 #include "cli/flags.hpp"
 #include "cli/input.hpp"
@@ -29,6 +30,7 @@ struct ChatFlags {
     std::string load_session;
     int64_t segment = 0;
     int64_t n_ctx = 0;
+    bool policy_given = false;
 };
 
 constexpr const char* kHelp =
@@ -60,12 +62,15 @@ class Chat {
         if (auto applied = flags_.chat_template.apply_to(options_); !applied) return applied;
         options_.sequence.max_tokens = flags_.n_ctx;
         if (flags_.n_ctx == 0 && !evicts(options_.sequence)) options_.sequence.max_tokens = engine_->info().n_ctx_train;
-        auto begun = flags_.load_session.empty() ? Conversation::start(*engine_, options_)
+        const bool reads_first = !flags_.file.empty() && flags_.load_session.empty() && !flags_.policy_given;
+        auto begin = options_;
+        if (reads_first) begin.sequence.policy = kAgnosticPolicy;
+        auto begun = flags_.load_session.empty() ? Conversation::start(*engine_, begin)
                                                  : Conversation::load(*engine_, flags_.load_session, options_);
         if (!begun) return std::unexpected(begun.error());
         conversation_ = std::make_unique<Conversation>(std::move(*begun));
         if (!flags_.file.empty()) {
-            if (auto done = read(flags_.file); !done) return done;
+            if (auto done = reads_first ? read_first(flags_.file) : read(flags_.file); !done) return done;
         }
         if (editor_.is_terminal()) {
             std::fputs(
@@ -141,11 +146,28 @@ class Chat {
         return conversation_->ask(text, {.progress = shown_on(bar), .segment = flags_.segment});
     }
 
-    Result<void> read(const std::string& name) {
+    static Result<std::string> text_of(const std::string& name) {
         auto text = read_file(name);
-        if (!text) return std::unexpected(text.error());
+        if (!text) return text;
         if (text->empty()) return fail(name + ": is empty");
         if (text->contains('\0')) return fail(name + ": contains a zero byte: is it a text file?");
+        return text;
+    }
+
+    /// Prefills a document before the first message is known.
+    Result<void> read_first(const std::string& name) {
+        const auto text = text_of(name);
+        if (!text) return std::unexpected(text.error());
+        catch_interrupts();
+        ProgressBar bar("reading for any question");
+        auto done = conversation_->begin(*text + "\n\n", {.progress = shown_on(bar), .segment = flags_.segment});
+        if (!done && interrupted()) return fail("stopped before the document was read");
+        return done;
+    }
+
+    Result<void> read(const std::string& name) {
+        const auto text = text_of(name);
+        if (!text) return std::unexpected(text.error());
         document_ += (document_.empty() ? "" : "\n\n") + *text;
         return tell(std::format("{} bytes will be read before your next message", format_count(text->size())));
     }
@@ -234,6 +256,7 @@ void add_chat(CLI::App& app, std::function<int()>& action) {
                     "--system-prompt begins a conversation, and a saved session has begun already: leave it out, or "
                     "start a new conversation");
         }
+        flags->policy_given = names_policy(*chat);
         flags->conversation.sequence = flags->kv.sequence_options();
         warn_of_unread_flags(*chat, {&flags->conversation.sequence, 1});
         action = [flags] { return Chat(*flags).execute(); };

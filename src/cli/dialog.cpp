@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <format>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 #include <utility>
+
+#include "text/bounded_json.hpp"
+#include "text/json_text.hpp"
 
 namespace cake::cli {
 
@@ -58,16 +62,16 @@ Result<Dialog> Dialog::load(const Engine& engine, const std::string& path, const
     }
     auto sequence = Sequence::load(engine, path, n_more);
     if (!sequence) return std::unexpected(sequence.error());
-    auto note = read_conversation_note(sequence->note());
-    if (!note || !note->is_begun) return no_document();
+    auto plain = read_plain(sequence->note());
+    if (!plain) return no_document();
     Dialog dialog(engine, std::move(*sequence));
-    auto tokens = dialog.plain_tokens(note->messages.back().content);
+    auto tokens = dialog.plain_tokens(plain->text);
     if (!tokens) return std::unexpected(tokens.error());
     if (std::ssize(*tokens) != dialog.sequence().n_tokens())
         return fail(
             std::format("{}: was read with a chat template, which this model lacks: pass --chat-template", path));
     dialog.plain_prompt_ = std::move(*tokens);
-    dialog.plain_ = std::move(*note);
+    dialog.plain_ = std::move(*plain);
     return dialog;
 }
 
@@ -81,7 +85,7 @@ Result<void> Dialog::begin(const std::string& text, const AppendOptions& options
     auto tokens = plain_tokens(text);
     if (!tokens) return std::unexpected(tokens.error());
     plain_prompt_ = std::move(*tokens);
-    plain_ = {.messages = {{.role = "user", .content = text}}, .is_begun = true, .note = {}};
+    plain_ = {.text = text, .note = {}, .is_begun = true};
     return std::get<Sequence>(session_).append(plain_prompt_, options);
 }
 
@@ -92,13 +96,25 @@ Result<void> Dialog::save(const std::string& path, const std::string& note) {
     }
     plain_.note = note;
     auto& sequence = std::get<Sequence>(session_);
-    sequence.set_note(write_conversation_note(plain_));
+    sequence.set_note(write_plain(plain_));
     return sequence.save(path);
+}
+
+std::string Dialog::write_plain(const PlainText& plain) {
+    return json_text(nlohmann::json{{"plain_text", plain.text}, {"note", plain.note}});
+}
+
+/// Returns nothing if write_plain() has not written this.
+std::optional<Dialog::PlainText> Dialog::read_plain(const std::string& saved) {
+    const auto json = parse_bounded<nlohmann::json>(saved, 1);
+    const auto is_text = [&](const char* key) { return json->contains(key) && (*json)[key].is_string(); };
+    if (!json || !json->is_object() || !is_text("plain_text") || !is_text("note")) return std::nullopt;
+    return PlainText{.text = (*json)["plain_text"], .note = (*json)["note"], .is_begun = true};
 }
 
 const std::string& Dialog::begun_text() const {
     const auto* conversation = std::get_if<Conversation>(&session_);
-    return (conversation != nullptr ? conversation->messages() : plain_.messages).back().content;
+    return conversation != nullptr ? conversation->messages().back().content : plain_.text;
 }
 
 const std::string& Dialog::note() const {

@@ -1,12 +1,12 @@
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "cake/conversation.hpp"
-#include "engine/conversation_note.hpp"
 
 namespace cake::cli {
 
@@ -40,10 +40,19 @@ class Dialog {
     int64_t n_drawn() const { return n_drawn_; }  // number of tokens of the last answer
 
   private:
+    /// What begin() has read in plain text.
+    struct PlainText {
+        std::string text;
+        std::string note;
+        bool is_begun = false;  // nothing has been asked yet
+    };
+
     /// A Sequence if the model has no chat template.
     using Session = std::variant<Conversation, Sequence>;
 
     Dialog(const Engine& engine, Session session) : engine_(engine), session_(std::move(session)) {}
+    static std::string write_plain(const PlainText& plain);
+    static std::optional<PlainText> read_plain(const std::string& saved);
     Result<std::vector<Token>> plain_tokens(const std::string& text) const;
     std::string plain_question(const std::string& before, const std::string& question) const;
     Stream<std::string> answer_in_template(GenerateOptions options);
@@ -52,7 +61,7 @@ class Dialog {
     Engine engine_;
     Session session_;
     std::vector<Token> plain_prompt_;
-    ConversationNote plain_;  // what begin() has read in plain text
+    PlainText plain_;
     int64_t n_drawn_ = 0;
     bool stopped_ = false;  // true if the last answer ended at kStop: the sequence then ends with "Question:" already
 };

@@ -34,9 +34,28 @@ void drop_repeated(std::vector<T>& values) {
     values = std::move(seen);
 }
 
-/// All combinations of policies and budgets. Throws a usage error if one of them is not possible.
+/// All combinations of policies, budgets and pooling kernels.
+std::vector<eval::Setting> all_settings(const EvalFlags& flags) {
+    if (flags.pool_kernels.size() == 1) return eval::all_settings(flags.policies, flags.budgets, flags.kv.options);
+    std::vector<eval::Setting> settings;
+    for (const auto& policy : flags.policies) {
+        const bool pools = std::ranges::contains(options_read({.policy = policy}), "pool_kernel");
+        for (const int32_t kernel : flags.pool_kernels) {
+            auto common = flags.kv.options;
+            common.pool_kernel = kernel;
+            for (auto& setting : eval::all_settings({&policy, 1}, flags.budgets, common)) {
+                if (pools) setting.policy += kernel == 0 ? ", published pooling" : std::format(", pooling {}", kernel);
+                settings.push_back(std::move(setting));
+            }
+            if (!pools) break;
+        }
+    }
+    return settings;
+}
+
+/// Throws a usage error if a setting is not possible.
 std::vector<eval::Setting> checked_settings(const EvalFlags& flags) {
-    auto settings = eval::all_settings(flags.policies, flags.budgets, flags.kv.options);
+    auto settings = all_settings(flags);
     for (const auto& setting : settings) {
         if (auto valid = validate(setting.options); !valid)
             throw CLI::ValidationError(setting.policy + ": " + valid.error().message);
@@ -171,6 +190,13 @@ void add_eval_options(CLI::App& command, EvalFlags& flags) {
     command.add_option("--answers", flags.answers, "write every answer to this file, one JSON object per line")
         ->type_name("FILE");
     flags.kv.add_method_to(command);
+    auto* one_kernel = command.get_option("--pool-kernel");
+    const auto group = one_kernel->get_group();
+    command.remove_option(one_kernel);
+    many("--pool-kernel", flags.pool_kernels,
+         "neighbouring tokens over which scores are pooled, odd numbers; 0: as published for the scorer (default: 0)",
+         "N,…")
+        ->group(group);
 }
 
 void check_eval_options(const CLI::App& command, EvalFlags& flags) {
@@ -179,7 +205,9 @@ void check_eval_options(const CLI::App& command, EvalFlags& flags) {
     drop_repeated(flags.budgets);
     drop_repeated(flags.lengths);
     drop_repeated(flags.depths);
+    drop_repeated(flags.pool_kernels);
     flags.kv.options.seed = flags.seed;
+    if (flags.pool_kernels.size() == 1) flags.kv.options.pool_kernel = flags.pool_kernels.front();
     flags.settings = checked_settings(flags);
     warn_of_unread_flags(command, options_of(flags.settings));
 }

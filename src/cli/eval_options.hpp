@@ -19,6 +19,7 @@ struct EvalFlags {
     std::vector<int64_t> budgets = {128, 512};
     std::vector<int64_t> lengths;
     std::vector<double> depths = {0, 25, 50, 75, 100};
+    std::vector<int32_t> pool_kernels = {0};
     int32_t n_samples = 20;
     int32_t n_skip = 0;
     int32_t n_questions = 1;

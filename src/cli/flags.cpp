@@ -198,6 +198,10 @@ void warn_of_unread_flags(const CLI::App& app, std::span<const SequenceOptions> 
                          unread.size() == 1 ? "has" : "have", list(names)));
 }
 
+bool names_policy(const CLI::App& app) {
+    return app.count("--policy") + app.count("--scorer") + app.count("--allocator") > 0;
+}
+
 bool evicts(const SequenceOptions& options) {
     return options.policy != kFullPolicy || !options.scorer.empty();
 }

@@ -42,6 +42,9 @@ struct KvFlags {
 /// Prints a warning if flags of KvFlags are set that none of the policies reads.
 void warn_of_unread_flags(const CLI::App& app, std::span<const SequenceOptions> policies);
 
+/// True if a flag that names the policy, its scorer or its allocator is given.
+bool names_policy(const CLI::App& app);
+
 /// True if the policy evicts tokens, so that a budget has an effect.
 bool evicts(const SequenceOptions& options);
 

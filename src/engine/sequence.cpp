@@ -16,6 +16,7 @@
 #include "engine/sequence_parts.hpp"
 #include "engine/session.hpp"
 #include "engine/text_prefill.hpp"
+#include "memory/session_file.hpp"
 
 namespace cake {
 
@@ -236,6 +237,10 @@ Result<Sequence> Sequence::load(const Engine& engine, const std::string& path, i
     auto state = load_session(EngineAccess::state(engine), path, {.n_more = n_more});
     if (!state) return std::unexpected(state.error());
     return Sequence(std::move(*state));
+}
+
+bool is_session_file(const std::string& path) {
+    return begins_like_session(path);
 }
 
 const std::string& Sequence::note() const {

@@ -77,7 +77,7 @@ struct XxhState {
 
 }  // namespace
 
-bool is_session_file(const std::string& path) {
+bool begins_like_session(const std::string& path) {
     std::error_code unknown;
     if (!std::filesystem::is_regular_file(path, unknown)) return false;  // reading from a pipe would take its bytes
     std::array<char, kMagic.size()> begin{};

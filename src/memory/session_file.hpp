@@ -15,8 +15,8 @@ namespace cake {
 /// checksum (XXH3) of all of it. Numbers are little-endian.
 inline constexpr uint32_t kSessionVersion = 1;
 
-/// True if the file begins like a session file.
-bool is_session_file(const std::string& path);
+/// True if the file begins with CAKESESS.
+bool begins_like_session(const std::string& path);
 
 /// Writes a session file under a temporary name and renames it on commit(), so that an earlier file of that name is not
 /// lost if writing fails.

@@ -42,6 +42,12 @@ std::vector<float> snapkv_score(const ScorerInput& input) {
     return score_group(input, [&](size_t i) { return mean[i]; }, max_pool, pool_kernel(input, 7));
 }
 
+/// Ours: as SnapKV, but a token counts for those that follow it.
+std::vector<float> lookahead_score(const ScorerInput& input) {
+    const auto mean = input.scored().mean;
+    return score_group(input, [&](size_t i) { return mean[i]; }, trailing_max_pool, pool_kernel(input, 19));
+}
+
 /// SnapKV as in kvpress, which CriticalKV builds on: average-pooled over 5 keys.
 std::vector<float> smoothed_attention_score(const ScorerInput& input) {
     const auto mean = input.scored().mean;

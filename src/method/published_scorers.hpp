@@ -19,6 +19,7 @@ std::vector<float> keydiff_score(const ScorerInput& input);
 std::vector<float> knorm_score(const ScorerInput& input);
 std::vector<float> kvzip_score(const ScorerInput& input);
 std::vector<float> lava_score(const ScorerInput& input);
+std::vector<float> lookahead_score(const ScorerInput& input);
 std::vector<float> random_score(const ScorerInput& input);
 std::vector<float> rkv_score(const ScorerInput& input);
 std::vector<float> smoothed_attention_score(const ScorerInput& input);

@@ -160,7 +160,7 @@ class Chats(Folder):
         document = self.folder / "document"
         document.write_text(DOCUMENT)
         questions = ["What is the code of the humble otter?", "What is the code of the humble otter?", "Who are you?"]
-        code, out, _ = chat([question + "\n" for question in questions], *self.budget, "-f", document)
+        code, out, _ = chat([question + "\n" for question in questions], *self.budget, "-f", document, "--policy", "cake")
         self.assertEqual(code, 0)
         # Repeat the chat by hand, with the bundled model's template and a session saved between the turns.
         answers, load = [], None
@@ -176,6 +176,14 @@ class Chats(Folder):
             load = True
         self.assertEqual(out, "".join(answers))
         self.assertGreater(len(out), 20)
+
+    def test_a_document_is_read_for_any_question(self):
+        document = self.folder / "document"
+        document.write_text("".join(DOCUMENT.splitlines(keepends=True)[:30]))
+        questions = ("What is the code of the humble otter?", "What is the code of the silver falcon?")
+        code, out, _ = chat([question + "\n" for question in questions], "--kv-budget", 400, "-f", document)
+        self.assertEqual((code, len(out.splitlines())), (0, 2))
+        self.assertIn("8866", out.splitlines()[0])
 
     def test_saves_loads_and_clears(self):
         code, out, errors = chat(["My name is Ishmael.\n", f"/save {self.session}\n", "Who are you?\n", "/clear\n", "Hello.\n",
