@@ -25,7 +25,8 @@ struct PoolOptions {
     int32_t n_parallel = 4;              // maximum number of sequences that run concurrently
     int64_t n_ctx = 0;                   // max tokens of a prompt and its answer; 0: as the model was trained
     int64_t segment = 0;                 // tokens to prefill at a time; 0: all
-    /// Reserve memory for the replay that some policies need while a text is read, although that of `sequence` does not.
+    /// Reserve memory for the replay that some policies need while a text is read, although that of `sequence` does
+    /// not.
     bool may_replay = false;
 };
 
@@ -58,8 +59,11 @@ struct PromptPrefix {
 /// read.
 struct SavedText {
     std::string path{};            // empty: none
+    std::string name{};            // for errors
     int64_t n_tokens = 0;          // tokens at the beginning of the prompt that it holds
     int64_t tokens_per_layer = 0;  // its budget, which is a part of that of the request
+    int64_t longest_run = 0;       // tokens of the KV head that holds the most of it
+    uint64_t note_hash = 0;        // XXH3 of its note
 };
 
 /// A request to the batcher: a prompt and the number of answers to generate.

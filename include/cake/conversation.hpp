@@ -48,7 +48,7 @@ class CAKE_API Conversation {
     /// to the conversation.
     Result<void> ask(const std::string& message, const AppendOptions& options = {});
 
-    /// Generates the answer, piece by piece. The conversation must outlive the stream.
+    /// Generates the answer, piece by piece; nothing after begin(). The conversation must outlive the stream.
     /// sequence().finish_reason() says why the answer ended.
     Stream<std::string> answer(GenerateOptions options);
 

@@ -13,8 +13,10 @@ namespace cake {
 
 /// The policy that keeps every token. It takes no budget.
 inline constexpr const char* kFullPolicy = "full";
+/// The policy of SequenceOptions.
+inline constexpr const char* kDefaultPolicy = "cake+";
 /// The policy for a text that is read before it is known what will be asked about it.
-inline constexpr const char* kAgnosticPolicy = "kvzip";
+inline constexpr const char* kAgnosticPolicy = "kvzip+";
 
 /// A policy, scorer or allocator that can be selected by name, with a one-line summary for help texts.
 struct Named {

@@ -22,7 +22,7 @@ using Token = int32_t;
 /// Options of a sequence: how it decides which tokens to keep, and in which form. `scorer` and `allocator`, if set,
 /// replace those of `policy`.
 struct SequenceOptions {
-    std::string policy = "cake";  // name of a policy, or "SCORER:ALLOCATOR"
+    std::string policy = "cake+";  // name of a policy, or "SCORER:ALLOCATOR"
     /// Not set: 1,024 tokens per layer. Must not be set for kFullPolicy.
     std::optional<Budget> budget{};
     std::string scorer{};

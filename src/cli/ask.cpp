@@ -21,7 +21,7 @@ void take_standard_input(AskFlags& flags) {
 
 /// Takes a file of cake read out of the documents, or from before the questions.
 void take_document_file(AskFlags& flags) {
-    if (!flags.questions.empty() && flags.files.empty() && is_session_file(flags.questions.front())) {
+    if (!flags.questions.empty() && is_session_file(flags.questions.front())) {
         flags.files.push_back(std::move(flags.questions.front()));
         flags.questions.erase(flags.questions.begin());
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <variant>
 
+#include "cake/policy.hpp"
 #include "cli/flags.hpp"
 
 namespace cake::cli {
@@ -78,6 +79,17 @@ Result<SequenceOptions> sequence_options(const Engine& engine, const AskPlan& pl
     return full_cache_tokens(engine, plan, documents, questions).transform([&](int64_t n) {
         options.max_tokens = n;
         return options;
+    });
+}
+
+std::string agnostic_policy(const Engine& engine) {
+    return engine.sequence({.policy = kAgnosticPolicy}) ? kAgnosticPolicy : kDefaultPolicy;
+}
+
+Result<TokensPerLayer> agnostic_budget(const Engine& engine, const std::string& documents) {
+    constexpr int64_t kShare = 20;
+    return count_tokens(engine, documents).transform([](int64_t n) {
+        return TokensPerLayer{std::max(TokensPerLayer{}.tokens, n / kShare)};
     });
 }
 

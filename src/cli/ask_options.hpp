@@ -23,4 +23,10 @@ struct AskPlan {
 Result<SequenceOptions> sequence_options(const Engine& engine, const AskPlan& plan, const DocumentText& documents,
                                          const std::vector<std::string>& questions);
 
+/// The policy for documents that are read before a question is known: kAgnosticPolicy, unless the model cannot run it.
+std::string agnostic_policy(const Engine& engine);
+
+/// The usual budget for such documents: 5 % of their tokens, but at least that of other texts.
+Result<TokensPerLayer> agnostic_budget(const Engine& engine, const std::string& documents);
+
 }  // namespace cake::cli

@@ -9,7 +9,6 @@
 #include <format>
 #include <utility>
 
-#include "cake/policy.hpp"
 #include "cli/ask_options.hpp"
 #include "cli/document_file.hpp"
 #include "cli/interrupt.hpp"
@@ -45,8 +44,8 @@ int Asking::execute() {
     const auto done = run();
     if (done) return kDone;
     if (interrupted() && done.error().code == Error::Code::cancelled) {
-        complain(report_.answers.empty() ? "stopped before the documents were read"
-                                         : "stopped while reading a question");
+        complain(report_.documents.empty() ? "stopped before the documents were read"
+                                           : "stopped while reading a question");
         return report_.answers.empty() ? kInterrupted : kDone;
     }
     complain(done.error().message);
@@ -65,6 +64,9 @@ Result<void> Asking::run() {
     }
     if (auto asked = ask_first(questions); !asked) return asked;
     for (size_t i = 0; i < questions.size() && !interrupted(); i++) {
+        // A file holds the documents as they were read, so that each question can be asked as if it were the only one.
+        if (i > 0 && !flags_.document_file.empty() && !flags_.interactive)
+            if (auto loaded = load_dialog(); !loaded) return loaded;
         if (auto asked = i == 0 ? Result<void>() : read("", questions[i]); !asked) return asked;
         if (auto answered = answer(questions[i], questions.size() > 1 ? i + 1 : 0); !answered) return answered;
     }
@@ -89,14 +91,20 @@ Result<void> Asking::prepare() {
 }
 
 /// Loads what cake read has saved. The budget is that of the conversation, beside what the documents take.
-Result<void> Asking::load_documents() {
-    const auto begin = Clock::now();
+Result<void> Asking::load_dialog() {
+    dialog_.reset();
     auto options = flags_.conversation;
     if (auto applied = flags_.chat_template.apply_to(options); !applied) return applied;
     const auto more = std::get<TokensPerLayer>(options.sequence.budget.value_or(TokensPerLayer{}));
     auto dialog = Dialog::load(*engine_, flags_.document_file, options, more.tokens);
     if (!dialog) return std::unexpected(dialog.error());
     dialog_ = std::make_unique<Dialog>(std::move(*dialog));
+    return {};
+}
+
+Result<void> Asking::load_documents() {
+    const auto begin = Clock::now();
+    if (auto loaded = load_dialog(); !loaded) return loaded;
     auto saved = saved_documents(*dialog_, flags_.document_file);
     if (!saved) return std::unexpected(saved.error());
     documents_ = std::move(saved->documents);
@@ -137,7 +145,12 @@ Result<void> Asking::start(const DocumentText& text, const std::vector<std::stri
                  .open_end = flags_.interactive};
     plan.sequence.max_tokens = flags_.n_ctx;
     plan.sequence.keep_queries = flags_.n_sources > 0;
-    if (questions.empty()) plan.sequence.policy = kAgnosticPolicy;
+    if (questions.empty()) {
+        plan.sequence.policy = agnostic_policy(*engine_);
+        const auto budget = agnostic_budget(*engine_, text.text);
+        if (!budget) return std::unexpected(budget.error());
+        if (!plan.sequence.budget) plan.sequence.budget = *budget;
+    }
     auto options = flags_.conversation;
     if (auto applied = flags_.chat_template.apply_to(options); !applied) return applied;
     auto sequence = sequence_options(*engine_, plan, text, questions);

@@ -43,6 +43,7 @@ class Asking {
     Result<void> run();
     Result<void> prepare();
     Result<void> load_documents();
+    Result<void> load_dialog();
     Result<void> read_documents_first();
     Result<void> read_documents_with(const std::vector<std::string>& questions);
     Result<void> start(const DocumentText& text, const std::vector<std::string>& questions);

@@ -26,7 +26,7 @@ using Json = nlohmann::ordered_json;
 struct BenchFlags {
     ModelFlags model;
     KvFlags kv;
-    std::vector<std::string> policies = {"cake"};
+    std::vector<std::string> policies = {kDefaultPolicy};
     std::vector<SequenceOptions> options;  // one for each policy
     std::vector<int64_t> n_prompt = {512};
     std::vector<int64_t> n_gen = {128};

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "cake/conversation.hpp"
-#include "cake/policy.hpp"
+#include "cli/ask_options.hpp"
 #include "cli/commands.hpp"
 #include "cli/flags.hpp"
 #include "cli/input.hpp"
@@ -63,9 +63,15 @@ class Chat {
         options_.sequence.max_tokens = flags_.n_ctx;
         if (flags_.n_ctx == 0 && !evicts(options_.sequence)) options_.sequence.max_tokens = engine_->info().n_ctx_train;
         const bool reads_first = !flags_.file.empty() && flags_.load_session.empty() && !flags_.policy_given;
-        auto begin = options_;
-        if (reads_first) begin.sequence.policy = kAgnosticPolicy;
-        auto begun = flags_.load_session.empty() ? Conversation::start(*engine_, begin)
+        if (reads_first) {
+            auto text = text_of(flags_.file);
+            if (!text) return std::unexpected(text.error());
+            const auto budget = agnostic_budget(*engine_, *text);
+            if (!budget) return std::unexpected(budget.error());
+            options_.sequence.policy = agnostic_policy(*engine_);
+            if (!options_.sequence.budget) options_.sequence.budget = *budget;
+        }
+        auto begun = flags_.load_session.empty() ? Conversation::start(*engine_, options_)
                                                  : Conversation::load(*engine_, flags_.load_session, options_);
         if (!begun) return std::unexpected(begun.error());
         conversation_ = std::make_unique<Conversation>(std::move(*begun));

@@ -48,7 +48,8 @@ Result<Dialog> Dialog::start(const Engine& engine, const ConversationOptions& op
 
 Result<Dialog> Dialog::load(const Engine& engine, const std::string& path, const ConversationOptions& options,
                             int64_t n_more) {
-    const auto no_document = [&] {
+    const auto no_document = [&](const std::string& note, const char* other, std::string_view mark) {
+        if (note.contains(mark)) return fail(path + other);
         return fail(
             std::format("{}: is a saved session, but not a text that was read with cake read; cake run and "
                         "cake chat continue it with --load-session",
@@ -57,19 +58,24 @@ Result<Dialog> Dialog::load(const Engine& engine, const std::string& path, const
     if (has_template(engine, options)) {
         auto conversation = Conversation::load(engine, path, options, n_more);
         if (!conversation) return std::unexpected(conversation.error());
-        if (!conversation->is_begun()) return no_document();
+        if (!conversation->is_begun())
+            return no_document(conversation->sequence().note(),
+                               ": was read without a chat template: leave out --chat-template, or read it again",
+                               "plain_text");
         return Dialog(engine, std::move(*conversation));
     }
     auto sequence = Sequence::load(engine, path, n_more);
     if (!sequence) return std::unexpected(sequence.error());
     auto plain = read_plain(sequence->note());
-    if (!plain) return no_document();
+    if (!plain)
+        return no_document(sequence->note(),
+                           ": was read with a chat template, which this model lacks: pass --chat-template",
+                           "begun_tokens");
     Dialog dialog(engine, std::move(*sequence));
     auto tokens = dialog.plain_tokens(plain->text);
     if (!tokens) return std::unexpected(tokens.error());
     if (std::ssize(*tokens) != dialog.sequence().n_tokens())
-        return fail(
-            std::format("{}: was read with a chat template, which this model lacks: pass --chat-template", path));
+        return fail(Error::Code::corrupt, path + ": its text is not what was read: read the documents again");
     dialog.plain_prompt_ = std::move(*tokens);
     dialog.plain_ = std::move(*plain);
     return dialog;

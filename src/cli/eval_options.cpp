@@ -121,7 +121,7 @@ void add_eval_options(CLI::App& command, EvalFlags& flags) {
             ->allow_extra_args(false)
             ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     };
-    many("--policy", flags.policies, "policies to compare, as in cake run (default: full,snapkv,cake)", "NAME,…");
+    many("--policy", flags.policies, "policies to compare, as in cake run (default: full,snapkv,cake,cake+)", "NAME,…");
     many("--kv-budget", flags.budgets, "tokens that a layer keeps on average (default: 128,512)", "TOKENS,…")
         ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
     many("--lengths", flags.lengths, "text lengths (default: 1024, 2048 and 4096, up to the model's trained context)",

@@ -15,7 +15,7 @@ struct EvalFlags {
     std::string task;
     ModelFlags model;
     KvFlags kv;
-    std::vector<std::string> policies = {kFullPolicy, "snapkv", "cake"};
+    std::vector<std::string> policies = {kFullPolicy, "snapkv", "cake", kDefaultPolicy};
     std::vector<int64_t> budgets = {128, 512};
     std::vector<int64_t> lengths;
     std::vector<double> depths = {0, 25, 50, 75, 100};

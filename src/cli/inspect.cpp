@@ -21,7 +21,7 @@ namespace {
 struct InspectFlags {
     ModelFlags model;
     KvFlags kv;
-    std::vector<std::string> policies = {"cake"};
+    std::vector<std::string> policies = {kDefaultPolicy};
     std::vector<SequenceOptions> options;  // one for each policy
     std::optional<std::string> prompt;
     std::string file;

@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -16,6 +18,7 @@
 #include "cli/progress.hpp"
 #include "cli/reading.hpp"
 #include "cli/report.hpp"
+#include "text/answer_text.hpp"
 
 namespace cake::cli {
 
@@ -31,7 +34,8 @@ struct ReadFlags {
     std::vector<std::string> files;
     std::string out;
     int64_t segment = 0;
-    bool window_given = false;
+    bool out_given = false;
+    bool policy_given = false;
 };
 
 /// One run of `cake read`: prefills documents before it is known what will be asked, and saves the compressed cache.
@@ -53,9 +57,18 @@ class Reading {
 
   private:
     Result<void> run() const {
-        const auto documents = read_documents(flags_.files);
+        auto documents = read_documents(flags_.files);
         if (!documents) return std::unexpected(documents.error());
+        // The file holds the text as JSON.
+        for (auto& document : *documents) {
+            auto text = to_utf8(document.text);
+            if (text != document.text)
+                complain(
+                    std::format("warning: {}: contains bytes that are not UTF-8; they are replaced", document.name));
+            document.text = std::move(text);
+        }
         const DocumentText text(*documents, {});
+        if (auto possible = check_out(text); !possible) return possible;
         const auto engine = flags_.model.load();
         if (!engine) return std::unexpected(engine.error());
         auto options = flags_.conversation;
@@ -73,15 +86,37 @@ class Reading {
         return write_output(summary(*dialog, seconds.count()));
     }
 
+    /// Fails before the documents are read if their file could not be written afterwards.
+    Result<void> check_out(const DocumentText& text) const {
+        namespace fs = std::filesystem;
+        constexpr size_t kMaxBytes = size_t{3} << 20U;  // with the tokens, this fits into the note of a session
+        if (text.text.size() > kMaxBytes)
+            return fail(std::format("the documents have {} together, and one file holds {}: split them",
+                                    format_bytes(text.text.size()), format_bytes(kMaxBytes)));
+        std::error_code unknown;
+        for (const auto& file : flags_.files)
+            if (file != "-" && fs::equivalent(file, flags_.out, unknown))
+                return fail(flags_.out + ": is a document and the file to write: name another one with -o");
+        auto folder = fs::path(flags_.out).parent_path();
+        if (folder.empty()) folder = ".";
+        if (!fs::is_directory(folder, unknown))
+            return fail(std::format("{}: there is no folder {}", flags_.out, folder.string()));
+        if (::access(folder.c_str(), W_OK) != 0)
+            return fail(std::format("{}: the folder {} cannot be written to", flags_.out, folder.string()));
+        if (!flags_.out_given && fs::exists(flags_.out, unknown))
+            return fail(flags_.out + ": exists already: pass -o with this name to replace it, or with another");
+        return {};
+    }
+
     Result<SequenceOptions> options_for(const Engine& engine, const DocumentText& text) const {
         AskPlan plan{
             .sequence = flags_.conversation.sequence, .window_given = true, .answer_tokens = 0, .open_end = false};
         plan.sequence.keep_queries = true;  // for the sources of answers
+        if (!flags_.policy_given) plan.sequence.policy = agnostic_policy(engine);
         if (evicts(plan.sequence) && !plan.sequence.budget) {
-            const auto tokens = engine.tokenize(text.text, false);
-            if (!tokens) return std::unexpected(tokens.error());
-            constexpr int64_t kShare = 20;
-            plan.sequence.budget = TokensPerLayer{std::max(TokensPerLayer{}.tokens, std::ssize(*tokens) / kShare)};
+            const auto budget = agnostic_budget(engine, text.text);
+            if (!budget) return std::unexpected(budget.error());
+            plan.sequence.budget = *budget;
         }
         return sequence_options(engine, plan, text, {});
     }
@@ -142,10 +177,10 @@ void add_read(CLI::App& app, std::function<int()>& action) {
         if (flags->files.empty()) throw CLI::RequiredError("a document (-f FILE, or - for standard input)");
         if (std::ranges::count(flags->files, "-") > 1)
             throw CLI::ValidationError("standard input can be read only once: pass - once");
-        if (flags->out.empty()) flags->out = usual_out(flags->files);
+        flags->out_given = !flags->out.empty();
+        flags->policy_given = names_policy(*read);
+        if (!flags->out_given) flags->out = usual_out(flags->files);
         if (flags->out.empty()) throw CLI::RequiredError("the name of the file to write (-o FILE)");
-        if (std::ranges::contains(flags->files, flags->out))
-            throw CLI::ValidationError(flags->out + ": is a document and the file to write: name another one with -o");
         flags->conversation.sequence = flags->kv.sequence_options();
         warn_of_unread_flags(*read, {&flags->conversation.sequence, 1});
         action = [flags] { return Reading(*flags).execute(); };

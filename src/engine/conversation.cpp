@@ -51,7 +51,6 @@ struct Conversation::Parts {
     enum class End { behind_messages, where_answer_begins, within_last_message };
     Result<ChatText> render(size_t n_messages, End end) const;
     Result<ChatText> text_since_last_answer(End end) const;
-    Result<void> find_begun_prompt();
     void end_turn();
     Result<void> read(const ChatText& text, const AppendOptions& options);
 };
@@ -89,30 +88,24 @@ Result<Conversation> Conversation::load(const Engine& engine, const std::string&
     auto parts = std::make_unique<Parts>(engine, std::move(*sequence), chat_options(options));
     auto saved = read_conversation_note(parts->sequence.note()).value_or(ConversationNote{});
     parts->messages = std::move(saved.messages);
-    parts->is_begun = saved.is_begun;
     parts->note = std::move(saved.note);
-    if (auto same = parts->find_begun_prompt(); !same)
-        return fail(same.error().code, path + ": " + same.error().message);
+    parts->is_begun = saved.is_begun();
+    parts->last_prompt = std::move(saved.begun_tokens);
+    if (parts->is_begun && saved.chat_template != chat_template_hash(parts->vocabulary(), parts->chat))
+        return fail(path + ": was read with another chat template: use that one, or read the text again");
+    const auto is_outside = [&](Token token) { return token >= engine.info().n_vocab; };
+    if (std::ssize(parts->last_prompt) > parts->sequence.n_tokens() ||
+        std::ranges::any_of(parts->last_prompt, is_outside))
+        return fail(Error::Code::corrupt, path + ": the session is damaged (its note names other tokens than it has)");
     return Conversation(std::move(parts));
-}
-
-/// The tokens of a message that was begun before the conversation was saved. Fails if the chat template is another one.
-Result<void> Conversation::Parts::find_begun_prompt() {
-    if (!is_begun) return {};
-    const auto text = text_since_last_answer(End::within_last_message);
-    if (!text) return std::unexpected(text.error());
-    const bool continues = std::ranges::contains(messages, kAssistant, &ChatMessage::role);
-    auto tokens = tokenize_chat(vocabulary(), *text, continues);
-    if (!tokens) return std::unexpected(tokens.error());
-    if (continues ? std::ssize(*tokens) >= sequence.n_tokens() : std::ssize(*tokens) != sequence.n_tokens())
-        return fail("was read with another chat template: use that one, or read the text again");
-    last_prompt = std::move(*tokens);
-    return {};
 }
 
 Result<void> Conversation::save(const std::string& path) {
     parts_->sequence.set_note(
-        write_conversation_note({.messages = parts_->messages, .is_begun = parts_->is_begun, .note = parts_->note}));
+        write_conversation_note({.messages = parts_->messages,
+                                 .note = parts_->note,
+                                 .begun_tokens = parts_->is_begun ? parts_->last_prompt : std::vector<Token>(),
+                                 .chat_template = chat_template_hash(parts_->vocabulary(), parts_->chat)}));
     return parts_->sequence.save(path);
 }
 
@@ -209,6 +202,7 @@ Result<void> Conversation::ask(const std::string& message, const AppendOptions& 
 }
 
 Stream<std::string> Conversation::answer(GenerateOptions options) {
+    if (parts_->is_begun) return Stream<std::string>([] { return std::optional<std::string>(); });
     const auto tokens = std::make_shared<Stream<Token>>(parts_->sequence.generate(std::move(options)));
     std::optional<size_t> place;  // index of the answer in messages
     return Stream<std::string>([parts = parts_.get(), tokens, place] mutable -> std::optional<std::string> {

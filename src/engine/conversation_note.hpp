@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,8 +12,13 @@ namespace cake {
 /// What a session file says about the conversation in it.
 struct ConversationNote {
     std::vector<ChatMessage> messages;
-    bool is_begun = false;  // the last message, one of the user, is the beginning of a longer one
-    std::string note;       // text of the application
+    std::string note;  // text of the application
+    /// Set if the last message, one of the user, is the beginning of a longer one: the tokens that were read of it and
+    /// of what the template put before it, and the chat template (chat_template_hash()).
+    std::vector<int32_t> begun_tokens;
+    uint64_t chat_template = 0;
+
+    bool is_begun() const { return !begun_tokens.empty(); }
 };
 
 /// The note of a session, as Sequence::set_note() takes it.

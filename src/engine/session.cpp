@@ -103,7 +103,9 @@ class Loader {
         return read_content();
     }
 
-    std::unique_ptr<SequenceParts> take() { return std::move(state_); }
+    SessionDescription take() {
+        return {.state = std::move(state_), .longest_run = std::ranges::max(runs_, {}, &SavedRun::length).length};
+    }
 
   private:
     std::unexpected<Error> damaged(std::string_view what) const { return reader_.damaged(what); }
@@ -349,8 +351,8 @@ Result<void> save_session(const SequenceParts& state, const std::string& path) {
 
 namespace {
 
-Result<std::unique_ptr<SequenceParts>> use_loader(std::shared_ptr<const EngineState> engine, const std::string& path,
-                                                  const LoadOptions& options, bool with_cache) {
+Result<SessionDescription> use_loader(std::shared_ptr<const EngineState> engine, const std::string& path,
+                                      const LoadOptions& options, bool with_cache) {
     try {
         auto reader = SessionReader::open(path);
         if (!reader) return std::unexpected(reader.error());
@@ -368,11 +370,12 @@ Result<std::unique_ptr<SequenceParts>> use_loader(std::shared_ptr<const EngineSt
 
 Result<std::unique_ptr<SequenceParts>> load_session(std::shared_ptr<const EngineState> engine, const std::string& path,
                                                     const LoadOptions& options) {
-    return use_loader(std::move(engine), path, options, true);
+    auto loaded = use_loader(std::move(engine), path, options, true);
+    if (!loaded) return std::unexpected(loaded.error());
+    return std::move(loaded->state);
 }
 
-Result<std::unique_ptr<SequenceParts>> describe_session(std::shared_ptr<const EngineState> engine,
-                                                        const std::string& path) {
+Result<SessionDescription> describe_session(std::shared_ptr<const EngineState> engine, const std::string& path) {
     return use_loader(std::move(engine), path, {}, false);
 }
 

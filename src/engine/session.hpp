@@ -30,8 +30,12 @@ struct LoadOptions {
 Result<std::unique_ptr<SequenceParts>> load_session(std::shared_ptr<const EngineState> engine, const std::string& path,
                                                     const LoadOptions& options = {});
 
-/// What load_session() would load, without the cache.
-Result<std::unique_ptr<SequenceParts>> describe_session(std::shared_ptr<const EngineState> engine,
-                                                        const std::string& path);
+/// What load_session() would load.
+struct SessionDescription {
+    std::unique_ptr<SequenceParts> state;  // without the cache
+    int64_t longest_run = 0;               // tokens of the KV head that holds the most
+};
+
+Result<SessionDescription> describe_session(std::shared_ptr<const EngineState> engine, const std::string& path);
 
 }  // namespace cake

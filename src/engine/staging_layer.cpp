@@ -64,7 +64,8 @@ LayerKeys StagingLayer::keys(int32_t window) const {
     LayerKeys keys{.buffer = buffer_,
                    .slots = slots_,
                    .positions = {positions_.begin(), positions_.end()},
-                   .sums = {sums_.begin(), sums_.end()}};
+                   .sums = {sums_.begin(), sums_.end()},
+                   .kept_scores = {kept_scores_.begin(), kept_scores_.end()}};
     keys.set_window(window);
     return keys;
 }

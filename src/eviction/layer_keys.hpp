@@ -22,8 +22,10 @@ struct LayerKeys {
     std::vector<HeadSlots> slots;
     std::vector<std::span<const int32_t>> positions;
     std::vector<std::span<const float>> sums;  // cumulative attention; zeros if no scorer reads it
-    int32_t window = 0;                        // number of tokens at the end that always stay
-    const AttentionStats* stats = nullptr;     // statistics of the keys outside the window; null if nothing reads them
+    /// Scores of the first tokens, which were kept from earlier segments; the others are new.
+    std::vector<std::span<const float>> kept_scores{};
+    int32_t window = 0;                     // number of tokens at the end that always stay
+    const AttentionStats* stats = nullptr;  // statistics of the keys outside the window; null if nothing reads them
 
     const ExpectedQueries* expected = nullptr;  // null if nothing reads them
     /// OutputNorm::l1_of_group of the tokens outside the window, [n_head_kv], if they have been computed already.

@@ -104,8 +104,10 @@ void SegmentEviction::move_in(int32_t layer, const LayerKeys& keys, std::span<co
 void SegmentEviction::keep_all(int32_t layer, const LayerKeys& keys) {
     Kept kept;
     Scores scores;
-    for (const auto& head : keys.slots) {
-        scores.emplace_back(static_cast<size_t>(head.length), std::numeric_limits<float>::infinity());
+    for (size_t i = 0; i < keys.slots.size(); i++) {
+        const auto& head = keys.slots[i];
+        auto& of_head = scores.emplace_back(keys.kept_scores[i].begin(), keys.kept_scores[i].end());
+        of_head.resize(static_cast<size_t>(head.length), std::numeric_limits<float>::infinity());
         auto& all = kept.emplace_back(static_cast<size_t>(head.length));
         std::iota(all.begin(), all.end(), 0);
     }

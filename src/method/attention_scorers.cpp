@@ -26,26 +26,29 @@ std::vector<float> score_group(const ScorerInput& input, Indicator indicator, Po
     return scores;
 }
 
-}  // namespace
-
-/// CAKE's eviction indicator (paper, eq. 10): mean plus gamma times variance, average-pooled over 5 keys.
-std::vector<float> cake_score(const ScorerInput& input) {
+/// CAKE's eviction indicator (paper, eq. 10): mean plus gamma times variance, average-pooled.
+std::vector<float> indicator_score(const ScorerInput& input, int64_t kernel) {
     const auto& head = input.scored();
     return score_group(
-        input, [&](size_t i) { return head.mean[i] + input.gamma * head.variance[i]; }, average_pool,
-        pool_kernel(input, 5));
+        input, [&](size_t i) { return head.mean[i] + input.gamma * head.variance[i]; }, average_pool, kernel);
+}
+
+}  // namespace
+
+/// CAKE as published: pooled over 5 keys.
+std::vector<float> cake_score(const ScorerInput& input) {
+    return indicator_score(input, pool_kernel(input, 5));
+}
+
+/// Ours: pooled over 25 keys. A question attends to where its answer begins; what follows is kept because it is near.
+std::vector<float> cake_plus_score(const ScorerInput& input) {
+    return indicator_score(input, pool_kernel(input, 25));
 }
 
 /// SnapKV: mean attention of the window, max-pooled over 7 keys.
 std::vector<float> snapkv_score(const ScorerInput& input) {
     const auto mean = input.scored().mean;
     return score_group(input, [&](size_t i) { return mean[i]; }, max_pool, pool_kernel(input, 7));
-}
-
-/// Ours: as SnapKV, but a token counts for those that follow it.
-std::vector<float> lookahead_score(const ScorerInput& input) {
-    const auto mean = input.scored().mean;
-    return score_group(input, [&](size_t i) { return mean[i]; }, trailing_max_pool, pool_kernel(input, 19));
 }
 
 /// SnapKV as in kvpress, which CriticalKV builds on: average-pooled over 5 keys.

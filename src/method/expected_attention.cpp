@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "method/dot.hpp"
 #include "method/pinned.hpp"
 #include "method/published_scorers.hpp"
 
@@ -96,9 +97,7 @@ double logit(std::span<const float> key, std::span<const float> mean, std::span<
     for (size_t row = 0; row < dim; row++) {
         first += static_cast<double>(mean[row]) * key[row];
         if (covariance.empty()) continue;
-        float product = 0;
-        for (size_t column = 0; column < dim; column++) product += covariance[row * dim + column] * key[column];
-        second += static_cast<double>(key[row]) * product;
+        second += static_cast<double>(key[row]) * dot(covariance.subspan(row * dim, dim), key);
     }
     const auto d = static_cast<double>(dim);
     return first / std::sqrt(d) + second / (2 * d);

@@ -15,9 +15,6 @@ void average_pool(std::span<const float> in, std::span<float> out, int64_t kerne
 /// Moving maximum. Neighbours beyond the ends are left out.
 void max_pool(std::span<const float> in, std::span<float> out, int64_t kernel);
 
-/// Moving maximum over a token, up to 3 tokens after it, and those before it, `kernel` in total.
-void trailing_max_pool(std::span<const float> in, std::span<float> out, int64_t kernel);
-
 /// The kernel to use: the user's, or else the published one.
 inline int64_t pool_kernel(const ScorerInput& input, int64_t published) {
     return input.pool_kernel > 0 ? input.pool_kernel : published;

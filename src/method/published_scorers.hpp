@@ -7,8 +7,9 @@
 
 namespace cake {
 
-/// Published scorers, one function each (docs/policies.md lists the sources).
+/// Published scorers and cake_plus_score, which is ours, one function each (docs/policies.md lists the sources).
 std::vector<float> cake_score(const ScorerInput& input);
+std::vector<float> cake_plus_score(const ScorerInput& input);
 std::vector<float> criticalkv_score(const ScorerInput& input);
 std::vector<float> defensivekv_score(const ScorerInput& input);
 std::vector<float> dropkv_score(const ScorerInput& input);
@@ -19,7 +20,6 @@ std::vector<float> keydiff_score(const ScorerInput& input);
 std::vector<float> knorm_score(const ScorerInput& input);
 std::vector<float> kvzip_score(const ScorerInput& input);
 std::vector<float> lava_score(const ScorerInput& input);
-std::vector<float> lookahead_score(const ScorerInput& input);
 std::vector<float> random_score(const ScorerInput& input);
 std::vector<float> rkv_score(const ScorerInput& input);
 std::vector<float> smoothed_attention_score(const ScorerInput& input);

@@ -4,18 +4,13 @@
 #include <cmath>
 #include <limits>
 
+#include "method/dot.hpp"
 #include "method/pooling.hpp"
 #include "method/published_scorers.hpp"
 
 namespace cake {
 
 namespace {
-
-float dot(std::span<const float> a, std::span<const float> b) {
-    float sum = 0;
-    for (size_t d = 0; d < a.size(); d++) sum += a[d] * b[d];
-    return sum;
-}
 
 /// Replaces `x` by its softmax.
 void soften(std::span<float> x) {

@@ -170,6 +170,8 @@ ApiResult<std::vector<Token>> begin_with_document(const RequestContext& context,
                                                   GenerationRequest& generation) {
     const auto document = context.documents.find(name);
     if (!document) return invalid(document.error().message, "document");
+    if (const auto problem = context.documents.problem_of(**document, context.limits); !problem.empty())
+        return invalid(problem, "document");
     auto tokens = document_tokens(context.engine, **document, messages, chat);
     if (!tokens) return invalid(tokens.error().message, "messages");
     generation.saved = (*document)->file;
@@ -181,7 +183,7 @@ ApiResult<std::vector<Token>> begin_with_document(const RequestContext& context,
 void check_document_fields(Body& body, const ToolFields& tools) {
     if (!tools.json.empty())
         body.wrong("tools", "tools and document exclude each other, because tools would stand before the document");
-    if (body.json().contains("policy"))
+    if (body.find("policy") != nullptr)
         body.wrong("policy", "policy and document exclude each other: the document was read with a policy of its own");
     if (body.json().value("n", Json()) > 1)
         body.wrong("n", "n must be 1 with a document: send several requests instead");

@@ -116,7 +116,8 @@ RequestContext Completions::context() {
             .style = style_,
             .reasoning = defaults_.reasoning,
             .tool_constraints = tool_constraints_,
-            .documents = documents_};
+            .documents = documents_,
+            .limits = batcher_.limits()};
 }
 
 ApiResult<Completions::Prepared> Completions::prepare(Api api, const std::string& text, const std::string& key) {

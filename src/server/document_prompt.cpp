@@ -27,12 +27,17 @@ Result<std::vector<Token>> document_tokens(const Engine& engine, const SharedDoc
     whole.back().content += "Question: " + first->content;
     whole.insert(whole.end(), first + 1, messages.end());
 
+    // Both are rendered now, because a template may write the date, and a request may set variables of the template.
     const auto& vocabulary = EngineAccess::state(engine)->vocabulary;
+    auto begun_options = options;
+    begun_options.continue_final_message = true;
+    const auto begun = render_chat(vocabulary, document.messages, begun_options);
+    if (!begun) return std::unexpected(begun.error());
     const auto text = render_chat(vocabulary, whole, options);
     if (!text) return std::unexpected(text.error());
-    if (!text->text.starts_with(document.text.text))
+    if (!text->text.starts_with(begun->text))
         return fail("the chat template writes the document in another way when a conversation follows");
-    const auto rest = tokenize_chat(vocabulary, text->from(document.text.text.size()), true);
+    const auto rest = tokenize_chat(vocabulary, text->from(begun->text.size()), true);
     if (!rest) return rest;
     auto tokens = document.tokens;
     tokens.append_range(*rest);

@@ -1,5 +1,7 @@
 #include "server/document_shelf.hpp"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <format>
@@ -7,6 +9,7 @@
 
 #include "engine/engine_state.hpp"
 #include "engine/session.hpp"
+#include "server/document_prompt.hpp"
 #include "text/chat_template.hpp"
 #include "text/utf8.hpp"
 
@@ -34,7 +37,7 @@ std::vector<std::string> DocumentShelf::names() const {
     return names;
 }
 
-Result<std::shared_ptr<const SharedDocument>> DocumentShelf::find(const std::string& name) {
+DocumentShelf::Found DocumentShelf::find(const std::string& name) {
     if (folder_.empty())
         return fail(Error::Code::not_found, "this server offers no documents: start it with --documents FOLDER");
     const auto all = names();
@@ -47,49 +50,73 @@ Result<std::shared_ptr<const SharedDocument>> DocumentShelf::find(const std::str
     const auto path = std::filesystem::path(folder_) / (name + kExtension);
     std::error_code unknown;
     const auto changed = std::filesystem::last_write_time(path, unknown).time_since_epoch().count();
-    const std::scoped_lock lock(mutex_);
-    auto& known = known_[name];
-    if (!known.document || known.changed != changed) {
-        auto opened = open(path.string());
-        if (!opened) {
-            known_.erase(name);
-            const auto& message = opened.error().message;
-            return fail(opened.error().code, message.starts_with(path.string())
-                                                 ? name + message.substr(path.string().size())
-                                                 : std::format("{}: {}", name, message));
-        }
-        known = {.changed = changed, .document = std::make_shared<const SharedDocument>(std::move(*opened))};
+    const auto n_bytes = std::filesystem::file_size(path, unknown);
+    {
+        const std::scoped_lock lock(mutex_);
+        std::erase_if(known_, [&](const auto& entry) { return !std::ranges::binary_search(all, entry.first); });
+        const auto known = known_.find(name);
+        if (known != known_.end() && known->second.changed == changed && known->second.n_bytes == n_bytes)
+            return known->second.found;
     }
-    return known.document;
+    auto found = open(name, path.string());
+    const std::scoped_lock lock(mutex_);
+    known_[name] = {.changed = changed, .n_bytes = n_bytes, .found = found};
+    return found;
 }
 
-Result<SharedDocument> DocumentShelf::open(const std::string& path) const {
+DocumentShelf::Found DocumentShelf::open(const std::string& name, const std::string& path) const {
     const auto engine = EngineAccess::state(engine_);
     const auto described = describe_session(engine, path);
-    if (!described) return std::unexpected(described.error());
-    const auto& state = **described;
+    if (!described) {
+        const auto& message = described.error().message;
+        return fail(described.error().code,
+                    message.starts_with(path) ? name + message.substr(path.size()) : name + ": " + message);
+    }
+    const auto& state = *described->state;
     auto note = read_conversation_note(state.note);
-    if (!note || !note->is_begun) return fail("is not a document that cake read has saved");
-    if (!state.config.evicts()) return fail("was read with the policy full, which a server cannot bound");
-    SharedDocument document{.file = {.path = path,
-                                     .n_tokens = state.progress.n_tokens,
-                                     .tokens_per_layer = std::get<TokensPerLayer>(*state.config.options.budget).tokens},
-                            .sequence = state.config.options,
-                            .messages = std::move(note->messages)};
-    std::error_code unknown;
-    document.n_bytes = std::filesystem::file_size(path, unknown);
-    auto options = chat_;
-    options.continue_final_message = true;
-    auto text = render_chat(engine->vocabulary, document.messages, options);
-    if (!text) return std::unexpected(text.error());
-    auto tokens = tokenize_chat(engine->vocabulary, *text, false);
-    if (!tokens) return std::unexpected(tokens.error());
-    if (std::ssize(*tokens) != document.file.n_tokens)
-        return fail(
-            "was read with another chat template than the server's: read it again, or start the server with it");
-    document.text = std::move(*text);
-    document.tokens = std::move(*tokens);
-    return document;
+    if (!note || !note->is_begun())
+        return fail(name + ": is not a document that cake read has saved with a chat template");
+    if (!state.config.evicts())
+        return fail(name + ": was read with the policy full, whose memory a server cannot bound: read it with another");
+    if (note->chat_template != chat_template_hash(engine->vocabulary, chat_))
+        return fail(name +
+                    ": was read with another chat template than the server's: read it again, or start the "
+                    "server with that template");
+    const auto is_outside = [&](Token token) { return token >= engine_.info().n_vocab; };
+    if (std::ssize(note->begun_tokens) != state.progress.n_tokens ||
+        std::ranges::any_of(note->begun_tokens, is_outside))
+        return fail(Error::Code::corrupt, name + ": its note names other tokens than it has: read it again");
+    return std::make_shared<const SharedDocument>(
+        SharedDocument{.file = {.path = path,
+                                .name = name,
+                                .n_tokens = state.progress.n_tokens,
+                                .tokens_per_layer = std::get<TokensPerLayer>(*state.config.options.budget).tokens,
+                                .longest_run = described->longest_run,
+                                .note_hash = XXH3_64bits(state.note.data(), state.note.size())},
+                       .sequence = state.config.options,
+                       .messages = std::move(note->messages),
+                       .tokens = std::move(note->begun_tokens)});
+}
+
+std::string DocumentShelf::problem_of(const SharedDocument& document, const BatcherLimits& limits) const {
+    const auto& name = document.file.name;
+    if (document.file.n_tokens >= limits.n_ctx)
+        return std::format(
+            "{}: has {} tokens, and the context of the server {}: start the server with a larger one (-c)", name,
+            document.file.n_tokens, limits.n_ctx);
+    auto options = document_options(document, limits.sequence);
+    options.max_tokens = limits.n_ctx;
+    const auto engine = EngineAccess::state(engine_);
+    const auto config = SequenceConfig::make(engine, options);
+    if (!config) return std::format("{}: {}", name, config.error().message);
+    const auto plan = config->plan(1);
+    if (!plan) return std::format("{}: {}", name, plan.error().message);
+    const uint64_t n_bytes = planned_bytes(engine->compute.buffer_type(), config->layout, *plan);
+    if (n_bytes <= limits.bytes_of_stores) return {};
+    return std::format(
+        "{}: takes {} bytes of K/V memory with its conversation, and all sequences of the server have {}: start the "
+        "server with more (--kv-memory, or --parallel)",
+        name, n_bytes, limits.bytes_of_stores);
 }
 
 }  // namespace cake::server

@@ -9,7 +9,6 @@
 #include "cake/batcher.hpp"
 #include "cake/engine.hpp"
 #include "engine/conversation_note.hpp"
-#include "text/typed_text.hpp"
 
 namespace cake::server {
 
@@ -18,9 +17,7 @@ struct SharedDocument {
     SavedText file;
     SequenceOptions sequence;           // options that it was read with
     std::vector<ChatMessage> messages;  // the last one contains the document and is continued by the question
-    ChatText text;                      // the rendered messages
-    std::vector<Token> tokens;          // [file.n_tokens] of `text`
-    uint64_t n_bytes = 0;               // size of the file
+    std::vector<Token> tokens;          // [file.n_tokens] as they were read
 };
 
 /// The folder of documents that a server offers by name. All functions may be called from any thread.
@@ -32,16 +29,22 @@ class DocumentShelf {
 
     /// The document in FOLDER/NAME.kv. Fails if there is none, or if this model cannot continue it.
     Result<std::shared_ptr<const SharedDocument>> find(const std::string& name);
+    /// Why the server can never answer about a document: it does not fit into its memory or context. Empty if it can.
+    std::string problem_of(const SharedDocument& document, const BatcherLimits& limits) const;
     /// Names of all files in the folder, sorted.
     std::vector<std::string> names() const;
 
   private:
+    using Found = Result<std::shared_ptr<const SharedDocument>>;
+
+    /// What was found in a file; files that cannot be used are remembered, too.
     struct Known {
         int64_t changed = 0;  // time of the file's last change
-        std::shared_ptr<const SharedDocument> document;
+        uint64_t n_bytes = 0;
+        Found found;
     };
 
-    Result<SharedDocument> open(const std::string& path) const;
+    Found open(const std::string& name, const std::string& path) const;
 
     Engine engine_;
     std::string folder_;

@@ -303,7 +303,6 @@ void ApiServer::add_routes() {
         });
     for (const char* path : {"/v1/documents", "/documents"})
         http_.Get(path, [this](const Request&, Response& response) {
-            const auto turn = turns_.take();
             send(response, documents_json(completions_.documents(), batcher_->limits()));
         });
     http_.Get("/slots", [this](const Request&, Response& response) {

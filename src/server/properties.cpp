@@ -1,7 +1,6 @@
 #include "server/properties.hpp"
 
 #include <filesystem>
-#include <format>
 #include <variant>
 
 #include "engine/engine_state.hpp"
@@ -62,14 +61,9 @@ Json documents_json(DocumentShelf& documents, const BatcherLimits& limits) {
         } else {
             const auto& document = **found;
             entry["n_tokens"] = document.file.n_tokens;
-            entry["n_bytes"] = document.n_bytes;
             entry["policy"] = document.sequence.policy;
             entry["kv_budget"] = document.file.tokens_per_layer;
-            if (document.file.n_tokens >= limits.n_ctx)
-                entry["error"] = std::format(
-                    "it has {} tokens, and the context of the server {}: start the server with "
-                    "a larger one (-c)",
-                    document.file.n_tokens, limits.n_ctx);
+            if (const auto problem = documents.problem_of(document, limits); !problem.empty()) entry["error"] = problem;
         }
         list.push_back(std::move(entry));
     }

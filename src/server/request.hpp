@@ -35,6 +35,7 @@ struct RequestContext {
     ReasoningOptions reasoning{};
     ToolConstraints& tool_constraints;
     DocumentShelf& documents;
+    const BatcherLimits& limits;
 };
 
 struct Prompt {

@@ -165,7 +165,8 @@ ApiResult<ResponsesRequest> chat_of_responses(const Json& body, ResponseStore& s
         read.chat["response_format"] = format;
     if (const auto reasoning = body.value("reasoning", Json()); reasoning.is_object())
         if (const auto effort = string_of(reasoning, "effort"); !effort.empty()) read.chat["reasoning_effort"] = effort;
-    read.is_kept = body.value("store", Json()) != false;
+    // What is kept of a conversation does not name its document.
+    read.is_kept = body.value("store", Json()) != false && body.value("document", Json()).is_null();
     for (const char* name :
          {"instructions", "max_output_tokens", "metadata", "parallel_tool_calls", "previous_response_id", "reasoning",
           "store", "temperature", "text", "tool_choice", "tools", "top_p", "truncation", "user"})

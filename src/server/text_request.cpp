@@ -37,6 +37,7 @@ ApiResult<std::vector<InfillFile>> read_files(Body& body) {
 
 /// Reads what all requests of llama.cpp's own API have.
 void read_native_fields(Body& body, const RequestContext& context, CompletionRequest& request) {
+    body.unsupported("document", {});
     read_generation_fields(body, context, request);
     constexpr int64_t kMaxLikeliest = 100;
     request.generation.max_tokens = read_limit(body, "n_predict", context).value_or(-1);
@@ -71,6 +72,7 @@ ApiResult<CompletionRequest> finish(Body& body, ApiResult<std::vector<Prompt>> p
 
 ApiResult<CompletionRequest> read_text_request(const RequestContext& context, Body body) {
     CompletionRequest request;
+    body.unsupported("document", {});
     read_generation_fields(body, context, request);
     auto& generation = request.generation;
     constexpr int64_t kUsualLimit = 16;

@@ -38,7 +38,20 @@ ActiveRequest::ActiveRequest(std::shared_ptr<const GenerationRequest> request, s
         choices_.push_back(
             {.sequence = std::move(sequence), .generator = Generator(engine, generator_options(number))});
     }
+    waits_for_saved_ = n_cached_ == 0 && !request_->saved.path.empty();
     begin_reading();
+}
+
+void ActiveRequest::begin_with(const std::function<Result<void>(CachedSequence&)>& load) {
+    contain([&] {
+        waits_for_saved_ = false;
+        prefill_.reset();  // uses the sequence
+        auto& sequence = choices_.front().sequence;
+        if (auto loaded = load(sequence); !loaded) return fail_with(loaded.error());
+        states_ = {sequence.state.get()};
+        n_cached_ = begin_ = sequence.tokens.size();
+        begin_reading();
+    });
 }
 
 /// Prepares the prefill of the prompt from `begin_` on: up to the end of the prefix or of the prompt.
@@ -69,7 +82,10 @@ int64_t ActiveRequest::n_drawn() const {
 uint64_t ActiveRequest::staging_bytes(const KvPool& pool) const {
     const auto& sequence = choices_.front().sequence;
     int64_t n_tokens = std::ssize(request_->prompt);
-    if (n_cached_ > 0) n_tokens += max_held(*sequence.state) - n_cached();
+    if (waits_for_saved_)
+        n_tokens += request_->saved.longest_run - request_->saved.n_tokens;
+    else if (n_cached_ > 0)
+        n_tokens += max_held(*sequence.state) - n_cached();
     return pool.staging_bytes(sequence.state->config, sequence.tokens_per_layer, n_tokens);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -46,6 +47,11 @@ class ActiveRequest {
     /// Maximum size of the staging layer during the prefill, in bytes.
     uint64_t staging_bytes(const KvPool& pool) const;
 
+    /// True if the prompt begins with a saved text that has not been loaded yet.
+    bool waits_for_saved() const { return waits_for_saved_; }
+    /// Lets `load` fill the sequence with the saved text. If this fails, the request ends.
+    void begin_with(const std::function<Result<void>(CachedSequence&)>& load);
+
     /// Runs one prefill step. After the last one, draws the first token of each choice.
     void read_on();
 
@@ -80,12 +86,13 @@ class ActiveRequest {
     std::shared_ptr<const GenerationRequest> request_;
     std::shared_ptr<EventQueue> generation_;
     std::vector<Choice> choices_;
-    const size_t n_cached_;
+    size_t n_cached_;
     const size_t n_prefix_;
     const int64_t segment_;
     size_t begin_;        // first token of the part of the prompt that is being read
     int64_t n_read_ = 0;  // tokens of this part that have been read
     bool is_at_prefix_ = false;
+    bool waits_for_saved_ = false;
     std::vector<SequenceParts*> states_;  // sequences of the choices, which share the prefill
     std::vector<TokenDrawn> rated_;       // tokens of the prompt with log probabilities, if they are reported
     std::optional<TextPrefill> prefill_;  // reset when the prefill is done

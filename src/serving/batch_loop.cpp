@@ -106,7 +106,9 @@ std::expected<WaitingRequest, Refusal> BatchLoop::prepare(GenerationRequest requ
         if (auto checked = check_text(*state, request.prompt); !checked) return refuse(checked.error().message);
         const auto plan = state->config.plan(n_prompt);
         if (!plan) return refuse(plan.error().message, Refusal::Reason::budget);
-        staging_bytes = pool_.staging_bytes(state->config, plan->tokens_per_layer, n_prompt);
+        const auto& saved = request.saved;
+        staging_bytes =
+            pool_.staging_bytes(state->config, plan->tokens_per_layer, n_prompt - saved.n_tokens + saved.longest_run);
         const uint64_t n_bytes = planned_bytes(engine_->compute.buffer_type(), state->config.layout, *plan);
         waiting.sequences.push_back({.id = request.id,
                                      .salt = request.cache_salt,
@@ -201,12 +203,12 @@ bool BatchLoop::admit(WaitingRequest& waiting) {
     const auto& options = waiting.sequences.front().state->config.options;
     auto prefix = std::span(request.prompt).first(n_prefix(waiting));
     std::vector<CachedSequence> sequences;
-    Result<void> begun;
     const auto* const kept = cache_.find_prefix(options, prefix, request.cache_salt);
     if (may_reuse(request)) {
         // A few tokens more are not worth the end of another conversation.
         constexpr size_t kFew = 64;
-        const size_t n_least = kept != nullptr ? prefix.size() + kFew : static_cast<size_t>(request.saved.n_tokens);
+        const auto n_saved = static_cast<size_t>(request.saved.n_tokens);
+        const size_t n_least = kept != nullptr ? prefix.size() + kFew : n_saved > 0 ? n_saved + kFew : 0;
         auto cached = cache_.take(options, request.prompt, request.cache_salt, n_least);
         if (cached) sequences.push_back(std::move(*cached));
     }
@@ -214,10 +216,7 @@ bool BatchLoop::admit(WaitingRequest& waiting) {
         if (kept != nullptr) cache_.touch(*kept);  // so that it is not dropped to make room
         if (!take_stores(kv_bytes_of(waiting.sequences))) return false;
         sequences = std::move(waiting.sequences);
-        if (!request.saved.path.empty())
-            begun = within_memory([&] { return begin_with_saved(sequences.front(), request); });
-        else if (!prefix.empty())
-            begin_with_prefix(sequences.front(), prefix);
+        if (!prefix.empty()) begin_with_prefix(sequences.front(), prefix);
     }
     if (sequences.front().tokens.size() >= prefix.size()) prefix = {};
     auto active = std::make_unique<ActiveRequest>(waiting.request, waiting.generation, std::move(sequences),
@@ -225,7 +224,6 @@ bool BatchLoop::admit(WaitingRequest& waiting) {
     auto& running = running_.emplace_back();
     running.request = std::move(active);
     running.since = Clock::now();
-    if (!begun) running.request->end_all(FinishReason::failed, begun.error());
     make_room_for(0);
     return true;
 }
@@ -272,7 +270,12 @@ void BatchLoop::read() {
         auto* const running = next_to_read();
         if (running == nullptr) return;
         const auto begin = Clock::now();
-        running->request->read_on();
+        if (running->request->waits_for_saved())
+            running->request->begin_with([this, running](CachedSequence& sequence) {
+                return begin_with_saved(sequence, running->request->request());
+            });
+        else
+            running->request->read_on();
         if (running->request->is_at_prefix()) keep_prefix(*running->request);
         pacer_.read(seconds_since(begin), running == first_reading_);
         if (pacer_.is_idle() || !running->request->is_reading()) return;

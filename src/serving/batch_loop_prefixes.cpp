@@ -1,4 +1,7 @@
+#include <xxhash.h>
+
 #include <algorithm>
+#include <format>
 #include <utility>
 
 #include "engine/engine_state.hpp"
@@ -81,13 +84,21 @@ void BatchLoop::keep_prefix(const ActiveRequest& active) {
 Result<void> BatchLoop::begin_with_saved(CachedSequence& sequence, const GenerationRequest& request) {
     const auto& saved = request.saved;
     const auto& options = sequence.state->config.options;
+    const auto accept = [&](const SequenceParts& loaded, uint64_t n_bytes) -> Result<void> {
+        const bool is_same = loaded.progress.n_tokens == saved.n_tokens && n_bytes == sequence.kv_bytes &&
+                             same_options(loaded.config.options, options) &&
+                             XXH3_64bits(loaded.note.data(), loaded.note.size()) == saved.note_hash;
+        return is_same ? Result<void>() : fail(Error::Code::internal, "it was replaced");
+    };
     auto state = load_session(engine_, saved.path,
                               {.n_more = std::max<int64_t>(sequence.tokens_per_layer - saved.tokens_per_layer, 0),
                                .max_tokens = options.max_tokens,
-                               .whole = &accountant_});
-    if (!state) return std::unexpected(state.error());
-    if ((*state)->progress.n_tokens != saved.n_tokens || !same_options((*state)->config.options, options))
-        return fail(saved.path + ": was changed while the request waited: send it again");
+                               .whole = &accountant_,
+                               .accept = accept});
+    if (!state)
+        return fail(
+            Error::Code::internal,
+            std::format("the document {} was removed or changed while the request waited: send it again", saved.name));
     sequence.state = std::move(*state);
     sequence.state->note.clear();
     sequence.tokens.assign(request.prompt.begin(), request.prompt.begin() + saved.n_tokens);

@@ -1,6 +1,7 @@
 #include "text/chat_template.hpp"
 
 #include <llama.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <format>
@@ -177,6 +178,12 @@ Result<ChatText> render_whole(const Vocabulary& vocabulary, std::span<const Chat
 }
 
 }  // namespace
+
+uint64_t chat_template_hash(const Vocabulary& vocabulary, const ChatOptions& options) {
+    const auto source = options.template_name.empty() ? source_of(vocabulary, options).value_or("") : "";
+    const auto text = options.template_name + '\n' + source;
+    return XXH3_64bits(text.data(), text.size());
+}
 
 Result<ChatText> render_chat(const Vocabulary& vocabulary, std::span<const ChatMessage> messages,
                              const ChatOptions& options) {

@@ -16,6 +16,9 @@ namespace cake {
 Result<ChatText> render_chat(const Vocabulary& vocabulary, std::span<const ChatMessage> messages,
                              const ChatOptions& options);
 
+/// Identifies the template that render_chat() uses.
+uint64_t chat_template_hash(const Vocabulary& vocabulary, const ChatOptions& options);
+
 /// Tokenizes a rendered conversation as llama_tokenize() does with special tokens, except that typed names of control
 /// tokens are tokenized as text. `continues`: the text follows another one, so the first token is not added.
 Result<std::vector<int32_t>> tokenize_chat(const Vocabulary& vocabulary, const ChatText& text, bool continues);

@@ -218,6 +218,23 @@ class Evaluation(unittest.TestCase):
                 self.assertEqual({row["policy"] for row in rows}, {"full", "cake"})
                 self.assertTrue(all(0 <= row["score"] <= 1 for row in rows), rows)
 
+    def test_subtasks_length_of_answers_and_kernels(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        answers = pathlib.Path(folder.name) / "answers"
+        flags = ("--lengths", 600, "--samples", 1, "--policy", "full,snapkv,keydiff", "--kv-budget", 48, "-o", "json",
+                 "--wording", "published")
+        result = cake("eval", "ruler", "-m", BUNDLED, "-t", 1, *flags, "--subtask", "single,tracking", "--max-answer", 3,
+                      "--pool-kernel", "0,9", "--answers", answers)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        rows = json.loads(result.stdout)["rows"]
+        self.assertEqual({row["subtask"] for row in rows}, {"single", "tracking", "average"})
+        self.assertEqual({row["policy"] for row in rows}, {"full", "snapkv, published pooling", "snapkv, pooling 9", "keydiff"})
+        longest = max(len(json.loads(line)["prediction"]) for line in answers.read_text().splitlines())
+        self.assertLess(longest, 60)
+        result = cake("eval", "ruler", "-m", BUNDLED, *flags, "--subtask", "singel")
+        assert_refused(self, result, "singel", "multikey, multivalue, single, tracking")
+
     def test_a_value_that_is_named_twice_counts_once(self):
         result = cake("eval", "niah", *self.FLAGS, "--lengths", "600,600", "--depths", "50,50", "--kv-budget", "48",
                       "--samples", 1, "-o", "csv")

@@ -39,7 +39,7 @@ class Files(Reading):
     def test_what_was_read_once_is_asked_any_number_of_times(self):
         said = self.read_it()
         self.assertRegex(said, r"\A\S+otters\.kv: [\d.]+ KiB for 1,\d\d\d tokens, [\d.]+ % of their full cache of [\d.]+ "
-                               r"MiB; read in [\d.]+ s with the policy kvzip\n\Z")
+                               r"MiB; read in [\d.]+ s with the policy kvzip\+\n\Z")
         before = self.saved.read_bytes()
         for arguments in ((self.saved, QUESTION), ("-f", self.saved, QUESTION)):
             self.assertIn(ANSWER, self.good(self.ask(*arguments)))
@@ -48,12 +48,29 @@ class Files(Reading):
     def test_the_file_is_named_after_the_document(self):
         self.good(self.read("otters.txt", "--kv-budget", 300, cwd=self.folder))
         self.assertTrue(self.saved.exists())
+        self.write(b"The box is blue.", "otters.md")
+        assert_refused(self, self.read("otters.md", cwd=self.folder), "exists already")
+
+    def test_each_question_is_asked_as_if_it_were_the_only_one(self):
+        self.read_it()
+        other = "What is the code of the silver falcon?"
+        report = json.loads(self.good(self.ask(self.saved, other, QUESTION, "--json")))
+        alone = json.loads(self.good(self.ask(self.saved, QUESTION, "--json")))
+        self.assertEqual(report["answers"][1]["text"], alone["answers"][0]["text"])
+
+    def test_bytes_that_are_not_utf_8_are_replaced(self):
+        document = self.write(b"The caf\xe9 is open.\nThe box is blue.\n", "latin")
+        result = self.read(document, "-o", self.saved)
+        self.assertIn(b"not UTF-8", result.stderr)
+        self.good(result)
+        report = json.loads(self.good(self.ask(self.saved, "Which box?", "--json", "-n", 8, "--sources")))
+        self.assertIn(report["answers"][0]["sources"][0]["first_line"], (1, 2))
 
     def test_the_report_says_what_was_loaded_and_what_was_read(self):
         self.read_it()
         report = json.loads(self.good(self.ask(self.saved, QUESTION, "--json", "--sources", 1)))
         self.assertEqual(report["documents"], [str(self.document)])
-        self.assertEqual(report["policy"], "kvzip")
+        self.assertEqual(report["policy"], "kvzip+")
         self.assertGreater(report["loaded_tokens"], 1200)
         self.assertLess(report["prompt_tokens"], 40)
         self.assertEqual(report["kv"]["budget_tokens_per_layer"], 400 + 1024)
@@ -105,7 +122,13 @@ class Refusals(Reading):
         assert_refused(self, self.ask(self.saved, QUESTION, "--policy", "cake"), "--policy", "read the documents again", code=2)
         assert_refused(self, self.ask(self.saved, QUESTION, "--kv-ratio", 0.1), "--kv-ratio", code=2)
         assert_refused(self, self.ask(self.saved, QUESTION, "--system-prompt", "Be brief."), "--system-prompt", code=2)
+        assert_refused(self, self.ask(self.saved, QUESTION, "-f", other), "alone", code=2)
         assert_refused(self, self.ask(self.saved, QUESTION, "--chat-template", "llama3"), "another chat template")
+        framed, plain = self.folder / "framed.kv", self.folder / "plain.kv"
+        self.good(self.read(other, "-o", framed, "--chat-template", "chatml", model=PLAIN))
+        self.good(self.read(other, "-o", plain, model=PLAIN))
+        assert_refused(self, self.ask(framed, QUESTION, model=PLAIN), "pass --chat-template")
+        assert_refused(self, self.ask(plain, QUESTION, "--chat-template", "chatml", model=PLAIN), "without a chat template")
         assert_refused(self, self.ask(self.saved, QUESTION, model=PLAIN), "another model")
         self.saved.write_bytes(self.saved.read_bytes()[:-1000])
         assert_refused(self, self.ask(self.saved, QUESTION), "otters.kv")
@@ -118,8 +141,9 @@ class Refusals(Reading):
     def test_of_what_cannot_be_read(self):
         assert_refused(self, self.read(), "document", "-f FILE", code=2)
         assert_refused(self, self.read(self.folder / "none.txt"), "none.txt")
-        assert_refused(self, self.read(self.document, "-o", self.document), "another", code=2)
-        assert_refused(self, self.read(self.document, "-o", self.folder / "no" / "folder.kv"), "folder.kv")
+        assert_refused(self, self.read(self.document, "-o", self.folder / "." / self.document.name), "another one")
+        assert_refused(self, self.read(self.document, "-o", self.folder / "no" / "folder.kv"), "no folder")
+        assert_refused(self, self.read(self.write(b"a b " * 1_000_000, "long"), "-o", self.saved), "split")
         self.assertEqual(list(self.folder.glob("*.kv")), [])
 
 

@@ -74,6 +74,14 @@ TEST(CakeScorer, ReadsTheHeadItIsAskedFor) {
     expect_near(score("cake", {.head = 1, .heads = heads, .gamma = 1}), {20.0F / 5});
 }
 
+TEST(CakePlusScorer, PoolsOverTwelveNeighboursOnEitherSide) {
+    Floats mean(40, 0);
+    mean[20] = 25;
+    Floats expected(40, 0);
+    std::fill(expected.begin() + 8, expected.begin() + 33, 1.0F);
+    expect_near(score_mean("cake+", mean), expected);
+}
+
 TEST(SnapKvScorer, TakesTheLargestMeanOfSevenKeysAndIgnoresTheVariance) {
     expect_near(score_mean("snapkv", {9, 0, 0, 0, 0, 0, 0, 0, 1}, {0, 0, 0, 0, 7, 0, 0, 0, 0}),
                 {9, 9, 9, 9, 0, 1, 1, 1, 1});
@@ -86,6 +94,7 @@ TEST(Scorers, PoolOverAsManyKeysAsTheyAreTold) {
     expect_near(pooled("cake", 1), {0, 0, 0, 3, 0, 0, 0});
     expect_near(pooled("cake", 3), {0, 0, 1, 1, 1, 0, 0});
     expect_near(pooled("snapkv", 5), {0, 3, 3, 3, 3, 3, 0});
+    expect_near(pooled("cake+", 3), {0, 0, 1, 1, 1, 0, 0});
 }
 
 Tokens h2o_keeps(const Floats& sum, int32_t window, int32_t budget) {

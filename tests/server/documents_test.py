@@ -10,6 +10,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from server.served import CHAT, DOCUMENT, Served, said  # noqa: E402
 from support.cake_process import BUNDLED, cake  # noqa: E402
+from support.server import Server  # noqa: E402
 
 TEXT = "".join(DOCUMENT.splitlines(keepends=True)[:30])
 QUESTION = "What is the code of the humble otter?"
@@ -17,6 +18,8 @@ TEMPLATE = ("--chat-template", "chatml")  # the bundled model has none
 
 
 class Documents(Served):
+    MORE = ()
+
     @classmethod
     def setUpClass(cls):
         cls.folder = pathlib.Path(tempfile.mkdtemp())
@@ -26,13 +29,14 @@ class Documents(Served):
         assert asked.returncode == 0, asked.stderr
         cls.answer = asked.stdout.decode().strip()
         (cls.folder / "broken.kv").write_bytes(b"CAKESESS, but no more")
-        cls.FLAGS = ("--documents", str(cls.folder))
+        cls.FLAGS = ("--documents", str(cls.folder), *cls.MORE)
         super().setUpClass()
 
     @classmethod
     def read(cls, name, *arguments):
-        result = cake("read", "-m", BUNDLED, "-t", 1, "-", "-o", cls.folder / f"{name}.kv", "--kv-budget", 400,
-                      *TEMPLATE, *arguments,
+        budget = () if "full" in arguments or "--kv-budget" in arguments else ("--kv-budget", 400)
+        result = cake("read", "-m", BUNDLED, "-t", 1, "-", "-o", cls.folder / f"{name}.kv", *budget,
+                      *TEMPLATE, *map(str, arguments),
                       stdin=TEXT.encode())
         assert result.returncode == 0, result.stderr
 
@@ -51,7 +55,7 @@ class Documents(Served):
             of_name = {document["id"]: document for document in answer["data"]}
             self.assertIn("session", of_name["broken"]["error"])
             otters = of_name["otters"]
-            self.assertEqual((otters["id"], otters["policy"], otters["kv_budget"]), ("otters", "kvzip", 400))
+            self.assertEqual((otters["id"], otters["policy"], otters["kv_budget"]), ("otters", "kvzip+", 400))
             self.assertGreater(otters["n_tokens"], 1200)
 
     def test_a_question_is_answered_without_reading_the_document(self):
@@ -79,6 +83,9 @@ class Documents(Served):
         answer = self.good(CHAT, body)
         self.assertGreater(self.cached(answer), 1200)
         self.assertGreater(answer["usage"]["prompt_tokens"], alone["usage"]["prompt_tokens"])
+        prompt = self.good("/apply-template", body)["prompt"]
+        order = [prompt.index(part) for part in (TEXT[:40], TEXT[-40:].strip(), "Answer with the code.", QUESTION)]
+        self.assertEqual(order, sorted(order))
 
     def test_the_other_apis_have_them_too(self):
         body = {"document": "otters", "max_tokens": 32, "temperature": 0, "messages": [{"role": "user", "content": QUESTION}]}
@@ -92,8 +99,18 @@ class Documents(Served):
         self.read("later", "--system-prompt", "A longer beginning of the whole text.")
         second = self.good(CHAT, self.about(QUESTION, document="later"))
         self.assertGreater(self.cached(second), self.cached(first))
+        self.read("later", "--policy", "full")
+        self.refused(self.about(QUESTION, document="later"), "document", "later", "full")
         (self.folder / "later.kv").unlink()
         self.refused(self.about(QUESTION, document="later"), "document", "later")
+
+    def test_a_document_that_can_never_fit_is_refused_with_the_reason(self):
+        with Server("--documents", self.folder, "--parallel", 1, "--kv-budget", 300) as small:
+            [listed] = [document for document in small.ask("GET", "/documents")[2]["data"] if document["id"] == "otters"]
+            status, _, answer = small.ask("POST", CHAT, self.about(QUESTION))
+        self.assertIn("--kv-memory", listed["error"])
+        self.assertEqual((status, answer["error"]["param"]), (400, "document"))
+        self.assertEqual(answer["error"]["message"], listed["error"])
 
     def refused(self, body, field, *words):
         status, _, answer = self.ask("POST", CHAT, body)
@@ -108,11 +125,20 @@ class Documents(Served):
         self.refused(self.about(QUESTION, document=7), "document")
         self.refused(self.about(QUESTION, policy="cake"), "policy")
         self.refused(self.about(QUESTION, n=2), "n")
+        self.good(CHAT, self.about(QUESTION, policy=None, max_tokens=1))
+        status, _, answer = self.ask("POST", "/v1/completions", {"document": "otters", "prompt": "a"})
+        self.assertEqual((status, answer["error"]["param"]), (400, "document"))
         tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
         self.refused(self.about(QUESTION, tools=[tool]), "tools")
         body = self.about(QUESTION)
         body["messages"][0]["role"] = "assistant"
         self.refused(body, "messages", "message of the user")
+
+
+class Segments(Documents):
+    """A server that reads prompts in segments."""
+
+    MORE = ("--segment", 256)
 
 
 class Without(Served):

@@ -9,7 +9,7 @@ import { askForKey, hideKey, whenKeyIsGiven } from "./key.js";
 import { updateLimits } from "./limits.js";
 import { whenOpened } from "./list.js";
 import { showPane } from "./panes.js";
-import { loadProperties, properties } from "./properties.js";
+import { loadDocuments, loadProperties, properties } from "./properties.js";
 import { again, refusal, request, showRunning, stop } from "./request.js";
 import { areSettingsValid, showDefaults, whenSet } from "./settings.js";
 import { showShelf } from "./shelf.js";
@@ -23,6 +23,7 @@ const greet = async () => {
     document.title = model === "" ? "cake" : `cake: ${model}`;
     showDefaults();
     updateLimits();
+    await loadDocuments();
     showShelf();
   } catch (error) {
     if (error.status === 401) askForKey();

@@ -8,10 +8,14 @@ export const properties = {
 };
 
 export const loadProperties = async () => {
-  const [models, props, shelf] = await Promise.all([askJson("v1/models"), askJson("props"), askJson("documents")]);
+  const [models, props] = await Promise.all([askJson("v1/models"), askJson("props")]);
   const { id = "", meta = {} } = models.data?.[0] ?? {};
   Object.assign(properties, {
     model: id, n_ctx: meta.n_ctx, n_layer: meta.n_layer ?? 0, policy: props.policy ?? "", kv_budget: props.kv_budget ?? null,
-    documents: shelf.data.filter(({ error }) => error === undefined), sequences: props.total_slots, sampling: props.default_generation_settings?.params ?? {},
+    sequences: props.total_slots, sampling: props.default_generation_settings?.params ?? {},
   });
+};
+
+export const loadDocuments = async () => {
+  properties.documents = (await askJson("documents")).data.filter(({ error }) => error === undefined);
 };
