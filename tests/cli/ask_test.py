@@ -117,7 +117,7 @@ class Questions(Folder):
     def test_further_ones_come_from_a_prompt(self):
         first = ask("-f", DOCUMENT, QUESTION).stdout.decode()
         lines = (f"\n{QUESTION}\n  \n/quit\nnever\n").encode()
-        result = ask("-f", DOCUMENT, "--interactive", stdin=lines)
+        result = ask("-f", DOCUMENT, "--interactive", "--policy", "cake+", stdin=lines)
         self.assertEqual((result.returncode, result.stdout.decode()), (0, first), result.stderr)
         two = ask("-f", DOCUMENT, QUESTION, "-i", stdin=f"{QUESTION}\n".encode())
         self.assertTrue(two.stdout.decode().startswith(first) and len(two.stdout) > len(first), two.stdout)

@@ -125,7 +125,7 @@ class Numbers(unittest.TestCase):
         for scorer in ("cake", "snapkv", "streaming-llm", "random"):
             for allocator in ("uniform", "pyramid", "preference"):
                 result = report("-p", WORDS, "-n", 2, "--scorer", scorer, "--allocator", allocator, "--kv-budget", 96)
-                self.assertEqual(result["policy"], f"cake (scorer {scorer}, allocator {allocator})")
+                self.assertEqual(result["policy"], f"cake+ (scorer {scorer}, allocator {allocator})")
                 short = report("-p", WORDS, "-n", 2, "--policy", f"{scorer}:{allocator}", "--kv-budget", 96)
                 self.assertEqual((short["policy"], short["tokens"]), (f"{scorer}:{allocator}", result["tokens"]))
 

@@ -14,8 +14,8 @@ from support.cake_process import assert_refused, cake  # noqa: E402
 # Options whose value is a text. All other options with a value take a number and are tested.
 TEXTS = {
     "--allocator", "--answers", "--api-key", "--cache-type-k", "--cache-type-v", "--chat-template", "--chat-template-file",
-    "--chat-template-kwargs", "--cors", "--data", "--dry-sequence-breaker", "--file", "--filler", "--host", "--kv-memory", "--load-session", "--log-format", "--model", "--output",
-    "--plot", "--plot-kind", "--policy", "--prompt", "--reasoning-format", "--samplers", "--save-session", "--scorer", "--slot-save-path", "--sources", "--system-prompt", "--trusted-proxy", "--wording",
+    "--chat-template-kwargs", "--cors", "--data", "--documents", "--dry-sequence-breaker", "--file", "--filler", "--host", "--kv-memory", "--load-session", "--log-format", "--model", "--output",
+    "--plot", "--plot-kind", "--policy", "--prompt", "--reasoning-format", "--samplers", "--save-session", "--scorer", "--slot-save-path", "--sources", "--subtask", "--system-prompt", "--trusted-proxy", "--wording",
 }  # fmt: skip
 # Options that take several numbers, separated by commas.
 LISTS = {"--n-prompt", "--n-gen", "--n-depth", "--lengths", "--depths"}
@@ -53,10 +53,10 @@ class Numbers(unittest.TestCase):
 
     @staticmethod
     def lists(command):
-        return LISTS | {"--kv-budget"} if command == "eval" else LISTS
+        return LISTS | {"--kv-budget", "--pool-kernel"} if command == "eval" else LISTS
 
     def test_the_commands_and_options_are_found(self):
-        self.assertLessEqual({"run", "chat", "serve", "bench", "eval", "inspect", "info"}, set(commands()))
+        self.assertLessEqual({"read", "run", "chat", "serve", "bench", "eval", "inspect", "info"}, set(commands()))
         self.assertLessEqual({"--temp", "--predict", "--threads", "--gamma", "--kv-budget"}, set(options("run")))
 
     def test_the_sentence_says_how_a_number_is_written(self):

@@ -160,7 +160,7 @@ class Chats(Folder):
         document = self.folder / "document"
         document.write_text(DOCUMENT)
         questions = ["What is the code of the humble otter?", "What is the code of the humble otter?", "Who are you?"]
-        code, out, _ = chat([question + "\n" for question in questions], *self.budget, "-f", document, "--policy", "cake")
+        code, out, _ = chat([question + "\n" for question in questions], *self.budget, "-f", document, "--policy", "cake+")
         self.assertEqual(code, 0)
         # Repeat the chat by hand, with the bundled model's template and a session saved between the turns.
         answers, load = [], None

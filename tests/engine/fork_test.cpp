@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <format>
 
 #include "cake/engine.hpp"
 #include "cake/policy.hpp"
@@ -58,7 +60,7 @@ TEST_P(Fork, AnswersAtOnceAndIsSavedLikeTheOriginal) {
         append(original, std::span(tokens).first(n_tokens));
         auto copy = fork(original);
         ASSERT_TRUE(copy) << copy.error().message;
-        const auto path = testing::TempDir() + "/fork.cake";
+        const auto path = testing::TempDir() + std::format("/cake-fork-{}", ::getpid());
         ASSERT_TRUE(copy->save(path));
         auto loaded = Sequence::load(engine, path);
         ASSERT_TRUE(loaded) << loaded.error().message;

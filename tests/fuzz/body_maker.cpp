@@ -12,7 +12,8 @@ namespace {
 constexpr const char* kOfBoth[] = {"model",      "stream",          "stream_options", "stop",       "temperature",
                                    "top_p",      "min_p",           "top_k",          "seed",       "n",
                                    "logit_bias", "response_format", "grammar",        "policy",     "kv_budget",
-                                   "user",       "cache_prompt",    "ignore_eos",     "max_tokens", "presence_penalty"};
+                                   "user",       "cache_prompt",    "ignore_eos",     "max_tokens", "presence_penalty",
+                                   "document"};
 constexpr const char* kOfChat[] = {"top_logprobs", "logprobs", "max_completion_tokens", "tools",   "tool_choice",
                                    "system",       "input",    "instructions",          "thinking"};
 constexpr const char* kOfText[] = {"echo", "best_of", "suffix", "logprobs"};
@@ -257,6 +258,7 @@ BodyMaker::Json BodyMaker::value_of(const std::string& field) {
     if (field == "grammar") return grammar();
     if (field == "logit_bias") return {{std::to_string(below(2000)), number()}, {text(), 1}};
     if (field == "stream_options") return {{"include_usage", once_in(2)}};
+    if (field == "document") return one_of<const char*>({"a", "a", "b", ""});
     if (field == "policy") return one_of<const char*>({"cake", "full", "snapkv", "h2o:uniform", "cake:none", ""});
     if (field == "tokens") return Json::array({0, below(1536), below(1600)});
     if (field == "content" || field == "user" || field == "model") return text();

@@ -1,12 +1,18 @@
 // Passes random bodies to all request parsers and checks each outcome: either an error in the shape of the API, or a
 // request within all limits. Exits with code 1 at the first body whose outcome is neither.
 
+#include <unistd.h>
 #include <CLI/CLI.hpp>
+
 #include <cstdio>
+#include <filesystem>
+#include <format>
 #include <map>
+#include <memory>
 #include <random>
 #include <span>
 
+#include "cake/conversation.hpp"
 #include "engine/engine_state.hpp"
 #include "fuzz/body_maker.hpp"
 #include "fuzz/loop.hpp"
@@ -124,6 +130,15 @@ struct Fuzz {
     }
 };
 
+/// Saves a document named "a" that requests can name.
+bool save_document(const Engine& engine, const std::filesystem::path& folder) {
+    std::filesystem::create_directories(folder);
+    auto conversation =
+        Conversation::start(engine, {.sequence = {.budget = TokensPerLayer{64}}, .chat_template = "chatml"});
+    if (!conversation || !conversation->begin("The box is red.\n\n")) return false;
+    return conversation->save((folder / "a.kv").string()).has_value();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -139,6 +154,11 @@ int main(int argc, char** argv) {
         return 1;
     }
     ToolConstraints tool_constraints;
+    const auto folder = std::filesystem::temp_directory_path() / std::format("cake-fuzz-{}", ::getpid());
+    if (!save_document(*engine, folder)) return 1;
+    const std::shared_ptr<void> remove(nullptr, [&](void*) { std::filesystem::remove_all(folder); });
+    DocumentShelf documents(*engine, folder.string(), {.template_name = "chatml"});
+    const BatcherLimits limits{.n_ctx = 4096, .n_parallel = 4, .bytes_of_stores = uint64_t{1} << 30U};
     Fuzz fuzz{.engine = *engine,
               .context = {.engine = *engine,
                           .sequence = {},
@@ -148,7 +168,9 @@ int main(int argc, char** argv) {
                           .max_prompts = 8,
                           .chat = {.template_name = "chatml"},
                           .style = {.format = &usual_reply_format()},
-                          .tool_constraints = tool_constraints},
+                          .tool_constraints = tool_constraints,
+                          .documents = documents,
+                          .limits = limits},
               .counts = {},
               .logits = {},
               .responses = {}};

@@ -357,6 +357,7 @@ class SavedDocument(Page):
         super().setUpClass()
 
     def test_it_is_chosen_and_asked(self):
+        browser.wait("about.options.length > 1", SECONDS)
         self.assertRegex(self.text("#about"), r"no saved document\s*otters \([\d,]+ tokens\)")
         self.set(temperature=0, max_tokens=8, policy="snapkv")
         browser.run("(about.value = 'otters', about.dispatchEvent(new Event('change')))")

@@ -980,7 +980,7 @@ class Memory(Served):
         """Returns the report on a request slot, which must be consistent in every state."""
         status, _, slot = self.ask("GET", f"/slots/{name}?pieces=1")
         self.assertEqual(status, 200, slot)
-        self.assertEqual((slot["n_layer"], slot["policy"]), (N_LAYER, "cake"))
+        self.assertEqual((slot["n_layer"], slot["policy"]), (N_LAYER, "cake+"))
         self.assertTrue(0 <= slot["cached_tokens"] <= slot["read_tokens"] <= slot["prompt_tokens"])
         self.assertLessEqual(slot["kv"]["bytes_now"], slot["kv"]["bytes_allocated"])
         if slot["state"] != "queued":
@@ -1081,7 +1081,7 @@ class Metrics(Served):
 
     def test_they_count_what_was_done(self):
         before, _ = self.read()
-        usages = [self.good(TEXT, fields(TEXT, DOCUMENT[:2000], kv_budget=64, n=2, max_tokens=9))["usage"],
+        usages = [self.good(TEXT, fields(TEXT, DOCUMENT[:2000], kv_budget=64, n=2, max_tokens=9, ignore_eos=True))["usage"],
                   self.good(CHAT, fields(CHAT, max_tokens=1, cache_prompt=False))["usage"]]
         self.assertEqual([self.ask("POST", TEXT, {})[0], self.ask("GET", "/none")[0]], [400, 404])
         after, kinds = self.read()

@@ -179,7 +179,7 @@ class Native(Served):
     def test_properties(self):
         properties = self.good_get("/props")
         self.assertEqual(properties["total_slots"], 4)
-        self.assertEqual((properties["policy"], properties["kv_budget"]), ("cake", 1024))
+        self.assertEqual((properties["policy"], properties["kv_budget"]), ("cake+", 1024))
         self.assertGreater(properties["default_generation_settings"]["n_ctx"], 100)
         self.assertEqual(properties["default_generation_settings"]["params"]["top_k"], 40)
         self.assertEqual((properties["chat_template"], properties["chat_template_name"]), ("", "chatml"))
