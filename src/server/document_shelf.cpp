@@ -86,16 +86,17 @@ DocumentShelf::Found DocumentShelf::open(const std::string& name, const std::str
     if (std::ssize(note->begun_tokens) != state.progress.n_tokens ||
         std::ranges::any_of(note->begun_tokens, is_outside))
         return fail(Error::Code::corrupt, name + ": its note names other tokens than it has: read it again");
-    return std::make_shared<const SharedDocument>(
-        SharedDocument{.file = {.path = path,
-                                .name = name,
-                                .n_tokens = state.progress.n_tokens,
-                                .tokens_per_layer = std::get<TokensPerLayer>(*state.config.options.budget).tokens,
-                                .longest_run = described->longest_run,
-                                .note_hash = XXH3_64bits(state.note.data(), state.note.size())},
-                       .sequence = state.config.options,
-                       .messages = std::move(note->messages),
-                       .tokens = std::move(note->begun_tokens)});
+    return std::make_shared<const SharedDocument>(SharedDocument{
+        .file = {.path = path,
+                 .name = name,
+                 .n_tokens = state.progress.n_tokens,
+                 .tokens_per_layer =
+                     std::get<TokensPerLayer>(state.config.options.budget.value_or(TokensPerLayer{})).tokens,
+                 .longest_run = described->longest_run,
+                 .note_hash = XXH3_64bits(state.note.data(), state.note.size())},
+        .sequence = state.config.options,
+        .messages = std::move(note->messages),
+        .tokens = std::move(note->begun_tokens)});
 }
 
 std::string DocumentShelf::problem_of(const SharedDocument& document, const BatcherLimits& limits) const {
