@@ -82,14 +82,14 @@ Result<SequenceOptions> sequence_options(const Engine& engine, const AskPlan& pl
     });
 }
 
-std::string agnostic_policy(const Engine& engine) {
-    return engine.sequence({.policy = kAgnosticPolicy}) ? kAgnosticPolicy : kDefaultPolicy;
-}
-
-Result<TokensPerLayer> agnostic_budget(const Engine& engine, const std::string& documents) {
+Result<SequenceOptions> agnostic_options(const Engine& engine, SequenceOptions options, const std::string& documents,
+                                         bool policy_given) {
+    if (!policy_given) options.policy = engine.sequence({.policy = kAgnosticPolicy}) ? kAgnosticPolicy : kDefaultPolicy;
+    if (!evicts(options) || options.budget) return options;
     constexpr int64_t kShare = 20;
-    return count_tokens(engine, documents).transform([](int64_t n) {
-        return TokensPerLayer{std::max(TokensPerLayer{}.tokens, n / kShare)};
+    return count_tokens(engine, documents).transform([&](int64_t n) {
+        options.budget = TokensPerLayer{std::max(TokensPerLayer{}.tokens, n / kShare)};
+        return options;
     });
 }
 

@@ -23,10 +23,10 @@ struct AskPlan {
 Result<SequenceOptions> sequence_options(const Engine& engine, const AskPlan& plan, const DocumentText& documents,
                                          const std::vector<std::string>& questions);
 
-/// The policy for documents that are read before a question is known: kAgnosticPolicy, unless the model cannot run it.
-std::string agnostic_policy(const Engine& engine);
-
-/// The usual budget for such documents: 5 % of their tokens, but at least that of other texts.
-Result<TokensPerLayer> agnostic_budget(const Engine& engine, const std::string& documents);
+/// Options for documents that are read before a question is known. The policy, unless `policy_given`, is
+/// kAgnosticPolicy, or the default if the model cannot run it. The budget, unless the options state one, is 5 % of the
+/// documents' tokens, but at least that of other texts.
+Result<SequenceOptions> agnostic_options(const Engine& engine, SequenceOptions options, const std::string& documents,
+                                         bool policy_given);
 
 }  // namespace cake::cli

@@ -119,8 +119,8 @@ Result<void> Asking::read_documents_first() {
     if (auto started = start(text, {}); !started) return started;
     const auto begin = Clock::now();
     ProgressBar bar("reading for any question");
-    if (auto done = dialog_->begin(text.text, {.progress = shown_on(bar), .segment = flags_.segment}); !done)
-        return done;
+    const AppendOptions append{.progress = shown_on(bar, *engine_, 0), .segment = flags_.segment};
+    if (auto done = dialog_->begin(text.text, append); !done) return done;
     report_.prefill_seconds = seconds_since(begin);
     report_.prompt_tokens = dialog_->sequence().n_tokens();
     return find_sources(text);
@@ -146,10 +146,9 @@ Result<void> Asking::start(const DocumentText& text, const std::vector<std::stri
     plan.sequence.max_tokens = flags_.n_ctx;
     plan.sequence.keep_queries = flags_.n_sources > 0;
     if (questions.empty()) {
-        plan.sequence.policy = agnostic_policy(*engine_);
-        const auto budget = agnostic_budget(*engine_, text.text);
-        if (!budget) return std::unexpected(budget.error());
-        if (!plan.sequence.budget) plan.sequence.budget = *budget;
+        auto chosen = agnostic_options(*engine_, plan.sequence, text.text, false);
+        if (!chosen) return std::unexpected(chosen.error());
+        plan.sequence = std::move(*chosen);
     }
     auto options = flags_.conversation;
     if (auto applied = flags_.chat_template.apply_to(options); !applied) return applied;
@@ -187,18 +186,8 @@ Result<void> Asking::find_sources(const DocumentText& text) {
 
 Result<void> Asking::read(const std::string& before, const std::string& question) {
     ProgressBar bar("reading");
-    return dialog_->ask(before, question, {.progress = shown_on(bar), .segment = flags_.segment});
-}
-
-/// A progress callback that also warns, once, if the text becomes longer than those that the model was trained on.
-ProgressFunction Asking::shown_on(ProgressBar& bar) {
-    const int64_t n_before = dialog_->sequence().n_tokens();
-    return [this, &bar, n_before, warned = false](int64_t done, int64_t total) mutable {
-        if (!std::exchange(warned, true) && n_before <= engine_->info().n_ctx_train)
-            warn_beyond_training(*engine_, n_before + total);
-        bar.update(done, total);
-        return !interrupted();
-    };
+    const auto progress = shown_on(bar, *engine_, dialog_->sequence().n_tokens());
+    return dialog_->ask(before, question, {.progress = progress, .segment = flags_.segment});
 }
 
 /// `number`: number of the question, from 1, to print the question before its answer; 0: do not print it.

@@ -10,7 +10,6 @@
 #include "cli/documents.hpp"
 #include "cli/flags.hpp"
 #include "cli/line_editor.hpp"
-#include "cli/progress.hpp"
 
 namespace cake::cli {
 
@@ -49,7 +48,6 @@ class Asking {
     Result<void> start(const DocumentText& text, const std::vector<std::string>& questions);
     Result<void> find_sources(const DocumentText& text);
     Result<void> ask_first(const std::vector<std::string>& questions);
-    ProgressFunction shown_on(ProgressBar& bar);
     Result<void> read(const std::string& before, const std::string& question);
     Result<void> answer(const std::string& question, size_t number);
     Result<void> stream(Answer& answer);

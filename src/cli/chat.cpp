@@ -63,20 +63,19 @@ class Chat {
         options_.sequence.max_tokens = flags_.n_ctx;
         if (flags_.n_ctx == 0 && !evicts(options_.sequence)) options_.sequence.max_tokens = engine_->info().n_ctx_train;
         const bool reads_first = !flags_.file.empty() && flags_.load_session.empty() && !flags_.policy_given;
+        const auto first = reads_first ? text_of(flags_.file) : Result<std::string>();
+        if (!first) return std::unexpected(first.error());
         if (reads_first) {
-            auto text = text_of(flags_.file);
-            if (!text) return std::unexpected(text.error());
-            const auto budget = agnostic_budget(*engine_, *text);
-            if (!budget) return std::unexpected(budget.error());
-            options_.sequence.policy = agnostic_policy(*engine_);
-            if (!options_.sequence.budget) options_.sequence.budget = *budget;
+            auto chosen = agnostic_options(*engine_, options_.sequence, *first, false);
+            if (!chosen) return std::unexpected(chosen.error());
+            options_.sequence = std::move(*chosen);
         }
         auto begun = flags_.load_session.empty() ? Conversation::start(*engine_, options_)
                                                  : Conversation::load(*engine_, flags_.load_session, options_);
         if (!begun) return std::unexpected(begun.error());
         conversation_ = std::make_unique<Conversation>(std::move(*begun));
         if (!flags_.file.empty()) {
-            if (auto done = reads_first ? read_first(flags_.file) : read(flags_.file); !done) return done;
+            if (auto done = reads_first ? read_first(*first) : read(flags_.file); !done) return done;
         }
         if (editor_.is_terminal()) {
             std::fputs(
@@ -161,12 +160,11 @@ class Chat {
     }
 
     /// Prefills a document before the first message is known.
-    Result<void> read_first(const std::string& name) {
-        const auto text = text_of(name);
-        if (!text) return std::unexpected(text.error());
+    Result<void> read_first(const std::string& text) {
         catch_interrupts();
         ProgressBar bar("reading for any question");
-        auto done = conversation_->begin(*text + "\n\n", {.progress = shown_on(bar), .segment = flags_.segment});
+        auto done =
+            conversation_->begin(text + "\n\n", {.progress = shown_on(bar, *engine_, 0), .segment = flags_.segment});
         if (!done && interrupted()) return fail("stopped before the document was read");
         return done;
     }

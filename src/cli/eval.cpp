@@ -6,6 +6,7 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <ranges>
 #include <set>
 
 #include "cli/commands.hpp"
@@ -162,8 +163,7 @@ class Eval {
         for (const auto& sample : samples) names.insert_range(sample.subtasks);
         for (const auto& wanted : flags_.subtasks) {
             if (names.contains(wanted)) continue;
-            std::string known;
-            for (const auto& name : names) known += (known.empty() ? "" : ", ") + name;
+            const auto known = names | std::views::join_with(std::string_view(", ")) | std::ranges::to<std::string>();
             return fail(std::format("--subtask: there is no \"{}\" here, only {}", wanted, known));
         }
         const auto is_other = [&](const std::string& name) { return !std::ranges::contains(flags_.subtasks, name); };

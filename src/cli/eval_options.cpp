@@ -36,7 +36,7 @@ void drop_repeated(std::vector<T>& values) {
 
 /// All combinations of policies, budgets and pooling kernels.
 std::vector<eval::Setting> all_settings(const EvalFlags& flags) {
-    if (flags.pool_kernels.size() == 1) return eval::all_settings(flags.policies, flags.budgets, flags.kv.options);
+    const bool compares = flags.pool_kernels.size() > 1;
     std::vector<eval::Setting> settings;
     for (const auto& policy : flags.policies) {
         const bool pools = std::ranges::contains(options_read({.policy = policy}), "pool_kernel");
@@ -44,7 +44,8 @@ std::vector<eval::Setting> all_settings(const EvalFlags& flags) {
             auto common = flags.kv.options;
             common.pool_kernel = kernel;
             for (auto& setting : eval::all_settings({&policy, 1}, flags.budgets, common)) {
-                if (pools) setting.policy += kernel == 0 ? ", published pooling" : std::format(", pooling {}", kernel);
+                if (pools && compares)
+                    setting.policy += kernel == 0 ? ", published pooling" : std::format(", pooling {}", kernel);
                 settings.push_back(std::move(setting));
             }
             if (!pools) break;
@@ -207,7 +208,6 @@ void check_eval_options(const CLI::App& command, EvalFlags& flags) {
     drop_repeated(flags.depths);
     drop_repeated(flags.pool_kernels);
     flags.kv.options.seed = flags.seed;
-    if (flags.pool_kernels.size() == 1) flags.kv.options.pool_kernel = flags.pool_kernels.front();
     flags.settings = checked_settings(flags);
     warn_of_unread_flags(command, options_of(flags.settings));
 }

@@ -80,7 +80,7 @@ class Reading {
         if (!dialog) return std::unexpected(dialog.error());
 
         const auto begin = std::chrono::steady_clock::now();
-        if (auto read = read_with_progress(*engine, *dialog, text.text); !read) return read;
+        if (auto read = begin_dialog(*engine, *dialog, text.text); !read) return read;
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
         if (auto saved = dialog->save(flags_.out, write_document_note(*documents, text)); !saved) return saved;
         return write_output(summary(*dialog, seconds.count()));
@@ -112,25 +112,15 @@ class Reading {
         AskPlan plan{
             .sequence = flags_.conversation.sequence, .window_given = true, .answer_tokens = 0, .open_end = false};
         plan.sequence.keep_queries = true;  // for the sources of answers
-        if (!flags_.policy_given) plan.sequence.policy = agnostic_policy(engine);
-        if (evicts(plan.sequence) && !plan.sequence.budget) {
-            const auto budget = agnostic_budget(engine, text.text);
-            if (!budget) return std::unexpected(budget.error());
-            plan.sequence.budget = *budget;
-        }
+        auto chosen = agnostic_options(engine, plan.sequence, text.text, flags_.policy_given);
+        if (!chosen) return chosen;
+        plan.sequence = std::move(*chosen);
         return sequence_options(engine, plan, text, {});
     }
 
-    Result<void> read_with_progress(const Engine& engine, Dialog& dialog, const std::string& text) const {
+    Result<void> begin_dialog(const Engine& engine, Dialog& dialog, const std::string& text) const {
         ProgressBar bar("reading");
-        bool warned = false;
-        return dialog.begin(text, {.progress =
-                                       [&](int64_t done, int64_t total) {
-                                           if (!std::exchange(warned, true)) warn_beyond_training(engine, total);
-                                           bar.update(done, total);
-                                           return !interrupted();
-                                       },
-                                   .segment = flags_.segment});
+        return dialog.begin(text, {.progress = shown_on(bar, engine, 0), .segment = flags_.segment});
     }
 
     std::string summary(const Dialog& dialog, double seconds) const {

@@ -44,6 +44,14 @@ ProgressFunction shown_on(ProgressBar& bar) {
     };
 }
 
+ProgressFunction shown_on(ProgressBar& bar, const Engine& engine, int64_t n_before) {
+    return [&engine, n_before, update = shown_on(bar), warned = false](int64_t done, int64_t total) mutable {
+        if (!std::exchange(warned, true) && n_before <= engine.info().n_ctx_train)
+            warn_beyond_training(engine, n_before + total);
+        return update(done, total);
+    };
+}
+
 Result<void> read_tokens(Sequence& sequence, const std::vector<Token>& tokens) {
     ProgressBar bar(std::format("reading {} tokens", format_count(tokens.size())));
     return sequence.append(tokens, {.progress = shown_on(bar)});

@@ -17,6 +17,10 @@ Result<std::vector<Token>> tokens_of(const Engine& engine, const std::string& te
 /// Returns a progress callback that updates `bar`, which must outlive it, and cancels after Ctrl-C.
 ProgressFunction shown_on(ProgressBar& bar);
 
+/// The same, and warns once if the text, which follows `n_before` tokens, becomes longer than those that the model was
+/// trained on. `engine` must outlive the callback, too.
+ProgressFunction shown_on(ProgressBar& bar, const Engine& engine, int64_t n_before);
+
 /// Prefills tokens into a sequence and shows a progress bar. After Ctrl-C, the error is "cancelled".
 Result<void> read_tokens(Sequence& sequence, const std::vector<Token>& tokens);
 

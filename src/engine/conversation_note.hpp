@@ -13,8 +13,8 @@ namespace cake {
 struct ConversationNote {
     std::vector<ChatMessage> messages;
     std::string note;  // text of the application
-    /// Set if the last message, one of the user, is the beginning of a longer one: the tokens that were read of it and
-    /// of what the template put before it, and the chat template (chat_template_hash()).
+    /// Set if the last message, one of the user, is the beginning of a longer one: its tokens, including those of the
+    /// template, and the hash of the template (chat_template_hash()).
     std::vector<int32_t> begun_tokens;
     uint64_t chat_template = 0;
 

@@ -144,4 +144,8 @@ std::vector<ChatMessage> read_messages(Body& body) {
     return MessageReader(body).read(*list);
 }
 
+bool is_system(const ChatMessage& message) {
+    return message.role == "system" || message.role == "developer";
+}
+
 }  // namespace cake::server

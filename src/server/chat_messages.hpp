@@ -11,4 +11,7 @@ namespace cake::server {
 /// tools and their results.
 std::vector<ChatMessage> read_messages(Body& body);
 
+/// True for the messages that instruct the model: those of the roles system and developer.
+bool is_system(const ChatMessage& message);
+
 }  // namespace cake::server

@@ -84,8 +84,7 @@ PromptPrefix shared_prefix(const RequestContext& context, const std::vector<Chat
                            const ToolFields& tools, const ChatOptions& chat, const std::vector<Token>& prompt) {
     if (std::ssize(prompt) <= PromptPrefix::kMinTokens) return {};
     constexpr size_t kBlock = 32;
-    const auto end_of_system = std::ranges::find_if(
-        messages, [](const ChatMessage& message) { return message.role != "system" && message.role != "developer"; });
+    const auto end_of_system = std::ranges::find_if_not(messages, is_system);
     std::vector<ChatMessage> other(messages.begin(), end_of_system);
     if (other.empty() && tools.json.empty()) return {};
     other.push_back({.role = "user", .content = "[[another question]]"});

@@ -10,6 +10,7 @@
 #include "server/answer.hpp"
 #include "server/answer_writer.hpp"
 #include "server/connection.hpp"
+#include "server/document_shelf.hpp"
 #include "server/metrics.hpp"
 #include "server/request.hpp"
 #include "server/request_log.hpp"

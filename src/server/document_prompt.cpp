@@ -4,17 +4,10 @@
 #include <variant>
 
 #include "engine/engine_state.hpp"
+#include "server/chat_messages.hpp"
 #include "text/chat_template.hpp"
 
 namespace cake::server {
-
-namespace {
-
-bool is_system(const ChatMessage& message) {
-    return message.role == "system" || message.role == "developer";
-}
-
-}  // namespace
 
 Result<std::vector<Token>> document_tokens(const Engine& engine, const SharedDocument& document,
                                            const std::vector<ChatMessage>& messages, const ChatOptions& options) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <format>
+#include <ranges>
 #include <system_error>
 
 #include "engine/engine_state.hpp"
@@ -21,20 +22,29 @@ constexpr const char* kExtension = ".kv";
 
 std::string list(const std::vector<std::string>& names) {
     constexpr size_t kMost = 10;
-    std::string text;
-    for (size_t i = 0; i < std::min(names.size(), kMost); i++) text += (text.empty() ? "" : ", ") + names[i];
+    const auto text = names | std::views::take(kMost) | std::views::join_with(std::string_view(", ")) |
+                      std::ranges::to<std::string>();
     return names.size() > kMost ? text + ", …" : text;
 }
 
 }  // namespace
 
-std::vector<std::string> DocumentShelf::names() const {
+/// Names of all files in the folder, sorted. Forgets files that are gone.
+std::vector<std::string> DocumentShelf::names() {
     std::vector<std::string> names;
     std::error_code unreadable;
     for (const auto& entry : std::filesystem::directory_iterator(folder_, unreadable))
         if (entry.path().extension() == kExtension) names.push_back(entry.path().stem().string());
     std::ranges::sort(names);
+    const std::scoped_lock lock(mutex_);
+    std::erase_if(known_, [&](const auto& entry) { return !std::ranges::binary_search(names, entry.first); });
     return names;
+}
+
+std::vector<std::pair<std::string, DocumentShelf::Found>> DocumentShelf::find_all() {
+    std::vector<std::pair<std::string, Found>> all;
+    for (auto& name : names()) all.emplace_back(name, look(name));
+    return all;
 }
 
 DocumentShelf::Found DocumentShelf::find(const std::string& name) {
@@ -47,13 +57,17 @@ DocumentShelf::Found DocumentShelf::find(const std::string& name) {
                     all.empty()
                         ? "there are no documents in the folder of the server yet: cake read makes them"
                         : std::format("there is no document \"{}\" here, only {}", beginning_of(name), list(all)));
+    return look(name);
+}
+
+/// What is in a file of the folder, which is opened only if it has changed.
+DocumentShelf::Found DocumentShelf::look(const std::string& name) {
     const auto path = std::filesystem::path(folder_) / (name + kExtension);
     std::error_code unknown;
     const auto changed = std::filesystem::last_write_time(path, unknown).time_since_epoch().count();
     const auto n_bytes = std::filesystem::file_size(path, unknown);
     {
         const std::scoped_lock lock(mutex_);
-        std::erase_if(known_, [&](const auto& entry) { return !std::ranges::binary_search(all, entry.first); });
         const auto known = known_.find(name);
         if (known != known_.end() && known->second.changed == changed && known->second.n_bytes == n_bytes)
             return known->second.found;

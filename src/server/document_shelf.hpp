@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cake/batcher.hpp"
@@ -27,16 +28,16 @@ class DocumentShelf {
     DocumentShelf(const Engine& engine, std::string folder, ChatOptions chat)
         : engine_(engine), folder_(std::move(folder)), chat_(std::move(chat)) {}
 
-    /// The document in FOLDER/NAME.kv. Fails if there is none, or if this model cannot continue it.
-    Result<std::shared_ptr<const SharedDocument>> find(const std::string& name);
-    /// Why the server can never answer about a document: it does not fit into its memory or context. Empty if it can.
-    std::string problem_of(const SharedDocument& document, const BatcherLimits& limits) const;
-    /// Names of all files in the folder, sorted.
-    std::vector<std::string> names() const;
-
-  private:
     using Found = Result<std::shared_ptr<const SharedDocument>>;
 
+    /// The document in FOLDER/NAME.kv. Fails if there is none, or if this model cannot continue it.
+    Found find(const std::string& name);
+    /// The same for all files in the folder, by name.
+    std::vector<std::pair<std::string, Found>> find_all();
+    /// Why the server can never answer about a document: it does not fit into its memory or context. Empty if it can.
+    std::string problem_of(const SharedDocument& document, const BatcherLimits& limits) const;
+
+  private:
     /// What was found in a file; files that cannot be used are remembered, too.
     struct Known {
         int64_t changed = 0;  // time of the file's last change
@@ -44,6 +45,8 @@ class DocumentShelf {
         Found found;
     };
 
+    std::vector<std::string> names();
+    Found look(const std::string& name);
     Found open(const std::string& name, const std::string& path) const;
 
     Engine engine_;

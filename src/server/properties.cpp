@@ -53,8 +53,7 @@ Json properties_json(const Engine& engine, const BatcherLimits& limits, const Sa
 
 Json documents_json(DocumentShelf& documents, const BatcherLimits& limits) {
     Json list = Json::array();
-    for (const auto& name : documents.names()) {
-        const auto found = documents.find(name);
+    for (const auto& [name, found] : documents.find_all()) {
         Json entry{{"id", name}, {"object", "document"}};
         if (!found) {
             entry["error"] = found.error().message;

@@ -9,12 +9,13 @@
 #include "cake/engine.hpp"
 #include "server/api_error.hpp"
 #include "server/body.hpp"
-#include "server/document_shelf.hpp"
 #include "server/tool_constraints.hpp"
 #include "text/reply_reader.hpp"
 #include "text/reply_style.hpp"
 
 namespace cake::server {
+
+class DocumentShelf;
 
 /// How the reasoning of models is handled.
 struct ReasoningOptions {

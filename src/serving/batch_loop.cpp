@@ -207,8 +207,8 @@ bool BatchLoop::admit(WaitingRequest& waiting) {
     if (may_reuse(request)) {
         // A few tokens more are not worth the end of another conversation.
         constexpr size_t kFew = 64;
-        const auto n_saved = static_cast<size_t>(request.saved.n_tokens);
-        const size_t n_least = kept != nullptr ? prefix.size() + kFew : n_saved > 0 ? n_saved + kFew : 0;
+        const size_t n_kept = kept != nullptr ? prefix.size() : static_cast<size_t>(request.saved.n_tokens);
+        const size_t n_least = n_kept > 0 ? n_kept + kFew : 0;
         auto cached = cache_.take(options, request.prompt, request.cache_salt, n_least);
         if (cached) sequences.push_back(std::move(*cached));
     }

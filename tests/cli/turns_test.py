@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -184,6 +185,15 @@ class Chats(Folder):
         code, out, _ = chat([question + "\n" for question in questions], "--kv-budget", 400, "-f", document)
         self.assertEqual((code, len(out.splitlines())), (0, 2))
         self.assertIn("8866", out.splitlines()[0])
+
+    def test_a_document_may_come_through_a_pipe(self):
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_text, args=("The box is red.\n",), daemon=True)
+        writer.start()
+        code, out, errors = chat(["Which box?\n"], "-f", pipe)
+        self.assertEqual(code, 0, errors)
+        self.assertGreater(len(out), 1)
 
     def test_saves_loads_and_clears(self):
         code, out, errors = chat(["My name is Ishmael.\n", f"/save {self.session}\n", "Who are you?\n", "/clear\n", "Hello.\n",

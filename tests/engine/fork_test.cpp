@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <format>
 
 #include "cake/engine.hpp"
@@ -63,6 +64,7 @@ TEST_P(Fork, AnswersAtOnceAndIsSavedLikeTheOriginal) {
         const auto path = testing::TempDir() + std::format("/cake-fork-{}", ::getpid());
         ASSERT_TRUE(copy->save(path));
         auto loaded = Sequence::load(engine, path);
+        std::filesystem::remove(path);
         ASSERT_TRUE(loaded) << loaded.error().message;
         const auto answer = generate(original, 60);
         EXPECT_EQ(generate(*copy, 60), answer);

@@ -16,6 +16,7 @@
 #include "engine/engine_state.hpp"
 #include "fuzz/body_maker.hpp"
 #include "fuzz/loop.hpp"
+#include "server/document_shelf.hpp"
 #include "server/foreign_requests.hpp"
 #include "server/request.hpp"
 #include "text/answer_text.hpp"
