@@ -42,7 +42,9 @@ def vocabulary(size):
 @dataclasses.dataclass
 class Family:
     """How the files of an architecture differ from those of Llama."""
-    norm_bias: bool = False  # LayerNorm with its own epsilon, instead of RMSNorm
+    layer_norm: bool = False  # LayerNorm with its own epsilon, instead of RMSNorm
+    norm_bias: bool = False
+    parallel: bool = False  # no norm before the feed-forward
     pre_norm: bool = True
     post_norm: bool = False
     ffn_norm: str = "ffn_norm"
@@ -51,15 +53,30 @@ class Family:
     fused: bool = False  # one matrix attn_qkv
     fused_gate: bool = False  # ffn_up also contains the gate
     gated: bool = True
+    attention_gate: bool = False
+    latent: bool = False  # attention to latent values, of LATENT's sizes
+    recurrence: str = ""  # "delta" (gated DeltaNet, of DELTA's sizes) or "convolution", in all layers but every fourth
+    query_gate: bool = False  # attn_q has a gate after the query of each head
+    output_norm: str = "output_norm"
     positions: bool = False
     sinks: bool = False
     tied: bool = False
     experts: bool = False
+    selection_bias: bool = False
+    shared: bool = False  # experts that every token uses
+    shared_gate: bool = False
+    output_bias: bool = False
+    sections: tuple = ()  # of the positions of images, in parts of half a head
+    xielu: bool = False
     rope_factors: bool = False
     values: dict = dataclasses.field(default_factory=dict)  # further metadata
 
 
 ATTENTION = ("attn_q", "attn_k", "attn_v")
+DELTA = {"conv": 4, "head": 32, "heads_k": 2, "heads_v": 4}
+LATENT = {"values": 64, "head": 32, "rot": 32}
+DEEPSEEK = {"experts": True, "selection_bias": True, "shared": True,
+            "values": {"expert_gating_func": 2, "expert_weights_norm": True, "expert_weights_scale": 1.5}}
 FAMILIES = {
     "llama": Family(),
     "qwen2": Family(biases=ATTENTION),
@@ -69,7 +86,7 @@ FAMILIES = {
                      values={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}),
     "gemma3": Family(post_norm=True, tied=True, qk_norm="heads"),
     "phi3": Family(fused=True, fused_gate=True, rope_factors=True, values={"rope.scaling.attn_factor": 1.19}),
-    "gpt2": Family(norm_bias=True, biases=("attn_qkv", "attn_output", "ffn_up", "ffn_down"), fused=True, gated=False,
+    "gpt2": Family(layer_norm=True, norm_bias=True, biases=("attn_qkv", "attn_output", "ffn_up", "ffn_down"), fused=True, gated=False,
                    positions=True, tied=True),
     "gpt-oss": Family(ffn_norm="post_attention_norm", biases=(*ATTENTION, "attn_output", "experts"), sinks=True,
                       experts=True),
@@ -77,6 +94,44 @@ FAMILIES = {
     "granite": Family(tied=True, values={"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.15,
                                          "logit_scale": 8.0}),
     "olmo2": Family(pre_norm=False, post_norm=True, qk_norm="all"),
+    "mistral3": Family(values={"attention.temperature_scale": 0.1}),
+    "qwen2moe": Family(biases=ATTENTION, experts=True, shared=True, shared_gate=True),
+    "qwen2vl": Family(biases=ATTENTION, tied=True, sections=(16, 24, 24, 0)),
+    "qwen3vl": Family(qk_norm="heads", sections=(24, 20, 20, 0)),
+    "qwen3vlmoe": Family(qk_norm="heads", experts=True, sections=(24, 20, 20, 0)),
+    "qwen35": Family(ffn_norm="post_attention_norm", qk_norm="heads", recurrence="delta", query_gate=True, sections=(6, 5, 5, 0)),
+    "qwen35moe": Family(ffn_norm="post_attention_norm", qk_norm="heads", recurrence="delta", query_gate=True, experts=True,
+                        shared=True, shared_gate=True, sections=(6, 5, 5, 0)),
+    "lfm2": Family(qk_norm="heads", recurrence="convolution", output_norm="token_embd_norm", tied=True),
+    "lfm2moe": Family(qk_norm="heads", recurrence="convolution", output_norm="token_embd_norm", tied=True, experts=True,
+                      selection_bias=True, values={"expert_gating_func": 2}),
+    "gemma": Family(tied=True),
+    "phimoe": Family(norm_bias=True, biases=(*ATTENTION, "attn_output"), experts=True, output_bias=True, rope_factors=True,
+                     values={"rope.scaling.attn_factor": 1.19}),
+    "starcoder2": Family(layer_norm=True, norm_bias=True, biases=(*ATTENTION, "attn_output", "ffn_up", "ffn_down"), gated=False),
+    "glm4": Family(post_norm=True, fused_gate=True, biases=ATTENTION),
+    "glm4moe": Family(ffn_norm="post_attention_norm", biases=ATTENTION, **DEEPSEEK),
+    "minimax-m2": Family(qk_norm="all", experts=True, selection_bias=True, values={"expert_gating_func": 2}),
+    "deepseek2": Family(latent=True, **DEEPSEEK),
+    "dots1": Family(qk_norm="heads", **DEEPSEEK),
+    "bailingmoe2": Family(fused=True, qk_norm="heads", **DEEPSEEK),
+    "afmoe": Family(qk_norm="heads", post_norm=True, attention_gate=True, **DEEPSEEK),
+    "mellum": Family(qk_norm="heads", experts=True),
+    "ernie4_5": Family(tied=True),
+    "ernie4_5-moe": Family(experts=True, selection_bias=True, shared=True, values={"interleave_moe_layer_step": 1}),
+    "hunyuan-dense": Family(qk_norm="heads", tied=True),
+    "hunyuan-moe": Family(qk_norm="heads", tied=True, experts=True, shared=True),
+    "seed_oss": Family(ffn_norm="post_attention_norm", biases=ATTENTION),
+    "exaone": Family(),
+    "exaone4": Family(pre_norm=False, post_norm=True, qk_norm="heads"),
+    "smallthinker": Family(experts=True, values={"expert_gating_func": 3}),
+    "arcee": Family(gated=False),
+    "apertus": Family(qk_norm="heads", gated=False, xielu=True),
+    "granitemoe": Family(tied=True, experts=True, shared=True,
+                         values={"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.15, "logit_scale": 8.0}),
+    "olmoe": Family(qk_norm="all", experts=True),
+    "command-r": Family(layer_norm=True, parallel=True, tied=True, values={"logit_scale": 0.0625}),
+    "cohere2": Family(layer_norm=True, parallel=True, tied=True, values={"logit_scale": 0.25}),
 }
 
 
@@ -113,6 +168,8 @@ class Maker:
             self.writer.add_string(key, value)
         elif isinstance(value, float):
             self.writer.add_float32(key, value)
+        elif isinstance(value, bool):
+            self.writer.add_bool(key, value)
         else:
             self.writer.add_uint32(key, value)
 
@@ -120,29 +177,62 @@ class Maker:
         o, w = self.options, self.writer
         # The name does not contain the family, because libllama recognises some tokenizers by the name.
         w.add_name(f"random weights, seed {o.seed}")
-        w.add_block_count(o.layers)
+        w.add_block_count(o.layers + o.next_token_layers)
         w.add_context_length(o.ctx)
         w.add_embedding_length(o.embd)
         w.add_feed_forward_length(o.ff)
         w.add_head_count(o.heads)
-        w.add_head_count_kv(o.heads_kv)
-        w.add_key_length(o.head_dim)
-        w.add_value_length(o.head_dim)
+        if self.family.latent:
+            w.add_head_count_kv(1)
+            w.add_key_length(LATENT["values"] + LATENT["rot"])
+            w.add_value_length(LATENT["values"])
+            w.add_key_length_mla(LATENT["head"] + LATENT["rot"])
+            w.add_value_length_mla(LATENT["head"])
+            w.add_kv_lora_rank(LATENT["values"])
+            w.add_q_lora_rank(o.lora_q or 1)
+            o.rot = LATENT["rot"]
+        else:
+            if self.family.recurrence == "convolution":
+                w.add_head_count_kv([0 if self.is_recurrent(layer) else o.heads_kv for layer in range(o.layers)])
+                w.add_shortconv_l_cache(3)
+            else:
+                w.add_head_count_kv(o.heads_kv)
+            w.add_key_length(o.head_dim)
+            w.add_value_length(o.head_dim)
         if not self.family.positions:
             w.add_rope_dimension_count(o.rot or o.head_dim)
             w.add_rope_freq_base(o.rope_freq_base)
         optional = {"rope.scaling.type": o.rope_scaling_type, "rope.scaling.factor": o.rope_scaling_factor,
                     "rope.scale_linear": o.rope_scale_linear, "rope.scaling.original_context_length": o.ctx_orig,
+                    "rope.scaling.yarn_log_multiplier": o.yarn_log_multiplier,
                     "attention.sliding_window": o.swa, "expert_count": o.experts, "expert_used_count": o.experts_used}
         if self.family.experts:
             optional["expert_feed_forward_length"] = o.ff
+        if self.family.shared:
+            optional["expert_shared_count"] = 1
+            optional["expert_shared_feed_forward_length"] = o.ff
+        optional["leading_dense_block_count"] = o.dense_lead
+        optional["nextn_predict_layers"] = o.next_token_layers
+        optional["expert_group_count"], optional["expert_group_used_count"] = o.groups
         for key, value in {**self.family.values, **optional}.items():
             if value:
                 self.value(key, value)
-        if self.family.norm_bias:
-            w.add_layer_norm_eps(1e-5)
+        if self.family.recurrence == "delta":
+            w.add_ssm_conv_kernel(DELTA["conv"])
+            w.add_ssm_state_size(DELTA["head"])
+            w.add_ssm_group_count(DELTA["heads_k"])
+            w.add_ssm_time_step_rank(DELTA["heads_v"])
+            w.add_ssm_inner_size(DELTA["heads_v"] * DELTA["head"])
+            w.add_full_attention_interval(4)
+        if self.family.sections:
+            w.add_rope_dimension_sections(self.family.sections)
+        if self.family.xielu:
+            for i, name in enumerate(("alpha_n", "alpha_p", "beta", "eps")):
+                w.add_array(f"xielu.{name}", [(0.8, 0.6, 0.5, 1e-6)[i] * (1 + 0.1 * layer) for layer in range(o.layers)])
+        if self.family.layer_norm:
+            w.add_layer_norm_eps(o.norm_eps)
         else:
-            w.add_layer_norm_rms_eps(1e-5)
+            w.add_layer_norm_rms_eps(o.norm_eps)
         w.add_vocab_size(o.vocab)
         texts, scores, kinds = vocabulary(o.vocab)
         w.add_tokenizer_model("llama")
@@ -170,14 +260,58 @@ class Maker:
         if "experts" in self.family.biases:
             self.vector(f"{block}{name}.bias", (o.experts, rows), 0, 0.3)
 
+    def latent_attention(self, block):
+        o = self.options
+        n_query = o.heads * (LATENT["head"] + LATENT["rot"])
+        if o.lora_q:
+            self.matrix(block + "attn_q_a.weight", o.lora_q, o.embd)
+            self.vector(block + "attn_q_a_norm.weight", o.lora_q, 1, 0.1)
+            self.matrix(block + "attn_q_b.weight", n_query, o.lora_q, 1.6)
+        else:
+            self.matrix(block + "attn_q.weight", n_query, o.embd, 1.6)
+        self.matrix(block + "attn_kv_a_mqa.weight", LATENT["values"] + LATENT["rot"], o.embd, 1.6)
+        self.vector(block + "attn_kv_a_norm.weight", LATENT["values"], 1, 0.1)
+        self.matrix(block + "attn_k_b.weight", LATENT["values"], LATENT["head"], n_expert=o.heads)
+        self.matrix(block + "attn_v_b.weight", LATENT["head"], LATENT["values"], n_expert=o.heads)
+        self.matrix(block + "attn_output.weight", o.embd, o.heads * LATENT["head"], o.residual_scale)
+
+    def is_recurrent(self, layer):
+        return bool(self.family.recurrence) and layer < self.options.layers and layer % 4 != 3
+
+    def convolution(self, name, kernel, channels):
+        values = self.random.standard_normal((channels, kernel), np.float32) / np.float32(np.sqrt(kernel))
+        self.writer.add_tensor(name, values)
+
+    def recurrent(self, block):
+        o = self.options
+        if self.family.recurrence == "convolution":
+            self.matrix(block + "shortconv.in_proj.weight", 3 * o.embd, o.embd)
+            self.convolution(block + "shortconv.conv.weight", 3, o.embd)
+            self.matrix(block + "shortconv.out_proj.weight", o.embd, o.embd, o.residual_scale)
+            return
+        values = DELTA["heads_v"] * DELTA["head"]
+        channels = 2 * DELTA["heads_k"] * DELTA["head"] + values
+        self.matrix(block + "attn_qkv.weight", channels, o.embd)
+        self.matrix(block + "attn_gate.weight", values, o.embd)
+        self.convolution(block + "ssm_conv1d.weight", DELTA["conv"], channels)
+        self.vector(block + "ssm_dt.bias", DELTA["heads_v"], 0, 0.5)
+        self.vector(block + "ssm_a", DELTA["heads_v"], -0.5, 0.1)
+        self.matrix(block + "ssm_alpha.weight", DELTA["heads_v"], o.embd)
+        self.matrix(block + "ssm_beta.weight", DELTA["heads_v"], o.embd)
+        self.vector(block + "ssm_norm.weight", DELTA["head"], 1, 0.1)
+        self.matrix(block + "ssm_out.weight", o.embd, values, o.residual_scale)
+
     def attention(self, block):
         o, f = self.options, self.family
+        if f.latent:
+            self.latent_attention(block)
+            return
         q, kv = o.heads * o.head_dim, o.heads_kv * o.head_dim
         # Larger queries and keys, so that attention is not uniform.
         if f.fused:
             self.linear(block, "attn_qkv", q + 2 * kv, o.embd, 1.6)
         else:
-            self.linear(block, "attn_q", q, o.embd, 1.6)
+            self.linear(block, "attn_q", 2 * q if f.query_gate else q, o.embd, 1.6)
             self.linear(block, "attn_k", kv, o.embd, 1.6)
             self.linear(block, "attn_v", kv, o.embd)
         if f.qk_norm:
@@ -185,11 +319,21 @@ class Maker:
             self.vector(block + "attn_k_norm.weight", kv if f.qk_norm == "all" else o.head_dim, 1.3, 0.2)
         if f.sinks:
             self.vector(block + "attn_sinks.weight", o.heads, 1, 1)
+        if f.attention_gate:
+            self.linear(block, "attn_gate", q, o.embd)
         self.linear(block, "attn_output", o.embd, q, o.residual_scale)
 
-    def feed_forward(self, block):
+    def shared_experts(self, block):
         o, f = self.options, self.family
-        if o.experts:
+        if f.shared_gate:
+            self.vector(block + "ffn_gate_inp_shexp.weight", o.embd, 0, 0.1)
+        self.linear(block, "ffn_gate_shexp", o.ff, o.embd)
+        self.linear(block, "ffn_up_shexp", o.ff, o.embd)
+        self.linear(block, "ffn_down_shexp", o.embd, o.ff, o.residual_scale)
+
+    def feed_forward(self, block, layer):
+        o, f = self.options, self.family
+        if o.experts and layer >= o.dense_lead:
             values = self.random.standard_normal((o.experts, o.embd), np.float32) / np.float32(np.sqrt(o.embd))
             self.writer.add_tensor(block + "ffn_gate_inp.weight", values)
             if "experts" in f.biases:
@@ -197,6 +341,10 @@ class Maker:
             self.experts(block, "ffn_gate_exps", o.ff, o.embd)
             self.experts(block, "ffn_up_exps", o.ff, o.embd)
             self.experts(block, "ffn_down_exps", o.embd, o.ff, o.residual_scale)
+            if f.selection_bias:
+                self.vector(block + "exp_probs_b.bias", o.experts, 0, 0.1)
+            if f.shared:
+                self.shared_experts(block)
             return
         if f.gated and not f.fused_gate:
             self.linear(block, "ffn_gate", o.ff, o.embd)
@@ -208,27 +356,42 @@ class Maker:
         self.matrix("token_embd.weight", o.vocab, o.embd, (1 if f.tied else np.sqrt(o.embd)) * o.residual_scale)
         if f.positions:
             self.vector("position_embd.weight", (o.ctx, o.embd), 0, 0.1)
-        self.norm("output_norm")
+        self.norm(f.output_norm)
         if not (o.tied or f.tied):
             self.matrix("output.weight", o.vocab, o.embd, 2)
+        if f.output_bias:
+            self.vector("output.bias", o.vocab, 0, 1)
         n_pairs = (o.rot or o.head_dim) // 2
         if o.rope_freqs:
             self.writer.add_tensor("rope_freqs.weight", np.linspace(1, 8, n_pairs, dtype=np.float32))
         if f.rope_factors:
             self.writer.add_tensor("rope_factors_short.weight", np.linspace(1, 1.5, n_pairs, dtype=np.float32))
             self.writer.add_tensor("rope_factors_long.weight", np.linspace(1, 30, n_pairs, dtype=np.float32))
-        for layer in range(o.layers):
+        for layer in range(o.layers + o.next_token_layers):
             block = f"blk.{layer}."
             if f.pre_norm:
                 self.norm(block + "attn_norm")
-            self.attention(block)
+            if self.is_recurrent(layer):
+                self.recurrent(block)
+            else:
+                self.attention(block)
             if f.post_norm:
                 self.norm(block + "post_attention_norm")
-            if f.pre_norm:
+            if f.pre_norm and not f.parallel:
                 self.norm(block + f.ffn_norm)
-            self.feed_forward(block)
+            self.feed_forward(block, layer)
             if f.post_norm:
                 self.norm(block + "post_ffw_norm")
+            if layer >= o.layers:
+                self.next_token(block)
+
+    def next_token(self, block):
+        """What a layer that predicts a further token has beside those of other layers."""
+        o = self.options
+        self.matrix(block + "nextn.eh_proj.weight", o.embd, 2 * o.embd)
+        for name in ("nextn.enorm", "nextn.hnorm", "layer_output_norm"):
+            if name != "layer_output_norm" or o.arch == "bailingmoe2":
+                self.vector(f"{block}{name}.weight", o.embd, 1, 0.1)
 
     def write(self):
         self.metadata()
@@ -253,13 +416,20 @@ def parse(arguments):
     parser.add_argument("--bias", action="store_true", help="with biases in the attention")
     parser.add_argument("--experts", type=int, metavar="N", help="experts in a layer")
     parser.add_argument("--experts-used", type=int, metavar="N", help="of them, those that a token uses")
+    parser.add_argument("--groups", type=int, nargs=2, default=(0, 0), metavar=("N", "USED"), help="groups of experts")
+    parser.add_argument("--lora-q", type=int, default=0, metavar="N", help="latent values of queries (default: none)")
+    parser.add_argument("--dense-lead", type=int, default=0, metavar="N", help="first layers, without experts")
+    parser.add_argument("--next-token-layers", type=int, default=0, metavar="N",
+                        help="layers after the others that predict further tokens")
     parser.add_argument("--swa", type=int, metavar="N", help="tokens that layers with a sliding window attend to")
     parser.add_argument("--rot", type=int, metavar="N", help="values of a head that rotate (default all)")
     parser.add_argument("--ctx-orig", type=int, metavar="N", help="context before rope scaling")
     parser.add_argument("--rope-scaling-type", metavar="TYPE", help="linear, yarn or longrope")
+    parser.add_argument("--yarn-log-multiplier", type=float, metavar="X", help="of YaRN's magnitude")
     parser.add_argument("--rope-freq-base", type=float, default=10000, metavar="X", help="(default 10000)")
     parser.add_argument("--rope-scaling-factor", type=float, metavar="X", help="as files have it that name no scaling type")
     parser.add_argument("--rope-scale-linear", type=float, metavar="X", help="as old files have it")
+    parser.add_argument("--norm-eps", type=float, default=1e-5, metavar="X", help="epsilon of the norms (default 1e-5)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="(default 1)")
     parser.add_argument("--residual-scale", type=float, default=1, metavar="X",
                         help="factor on all that is added to the hidden state; without post norms the logits stay what they are")

@@ -29,9 +29,11 @@ struct ModelInfo {
     std::string name;
     std::string architecture;
     int32_t n_layer = 0;
-    int32_t n_swa = 0;         // size of the sliding window in tokens; 0: no layer has one
-    int32_t n_swa_layers = 0;  // number of layers with a sliding window
-    int32_t n_expert = 0;      // number of experts; 0: dense feed-forward
+    int32_t n_swa = 0;               // size of the sliding window in tokens; 0: no layer has one
+    int32_t n_swa_layers = 0;        // number of layers with a sliding window
+    int32_t n_recurrent_layers = 0;  // number of layers that hold a state of fixed size instead of tokens
+    uint64_t recurrent_bytes = 0;    // size of these states, for one text
+    int32_t n_expert = 0;            // number of experts; 0: dense feed-forward
     int32_t n_expert_used = 0;
     int32_t n_embd = 0;
     int32_t n_ff = 0;
@@ -49,7 +51,7 @@ struct ModelInfo {
     /// whole text keep at most `per_layer` and the others keep their sliding window.
     int64_t tokens_held(int64_t n_tokens, int64_t per_layer) const {
         const int64_t n_window_tokens = n_tokens < n_swa ? n_tokens : n_swa;
-        return (n_layer - n_swa_layers) * (n_tokens < per_layer ? n_tokens : per_layer) +
+        return (n_layer - n_swa_layers - n_recurrent_layers) * (n_tokens < per_layer ? n_tokens : per_layer) +
                n_swa_layers * n_window_tokens;
     }
 };

@@ -2,6 +2,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cake/families.hpp"
 #include "cli/commands.hpp"
 #include "cli/interrupt.hpp"
 #include "cli/model_path.hpp"
@@ -20,11 +21,12 @@ struct InfoFlags {
     std::string cache_type_k = "f16";
     std::string cache_type_v = "f16";
     bool json = false;
+    bool families = false;
 };
 
 std::string as_text(const ModelInfo& m, uint64_t token_bytes) {
     const auto bytes = [&](int64_t n_tokens, int64_t per_layer) {
-        return token_bytes * static_cast<uint64_t>(m.tokens_held(n_tokens, per_layer));
+        return token_bytes * static_cast<uint64_t>(m.tokens_held(n_tokens, per_layer)) + m.recurrent_bytes;
     };
     std::string out = std::format("{}\n", printable(m.name));
     const auto line = [&](std::string_view what, const std::string& value) {
@@ -40,10 +42,13 @@ std::string as_text(const ModelInfo& m, uint64_t token_bytes) {
     if (m.n_swa_layers > 0)
         line("attention", std::format("to the last {} tokens in {} of the layers, to the whole text in the others",
                                       format_count(static_cast<uint64_t>(m.n_swa)), m.n_swa_layers));
+    if (m.n_recurrent_layers > 0)
+        line("recurrent", std::format("{} of the layers, with states of {} for each text", m.n_recurrent_layers,
+                                      format_bytes(m.recurrent_bytes)));
     line("heads", std::format("{} for queries, {} for K/V, of {} values", m.n_head, m.n_head_kv, m.head_dim_k));
     line("vocabulary", std::format("{} tokens", format_count(static_cast<uint64_t>(m.n_vocab))));
     line("trained on", std::format("texts of {} tokens", format_count(static_cast<uint64_t>(m.n_ctx_train))));
-    out += std::format("\nK/V memory: {} per token\n\n", format_bytes(bytes(1, 1)));
+    out += std::format("\nK/V memory: {} per token\n\n", format_bytes(bytes(1, 1) - m.recurrent_bytes));
 
     out += std::format("  {:<24}", "a text of");
     for (const int64_t n : kTexts) out += std::format("{:>20}", format_count(static_cast<uint64_t>(n)) + " tokens");
@@ -76,6 +81,8 @@ nlohmann::ordered_json as_json(const ModelInfo& m, uint64_t token_bytes) {
             {"n_layer", m.n_layer},
             {"n_swa", m.n_swa},
             {"n_swa_layers", m.n_swa_layers},
+            {"n_recurrent_layers", m.n_recurrent_layers},
+            {"recurrent_bytes", m.recurrent_bytes},
             {"n_expert", m.n_expert},
             {"n_expert_used", m.n_expert_used},
             {"n_embd", m.n_embd},
@@ -85,10 +92,21 @@ nlohmann::ordered_json as_json(const ModelInfo& m, uint64_t token_bytes) {
             {"head_dim", m.head_dim_k},
             {"n_vocab", m.n_vocab},
             {"n_ctx_train", m.n_ctx_train},
-            {"kv_bytes_per_token", token_bytes * static_cast<uint64_t>(m.n_layer)}};
+            {"kv_bytes_per_token", token_bytes * static_cast<uint64_t>(m.n_layer - m.n_recurrent_layers)}};
+}
+
+Result<void> show_families(bool json) {
+    std::string text;
+    auto list = nlohmann::ordered_json::array();
+    for (const auto& family : model_families()) {
+        text += std::format("{}\n  {}\n  {}\n", family.architecture, family.models, family.traits);
+        list.push_back({{"architecture", family.architecture}, {"models", family.models}, {"traits", family.traits}});
+    }
+    return write_output(json ? list.dump(2) + "\n" : text);
 }
 
 Result<void> show(const InfoFlags& flags) {
+    if (flags.families) return show_families(flags.json);
     const auto path = find_model(flags.path);
     if (!path) return std::unexpected(path.error());
     const auto engine = Engine::load(*path, {.threads = 1, .repack = false});
@@ -108,17 +126,19 @@ void add_info(CLI::App& app, std::function<int()>& action) {
     auto flags = std::make_shared<InfoFlags>();
     auto* info =
         app.add_subcommand("info", "describe a model, and how much K/V memory it takes with and without a budget");
-    info->add_option("-m,--model,model", flags->path, "the model: a GGUF file, or a name that ./dev models fetches")
-        ->type_name("FILE|NAME")
-        ->required();
+    auto* model =
+        info->add_option("-m,--model,model", flags->path, "the model: a GGUF file, or a name that ./dev models fetches")
+            ->type_name("FILE|NAME");
     info->add_option("--cache-type-k", flags->cache_type_k, "type of the keys, also -ctk")
         ->type_name("TYPE")
         ->capture_default_str();
     info->add_option("--cache-type-v", flags->cache_type_v, "type of the values, also -ctv")
         ->type_name("TYPE")
         ->capture_default_str();
-    info->add_flag("--json", flags->json, "print one JSON object");
+    info->add_flag("--json", flags->json, "print JSON");
+    info->add_flag("--families", flags->families, "list the families of models that work, instead")->excludes(model);
     info->callback([flags, &action] {
+        if (flags->path.empty() && !flags->families) throw CLI::RequiredError("--model");
         action = [flags] {
             catch_interrupts();
             if (auto shown = show(*flags); !shown) return complain(shown.error().message), kFailed;

@@ -61,6 +61,7 @@ nlohmann::ordered_json held_json(const Sequence& sequence) {
                           {"budget", layer.budget},
                           {"kept", layer.kept}});
         if (layer.window > 0) layers.back()["window"] = layer.window;
+        if (layer.recurrent) layers.back()["recurrent"] = true;
     }
     return {{"kv",
              {{"budget_tokens_per_layer", memory.budget_tokens_per_layer},

@@ -45,12 +45,14 @@ class Decode {
     }
 
   private:
-    /// Number of nodes that a sequence adds to a layer: they write K, V and the query. ggml may also need nodes for
-    /// each KV head.
+    /// Number of nodes that a sequence adds to a layer: they write K, V and the query, or compute a recurrence. ggml
+    /// may also need nodes for each KV head.
     size_t nodes_of_sequence() const {
         constexpr size_t kWritten = 16;
+        constexpr size_t kRecurrent = 48;
         constexpr size_t kNodesPerHead = 12;
-        return kWritten + (engine_.attention.kernels ? 0 : kNodesPerHead * static_cast<size_t>(h_.n_head_kv));
+        return kWritten + (h_.recurrent ? kRecurrent : 0) +
+               (engine_.attention.kernels ? 0 : kNodesPerHead * static_cast<size_t>(h_.n_head_kv));
     }
 
     /// Assigns the next slot of every layer and KV head, and the next row of the query ring, to the token.
@@ -60,6 +62,10 @@ class Decode {
         tokens_.numbers.push_back(next.token);
         positions_.numbers.push_back(position);
         for (int32_t layer = 0; layer < h_.n_layer; layer++) {
+            if (state.config.layout.is_recurrent(layer)) {
+                slots_.numbers.resize(slots_.numbers.size() + static_cast<size_t>(h_.n_head_kv));
+                continue;
+            }
             auto& store = state.cache.of(layer);
             for (const Run& run : store.runs(layer)) slots_.numbers.push_back(run.begin + run.length);
             store.push(layer, position);
@@ -82,6 +88,11 @@ class Decode {
     }
 
     ggml_tensor* build_layer(int32_t layer, ggml_tensor* hidden) {
+        if (h_.is_recurrent(layer)) {
+            std::vector<ggml_tensor*> states;
+            for (const auto& next : batch_) states.push_back(next.state->cache.recurrent.layer(layer));
+            return forward_recurrent_layer(graph_, nodes_, layer, hidden, n_, states);
+        }
         const auto sink = [&](const Projections& projected) {
             std::vector<AttendedSlots> slots;
             for (int64_t i = 0; i < n_; i++) slots.push_back(store_token(layer, projected, i));
@@ -96,7 +107,7 @@ class Decode {
         const auto& store = cache.of(layer);
         ggml_tensor* slots = row_of(slots_.tensor, i * h_.n_layer + layer);
         write_rows(store.buffer().k(), projected.key, i, slots);
-        write_rows(store.buffer().v(), projected.value, i, slots);
+        if (projected.value != nullptr) write_rows(store.buffer().v(), projected.value, i, slots);
         if (ggml_tensor* queries = cache.queries.layer(layer); queries != nullptr) {
             ggml_tensor* row =
                 ggml_view_1d(graph_.context(), ring_rows_.tensor, 1, static_cast<size_t>(i) * sizeof(int64_t));

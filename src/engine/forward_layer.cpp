@@ -23,8 +23,19 @@ LayerOutput forward_layer(Graph& graph, const AttentionMethod& method, const Lay
     LayerOutput output;
     output.attended =
         attend(graph, method, nodes.traits(layer), last_tokens(graph, projected.query, 2, n_outputs), std::move(slots));
-    output.hidden = nodes.finish(layer, last_tokens(graph, hidden, 1, n_outputs), output.attended.node);
+    ggml_tensor* gate = projected.gate != nullptr ? last_tokens(graph, projected.gate, 1, n_outputs) : nullptr;
+    output.hidden = nodes.finish(layer, last_tokens(graph, hidden, 1, n_outputs), output.attended.node, gate);
     return output;
+}
+
+ggml_tensor* forward_recurrent_layer(Graph& graph, const LayerGraph& nodes, int32_t layer, ggml_tensor* hidden,
+                                     int64_t n_outputs, std::span<ggml_tensor* const> states) {
+    std::vector<ggml_tensor*> writes;
+    ggml_tensor* mixed = nodes.recur(layer, nodes.attention_input(layer, hidden), states, writes);
+    for (ggml_tensor* write : writes) graph.add(write);
+    if (n_outputs == 0) return nullptr;
+    return nodes.finish_recurrent(layer, last_tokens(graph, hidden, 1, n_outputs),
+                                  last_tokens(graph, mixed, 1, n_outputs));
 }
 
 }  // namespace cake

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "backend/attention.hpp"
@@ -18,6 +19,12 @@ struct LayerOutput {
     ggml_tensor* hidden = nullptr;  // [n_embd, n_outputs]; null if n_outputs is 0
     Attended attended;              // call set_masks() on it after the graph has been allocated
 };
+
+/// Adds a recurrent layer for n new tokens to `graph`, the same number of each sequence whose state is given; see
+/// LayerGraph::recur(). All tokens change the states, but only the last `n_outputs` go through the feed-forward.
+/// Returns [n_embd, n_outputs], or null if n_outputs is 0.
+ggml_tensor* forward_recurrent_layer(Graph& graph, const LayerGraph& nodes, int32_t layer, ggml_tensor* hidden,
+                                     int64_t n_outputs, std::span<ggml_tensor* const> states);
 
 /// Adds a layer of the model for n new tokens to `graph`. Only the last `n_outputs` tokens go through attention and
 /// feed-forward; for the others, only K and V are computed.

@@ -43,7 +43,7 @@ void fill(KvStore& store, int32_t length, int64_t n_spread, int64_t n_tokens, st
         }
     }
     fill(store.buffer().k(), n_rows, random);
-    fill(store.buffer().v(), n_rows, random);
+    if (!store.buffer().v_in_k()) fill(store.buffer().v(), n_rows, random);
 }
 
 }  // namespace

@@ -69,6 +69,7 @@ class Prefill::Work {
     const Hparams& hparams() const { return engine().hparams; }
     int64_t n_segment() const { return std::ssize(tokens_); }
     bool is_sliding(int32_t layer) const { return first().config.layout.is_sliding(layer); }
+    bool is_recurrent(int32_t layer) const { return first().config.layout.is_recurrent(layer); }
     bool sums_attention() const { return chunk_queries_.is_kept(); }
     LayerGraph layer_graph(const Graph& graph) const { return {graph.context(), hparams(), engine().weights}; }
 
@@ -192,7 +193,7 @@ class Prefill::Work {
     }
 
     Result<void> run_replay() {
-        const bool scored = !is_sliding(cursor_.layer);
+        const bool scored = first().config.layout.is_sliced(cursor_.layer);
         if (cursor_.replay == 0) {
             if (auto begun = replay_->begin_layer(analysis_, staging_, cursor_.layer, scored); !begun) return begun;
         }
@@ -227,7 +228,9 @@ class Prefill::Work {
         cursor_ = {.phase = Cursor::Phase::layers, .layer = layer, .token = 0};
         const auto position = static_cast<int32_t>(first().progress.n_tokens);
         if (moments_) moments_->begin_layer();
-        if (base_ != nullptr) {
+        if (is_recurrent(layer)) {
+            if (base_ != nullptr) first().cache.recurrent.copy(base_->cache.recurrent, layer);
+        } else if (base_ != nullptr) {
             staging_.copy(base_->cache.of(layer), layer, position);
         } else {
             staging_.take(first().cache.of(layer), layer, position);
@@ -237,19 +240,38 @@ class Prefill::Work {
     /// Computes the layer for a chunk of the segment. In the last layer, only tokens whose logits are needed go through
     /// attention and feed-forward.
     Result<void> run_chunk() {
-        const int32_t layer = cursor_.layer;
         const int64_t begin = cursor_.token;
         const int64_t end = end_of_chunk();
-        const bool last = layer == hparams().n_layer - 1;
+        const bool last = cursor_.layer == hparams().n_layer - 1;
         const int64_t output_begin = last ? std::clamp(first_output_, begin, end) : begin;
+        auto done = is_recurrent(cursor_.layer) ? run_recurrent(begin, end, output_begin)
+                                                : run_attention(begin, end, output_begin);
+        if (!done) return done;
+        cursor_.token = end;
+        if (end == n_segment()) cursor_.phase = replay_ ? Cursor::Phase::replay : Cursor::Phase::end_of_layer;
+        return {};
+    }
 
+    Result<void> run_recurrent(int64_t begin, int64_t end, int64_t output_begin) {
+        Graph graph(LayerGraph::max_nodes(hparams()));
+        ggml_tensor* state = first().cache.recurrent.layer(cursor_.layer);
+        ggml_tensor* output = forward_recurrent_layer(graph, layer_graph(graph), cursor_.layer,
+                                                      hidden_.read(graph, begin, end), end - output_begin, {&state, 1});
+        if (output != nullptr) hidden_.write(graph, output, output_begin, end);
+        if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
+        return runner_.compute(graph);
+    }
+
+    Result<void> run_attention(int64_t begin, int64_t end, int64_t output_begin) {
+        const int32_t layer = cursor_.layer;
         Graph graph(LayerGraph::max_nodes(hparams()) + kNodesPerRing * sequences_.size() + LayerMoments::kNodes);
         ggml_tensor* positions = graph.input(GGML_TYPE_I32, end - begin);
         ggml_tensor* slots = graph.input(GGML_TYPE_I64, end - begin);
         ggml_tensor* ring_rows = nullptr;
         const auto sink = [&](const Projections& projected) -> std::vector<AttendedSlots> {
             graph.add(staging_.put(graph, projected.key, staging_.buffer().k(), slots));
-            graph.add(staging_.put(graph, projected.value, staging_.buffer().v(), slots));
+            if (projected.value != nullptr)
+                graph.add(staging_.put(graph, projected.value, staging_.buffer().v(), slots));
             ring_rows = window_queries_.store(graph, sequences_, layer, projected.query, begin);
             if (sums_attention() && !is_sliding(layer)) chunk_queries_.store(graph, projected.query);
             if (moments_ && !is_sliding(layer))
@@ -270,14 +292,27 @@ class Prefill::Work {
             if (!summed) return summed;
         }
         if (moments_ && !is_sliding(layer)) moments_->take();
-        cursor_.token = end;
-        if (end == n_segment()) cursor_.phase = replay_ ? Cursor::Phase::replay : Cursor::Phase::end_of_layer;
         return {};
     }
 
-    /// Moves the tokens that the layer keeps from the staging layer into the caches.
+    /// Ends a layer: the caches get the tokens that it keeps, from the staging layer, or its state.
     Result<void> end_layer() {
         const int32_t layer = cursor_.layer;
+        if (is_recurrent(layer)) {
+            for (SequenceParts* sequence : sequences_.subspan(1))
+                sequence->cache.recurrent.copy(first().cache.recurrent, layer);
+        } else if (auto kept = keep_tokens(layer); !kept) {
+            return kept;
+        }
+        if (layer + 1 < hparams().n_layer) {
+            begin_layer(layer + 1);
+        } else {
+            cursor_ = {.phase = Cursor::Phase::logits, .layer = layer, .token = first_output_};
+        }
+        return {};
+    }
+
+    Result<void> keep_tokens(int32_t layer) {
         auto keys = staging_.keys(first().config.options.window);
         if (is_sliding(layer)) {
             for (SequenceParts* sequence : sequences_) keep_window(sequence->managed(), layer, keys);
@@ -295,11 +330,6 @@ class Prefill::Work {
             for (auto& eviction : evictions_) {
                 if (auto joined = eviction.join(analysis_, layer, keys); !joined) return joined;
             }
-        }
-        if (layer + 1 < hparams().n_layer) {
-            begin_layer(layer + 1);
-        } else {
-            cursor_ = {.phase = Cursor::Phase::logits, .layer = layer, .token = first_output_};
         }
         return {};
     }

@@ -43,31 +43,34 @@ Result<std::vector<float>> LayerMoments::mean_rotation(GraphRunner& runner, cons
     for (size_t i = 0; i < dim; i++) rotation[i * dim + i] = 1;
     if (!hparams_.rotates_in(layer)) return rotation;
 
-    Graph graph(8);
+    Graph graph(16);
     ggml_tensor* positions = graph.input(GGML_TYPE_I32, kFuture);
-    ggml_tensor* ones = graph.input(GGML_TYPE_F32, hparams_.head_dim_k, kFuture);
+    ggml_tensor* ones = graph.input(GGML_TYPE_F32, hparams_.n_rot, kFuture);
     ggml_tensor* rotated =
         graph.output(LayerGraph(graph.context(), hparams_, weights)
                          .rotate(layer, ggml_reshape_3d(graph.context(), ones, ones->ne[0], 1, kFuture), positions));
     if (auto allocated = runner.allocate(graph); !allocated) return std::unexpected(allocated.error());
     set_numbers<int32_t>(positions, position);
-    std::vector<float> values(dim * kFuture, 1.0F);
+    const auto n_rot = static_cast<size_t>(hparams_.n_rot);
+    std::vector<float> values(n_rot * kFuture, 1.0F);
     set_input<float>(ones, values);
     if (auto computed = runner.compute(graph); !computed) return std::unexpected(computed.error());
     ggml_backend_tensor_get(rotated, values.data(), 0, values.size() * sizeof(float));
-    std::vector<double> mean(dim, 0.0);
-    for (size_t i = 0; i < values.size(); i++) mean[i % dim] += static_cast<double>(values[i]) / kFuture;
+    std::vector<double> mean(n_rot, 0.0);
+    for (size_t i = 0; i < values.size(); i++) mean[i % n_rot] += static_cast<double>(values[i]) / kFuture;
 
-    const auto n_rot = static_cast<size_t>(hparams_.n_rot);
-    const bool pairs = hparams_.architecture->rope_mode == GGML_ROPE_TYPE_NORMAL;
+    const auto begin = static_cast<size_t>(hparams_.rot_begin());
+    const bool pairs = hparams_.rope_mode == GGML_ROPE_TYPE_NORMAL;
     for (size_t i = 0; i < n_rot / 2; i++) {
         const size_t first = pairs ? 2 * i : i;
         const size_t second = pairs ? 2 * i + 1 : i + n_rot / 2;
         const auto cosine = static_cast<float>((mean[first] + mean[second]) / 2);
         const auto sine = static_cast<float>((mean[second] - mean[first]) / 2);
-        rotation[first * dim + first] = rotation[second * dim + second] = cosine;
-        rotation[first * dim + second] = -sine;
-        rotation[second * dim + first] = sine;
+        const size_t row = begin + first;
+        const size_t other = begin + second;
+        rotation[row * dim + row] = rotation[other * dim + other] = cosine;
+        rotation[row * dim + other] = -sine;
+        rotation[other * dim + row] = sine;
     }
     return rotation;
 }
@@ -78,7 +81,7 @@ Result<ExpectedQueries> LayerMoments::expected(GraphRunner& runner, const Weight
     if (!rotation) return std::unexpected(rotation.error());
     // The scorer divides logits by √head_dim; a model may scale them otherwise.
     const float factor =
-        attention_traits(hparams_, weights, layer).scale * std::sqrt(static_cast<float>(hparams_.head_dim_k));
+        hparams_.attention_scale * std::sqrt(static_cast<float>(hparams_.head_dim_k)) * hparams_.temperature(position);
     ExpectedQueries result;
     const int32_t n_group = hparams_.n_head / hparams_.n_head_kv;
     for (int32_t head = 0; head < hparams_.n_head; head++) {

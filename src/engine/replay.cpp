@@ -69,6 +69,12 @@ Result<ReplayPass> ReplayPass::make(SequenceParts& sequence, std::span<const Tok
         HiddenStates::allocate(sequence.accountant, type, h.n_embd, pass.n_tokens_, sequence.max_hidden_f32_bytes);
     if (!hidden) return std::unexpected(hidden.error());
     pass.hidden_ = std::move(*hidden);
+    if (h.recurrent) {
+        auto state = AccountedTensor::allocate(sequence.accountant, MemoryUse::compute, type, GGML_TYPE_F32,
+                                               h.recurrent->n_state(), 1, "the state of a replay");
+        if (!state) return std::unexpected(state.error());
+        pass.state_ = std::move(*state);
+    }
     auto queries = ChunkQueries::allocate(sequence, std::min(n_batch, pass.n_tokens_));
     if (!queries) return std::unexpected(queries.error());
     pass.queries_ = std::move(*queries);
@@ -119,6 +125,7 @@ Result<void> ReplayPass::run(GraphRunner& runner, GraphRunner& analysis, const S
     const int64_t n = batch.end - batch.begin;
     const bool last = layer_ == engine().hparams.n_layer - 1;
     if (last && !scored_) return {};
+    if (engine().hparams.is_recurrent(layer_)) return run_recurrent(runner, batch);
     constexpr size_t kMoreNodes = 16;
     Graph graph(LayerGraph::max_nodes(engine().hparams) + kMoreNodes);
     ggml_tensor* positions = graph.input(GGML_TYPE_I32, n);
@@ -127,7 +134,7 @@ Result<void> ReplayPass::run(GraphRunner& runner, GraphRunner& analysis, const S
     const auto sink = [&](const Projections& projected) -> std::vector<AttendedSlots> {
         auto* context = graph.context();
         graph.add(staging.put(graph, projected.key, staging.buffer().k(), rows));
-        graph.add(staging.put(graph, projected.value, staging.buffer().v(), rows));
+        if (projected.value != nullptr) graph.add(staging.put(graph, projected.value, staging.buffer().v(), rows));
         if (scored_) queries_.store(graph, projected.query);
         if (scored_ && wanted_.output) {
             norms = graph.output(ggml_sqrt(context, ggml_sum_rows(context, ggml_sqr(context, projected.input))));
@@ -150,6 +157,19 @@ Result<void> ReplayPass::run(GraphRunner& runner, GraphRunner& analysis, const S
         ggml_backend_tensor_get(norms, hidden_norms.data(), 0, hidden_norms.size() * sizeof(float));
     }
     return score(analysis, staging, batch, std::move(hidden_norms));
+}
+
+/// Each chunk goes on from the state after the text.
+Result<void> ReplayPass::run_recurrent(GraphRunner& runner, const Batch& batch) {
+    const int64_t n = batch.end - batch.begin;
+    if (batch.begin == 0) ggml_backend_tensor_copy(sequence_->cache.recurrent.layer(layer_), state_.get());
+    Graph graph(LayerGraph::max_nodes(engine().hparams));
+    ggml_tensor* state = state_.get();
+    ggml_tensor* output = forward_recurrent_layer(graph, layer_graph(graph), layer_,
+                                                  hidden_.read(graph, batch.row, batch.row + n), n, {&state, 1});
+    hidden_.write(graph, output, batch.row, batch.row + n);
+    if (auto allocated = runner.allocate(graph); !allocated) return allocated;
+    return runner.compute(graph);
 }
 
 Result<void> ReplayPass::score(GraphRunner& analysis, const StagingLayer& staging, const Batch& batch,

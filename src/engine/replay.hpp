@@ -56,6 +56,7 @@ class ReplayPass {
     explicit ReplayPass(SequenceParts& sequence) : sequence_(&sequence) {}
     const EngineState& engine() const { return *sequence_->config.engine; }
     LayerGraph layer_graph(const Graph& graph) const { return {graph.context(), engine().hparams, engine().weights}; }
+    Result<void> run_recurrent(GraphRunner& runner, const Batch& batch);
     Result<void> score(GraphRunner& analysis, const StagingLayer& staging, const Batch& batch,
                        std::vector<float> hidden_norms);
 
@@ -67,6 +68,7 @@ class ReplayPass {
     int64_t n_tokens_ = 0;
     int64_t position_ = 0;
     HiddenStates hidden_;
+    AccountedTensor state_;  // f32 [n_state] state of a recurrent layer after a chunk's tokens so far
     ChunkQueries queries_;
     int32_t layer_ = 0;
     bool scored_ = false;

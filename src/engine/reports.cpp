@@ -9,7 +9,8 @@ std::vector<LayerReport> layer_reports(const SequenceParts& state) {
     for (int32_t layer = 0; layer < std::ssize(layers); layer++) {
         auto& report = layers[static_cast<size_t>(layer)];
         if (state.config.layout.is_sliding(layer)) report.window = report.budget = state.config.layout.n_swa;
-        if (state.cache.is_open()) report.kept = state.cache.of(layer).tokens_held(layer);
+        report.recurrent = state.config.layout.is_recurrent(layer);
+        if (state.cache.is_open() && !report.recurrent) report.kept = state.cache.of(layer).tokens_held(layer);
     }
     return layers;
 }
@@ -20,14 +21,15 @@ MemoryReport memory_report(const SequenceParts& state) {
     const auto bytes_of = [](const KvShape& shape, int64_t tokens) {
         return static_cast<uint64_t>(shape.n_layer) * shape.token_bytes() * static_cast<uint64_t>(tokens);
     };
+    const uint64_t n_recurrent = s.config.layout.recurrent_bytes();
     const int64_t n_window = std::min<int64_t>(s.progress.n_tokens, s.config.hparams().n_swa);
     return {.budget_tokens_per_layer = s.cache.plan.tokens_per_layer,
-            .kv_bytes_budget = s.cache.sliced.bytes_allocated() + s.cache.sliding.bytes_allocated(),
+            .kv_bytes_budget = s.cache.sliced.bytes_allocated() + s.cache.sliding.bytes_allocated() + n_recurrent,
             .kv_bytes_peak = s.accountant.bytes_peak(MemoryUse::kv),
-            .kv_bytes_now = s.cache.sliced.bytes_used() + s.cache.sliding.bytes_used(),
+            .kv_bytes_now = s.cache.sliced.bytes_used() + s.cache.sliding.bytes_used() + n_recurrent,
             .kv_bytes_allocated = s.accountant.bytes_now(MemoryUse::kv),
-            .kv_bytes_full_cache =
-                bytes_of(s.config.layout.sliced, s.progress.n_tokens) + bytes_of(s.config.layout.sliding, n_window),
+            .kv_bytes_full_cache = bytes_of(s.config.layout.sliced, s.progress.n_tokens) +
+                                   bytes_of(s.config.layout.sliding, n_window) + n_recurrent,
             .layer_bytes = s.report.layer_bytes,
             .hidden_bytes_peak = s.accountant.bytes_peak(MemoryUse::hidden),
             .compute_bytes_peak = s.accountant.bytes_peak(MemoryUse::compute)};
@@ -38,6 +40,7 @@ std::vector<int32_t> layers_holding(const SequenceParts& state, int64_t n_tokens
     if (!state.cache.is_open()) return counts;
     std::vector<int32_t> last_seen(counts.size(), -1);  // last layer in which the token was counted
     for (int32_t layer = 0; layer < state.config.hparams().n_layer; layer++) {
+        if (state.config.layout.is_recurrent(layer)) continue;
         const auto& store = state.cache.of(layer);
         for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
             for (const int32_t position : store.positions(layer, head)) {

@@ -53,8 +53,13 @@ Result<CacheLayout> make_layout(const EngineState& engine, const SequenceOptions
     const auto shape = make_kv_shape(h, options.cache_type_k, options.cache_type_v);
     if (!shape) return std::unexpected(shape.error());
     CacheLayout layout{.sliced = *shape, .sliding = *shape, .n_swa = h.n_swa};
-    for (int32_t layer = 0; layer < h.n_layer; layer++)
-        (h.is_swa(layer) ? layout.sliding_layers : layout.sliced_layers).push_back(layer);
+    for (int32_t layer = 0; layer < h.n_layer; layer++) {
+        auto& kind = h.is_recurrent(layer) ? layout.recurrent_layers
+                     : h.is_swa(layer)     ? layout.sliding_layers
+                                           : layout.sliced_layers;
+        kind.push_back(layer);
+    }
+    if (h.recurrent) layout.n_recurrent_state = h.recurrent->n_state();
     layout.sliced.n_layer = static_cast<int32_t>(layout.sliced_layers.size());
     layout.sliding.n_layer = static_cast<int32_t>(layout.sliding_layers.size());
     constexpr double kMaxBytes = 0x1p60;
@@ -117,7 +122,8 @@ Result<SequenceConfig> SequenceConfig::make(std::shared_ptr<const EngineState> e
          .n_head = h.n_head,
          .traits = {},
          .attention = engine->attention,
-         .output_weights = [file = &engine->file](int32_t layer) { return read_output_weights(*file, layer); }},
+         .output_weights =
+             [e = engine.get()](int32_t layer) { return read_output_weights(e->file, e->hparams, layer); }},
         std::move(engine)};
     for (int32_t layer = 0; layer < h.n_layer; layer++)
         config.traits.push_back(attention_traits(h, config.engine->weights, layer));
@@ -147,14 +153,22 @@ Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k,
     };
     const auto k = parse(type_k, hparams.head_dim_k);
     if (!k) return std::unexpected(k.error());
-    const auto v = parse(type_v, hparams.head_dim_v);
+    const bool v_in_k = hparams.latent.has_value();
+    if (v_in_k && type_v != type_k && type_v != SequenceOptions{}.cache_type_v) {
+        return fail(
+            std::format("this model's values are part of its keys, so --cache-type-v {} has no effect; "
+                        "--cache-type-k sets the type of both",
+                        type_v));
+    }
+    const auto v = parse(v_in_k ? type_k : type_v, hparams.head_dim_v);
     if (!v) return std::unexpected(v.error());
     return KvShape{.n_layer = hparams.n_layer,
                    .n_head_kv = hparams.n_head_kv,
                    .head_dim_k = hparams.head_dim_k,
                    .head_dim_v = hparams.head_dim_v,
                    .type_k = *k,
-                   .type_v = *v};
+                   .type_v = *v,
+                   .v_in_k = v_in_k};
 }
 
 }  // namespace cake

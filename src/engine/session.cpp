@@ -304,6 +304,7 @@ class Loader {
                        static_cast<uint64_t>(state_->config.layout.sliced.n_head_kv) *
                        static_cast<uint64_t>(window_length_);
         for (const auto& run : runs_) n_slots += static_cast<uint64_t>(run.length);
+        n += state_->config.layout.recurrent_bytes();
         return n + n_slots * (3 * sizeof(float) + state_->config.layout.sliced.slot_bytes());
     }
 

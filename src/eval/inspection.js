@@ -118,7 +118,7 @@
     const cells = make("div", { className: "cells", role: "img" });
     cells.setAttribute("aria-label", `Budgets of ${policy.policy} at every stage`);
     // Layers with a sliding window keep only that window and take no part in the division of the budget.
-    const sliced = policy.layers.flatMap((layer, number) => layer.window > 0 ? [] : [number]);
+    const sliced = policy.layers.flatMap((layer, number) => layer.window > 0 || layer.recurrent ? [] : [number]);
     cells.style.gridTemplateColumns = `repeat(${sliced.length}, minmax(3px, 1fr))`;
     policy.stages.forEach((stage, m) => {
       sliced.forEach((layer, column) => {

@@ -21,6 +21,7 @@ Json of_inspection(const Inspection& inspection) {
                           {"preference", value_or_null<Json>(layer.preference)},
                           {"budget", layer.budget},
                           {"window", layer.window},
+                          {"recurrent", layer.recurrent},
                           {"kept", layer.kept}});
     }
     // One string per layer with one character per token: '0' plus the number of KV heads that hold it.

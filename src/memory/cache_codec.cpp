@@ -57,6 +57,7 @@ Result<void> write_store(SessionWriter& writer, const KvStore& store) {
             if (auto w = write(store.sums(layer, head)); !w) return w;
             const Run& run = store.runs(layer)[static_cast<size_t>(head)];
             if (auto w = write_rows(writer, store.buffer().k(), run.begin, run.length); !w) return w;
+            if (store.buffer().v_in_k()) continue;
             if (auto w = write_rows(writer, store.buffer().v(), run.begin, run.length); !w) return w;
         }
     }
@@ -75,7 +76,7 @@ Result<void> read_run(SessionReader& reader, KvStore& store, int32_t layer, int3
     if (!rising || positions.front() < 0 || positions.back() >= n_tokens)
         return reader.damaged("the positions of its tokens are out of order");
     if (auto r = read_rows(reader, store.buffer().k(), first, length); !r) return r;
-    return read_rows(reader, store.buffer().v(), first, length);
+    return store.buffer().v_in_k() ? Result<void>() : read_rows(reader, store.buffer().v(), first, length);
 }
 
 Result<void> read_sliding(SessionReader& reader, KvStore& store, int32_t length, int64_t n_tokens) {
@@ -99,7 +100,9 @@ Result<void> write_cache(SessionWriter& writer, const SequenceCache& cache) {
         if (auto w = write_ring(writer, cache.queries, queries); !w) return w;
     }
     if (auto w = write_store(writer, cache.sliced); !w) return w;
-    return write_store(writer, cache.sliding);
+    if (auto w = write_store(writer, cache.sliding); !w) return w;
+    ggml_tensor* states = cache.recurrent.all();
+    return states == nullptr ? Result<void>() : write_rows(writer, states, 0, states->ne[1]);
 }
 
 Result<void> read_cache(SessionReader& reader, SequenceCache& cache, std::span<const int32_t> sliced_lengths,
@@ -115,7 +118,9 @@ Result<void> read_cache(SessionReader& reader, SequenceCache& cache, std::span<c
             if (auto r = read_run(reader, cache.sliced, layer, head, *length++, n_tokens); !r) return r;
         }
     }
-    return read_sliding(reader, cache.sliding, sliding_length, n_tokens);
+    if (auto r = read_sliding(reader, cache.sliding, sliding_length, n_tokens); !r) return r;
+    ggml_tensor* states = cache.recurrent.all();
+    return states == nullptr ? Result<void>() : read_rows(reader, states, 0, states->ne[1]);
 }
 
 }  // namespace cake

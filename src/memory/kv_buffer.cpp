@@ -28,9 +28,14 @@ Result<KvBuffer> KvBuffer::allocate(Accountant& accountant, ggml_backend_buffer_
     result.n_slots_ = n_slots;
     result.context_.reset(ggml_init({.mem_size = 2 * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
     result.k_ = ggml_new_tensor_2d(result.context_.get(), shape.type_k, shape.head_dim_k, n_slots);
-    result.v_ = ggml_new_tensor_2d(result.context_.get(), shape.type_v, shape.head_dim_v, n_slots);
     auto* base = static_cast<std::byte*>(ggml_backend_buffer_get_base(result.buffer_.get()));
     ggml_backend_tensor_alloc(result.buffer_.get(), result.k_, base);
+    if (shape.v_in_k) {
+        result.v_ = ggml_view_2d(result.context_.get(), result.k_, shape.head_dim_v, n_slots, result.k_->nb[1], 0);
+        ggml_backend_view_init(result.v_);
+        return result;
+    }
+    result.v_ = ggml_new_tensor_2d(result.context_.get(), shape.type_v, shape.head_dim_v, n_slots);
     ggml_backend_tensor_alloc(result.buffer_.get(), result.v_, base + v_offset(type, shape, n_slots));
     return result;
 }
@@ -63,7 +68,7 @@ void move_slots(const KvBuffer& from, const KvBuffer& to, std::span<const SlotMo
         assert(move.to >= 0 && move.to + move.length <= to.n_slots());
     }
     move_rows(from.k(), to.k(), moves);
-    move_rows(from.v(), to.v(), moves);
+    if (!from.v_in_k()) move_rows(from.v(), to.v(), moves);
 }
 
 }  // namespace cake

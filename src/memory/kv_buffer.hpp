@@ -18,9 +18,10 @@ struct KvShape {
     int32_t head_dim_v = 0;
     ggml_type type_k = GGML_TYPE_F16;
     ggml_type type_v = GGML_TYPE_F16;
+    bool v_in_k = false;  // V is the first head_dim_v values of K, and takes no memory of its own
 
     size_t row_bytes_k() const { return ggml_row_size(type_k, head_dim_k); }
-    size_t row_bytes_v() const { return ggml_row_size(type_v, head_dim_v); }
+    size_t row_bytes_v() const { return v_in_k ? 0 : ggml_row_size(type_v, head_dim_v); }
     size_t slot_bytes() const { return row_bytes_k() + row_bytes_v(); }
     /// Bytes of one token in one layer, all KV heads.
     size_t token_bytes() const { return slot_bytes() * static_cast<size_t>(n_head_kv); }
@@ -29,7 +30,7 @@ struct KvShape {
 /// Bytes of a buffer of `n_slots` slots, including the padding between its tensors.
 size_t kv_buffer_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t n_slots);
 
-/// `n_slots` slots in one backend buffer: two tensors with one row for each slot.
+/// `n_slots` slots in one backend buffer: two tensors with one row for each slot. If V is in K, its rows are a view.
 class KvBuffer {
   public:
     KvBuffer() = default;
@@ -38,6 +39,7 @@ class KvBuffer {
 
     ggml_tensor* k() const { return k_; }  // [head_dim_k, n_slots]
     ggml_tensor* v() const { return v_; }  // [head_dim_v, n_slots]
+    bool v_in_k() const { return v_->view_src == k_; }
     int64_t n_slots() const { return n_slots_; }
     size_t size_bytes() const { return buffer_.size_bytes(); }
 

@@ -27,8 +27,9 @@ StatedTokens stated_tokens(const CacheLayout& layout, const CacheDemand& demand,
     if (const auto* per_layer = std::get_if<TokensPerLayer>(&budget))
         return {.tokens = per_layer->tokens, .stated = std::format("{} tokens a layer", per_layer->tokens)};
     if (const auto* bytes = std::get_if<KvBytes>(&budget)) {
-        const uint64_t sliding = sliding_bytes(layout, layout.sliding_capacity(demand.max_tokens));
-        const uint64_t left = bytes->bytes - std::min(bytes->bytes, sliding);
+        const uint64_t fixed =
+            sliding_bytes(layout, layout.sliding_capacity(demand.max_tokens)) + layout.recurrent_bytes();
+        const uint64_t left = bytes->bytes - std::min(bytes->bytes, fixed);
         return {.tokens = static_cast<int64_t>(left / bytes_per_token(layout.sliced)),
                 .stated = std::format("{} bytes", bytes->bytes)};
     }
@@ -43,6 +44,7 @@ Result<int64_t> budget_tokens(const CacheLayout& layout, const CacheDemand& dema
     const auto [tokens, stated] = stated_tokens(layout, demand, n_prompt);
     if (tokens >= demand.window) return tokens;
     const uint64_t min_bytes = sliding_bytes(layout, layout.sliding_capacity(demand.max_tokens)) +
+                               layout.recurrent_bytes() +
                                bytes_per_token(layout.sliced) * static_cast<uint64_t>(demand.window);
     return fail(std::format(
         "a budget of {} cannot hold the window of {} tokens in {} layers: use at least {} tokens a layer, {} bytes, or "
@@ -110,7 +112,7 @@ uint64_t store_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, int6
 
 uint64_t planned_bytes(ggml_backend_buffer_type_t type, const CacheLayout& layout, const CachePlan& plan) {
     return store_bytes(type, layout.sliced, plan.tokens_per_layer) +
-           store_bytes(type, layout.sliding, plan.sliding_tokens);
+           store_bytes(type, layout.sliding, plan.sliding_tokens) + layout.recurrent_bytes();
 }
 
 }  // namespace cake

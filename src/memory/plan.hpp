@@ -13,13 +13,20 @@ namespace cake {
 
 /// The layers of a model by kind of memory. Layers are always numbered as in the model.
 struct CacheLayout {
-    KvShape sliced;                       // layers that attend to the whole text; the budget is divided among them
-    KvShape sliding;                      // layers that keep only a sliding window; n_layer may be 0
-    std::vector<int32_t> sliced_layers;   // [sliced.n_layer] ascending
-    std::vector<int32_t> sliding_layers;  // [sliding.n_layer] ascending
-    int32_t n_swa = 0;                    // size of the sliding window in tokens
+    KvShape sliced;                           // layers that attend to the whole text; the budget is divided among them
+    KvShape sliding;                          // layers that keep only a sliding window; n_layer may be 0
+    std::vector<int32_t> sliced_layers;       // [sliced.n_layer] ascending
+    std::vector<int32_t> sliding_layers;      // [sliding.n_layer] ascending
+    int32_t n_swa = 0;                        // size of the sliding window in tokens
+    std::vector<int32_t> recurrent_layers{};  // ascending; they hold no tokens
+    int64_t n_recurrent_state = 0;            // f32 numbers in the state of a recurrent layer
 
     bool is_sliding(int32_t layer) const { return std::ranges::binary_search(sliding_layers, layer); }
+    bool is_recurrent(int32_t layer) const { return std::ranges::binary_search(recurrent_layers, layer); }
+    bool is_sliced(int32_t layer) const { return std::ranges::binary_search(sliced_layers, layer); }
+    uint64_t recurrent_bytes() const {
+        return sizeof(float) * static_cast<uint64_t>(n_recurrent_state) * recurrent_layers.size();
+    }
     /// Capacity of a sliding layer in tokens: its window plus some room, so that old tokens are dropped in groups.
     /// `max_tokens`: max tokens of the whole text; 0: no limit.
     int32_t sliding_capacity(int64_t max_tokens) const;

@@ -16,6 +16,9 @@ Result<SequenceCache> SequenceCache::open(Accountant& accountant, ggml_backend_b
         const auto n_runs = static_cast<size_t>(layout.sliding.n_layer) * static_cast<size_t>(layout.sliding.n_head_kv);
         cache.sliding.arrange(std::vector<int32_t>(n_runs, plan.sliding_tokens));
     }
+    auto recurrent = RecurrentStates::create(accountant, type, layout.recurrent_layers, layout.n_recurrent_state);
+    if (!recurrent) return std::unexpected(recurrent.error());
+    cache.recurrent = std::move(*recurrent);
     if (query_width > 0) {
         auto queries = QueryRing::create(accountant, type, layout.sliced_layers, query_width, window);
         if (!queries) return std::unexpected(queries.error());
@@ -33,6 +36,7 @@ void SequenceCache::copy(const SequenceCache& from) {
     sliced.copy(from.sliced);
     if (!sliding.layers().empty()) sliding.copy(from.sliding);
     queries.copy(from.queries);
+    recurrent.copy(from.recurrent);
 }
 
 void SequenceCache::truncate(int64_t n_tokens, int64_t n_dropped) {

@@ -3,14 +3,16 @@
 #include "memory/kv_store.hpp"
 #include "memory/plan.hpp"
 #include "memory/query_ring.hpp"
+#include "memory/recurrent_states.hpp"
 
 namespace cake {
 
 /// All memory that a sequence keeps between appends: the slots of its layers, and the queries that score them.
 struct SequenceCache {
     CachePlan plan;
-    KvStore sliced;     // layers that attend to the whole text
-    KvStore sliding;    // layers that keep a sliding window; empty if there are none
+    KvStore sliced;   // layers that attend to the whole text
+    KvStore sliding;  // layers that keep a sliding window; empty if there are none
+    RecurrentStates recurrent;
     QueryRing queries;  // queries of the sliced layers; empty if the policy does not need them
 
     /// Allocates the cache as planned. `query_width`: values in the query of a token, all heads; 0: no queries are
@@ -20,12 +22,14 @@ struct SequenceCache {
                                       int64_t window);
 
     bool is_open() const { return plan.tokens_per_layer > 0; }
+    /// The store of a layer that is not recurrent.
     KvStore& of(int32_t layer) { return sliced.holds(layer) ? sliced : sliding; }
     const KvStore& of(int32_t layer) const { return sliced.holds(layer) ? sliced : sliding; }
     /// Fills this cache, which is open and empty, with everything that `from` holds. Both have the same layout; this
     /// one may be larger.
     void copy(const SequenceCache& from);
-    /// Drops all tokens whose position is `n_tokens` or higher, and the last `n_dropped` queries.
+    /// Drops all tokens whose position is `n_tokens` or higher, and the last `n_dropped` queries. Not possible with
+    /// recurrent layers.
     void truncate(int64_t n_tokens, int64_t n_dropped);
 };
 

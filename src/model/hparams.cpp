@@ -4,6 +4,7 @@
 #include <cmath>
 #include <format>
 #include <functional>
+#include <numeric>
 
 #include "model/key_reader.hpp"
 
@@ -14,12 +15,66 @@ namespace {
 constexpr uint32_t kMaxWidth = 1U << 20U;
 constexpr uint32_t kMaxTokens = 1U << 30U;
 
+/// Files that were converted before 2025-04 lack key_length_mla: they have one projection for K and V instead of two.
+void read_latent(KeyReader& keys, Hparams& h) {
+    keys.ignore("attention.q_lora_rank");  // the tensors say it
+    h.latent = Latent{.n_lora_kv = keys.count("attention.kv_lora_rank", 1, kMaxWidth),
+                      .head_dim_k = keys.count("attention.key_length_mla", 1, kMaxWidth),
+                      .head_dim_v = keys.count("attention.value_length_mla", 1, kMaxWidth)};
+    const int32_t n_rot = keys.count("rope.dimension_count", 1, kMaxWidth, h.head_dim_k);
+    if (h.n_head_kv != 1 || h.head_dim_v != h.latent->n_lora_kv || h.head_dim_k != h.head_dim_v + n_rot ||
+        h.latent->head_dim_k <= n_rot) {
+        keys.note("key_length, value_length, kv_lora_rank and rope.dimension_count do not fit together");
+    }
+}
+
+constexpr uint32_t kMaxConv = 64;
+
+/// Layers without KV heads are convolutions.
+void read_short_convolutions(KeyReader& keys, Hparams& h) {
+    const auto heads = keys.integers("attention.head_count_kv");
+    if (std::ssize(heads) != h.n_layer) {
+        h.n_head_kv = 1;
+        return keys.wrong("attention.head_count_kv", std::format("must be an array of {} numbers", h.n_layer));
+    }
+    h.n_head_kv = std::max(std::ranges::max(heads), 1);
+    Recurrent recurrent{.n_conv = keys.count("shortconv.l_cache", 2, kMaxConv), .n_channels = h.n_embd};
+    for (const int32_t n : heads) {
+        if (n != 0 && n != h.n_head_kv)
+            keys.wrong("attention.head_count_kv", "differs between layers", Error::Code::unsupported);
+        recurrent.layers.push_back(n == 0);
+    }
+    h.recurrent = std::move(recurrent);
+}
+
+void read_delta_net(KeyReader& keys, Hparams& h) {
+    Recurrent recurrent{.n_conv = keys.count("ssm.conv_kernel", 2, kMaxConv),
+                        .n_head_k = keys.count("ssm.group_count", 1, 4096),
+                        .n_head_v = keys.count("ssm.time_step_rank", 1, 4096),
+                        .head_dim = keys.count("ssm.state_size", 1, 4096)};
+    recurrent.n_channels = 2 * recurrent.key_width() + recurrent.value_width();
+    keys.require("ssm.inner_size", recurrent.value_width());
+    if (recurrent.n_head_v % recurrent.n_head_k != 0)
+        keys.note("ssm.time_step_rank is not a multiple of ssm.group_count");
+    const int32_t period = keys.count("full_attention_interval", 1, 4096, 4);
+    recurrent.layers = keys.pattern("attention.recurrent_layers", h.n_layer_all, period);
+    recurrent.layers.resize(static_cast<size_t>(h.n_layer));
+    h.recurrent = std::move(recurrent);
+}
+
 void read_sizes(KeyReader& keys, Hparams& h) {
-    h.n_layer = keys.count("block_count", 1, 4096);
+    h.n_layer_all = h.n_layer = keys.count("block_count", 1, 4096);
+    if (h.architecture->next_token_layers)
+        h.n_layer -= keys.count("nextn_predict_layers", 0, static_cast<uint32_t>(h.n_layer_all) - 1, 0);
+    else
+        keys.require("nextn_predict_layers", 0);
     h.n_ctx_train = keys.count("context_length", 1, kMaxTokens);
     h.n_embd = keys.count("embedding_length", 1, kMaxWidth);
     h.n_head = keys.count("attention.head_count", 1, 65536);
-    h.n_head_kv = keys.count("attention.head_count_kv", 1, 65536, h.n_head);
+    if (h.architecture->recurrence == Recurrence::short_convolution)
+        read_short_convolutions(keys, h);
+    else
+        h.n_head_kv = keys.count("attention.head_count_kv", 1, 65536, h.n_head);
     if (h.n_embd % h.n_head != 0 && !keys.has("attention.key_length")) {
         keys.note(std::format("embedding_length {} is not a multiple of attention.head_count {}", h.n_embd, h.n_head));
     }
@@ -30,14 +85,61 @@ void read_sizes(KeyReader& keys, Hparams& h) {
     const int32_t head_dim = std::max(h.n_embd / h.n_head, 1);
     h.head_dim_k = keys.count("attention.key_length", 1, kMaxWidth, head_dim);
     h.head_dim_v = keys.count("attention.value_length", 1, kMaxWidth, head_dim);
+    if (h.architecture->latent) read_latent(keys, h);
+    if (h.architecture->recurrence == Recurrence::delta_net) read_delta_net(keys, h);
+    if (h.recurrent && std::ranges::all_of(h.recurrent->layers, std::identity{}))
+        keys.note("no layer attends to the text, so there is no cache to evict from", Error::Code::unsupported);
     h.norm_eps = keys.positive(h.architecture->norm == NormKind::rms ? "attention.layer_norm_rms_epsilon"
                                                                      : "attention.layer_norm_epsilon");
 }
 
+/// How the chosen experts are weighted.
+void read_gating(KeyReader& keys, Hparams& h) {
+    const auto& traits = h.architecture->experts;
+    h.expert_gating = traits.gating;
+    h.expert_weights_norm = traits.normalised;
+    if (!traits.stated) {
+        keys.require("expert_gating_func", static_cast<double>(traits.gating));
+        keys.require("expert_weights_norm", traits.normalised ? 1 : 0);
+        return keys.require("expert_weights_scale", 1);
+    }
+    const int32_t gating = keys.count("expert_gating_func", 0, 3, 0);
+    if (gating > 0) h.expert_gating = static_cast<Gating>(gating);
+    h.expert_weights_norm = keys.flag("expert_weights_norm", traits.normalised);
+    h.expert_weights_scale = keys.positive("expert_weights_scale", 1);
+}
+
+/// From which experts a token chooses.
+void read_expert_groups(KeyReader& keys, Hparams& h) {
+    h.n_expert_groups = std::max(keys.count("expert_group_count", 0, static_cast<uint32_t>(h.n_expert), 0), 1);
+    const auto most = static_cast<uint32_t>(h.n_expert_groups);
+    h.n_group_used = std::max(keys.count("expert_group_used_count", 0, most, 0), 1);
+    if (h.n_expert_groups == 1) return;
+    const int32_t size = h.n_expert / h.n_expert_groups;
+    if (h.n_expert % h.n_expert_groups != 0 || size < 2 || h.n_group_used * size < h.n_expert_used) {
+        keys.note(
+            std::format("expert_group_count {} and expert_group_used_count {} do not go with {} experts, of which {} "
+                        "are used",
+                        h.n_expert_groups, h.n_group_used, h.n_expert, h.n_expert_used));
+    }
+}
+
+void read_shared_experts(KeyReader& keys, Hparams& h) {
+    const auto shared = h.architecture->experts.shared;
+    if (shared == SharedExperts::none) {
+        keys.require("expert_shared_count", 0);
+        return keys.require("expert_shared_feed_forward_length", 0);
+    }
+    // The tensors say how wide they are.
+    const int32_t n = keys.count("expert_shared_count", 0, 4096, 0);
+    const int32_t width = keys.count("expert_shared_feed_forward_length", 0, kMaxWidth * 8, 0);
+    h.has_shared_experts = shared == SharedExperts::always || n > 0 || width > 0;
+}
+
 void read_feed_forward(KeyReader& keys, Hparams& h) {
-    const auto experts = h.architecture->experts;
-    const bool needed = h.architecture->needs_experts;
-    if (experts == Experts::none)
+    const auto& traits = h.architecture->experts;
+    const bool needed = traits.needed;
+    if (!traits.possible)
         keys.require("expert_count", 0);
     else
         h.n_expert = keys.count("expert_count", needed ? 1 : 0, 4096, needed ? std::nullopt : std::optional(0));
@@ -53,18 +155,18 @@ void read_feed_forward(KeyReader& keys, Hparams& h) {
     if (has_width) h.n_ff_exp = keys.count("expert_feed_forward_length", 1, kMaxWidth * 8);
     h.n_ff = keys.count("feed_forward_length", 1, kMaxWidth * 8, has_width ? std::optional(h.n_ff_exp) : std::nullopt);
     if (!has_width) h.n_ff_exp = h.n_ff;
-    keys.require("expert_weights_scale", 1);
-    keys.require("expert_shared_count", 0);
-    keys.require("expert_group_count", 0);
-    keys.require("expert_group_used_count", 0);
-    keys.require("expert_shared_feed_forward_length", 0);
-    const bool of_all = experts == Experts::softmax;
-    keys.require("expert_gating_func", of_all ? 1 : 3);  // numbering of llama.cpp
-    keys.require("expert_weights_norm", of_all ? 1 : 0);
+    if (traits.dense_lead)
+        h.n_layer_dense_lead = keys.count("leading_dense_block_count", 0, static_cast<uint32_t>(h.n_layer), 0);
+    else
+        keys.require("leading_dense_block_count", 0);
+    keys.require("interleave_moe_layer_step", 1);
+    read_gating(keys, h);
+    read_expert_groups(keys, h);
+    read_shared_experts(keys, h);
 }
 
 /// As in llama.cpp: without a type, scaling is linear; its factor has a new and an old key.
-Rope read_rope(KeyReader& keys, const Hparams& h) {
+Rope read_rope(KeyReader& keys, Hparams& h) {
     Rope rope;
     rope.freq_base = keys.positive("rope.freq_base", 10000);
     rope.n_ctx_orig = keys.count("rope.scaling.original_context_length", 1, kMaxTokens, h.n_ctx_train);
@@ -85,12 +187,33 @@ Rope read_rope(KeyReader& keys, const Hparams& h) {
         keys.require("rope.scaling.yarn_attn_factor", 1);
         // ggml multiplies by 1 + 0.1 ln(factor) on its own. For a factor below 1, this is undone.
         if (factor < 1) rope.attn_factor /= 1 + 0.1F * std::log(factor);
+        if (h.architecture->temperature) {
+            // Converters of models with latent attention wrote a tenth of the multiplier, which attention_scale has
+            // too.
+            const float multiplier = keys.not_negative("rope.scaling.yarn_log_multiplier", 0);
+            const float magnitude = h.latent && multiplier > 0 ? 1 : multiplier;
+            const auto stretch = [&](float m) { return factor > 1 ? 1 + 0.1F * m * std::log(factor) : 1; };
+            // As llama.cpp does, so that the result is rounded alike.
+            rope.attn_factor *= stretch(1) / stretch(magnitude) * (1 / stretch(1));
+            if (h.latent) h.latent->yarn_log_multiplier = 10 * multiplier;
+        }
         rope.beta_fast = keys.positive("rope.scaling.yarn_beta_fast", 32);
         rope.beta_slow = keys.positive("rope.scaling.yarn_beta_slow", 1);
     }
-    keys.require("rope.scaling.yarn_log_multiplier", 0);
+    if (!h.architecture->temperature) keys.require("rope.scaling.yarn_log_multiplier", 0);
     keys.require("rope.scaling.alpha", 0);
     return rope;
+}
+
+void read_rope_sections(KeyReader& keys, Hparams& h) {
+    const std::string key = "rope.dimension_sections";
+    const auto sections = keys.integers(key);
+    const bool all_good = std::ranges::all_of(sections, [&](int32_t n) { return n >= 0 && n <= h.n_rot; });
+    if (sections.size() < 3 || sections.size() > h.rope_sections.size() || !all_good ||
+        sections[0] + sections[1] == 0 || std::reduce(sections.begin(), sections.end(), int64_t{0}) > h.n_rot / 2)
+        return keys.wrong(key, std::format("must be an array of 3 or 4 widths that add up to at most {}", h.n_rot / 2));
+    std::ranges::copy(sections, h.rope_sections.begin());
+    keys.ignore("n_deepstack_layers");  // layers that read parts of images
 }
 
 void read_rotation(KeyReader& keys, Hparams& h) {
@@ -109,6 +232,8 @@ void read_rotation(KeyReader& keys, Hparams& h) {
     if (a.swa_rope_is_plain) h.rope_swa = {.freq_base = h.rope.freq_base, .n_ctx_orig = h.rope.n_ctx_orig};
     if (a.swa_rope_freq_base > 0) h.rope_swa.freq_base = a.swa_rope_freq_base;
     h.rope_swa.freq_base = keys.positive("rope.freq_base_swa", h.rope_swa.freq_base);
+    h.rope_mode = a.rope_sections && keys.has("rope.dimension_sections") ? GGML_ROPE_TYPE_MROPE : a.rope_mode;
+    if (h.has_rope_sections()) read_rope_sections(keys, h);
     keys.require("rope.dimension_count_swa", h.n_rot);
     keys.require("attention.key_length_swa", h.head_dim_k);
     keys.require("attention.value_length_swa", h.head_dim_v);
@@ -124,17 +249,27 @@ void read_windows(KeyReader& keys, Hparams& h) {
     }
     if (a.swa_period == 0) return keys.require("attention.sliding_window", 0);
     h.n_swa = keys.count("attention.sliding_window", 0, kMaxTokens, a.default_swa);
-    auto swa_layers = keys.pattern("attention.sliding_window_pattern", h.n_layer, a.swa_period);
+    auto swa_layers = keys.pattern("attention.sliding_window_pattern", h.n_layer_all, a.swa_period, a.swa_starts_whole);
+    swa_layers.resize(static_cast<size_t>(h.n_layer));
+    if (a.swa_n_layer > 0 && h.n_layer != a.swa_n_layer) h.n_swa = 0;
     if (h.n_swa == 0) return;
     if (std::ranges::all_of(swa_layers, std::identity{}))
         keys.note("no layer attends to the whole text, so there is no cache to evict from", Error::Code::unsupported);
     h.swa_layers = std::move(swa_layers);
 }
 
+/// YaRN's magnitude is part of the scale of the attention logits, since only a part of a query rotates.
+float latent_scale(const Hparams& h) {
+    const float stretch = 0.1F * std::log(1 / h.rope.freq_scale);
+    const float magnitude = h.rope.attn_factor * (1 + stretch) * (1 + h.latent->yarn_log_multiplier * stretch);
+    return magnitude * magnitude / std::sqrt(static_cast<float>(h.latent->head_dim_k));
+}
+
 void read_scales(KeyReader& keys, Hparams& h) {
     const auto& a = *h.architecture;
     const bool wide = a.wide_scale_layers > 0 && h.n_layer == a.wide_scale_layers;
     h.attention_scale = 1.0F / std::sqrt(static_cast<float>(wide ? std::max(h.n_embd / h.n_head, 1) : h.head_dim_k));
+    if (h.latent) h.attention_scale = latent_scale(h);
     if (a.scales_embeddings) h.embedding_scale = std::sqrt(static_cast<float>(h.n_embd));
     if (a.granite_scales) {
         h.attention_scale = keys.positive("attention.scale", h.attention_scale);
@@ -142,8 +277,22 @@ void read_scales(KeyReader& keys, Hparams& h) {
         h.residual_scale = keys.positive("residual_scale", 1);
         h.logit_scale = 1 / keys.positive("logit_scale");
     }
+    if (a.multiplies_logits) h.logit_scale = keys.positive("logit_scale", 1);
+    if (a.temperature) {
+        h.temperature_scale = keys.not_negative("attention.temperature_scale", 0);
+        h.temperature_length = keys.count("attention.temperature_length", 1, kMaxTokens, h.rope.n_ctx_orig);
+    }
     if (a.attn_softcap) h.attn_softcap = keys.positive("attn_logit_softcapping", a.attn_softcap);
     if (a.final_softcap) h.final_softcap = keys.positive("final_logit_softcapping", a.final_softcap);
+}
+
+/// The keys have no prefix.
+void read_xielu(KeyReader& keys, Hparams& h) {
+    const auto alpha_n = keys.numbers("xielu.alpha_n", h.n_layer);
+    const auto alpha_p = keys.numbers("xielu.alpha_p", h.n_layer);
+    const auto beta = keys.numbers("xielu.beta", h.n_layer);
+    const auto eps = keys.numbers("xielu.eps", h.n_layer);
+    for (size_t i = 0; i < alpha_n.size(); i++) h.xielu.push_back({alpha_n[i], alpha_p[i], beta[i], eps[i]});
 }
 
 /// Reads the number of logits, which may be larger than the number of tokens in the vocabulary.
@@ -161,6 +310,11 @@ Result<int32_t> read_n_vocab(const GgufFile& file) {
 }
 
 }  // namespace
+
+float Hparams::temperature(int64_t position) const {
+    const auto periods = static_cast<float>(position / temperature_length);
+    return 1 + temperature_scale * std::log1p(periods);
+}
 
 Result<Hparams> read_hparams(const GgufFile& file) {
     const auto name = file.string("general.architecture");
@@ -184,6 +338,7 @@ Result<Hparams> read_hparams(const GgufFile& file) {
         read_rotation(keys, h);
         read_windows(keys, h);
         read_scales(keys, h);
+        if (h.architecture->activation == Activation::xielu) read_xielu(keys, h);
         for (const auto* harmless : {"vocab_size", "tensor_data_layout"}) keys.ignore(harmless);
         keys.require("attention.causal", 1);
         keys.refuse_unknown();

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +22,40 @@ struct Rope {
     int32_t n_ctx_orig = 0;  // context length before scaling
 };
 
+/// Multi-head latent attention: K is one vector for all heads, [n_lora_kv latent values | n_rot rotated ones], and V is
+/// its latent part. Projections of each head make queries that fit to it and values from it.
+struct Latent {
+    int32_t n_lora_kv = 0;
+    int32_t head_dim_k = 0;  // values of a query before its projection, of which the last n_rot are rotated
+    int32_t head_dim_v = 0;  // values of an output after its projection
+    float yarn_log_multiplier = 0;
+};
+
+/// Sizes of the recurrent layers.
+struct Recurrent {
+    std::vector<bool> layers;  // [n_layer] true if the layer is recurrent
+    int32_t n_conv = 0;        // tokens that the convolution reads, with the token itself
+    int32_t n_channels = 0;    // of the convolution
+    // DeltaNet: heads of queries and keys, heads of values, and values of each. All are 0 without it.
+    int32_t n_head_k = 0;
+    int32_t n_head_v = 0;
+    int32_t head_dim = 0;
+
+    /// Numbers in the state of a layer: the channels of the last tokens, then a square matrix for each head of values.
+    int64_t n_conv_state() const { return int64_t{n_conv - 1} * n_channels; }
+    int64_t n_state() const { return n_conv_state() + int64_t{head_dim} * head_dim * n_head_v; }
+    int32_t key_width() const { return n_head_k * head_dim; }
+    int32_t value_width() const { return n_head_v * head_dim; }
+};
+
+/// Parameters of the activation xIELU, with the names of ggml_xielu()'s.
+struct Xielu {
+    float alpha_n = 0;
+    float alpha_p = 0;
+    float beta = 0;
+    float eps = 0;
+};
+
 /// Hyper-parameters of a model, named as in GGUF and llama.cpp and checked for consistency.
 struct Hparams {
     const Architecture* architecture = nullptr;
@@ -27,7 +63,8 @@ struct Hparams {
     int32_t n_vocab = 0;
     int32_t n_ctx_train = 0;
     int32_t n_embd = 0;
-    int32_t n_layer = 0;
+    int32_t n_layer = 0;      // layers that are computed
+    int32_t n_layer_all = 0;  // the same and those that predict further tokens, which are not used
     int32_t n_ff = 0;
     int32_t n_head = 0;
     int32_t n_head_kv = 0;
@@ -35,7 +72,13 @@ struct Hparams {
     int32_t head_dim_v = 0;
     int32_t n_rot = 0;
     float norm_eps = 0;
+    std::optional<Latent> latent;
+    std::optional<Recurrent> recurrent;
 
+    int32_t rope_mode = GGML_ROPE_TYPE_NORMAL;
+    // Parts of half a head that rotate by the time, the row, the column and the fourth coordinate of a part of an
+    // image. For text, the first three are the position and the fourth is 0, as in llama.cpp. Unused by other modes.
+    std::array<int32_t, GGML_MROPE_SECTIONS> rope_sections{};
     Rope rope;
     Rope rope_swa;                 // rotation in layers with a sliding window
     int32_t n_swa = 0;             // size of the sliding window in tokens, including the token itself
@@ -45,21 +88,40 @@ struct Hparams {
     int32_t n_expert = 0;  // 0: dense feed-forward
     int32_t n_expert_used = 0;
     int32_t n_ff_exp = 0;
+    int32_t n_layer_dense_lead = 0;  // the first layers, without experts
+    int32_t n_expert_groups = 1;     // experts are chosen from the best n_group_used groups
+    int32_t n_group_used = 1;
+    bool has_shared_experts = false;
+    Gating expert_gating = Gating::softmax;
+    bool expert_weights_norm = true;  // the weights of the chosen experts are divided by their sum
+    float expert_weights_scale = 1;
+    std::vector<Xielu> xielu;  // [n_layer] if the activation has parameters
 
-    float attention_scale = 1;  // factor of the attention logits
-    float attn_softcap = 0;     // attention logits x become softcap * tanh(x / softcap); 0: no cap
-    float final_softcap = 0;    // the same for the final logits
+    float attention_scale = 1;  // factor of the attention logits, or of the queries with Architecture::scales_queries
+    // Queries are multiplied by temperature(position).
+    float temperature_scale = 0;
+    int32_t temperature_length = 1;
+    float attn_softcap = 0;   // attention logits x become softcap * tanh(x / softcap); 0: no cap
+    float final_softcap = 0;  // the same for the final logits
     float embedding_scale = 1;
     float residual_scale = 1;  // factor of what attention and feed-forward add to the hidden state
     float logit_scale = 1;
 
+    bool has_rope_sections() const { return (rope_mode & GGML_ROPE_TYPE_MROPE) != 0; }
+    /// The first of the n_rot values of a query or key that rotate.
+    int32_t rot_begin() const { return latent ? latent->n_lora_kv : 0; }
     /// Number of query heads that share a KV head.
     int32_t n_group() const { return n_head / n_head_kv; }
     bool is_swa(int32_t layer) const { return swa_layers[static_cast<size_t>(layer)]; }
+    bool is_recurrent(int32_t layer) const { return recurrent && recurrent->layers[static_cast<size_t>(layer)]; }
     const Rope& rope_of(int32_t layer) const { return is_swa(layer) ? rope_swa : rope; }
+    bool has_experts(int32_t layer) const { return n_expert > 0 && layer >= n_layer_dense_lead; }
     bool rotates_in(int32_t layer) const {
-        return rotates && (architecture->no_rope_step == 0 || (layer + 1) % architecture->no_rope_step != 0);
+        if (!rotates || (architecture->swa_rope_only && n_swa > 0 && !is_swa(layer))) return false;
+        return architecture->no_rope_step == 0 || (layer + 1) % architecture->no_rope_step != 0;
     }
+    /// 1 + temperature_scale * log(1 + floor(position / temperature_length))
+    float temperature(int64_t position) const;
     /// True if the context was extended after the original training. The RoPE factors for long texts are then used.
     bool is_long() const { return n_ctx_train > rope.n_ctx_orig; }
     /// Max tokens of a text; 0: no limit.

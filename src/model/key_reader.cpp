@@ -46,6 +46,12 @@ float KeyReader::positive(const std::string& key, std::optional<float> fallback)
     return *value;
 }
 
+float KeyReader::not_negative(const std::string& key, float fallback) {
+    const float value = value_of(file_.f32(key_name(key))).value_or(fallback);
+    if (!std::isfinite(value) || value < 0) wrong(key, std::format("is {}; it must be at least 0", value));
+    return value;
+}
+
 std::string KeyReader::text(const std::string& key, const std::string& fallback) {
     return value_of(file_.string(key_name(key))).value_or(fallback);
 }
@@ -54,7 +60,7 @@ bool KeyReader::flag(const std::string& key, bool fallback) {
     return value_of(file_.boolean(key_name(key))).value_or(fallback);
 }
 
-std::vector<bool> KeyReader::pattern(const std::string& key, int32_t n, int32_t period) {
+std::vector<bool> KeyReader::pattern(const std::string& key, int32_t n, int32_t period, bool first) {
     std::vector<bool> flags(static_cast<size_t>(n));
     if (has(key) && file_.is_array(prefix_ + key)) {
         const auto stated = value_of(file_.booleans(key_name(key)));
@@ -63,8 +69,24 @@ std::vector<bool> KeyReader::pattern(const std::string& key, int32_t n, int32_t 
         return stated && stated->size() == flags.size() ? *stated : flags;
     }
     period = count(key, 1, 4096, period);
-    for (int32_t i = 0; i < n; i++) flags[static_cast<size_t>(i)] = i % period < period - 1;
+    for (int32_t i = 0; i < n; i++) flags[static_cast<size_t>(i)] = i % period != (first ? 0 : period - 1);
     return flags;
+}
+
+std::vector<int32_t> KeyReader::integers(const std::string& key) {
+    const auto values = value_of(file_.numbers(key_name(key)));
+    return values ? std::vector<int32_t>(values->begin(), values->end()) : std::vector<int32_t>();
+}
+
+std::vector<float> KeyReader::numbers(const std::string& key, int32_t n) {
+    auto values = value_of(file_.numbers(key));
+    const auto wanted = static_cast<size_t>(n);
+    if (values && values->size() == 1) values->resize(wanted, values->front());
+    if (!values || values->size() < wanted || !std::ranges::all_of(*values, [](float x) { return std::isfinite(x); })) {
+        note(std::format("the metadata value {} must be a finite number for each of {} layers", key, n));
+        return std::vector<float>(wanted);
+    }
+    return {values->begin(), values->begin() + n};
 }
 
 void KeyReader::require(const std::string& key, double only) {

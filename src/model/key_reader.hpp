@@ -24,11 +24,18 @@ class KeyReader {
     int32_t count(const std::string& key, uint32_t least, uint32_t most, std::optional<int32_t> fallback = {});
     /// A positive, finite number. Required if there is no fallback.
     float positive(const std::string& key, std::optional<float> fallback = {});
+    /// A finite number that is at least 0.
+    float not_negative(const std::string& key, float fallback);
     std::string text(const std::string& key, const std::string& fallback);
     bool flag(const std::string& key, bool fallback);
-    /// A flag for each of `n` layers. By default, it is false for the last layer of each `period` layers and true for
-    /// the others. The value of the key may be another period, or an array of all flags.
-    std::vector<bool> pattern(const std::string& key, int32_t n, int32_t period);
+    /// A flag for each of `n` layers. By default, it is false for the last layer of each `period` layers, or for the
+    /// first with `first`, and true for the others. The value of the key may be another period, or an array of all
+    /// flags.
+    std::vector<bool> pattern(const std::string& key, int32_t n, int32_t period, bool first = false);
+    /// An array of integers; empty if the key is missing.
+    std::vector<int32_t> integers(const std::string& key);
+    /// A finite number for each of `n` layers, from one number for all or an array. The key has no prefix.
+    std::vector<float> numbers(const std::string& key, int32_t n);
 
     /// Refuses any value except `only`, because it would change the arithmetic.
     void require(const std::string& key, double only);

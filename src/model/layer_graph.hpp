@@ -2,6 +2,9 @@
 
 #include <ggml-cpp.h>
 
+#include <span>
+#include <vector>
+
 #include "backend/attention.hpp"
 #include "model/hparams.hpp"
 #include "model/weights.hpp"
@@ -10,11 +13,14 @@ namespace cake {
 
 /// Queries, keys and values of n tokens. The heads of a token are contiguous in memory; the tokens may not be.
 struct Projections {
-    ggml_tensor* query;            // [head_dim_k, n_head, n]
-    ggml_tensor* key;              // [head_dim_k, n_head_kv, n]
-    ggml_tensor* value;            // [head_dim_v, n_head_kv, n]
-    ggml_tensor* input;            // [n_embd, n] what was projected
-    ggml_tensor* unrotated_query;  // [head_dim_k, n_head, n] before RoPE
+    ggml_tensor* query;  // [head_dim_k, n_head, n]
+    ggml_tensor* key;    // [head_dim_k, n_head_kv, n]
+    ggml_tensor* value;  // [head_dim_v, n_head_kv, n]; null if V is a part of K
+    ggml_tensor* input;  // [n_embd, n] what was projected
+    // [head_dim_k, n_head, n] before RoPE. Where a norm with weights follows RoPE, the norm is applied first, which is
+    // the same but for the weights.
+    ggml_tensor* unrotated_query;
+    ggml_tensor* gate = nullptr;  // [head_dim_v * n_head, n] factors of the attention's output; null: none
 };
 
 /// Parameters of the attention in a layer of the model.
@@ -31,11 +37,18 @@ class LayerGraph {
     ggml_tensor* embed(ggml_tensor* tokens, ggml_tensor* positions) const;   // [n], [n] -> [n_embd, n]
     ggml_tensor* attention_input(int32_t layer, ggml_tensor* hidden) const;  // [n_embd, n]
     Projections project(int32_t layer, ggml_tensor* input, ggml_tensor* positions) const;
-    /// The rest of the layer: output projection and feed-forward, with their residuals. Returns [n_embd, n].
-    ggml_tensor* finish(int32_t layer, ggml_tensor* hidden, ggml_tensor* attention) const;
+    /// The rest of the layer: output projection and feed-forward, with their residuals. `gate`: that of project(), or
+    /// null. Returns [n_embd, n].
+    ggml_tensor* finish(int32_t layer, ggml_tensor* hidden, ggml_tensor* attention, ggml_tensor* gate) const;
+    /// A recurrent layer in place of project() and attention, for as many tokens of one sequence after another as there
+    /// are `states`, each f32 [n_state]. `input`: [n_embd, n]. Returns [n_embd, n], to be passed to finish_recurrent().
+    /// Appends to `writes` the nodes that bring the states up to date.
+    ggml_tensor* recur(int32_t layer, ggml_tensor* input, std::span<ggml_tensor* const> states,
+                       std::vector<ggml_tensor*>& writes) const;
+    ggml_tensor* finish_recurrent(int32_t layer, ggml_tensor* hidden, ggml_tensor* mixed) const;
     ggml_tensor* logits(ggml_tensor* hidden) const;  // [n_vocab, n]
 
-    /// RoPE of `x`, [head_dim_k, n_head, n], at `positions`, [n].
+    /// RoPE of the first n_rot rows of `x`, [rows, n_head, n], at `positions`, [n].
     ggml_tensor* rotate(int32_t layer, ggml_tensor* x, ggml_tensor* positions) const;
 
     AttentionTraits traits(int32_t layer) const { return attention_traits(hparams_, weights_, layer); }
@@ -44,9 +57,37 @@ class LayerGraph {
     ggml_tensor* normalise(ggml_tensor* x, const Norm& norm) const;
     ggml_tensor* product(const Linear& linear, ggml_tensor* x) const;
     ggml_tensor* normalise_heads(ggml_tensor* x, ggml_tensor* weight) const;
-    ggml_tensor* activate(ggml_tensor* gate, ggml_tensor* up) const;
-    ggml_tensor* feed_forward(const LayerWeights& w, ggml_tensor* x) const;
-    ggml_tensor* mix_experts(const LayerWeights& w, ggml_tensor* x) const;
+    ggml_tensor* temperature(ggml_tensor* positions) const;
+    ggml_tensor* coordinates(ggml_tensor* positions) const;
+
+    ggml_tensor* add_to_residual(int32_t layer, ggml_tensor* hidden, ggml_tensor* added) const;
+
+    // In recurrent_graph.cpp. `x`: [n_channels, n]; `state`: f32 [n_state].
+    ggml_tensor* convolve(const LayerWeights& w, ggml_tensor* x, ggml_tensor* state,
+                          std::vector<ggml_tensor*>& writes) const;
+    ggml_tensor* short_convolution(const LayerWeights& w, ggml_tensor* input, std::span<ggml_tensor* const> states,
+                                   std::vector<ggml_tensor*>& writes) const;
+    ggml_tensor* delta_net(const LayerWeights& w, ggml_tensor* input, std::span<ggml_tensor* const> states,
+                           std::vector<ggml_tensor*>& writes) const;
+    ggml_tensor* delta_rule(ggml_tensor* mixed, ggml_tensor* decay, ggml_tensor* beta, ggml_tensor* state,
+                            std::vector<ggml_tensor*>& writes) const;
+
+    // In latent_graph.cpp.
+    Projections project_latent(int32_t layer, ggml_tensor* input, ggml_tensor* positions) const;
+    ggml_tensor* latent_queries(const LayerWeights& w, ggml_tensor* nope) const;
+    ggml_tensor* latent_output(int32_t layer, ggml_tensor* attention) const;
+
+    // In feed_forward_graph.cpp. `x` is [n_embd, n].
+    ggml_tensor* feed_forward(int32_t layer, ggml_tensor* x) const;
+    ggml_tensor* mix_experts(int32_t layer, ggml_tensor* x, ggml_tensor* chooser) const;
+    ggml_tensor* shared_experts(int32_t layer, ggml_tensor* x) const;
+    ggml_tensor* gated_product(int32_t layer, const Linear& gate, const Linear& up, const Linear& down,
+                               ggml_tensor* x) const;
+    ggml_tensor* activate(int32_t layer, ggml_tensor* gate, ggml_tensor* up) const;
+    ggml_tensor* expert_scores(const LayerWeights& w, ggml_tensor* chooser) const;
+    ggml_tensor* choose_experts(const LayerWeights& w, ggml_tensor* scores) const;
+    ggml_tensor* without_weak_groups(ggml_tensor* scores) const;
+    ggml_tensor* expert_weights(ggml_tensor* scores, ggml_tensor* chosen) const;
     ggml_tensor* expert_product(const Linear& linear, ggml_tensor* x, ggml_tensor* chosen) const;
     ggml_tensor* scale(ggml_tensor* x, float factor) const;
     const LayerWeights& layer(int32_t i) const { return weights_.layers[static_cast<size_t>(i)]; }

@@ -131,6 +131,13 @@ ggml_tensor* TensorLoader::joined(std::span<ggml_tensor* const> parts) {
     return tensor;
 }
 
+void TensorLoader::skip(const std::string& prefix) {
+    for (const auto* tensor : file_.tensors()) {
+        const std::string name = ggml_get_name(tensor);
+        if (name.starts_with(prefix)) used_.insert(name);
+    }
+}
+
 void TensorLoader::refuse_unused(const std::string& owner) {
     for (const auto* tensor : file_.tensors()) {
         const std::string name = ggml_get_name(tensor);

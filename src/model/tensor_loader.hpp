@@ -19,6 +19,7 @@ namespace cake {
 enum class TensorUse {
     matrix,   // matrix of a product
     experts,  // a stack of matrices, one for each expert: [n_in, n_out, n_expert]
+    batch,    // a stack of matrices, one for each head of the input: [n_in, n_out, n_head]
     table,    // looked up by row
     vector,   // added or multiplied elementwise
 };
@@ -53,7 +54,6 @@ class TensorLoader {
     /// Return null if the file does not have the tensor or if it cannot be used; if that is an error, it is recorded.
     ggml_tensor* required(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
     ggml_tensor* optional(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
-    ggml_tensor* take(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use, bool needed);
     /// `name`.weight, [n_in, n_out], and `name`.bias, which is optional unless `needs_bias`.
     Linear linear(const std::string& name, int64_t n_in, int64_t n_out, bool needs_bias);
     /// The same for `n_expert` experts.
@@ -61,6 +61,10 @@ class TensorLoader {
     /// `name`.weight and, if `has_bias`, `name`.bias, both [n].
     Norm norm(const std::string& name, int64_t n, bool has_bias = false);
     bool has(const std::string& name) const { return file_.tensor(name) != nullptr; }
+    /// Number of rows of a tensor as the file has it; 0 if it has none.
+    int64_t rows(const std::string& name) const { return has(name) ? file_.tensor(name)->ne[1] : 0; }
+    /// Leaves out the tensors whose names begin with `prefix`: the model has them, but they are not used.
+    void skip(const std::string& prefix);
 
     /// Stacks as many of the parts as possible, beginning with the first, into the first part, so that they become one
     /// product. The parts that were added to it become null. Only tensors that are copied in any case are joined.
@@ -78,6 +82,7 @@ class TensorLoader {
         std::vector<const ggml_tensor*> sources;  // tensors of the file that are stacked in this one
     };
 
+    ggml_tensor* take(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use, bool needed);
     ggml_tensor* add(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
     bool supports(ggml_backend_buffer_type_t type, const ggml_tensor* tensor, TensorUse use) const;
     ggml_backend_buffer_type_t repacked_type(const ggml_tensor* tensor, TensorUse use) const;

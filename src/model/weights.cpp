@@ -11,11 +11,24 @@ namespace {
 class LayerTaker {
   public:
     LayerTaker(TensorLoader& tensors, const Hparams& hparams, int32_t layer)
-        : tensors_(tensors), h_(hparams), a_(*hparams.architecture), prefix_(std::format("blk.{}.", layer)) {}
+        : tensors_(tensors),
+          h_(hparams),
+          a_(*hparams.architecture),
+          layer_(layer),
+          prefix_(std::format("blk.{}.", layer)) {}
 
     LayerWeights take() {
-        take_attention();
-        take_feed_forward();
+        if (h_.is_recurrent(layer_))
+            take_recurrence(*h_.recurrent);
+        else if (h_.latent)
+            take_latent_attention(*h_.latent);
+        else
+            take_attention();
+        if (a_.pre_norm && !a_.parallel) w_.ffn_norm = norm(a_.ffn_norm);
+        if (h_.has_experts(layer_))
+            take_experts();
+        else
+            take_feed_forward();
         if (a_.post_norm) {
             w_.attn_post_norm = norm("post_attention_norm");
             w_.ffn_post_norm = norm("post_ffw_norm");
@@ -25,10 +38,11 @@ class LayerTaker {
 
   private:
     std::string name(std::string_view rest) const { return prefix_ + std::string(rest); }
-    Norm norm(std::string_view rest) { return tensors_.norm(name(rest), h_.n_embd, a_.norm == NormKind::layer); }
+    Norm norm(std::string_view rest) { return tensors_.norm(name(rest), h_.n_embd, a_.norm_bias); }
 
     void take_attention() {
-        const int64_t q = static_cast<int64_t>(h_.head_dim_k) * h_.n_head;
+        const int64_t per_head = a_.attention_gate == AttentionGate::with_queries ? 2 : 1;
+        const int64_t q = static_cast<int64_t>(h_.head_dim_k) * h_.n_head * per_head;
         const int64_t k = static_cast<int64_t>(h_.head_dim_k) * h_.n_head_kv;
         const int64_t v = static_cast<int64_t>(h_.head_dim_v) * h_.n_head_kv;
         if (a_.pre_norm) w_.attn_norm = norm("attn_norm");
@@ -40,25 +54,80 @@ class LayerTaker {
             w_.attn_v = tensors_.linear(name("attn_v"), h_.n_embd, v, a_.needs_biases);
             tensors_.join(std::array{&w_.attn_q, &w_.attn_k, &w_.attn_v});
         }
-        if (a_.qk_norm != QkNorm::none) {
+        const bool has_norms = a_.qk_norm == QkNorm::heads_if_stored ? tensors_.has(name("attn_q_norm.weight"))
+                                                                     : a_.qk_norm != QkNorm::none;
+        if (has_norms) {
             const bool all = a_.qk_norm == QkNorm::all;
             w_.attn_q_norm = tensors_.norm(name("attn_q_norm"), all ? q : h_.head_dim_k).weight;
             w_.attn_k_norm = tensors_.norm(name("attn_k_norm"), all ? k : h_.head_dim_k).weight;
         }
         if (a_.sinks) w_.attn_sinks = tensors_.required(name("attn_sinks.weight"), {h_.n_head}, TensorUse::vector);
-        w_.attn_output = tensors_.linear(name("attn_output"), static_cast<int64_t>(h_.head_dim_v) * h_.n_head,
-                                         h_.n_embd, a_.needs_biases);
+        const int64_t attended = static_cast<int64_t>(h_.head_dim_v) * h_.n_head;
+        if (a_.attention_gate == AttentionGate::of_input)
+            w_.attn_gate = tensors_.linear(name("attn_gate"), h_.n_embd, attended, false);
+        w_.attn_output = tensors_.linear(name("attn_output"), attended, h_.n_embd, a_.needs_biases);
+    }
+
+    void take_recurrence(const Recurrent& r) {
+        w_.attn_norm = norm("attn_norm");
+        if (a_.recurrence == Recurrence::short_convolution) {
+            w_.conv_in = tensors_.linear(name("shortconv.in_proj"), h_.n_embd, 3 * int64_t{h_.n_embd}, false);
+            w_.conv = tensors_.required(name("shortconv.conv.weight"), {r.n_conv, h_.n_embd}, TensorUse::vector);
+            w_.recurrent_output = tensors_.linear(name("shortconv.out_proj"), h_.n_embd, h_.n_embd, false);
+            return;
+        }
+        w_.conv_in = tensors_.linear(name("attn_qkv"), h_.n_embd, r.n_channels, false);
+        w_.attn_gate = tensors_.linear(name("attn_gate"), h_.n_embd, r.value_width(), false);
+        w_.conv = tensors_.required(name("ssm_conv1d.weight"), {r.n_conv, r.n_channels}, TensorUse::vector);
+        w_.ssm_alpha = tensors_.linear(name("ssm_alpha"), h_.n_embd, r.n_head_v, false);
+        w_.ssm_beta = tensors_.linear(name("ssm_beta"), h_.n_embd, r.n_head_v, false);
+        w_.ssm_dt = tensors_.required(name("ssm_dt.bias"), {r.n_head_v}, TensorUse::vector);
+        w_.ssm_a = tensors_.required(name("ssm_a"), {r.n_head_v}, TensorUse::vector);
+        w_.ssm_norm = tensors_.norm(name("ssm_norm"), r.head_dim);
+        w_.recurrent_output = tensors_.linear(name("ssm_out"), r.value_width(), h_.n_embd, false);
+    }
+
+    void take_latent_attention(const Latent& latent) {
+        w_.attn_norm = norm("attn_norm");
+        const int64_t q = static_cast<int64_t>(latent.head_dim_k) * h_.n_head;
+        if (const int64_t n_lora_q = tensors_.rows(name("attn_q_a.weight")); n_lora_q > 0) {
+            w_.attn_q_a = tensors_.linear(name("attn_q_a"), h_.n_embd, n_lora_q, false);
+            w_.attn_q_a_norm = tensors_.norm(name("attn_q_a_norm"), n_lora_q);
+            w_.attn_q = tensors_.linear(name("attn_q_b"), n_lora_q, q, false);
+        } else {
+            w_.attn_q = tensors_.linear(name("attn_q"), h_.n_embd, q, false);
+        }
+        w_.attn_kv_a_mqa = tensors_.linear(name("attn_kv_a_mqa"), h_.n_embd, h_.head_dim_k, false);
+        w_.attn_kv_a_norm = tensors_.norm(name("attn_kv_a_norm"), latent.n_lora_kv);
+        w_.attn_k_b = tensors_.required(name("attn_k_b.weight"),
+                                        {latent.head_dim_k - h_.n_rot, latent.n_lora_kv, h_.n_head}, TensorUse::batch);
+        w_.attn_v_b = tensors_.required(name("attn_v_b.weight"), {latent.n_lora_kv, latent.head_dim_v, h_.n_head},
+                                        TensorUse::batch);
+        w_.attn_output =
+            tensors_.linear(name("attn_output"), static_cast<int64_t>(latent.head_dim_v) * h_.n_head, h_.n_embd, false);
+    }
+
+    void take_experts() {
+        w_.ffn_gate_inp = tensors_.linear(name("ffn_gate_inp"), h_.n_embd, h_.n_expert, a_.needs_biases);
+        if (a_.experts.selection_bias)
+            w_.exp_probs_b = tensors_.optional(name("exp_probs_b.bias"), {h_.n_expert}, TensorUse::vector);
+        w_.ffn_gate = tensors_.experts(name("ffn_gate_exps"), h_.n_embd, h_.n_ff_exp, h_.n_expert, a_.needs_biases);
+        w_.ffn_up = tensors_.experts(name("ffn_up_exps"), h_.n_embd, h_.n_ff_exp, h_.n_expert, a_.needs_biases);
+        w_.ffn_down = tensors_.experts(name("ffn_down_exps"), h_.n_ff_exp, h_.n_embd, h_.n_expert, a_.needs_biases);
+        if (h_.has_shared_experts) take_shared_experts();
+    }
+
+    void take_shared_experts() {
+        const int64_t width = tensors_.rows(name("ffn_gate_shexp.weight"));
+        w_.ffn_gate_shexp = tensors_.linear(name("ffn_gate_shexp"), h_.n_embd, width, false);
+        w_.ffn_up_shexp = tensors_.linear(name("ffn_up_shexp"), h_.n_embd, width, false);
+        w_.ffn_down_shexp = tensors_.linear(name("ffn_down_shexp"), width, h_.n_embd, false);
+        tensors_.join(std::array{&w_.ffn_gate_shexp, &w_.ffn_up_shexp});
+        if (a_.experts.shared_gate)
+            w_.ffn_gate_inp_shexp = tensors_.linear(name("ffn_gate_inp_shexp"), h_.n_embd, 1, false);
     }
 
     void take_feed_forward() {
-        if (a_.pre_norm) w_.ffn_norm = norm(a_.ffn_norm);
-        if (h_.n_expert > 0) {
-            w_.ffn_gate_inp = tensors_.linear(name("ffn_gate_inp"), h_.n_embd, h_.n_expert, a_.needs_biases);
-            w_.ffn_gate = tensors_.experts(name("ffn_gate_exps"), h_.n_embd, h_.n_ff_exp, h_.n_expert, a_.needs_biases);
-            w_.ffn_up = tensors_.experts(name("ffn_up_exps"), h_.n_embd, h_.n_ff_exp, h_.n_expert, a_.needs_biases);
-            w_.ffn_down = tensors_.experts(name("ffn_down_exps"), h_.n_ff_exp, h_.n_embd, h_.n_expert, a_.needs_biases);
-            return;
-        }
         w_.ffn_down = tensors_.linear(name("ffn_down"), h_.n_ff, h_.n_embd, a_.needs_biases);
         if (a_.fused_gate) {
             w_.ffn_gate = tensors_.linear(name("ffn_up"), h_.n_embd, 2 * int64_t{h_.n_ff}, a_.needs_biases);
@@ -72,6 +141,7 @@ class LayerTaker {
     TensorLoader& tensors_;
     const Hparams& h_;
     const Architecture& a_;
+    int32_t layer_;
     std::string prefix_;
     LayerWeights w_;
 };
@@ -81,9 +151,10 @@ void take_common(TensorLoader& tensors, const Hparams& h, Weights& w) {
     w.token_embd = tensors.required("token_embd.weight", {h.n_embd, h.n_vocab}, TensorUse::table);
     if (a.learned_positions)
         w.position_embd = tensors.required("position_embd.weight", {h.n_embd, h.n_ctx_train}, TensorUse::table);
-    w.output_norm = tensors.norm("output_norm", h.n_embd, a.norm == NormKind::layer);
-    w.output = tensors.take("output.weight", {h.n_embd, h.n_vocab}, TensorUse::matrix, a.needs_output);
-    if (w.output == nullptr) w.output = tensors.required("token_embd.weight", {h.n_embd, h.n_vocab}, TensorUse::matrix);
+    w.output_norm = tensors.norm(std::string(a.output_norm), h.n_embd, a.norm_bias);
+    const auto* output = a.needs_output || tensors.has("output.weight") ? "output.weight" : "token_embd.weight";
+    w.output.weight = tensors.required(output, {h.n_embd, h.n_vocab}, TensorUse::matrix);
+    w.output.bias = tensors.optional("output.bias", {h.n_vocab}, TensorUse::vector);
     if (!h.rotates) return;
     w.rope_freqs = tensors.optional("rope_freqs.weight", {h.n_rot / 2}, TensorUse::vector);
     w.rope_factors_long = tensors.optional("rope_factors_long.weight", {h.n_rot / 2}, TensorUse::vector);
@@ -98,6 +169,8 @@ Result<Weights> load_weights(const GgufFile& file, const Hparams& hparams, const
     take_common(tensors, hparams, weights);
     for (int32_t layer = 0; layer < hparams.n_layer; layer++)
         weights.layers.push_back(LayerTaker(tensors, hparams, layer).take());
+    for (int32_t layer = hparams.n_layer; layer < hparams.n_layer_all; layer++)
+        tensors.skip(std::format("blk.{}.", layer));
     tensors.refuse_unused(
         std::format("the architecture {} with {} layers", hparams.architecture->name, hparams.n_layer));
     auto loaded = tensors.load();

@@ -35,6 +35,7 @@ Json slot_json(const Engine& engine, const SlotReport& report, bool pieces) {
                           {"preference", value_or_null<Json>(layer.preference)},
                           {"budget", layer.budget},
                           {"window", layer.window},
+                          {"recurrent", layer.recurrent},
                           {"kept", layer.kept}});
     }
     Json slot{{"id", report.id},

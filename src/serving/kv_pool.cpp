@@ -138,6 +138,7 @@ int64_t KvPool::tokens_of_full_cache(const SequenceConfig& config, int32_t n_seq
     uint64_t share = bytes_of_stores_ / static_cast<uint64_t>(n_sequences);
     share -= std::min(share, store_bytes(config.engine->compute.buffer_type(), layout.sliding,
                                          layout.sliding_capacity(config.options.max_tokens)));
+    share -= std::min(share, layout.recurrent_bytes());
     const uint64_t per_token = layout.sliced.token_bytes() * static_cast<uint64_t>(layout.sliced.n_layer);
     return static_cast<int64_t>(share / per_token);
 }

@@ -151,6 +151,34 @@ class Numbers(unittest.TestCase):
         self.assertEqual(info["kv_bytes_per_token"], N_LAYER * SLOT_BYTES)
         self.assertIn("131,072 tokens", cake("info", "-m", MODELS / "f32.gguf").stdout.decode())
 
+    def test_the_families_are_those_of_the_documentation(self):
+        result = cake("info", "--families", "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        families = json.loads(result.stdout)
+        rows = [f"| `{f['architecture']}` | {f['models']} | {f['traits']} |" for f in families]
+        page = (pathlib.Path(__file__).parents[2] / "docs/models.md").read_text()
+        table = page[page.index("| `general.architecture` |"):].split("\n\n")[0].splitlines()[2:]
+        self.assertEqual(table, rows, "docs/models.md has to have these rows:\n" + "\n".join(rows))
+        text = cake("info", "--families").stdout.decode()
+        for family in families:
+            self.assertIn(f"{family['architecture']}\n  {family['models']}\n", text)
+
+    def test_families_or_a_model(self):
+        for arguments in ((), ("--families", MODELS / "f32.gguf")):
+            result = cake("info", *arguments)
+            self.assertEqual(result.returncode, 2, result.stderr)
+            self.assertIn(b"model", result.stderr)
+
+    def test_states_of_recurrent_layers(self):
+        info = json.loads(cake("info", MODELS / "qwen35.gguf", "--json").stdout)
+        # A state is 3 x 256 numbers of the convolution and 4 heads of 32 x 32, in f32.
+        self.assertEqual((info["n_recurrent_layers"], info["recurrent_bytes"]), (6, 6 * 4 * (3 * 256 + 4 * 32 * 32)))
+        self.assertEqual(info["kv_bytes_per_token"], 2 * 2 * 2 * 64 * 2)
+        result = cake("run", "-m", MODELS / "qwen35.gguf", "-p", WORDS, "-n", 2, "--kv-budget", 64, "--window", 8, "--json")
+        layers = json.loads(result.stdout)["layers"]
+        self.assertEqual([layer.get("recurrent", False) for layer in layers], [True, True, True, False] * 2)
+        self.assertEqual([layer["kept"] > 0 for layer in layers], [False, False, False, True] * 2)
+
 
 class Evaluation(unittest.TestCase):
     FLAGS = ("-m", MODELS / "f32.gguf", "-t", 1, "--policy", "full,cake", "--policy", "snapkv:preference", "--kv-budget", "48,96")

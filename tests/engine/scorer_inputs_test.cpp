@@ -65,7 +65,7 @@ TEST_P(ScorerInputs, OutputNormsAreThoseOfTheProjectedValues) {
     std::vector<HeadSlots> slots;
     for (int32_t head = 0; head < h.n_head_kv; head++) slots.push_back({.begin = 40 * head + 3, .length = 20 + head});
     const int32_t layer = config->layout.sliced_layers.back();
-    const auto weights = read_output_weights(engine->file, layer);
+    const auto weights = read_output_weights(engine->file, h, layer);
     ASSERT_TRUE(weights) << weights.error().message;
     const int64_t width = int64_t{h.head_dim_v} * h.n_head;
     const int32_t n_group = h.n_head / h.n_head_kv;
@@ -216,7 +216,7 @@ TEST_P(ScorerInputs, ExpectedQueriesAreTheMomentsRotatedToTheFuture) {
         ASSERT_TRUE(runner.compute(graph));
         std::vector<float> rotated(repeated.size());
         ggml_backend_tensor_get(x, rotated.data(), 0, rotated.size() * sizeof(float));
-        const float factor = attention_traits(h, engine->weights, layer).scale * std::sqrt(static_cast<float>(dim));
+        const float factor = h.attention_scale * std::sqrt(static_cast<float>(dim));
         const int32_t n_group = h.n_head / h.n_head_kv;
         const auto actual = std::span(expected->means[static_cast<size_t>(head / n_group)])
                                 .subspan(static_cast<size_t>(head % n_group) * dim, dim);

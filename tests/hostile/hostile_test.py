@@ -214,12 +214,50 @@ class WrongModel(HostileFile):
         self.refuse_change(change(expert_count=4, expert_used_count=2, expert_shared_count=1), "expert_shared_count")
         self.refuse_change(change(expert_count=4, expert_used_count=2), "ffn_gate_inp.weight is missing")
 
+    def of_family(self, name, metadata):
+        """The valid model under another architecture, with further metadata."""
+        model = gguf.valid()
+        model.metadata = {key.replace("llama.", name + "."): entry for key, entry in model.metadata.items()}
+        model.metadata.update({"general.architecture": (gguf.STRING, name)})
+        model.metadata.update({f"{name}.{key}": value for key, value in metadata.items()})
+        return model.to_bytes()
+
+    def test_groups_of_experts_that_cannot_be(self):
+        def refuse(n, used, groups, groups_used, *words):
+            counts = {"expert_count": n, "expert_used_count": used, "expert_group_count": groups,
+                      "expert_group_used_count": groups_used}
+            self.refuse(self.of_family("bailingmoe2", {key: (gguf.U32, value) for key, value in counts.items()}), *words)
+
+        refuse(8, 2, 3, 1, "expert_group_count 3")
+        refuse(8, 2, 8, 2, "expert_group_count 8")
+        refuse(8, 5, 4, 2, "expert_group_used_count 2")
+        refuse(8, 2, 4, 5, "expert_group_used_count is 5", "0 to 4")
+        refuse(8, 2, 1 << 31, 1, "expert_group_count")
+
+    def test_layers_for_further_tokens_that_cannot_be(self):
+        for n in (2, 3, (1 << 32) - 1):
+            self.refuse(self.of_family("glm4moe", {"nextn_predict_layers": (gguf.U32, n)}), "nextn_predict_layers")
+        self.refuse_metadata("llama.nextn_predict_layers", (gguf.U32, 1), "nextn_predict_layers is 1: only 0")
+
+    def test_latent_attention_that_cannot_be(self):
+        for change, word in (({}, "kv_lora_rank is missing"),
+                             ({"attention.kv_lora_rank": (gguf.U32, 16)}, "key_length_mla is missing"),
+                             ({"attention.kv_lora_rank": (gguf.U32, 16), "attention.key_length_mla": (gguf.U32, 24),
+                               "attention.value_length_mla": (gguf.U32, 16)}, "do not fit together")):
+            with self.subTest(change=change):
+                self.refuse(self.of_family("deepseek2", change), word)
+
+    def test_sections_and_activations_that_cannot_be(self):
+        sections = "rope.dimension_sections"
+        self.refuse(self.of_family("qwen2vl", {}), sections)
+        for widths in ([], [1, 2], [0, 0, 0, 0], [1, 2, 3, -1], [1 << 30, 1, 1, 1], [1] * 5):
+            self.refuse(self.of_family("qwen2vl", {sections: (gguf.ARRAY, gguf.I32, widths)}), sections, "widths")
+        self.refuse(self.of_family("qwen2vl", {sections: (gguf.U32, 4)}), sections)
+        self.refuse(self.of_family("apertus", {}), "xielu.alpha_n must be")
+
     def test_windows_that_cannot_be(self):
         def refuse(key, value, *words):
-            model = gguf.valid()
-            model.metadata = {name.replace("llama.", "gemma2."): entry for name, entry in model.metadata.items()}
-            model.metadata.update({"general.architecture": (gguf.STRING, "gemma2"), f"gemma2.{key}": value})
-            self.refuse(model.to_bytes(), *words)
+            self.refuse(self.of_family("gemma2", {key: value}), *words)
 
         pattern = "attention.sliding_window_pattern"
         refuse(pattern, (gguf.ARRAY, gguf.BOOL, [1, 0, 1]), "3 flags for 2 layers")
@@ -233,9 +271,10 @@ class WrongModel(HostileFile):
         folder = pathlib.Path(os.environ["CAKE_TEST_MODELS"])
         generator = random.Random(5)
         cases = []
-        for name in ("mixtral", "qwen3moe", "gemma2", "gemma3", "phi3", "gpt2", "gpt-oss", "granite", "olmo3"):
+        for name in ("mixtral", "qwen3moe", "gemma2", "gemma3", "phi3", "gpt2", "gpt-oss", "granite", "olmo3", "mistral3", "qwen2moe",
+                     "qwen3vl", "glm4moe", "deepseek2", "bailingmoe2", "afmoe", "exaone4-swa", "smallthinker", "apertus", "cohere2"):
             data = (folder / f"{name}.gguf").read_bytes()
-            for i in range(8):
+            for i in range(5):
                 # An offset among the architecture's values, which come before the vocabulary.
                 at = generator.randrange(64, data.index(b"tokenizer.ggml.model"))
                 bytes_there = bytes(generator.choice((0, 1, 0x7F, 0x80, 0xFF)) for _ in range(generator.randrange(1, 5)))

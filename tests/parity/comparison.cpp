@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <format>
 #include <stdexcept>
 
@@ -42,7 +43,7 @@ std::vector<float> full_logits(const std::string& path, std::span<const Token> t
 void expect_parity(const std::string& path, std::span<const Token> tokens, double most_kl, bool repack) {
     const auto n_vocab = static_cast<size_t>(Engine::load(path, {.threads = 1})->info().n_vocab);
     const auto half = llama_logits(path, tokens, {.cache_type = GGML_TYPE_F16, .repack = repack});
-    const std::string layout = repack ? "repacked" : "mapped";
+    const std::string layout = std::filesystem::path(path).stem().string() + (repack ? "_repacked" : "_mapped");
     expect_close(layout + "_ggml", half,
                  full_logits(path, tokens, {.threads = 2, .repack = repack, .ggml_attention = true}, "f16"), n_vocab,
                  most_kl);

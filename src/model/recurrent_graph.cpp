@@ -1,0 +1,115 @@
+// Recurrent layers of LayerGraph: a state of fixed size takes the place of K and V.
+
+#include <cmath>
+
+#include "model/layer_graph.hpp"
+
+namespace cake {
+
+namespace {
+
+/// The tokens of sequence `i` of several, all of the same length, in `x`, [rows, n_tokens].
+ggml_tensor* tokens_of(ggml_context* context, ggml_tensor* x, size_t i, size_t n_sequences) {
+    const int64_t n = x->ne[1] / static_cast<int64_t>(n_sequences);
+    return ggml_view_2d(context, x, x->ne[0], n, x->nb[1], i * static_cast<size_t>(n) * x->nb[1]);
+}
+
+ggml_tensor* joined(ggml_context* context, ggml_tensor* all, ggml_tensor* part, int dim) {
+    return all == nullptr ? part : ggml_concat(context, all, part, dim);
+}
+
+}  // namespace
+
+ggml_tensor* LayerGraph::recur(int32_t i, ggml_tensor* input, std::span<ggml_tensor* const> states,
+                               std::vector<ggml_tensor*>& writes) const {
+    const auto& w = layer(i);
+    return hparams_.architecture->recurrence == Recurrence::short_convolution
+               ? short_convolution(w, input, states, writes)
+               : delta_net(w, input, states, writes);
+}
+
+/// Causal convolution of each channel over its last n_conv tokens: [n_channels, n].
+ggml_tensor* LayerGraph::convolve(const LayerWeights& w, ggml_tensor* x, ggml_tensor* state,
+                                  std::vector<ggml_tensor*>& writes) const {
+    const int64_t n_before = w.conv->ne[0] - 1;
+    ggml_tensor* before =
+        ggml_view_2d(context_, state, n_before, x->ne[0], static_cast<size_t>(n_before) * sizeof(float), 0);
+    ggml_tensor* columns = ggml_concat(context_, before, ggml_transpose(context_, x), 0);  // [n_before + n, n_channels]
+    ggml_tensor* last = ggml_view_2d(context_, columns, n_before, x->ne[0], columns->nb[1],
+                                     static_cast<size_t>(x->ne[1]) * sizeof(float));
+    writes.push_back(ggml_cpy(context_, last, before));
+    return ggml_ssm_conv(context_, columns, w.conv);
+}
+
+ggml_tensor* LayerGraph::short_convolution(const LayerWeights& w, ggml_tensor* input,
+                                           std::span<ggml_tensor* const> states,
+                                           std::vector<ggml_tensor*>& writes) const {
+    const int64_t n_embd = input->ne[0];
+    ggml_tensor* bcx = product(w.conv_in, input);
+    const auto third = [&](size_t i) {
+        return ggml_view_2d(context_, bcx, n_embd, bcx->ne[1], bcx->nb[1],
+                            i * static_cast<size_t>(n_embd) * sizeof(float));
+    };
+    ggml_tensor* gated = ggml_mul(context_, third(0), third(2));
+    ggml_tensor* convolved = nullptr;
+    for (size_t i = 0; i < states.size(); i++)
+        convolved = joined(context_, convolved,
+                           convolve(w, tokens_of(context_, gated, i, states.size()), states[i], writes), 1);
+    return product(w.recurrent_output, ggml_mul(context_, third(1), convolved));
+}
+
+ggml_tensor* LayerGraph::delta_net(const LayerWeights& w, ggml_tensor* input, std::span<ggml_tensor* const> states,
+                                   std::vector<ggml_tensor*>& writes) const {
+    const auto& r = *hparams_.recurrent;
+    const int64_t n = input->ne[1];
+    ggml_tensor* channels = product(w.conv_in, input);
+    ggml_tensor* beta = ggml_sigmoid(context_, product(w.ssm_beta, input));  // [n_head_v, n]
+    ggml_tensor* decay = ggml_softplus(context_, ggml_add(context_, product(w.ssm_alpha, input), w.ssm_dt));
+    decay = ggml_mul(context_, decay, w.ssm_a);
+    ggml_tensor* out = nullptr;  // [head_dim, n_head_v, n]
+    for (size_t i = 0; i < states.size(); i++) {
+        const auto part = [&](ggml_tensor* x) { return tokens_of(context_, x, i, states.size()); };
+        ggml_tensor* mixed = ggml_silu(context_, convolve(w, part(channels), states[i], writes));
+        out = joined(context_, out, delta_rule(mixed, part(decay), part(beta), states[i], writes), 2);
+    }
+    ggml_tensor* gate = ggml_reshape_3d(context_, product(w.attn_gate, input), r.head_dim, r.n_head_v, n);
+    out = ggml_mul(context_, normalise(out, w.ssm_norm), ggml_silu(context_, gate));
+    return product(w.recurrent_output, ggml_reshape_2d(context_, out, r.value_width(), n));
+}
+
+/// The recurrence of one sequence. `mixed`: [queries | keys | values of all heads, n]; `decay`, `beta`: [n_head_v, n].
+/// Returns [head_dim, n_head_v, n].
+ggml_tensor* LayerGraph::delta_rule(ggml_tensor* mixed, ggml_tensor* decay, ggml_tensor* beta, ggml_tensor* state,
+                                    std::vector<ggml_tensor*>& writes) const {
+    const auto& r = *hparams_.recurrent;
+    const int64_t n = mixed->ne[1];
+    const auto heads = [&](int64_t n_head, int64_t first_row) {
+        const size_t head_bytes = static_cast<size_t>(r.head_dim) * sizeof(float);
+        return ggml_view_4d(context_, mixed, r.head_dim, n_head, n, 1, head_bytes, mixed->nb[1],
+                            static_cast<size_t>(n) * mixed->nb[1], static_cast<size_t>(first_row) * sizeof(float));
+    };
+    const auto of_heads = [&](ggml_tensor* x) { return ggml_reshape_4d(context_, x, 1, r.n_head_v, n, 1); };
+    const auto of_length_1 = [&](ggml_tensor* x) {
+        const auto n_values = static_cast<float>(r.head_dim);
+        ggml_tensor* normed = ggml_rms_norm(context_, x, hparams_.norm_eps / n_values);
+        return ggml_scale(context_, normed, 1 / std::sqrt(n_values));
+    };
+    ggml_tensor* q = of_length_1(heads(r.n_head_k, 0));
+    ggml_tensor* k = of_length_1(heads(r.n_head_k, r.key_width()));
+    ggml_tensor* v = heads(r.n_head_v, 2 * int64_t{r.key_width()});
+    const auto row = static_cast<size_t>(r.head_dim) * sizeof(float);
+    ggml_tensor* matrices =
+        ggml_view_4d(context_, state, r.head_dim, r.head_dim, r.n_head_v, 1, row, row * static_cast<size_t>(r.head_dim),
+                     row * static_cast<size_t>(r.head_dim) * static_cast<size_t>(r.n_head_v),
+                     static_cast<size_t>(r.n_conv_state()) * sizeof(float));
+    ggml_tensor* packed = ggml_gated_delta_net(context_, q, k, v, of_heads(decay), of_heads(beta), matrices, 1);
+    const int64_t n_out = int64_t{r.value_width()} * n;
+    const int64_t n_matrices = ggml_nelements(matrices);
+    ggml_tensor* fresh = ggml_view_1d(context_, packed, n_matrices, static_cast<size_t>(n_out) * sizeof(float));
+    ggml_tensor* held =
+        ggml_view_1d(context_, state, n_matrices, static_cast<size_t>(r.n_conv_state()) * sizeof(float));
+    writes.push_back(ggml_cpy(context_, fresh, held));
+    return ggml_view_3d(context_, packed, r.head_dim, r.n_head_v, n, row, row * static_cast<size_t>(r.n_head_v), 0);
+}
+
+}  // namespace cake
