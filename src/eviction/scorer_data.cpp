@@ -11,16 +11,18 @@ namespace cake {
 namespace {
 
 /// The rows of a KV head as float32, [dim, length].
+/// The rows may be a part of longer ones.
 std::vector<float> read_rows(const ggml_tensor* rows, const HeadSlots& slots) {
-    const auto n_values = static_cast<size_t>(rows->ne[0] * slots.length);
-    std::vector<float> values(n_values);
-    const size_t n_bytes = static_cast<size_t>(slots.length) * rows->nb[1];
+    const auto n = static_cast<size_t>(slots.length);
+    const auto n_values = static_cast<size_t>(rows->ne[0]) * n;
+    const size_t row_bytes = ggml_row_size(rows->type, rows->ne[0]);
     const size_t offset = static_cast<size_t>(slots.begin) * rows->nb[1];
+    std::vector<float> values(n_values);
     if (rows->type == GGML_TYPE_F32) {
-        ggml_backend_tensor_get(rows, values.data(), offset, n_bytes);
+        ggml_backend_tensor_get_2d(rows, values.data(), offset, row_bytes, n, rows->nb[1], row_bytes);
     } else {
-        std::vector<std::byte> stored(n_bytes);
-        ggml_backend_tensor_get(rows, stored.data(), offset, n_bytes);
+        std::vector<std::byte> stored(n * row_bytes);
+        ggml_backend_tensor_get_2d(rows, stored.data(), offset, row_bytes, n, rows->nb[1], row_bytes);
         ggml_get_type_traits(rows->type)->to_float(stored.data(), values.data(), static_cast<int64_t>(n_values));
     }
     return values;

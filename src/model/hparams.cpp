@@ -104,7 +104,11 @@ void read_gating(KeyReader& keys, Hparams& h) {
         return keys.require("expert_weights_scale", 1);
     }
     const int32_t gating = keys.count("expert_gating_func", 0, 3, 0);
-    if (gating > 0) h.expert_gating = static_cast<Gating>(gating);
+    if (gating > 0) {
+        h.expert_gating = static_cast<Gating>(gating);
+    } else if (keys.has_tensor(std::format("blk.{}.exp_probs_b.bias", h.n_layer_dense_lead))) {
+        h.expert_gating = Gating::sigmoid;  // early files of GLM 4.7 Flash do not state it
+    }
     h.expert_weights_norm = keys.flag("expert_weights_norm", traits.normalised);
     h.expert_weights_scale = keys.positive("expert_weights_scale", 1);
 }

@@ -19,6 +19,7 @@ class KeyReader {
         : file_(file), prefix_(std::string(architecture) + ".") {}
 
     bool has(const std::string& key) const { return file_.has(prefix_ + key); }
+    bool has_tensor(const std::string& name) const { return file_.tensor(name) != nullptr; }
 
     /// An integer from `least` to `most`. Required if there is no fallback.
     int32_t count(const std::string& key, uint32_t least, uint32_t most, std::optional<int32_t> fallback = {});

@@ -20,6 +20,7 @@ using test::start;
 struct Kept {
     std::string policy;
     std::string cache_type = "f16";
+    std::string model = "f32";
 };
 
 /// Every policy that evicts, some combinations, and the cache types.
@@ -33,6 +34,10 @@ std::vector<Kept> all_kept() {
     for (const auto* type : {"q8_0", "q4_0", "f32", "bf16"}) all.push_back({"cake", type});
     for (const auto* policy : {"dropkv", "layer-defensivekv", "kvzip+", "expected-attention"})
         all.push_back({policy, "q8_0"});
+    // V as a part of K, and layers without K and V.
+    for (const auto* model : {"deepseek2-q8_0", "qwen35-q8_0"})
+        for (const auto* policy : {"cake+", "kvzip+", "expected-attention", "lava", "critical-adakv", "r-kv"})
+            all.push_back({policy, "f16", model});
     return all;
 }
 
@@ -47,7 +52,7 @@ int64_t n_slots(const Sequence& sequence, const ModelInfo& info) {
 class Bound : public testing::TestWithParam<Kept> {};
 
 TEST_P(Bound, HoldsInPrefillDecodingAndFurtherSegments) {
-    const auto engine = load("f32", 64);
+    const auto engine = load(GetParam().model, 64);
     const auto tokens = test::sample_tokens(engine, 1500);
     auto sequence = start(engine, {.policy = GetParam().policy,
                                    .budget = TokensPerLayer{96},
@@ -58,8 +63,10 @@ TEST_P(Bound, HoldsInPrefillDecodingAndFurtherSegments) {
         const auto memory = sequence.memory();
         EXPECT_LE(memory.kv_bytes_now, memory.kv_bytes_budget);
         EXPECT_LE(memory.kv_bytes_peak, memory.kv_bytes_budget + memory.layer_bytes);
-        for (const auto& layer : sequence.layers()) EXPECT_GE(layer.kept, std::min<int64_t>(16, sequence.n_tokens()));
-        EXPECT_LE(n_slots(sequence, engine.info()), int64_t{96} * engine.info().n_layer * engine.info().n_head_kv);
+        for (const auto& layer : sequence.layers())
+            EXPECT_GE(layer.kept, layer.recurrent ? 0 : std::min<int64_t>(16, sequence.n_tokens()));
+        const auto& info = engine.info();
+        EXPECT_LE(n_slots(sequence, info), int64_t{96} * (info.n_layer - info.n_recurrent_layers) * info.n_head_kv);
         EXPECT_TRUE(std::ranges::all_of(sequence.logits(), [](float x) { return std::isfinite(x); }));
     };
     append(sequence, std::span(tokens).first(1000));
@@ -77,6 +84,7 @@ TEST_P(Bound, HoldsInPrefillDecodingAndFurtherSegments) {
 
 INSTANTIATE_TEST_SUITE_P(Policies, Bound, testing::ValuesIn(all_kept()), [](const auto& instance) {
     std::string name = instance.param.policy + "_" + instance.param.cache_type;
+    if (instance.param.model != "f32") name += "_" + instance.param.model.substr(0, instance.param.model.find('-'));
     std::ranges::replace(name, '+', 'P');
     std::ranges::replace_if(name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
     return name;

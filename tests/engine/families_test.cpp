@@ -107,6 +107,42 @@ TEST_P(Family, GoesOnFromASavedSession) {
     std::filesystem::remove(path);
 }
 
+/// Sequences that share a prefill, a copy of one, one that goes on from a text read before, and a batch of all: each as
+/// if it were alone.
+TEST_P(Family, AnswersInCompanyAsAlone) {
+    const auto engine = load(GetParam(), 64);
+    const auto tokens = test::sample_tokens(engine, 240);
+    const SequenceOptions options{.policy = "cake", .budget = TokensPerLayer{48}, .window = 8};
+    auto alone = start(engine, options);
+    append(alone, tokens);
+
+    std::vector<Sequence> together;
+    for (int i = 0; i < 2; i++) together.push_back(start(engine, options));
+    ASSERT_TRUE(append_to_all(together, tokens));
+    auto copy = fork(together[0]);
+    ASSERT_TRUE(copy) << copy.error().message;
+    together.push_back(std::move(*copy));
+    std::vector<Sequence> branches;
+    branches.push_back(start(engine, options));
+    auto base = branch_base(engine, branches, 240);
+    ASSERT_TRUE(base) << base.error().message;
+    append(*base, std::span(tokens).first(130));
+    ASSERT_TRUE(branch_to_all(*base, branches, std::span(tokens).subspan(130)));
+    together.push_back(std::move(branches[0]));
+
+    std::vector<Sequence*> batch;
+    for (auto& sequence : together) batch.push_back(&sequence);
+    for (const Token token : std::span(tokens).first(20)) {
+        ASSERT_TRUE(alone.decode(token));
+        ASSERT_TRUE(decode_each(batch, std::vector<Token>(batch.size(), token)));
+    }
+    const auto n_vocab = static_cast<size_t>(engine.info().n_vocab);
+    for (const auto& sequence : together) {
+        EXPECT_EQ(sequence.n_tokens(), alone.n_tokens());
+        EXPECT_LT(test::mean_kl(alone.logits(), sequence.logits(), n_vocab), 1e-6);
+    }
+}
+
 TEST_P(Family, ComputesWithGgmlsAttentionWhatItDoesWithOurs) {
     const std::string path = test::model_path(GetParam());
     const auto ours = load(GetParam());

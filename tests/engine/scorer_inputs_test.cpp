@@ -205,8 +205,13 @@ TEST_P(ScorerInputs, ExpectedQueriesAreTheMomentsRotatedToTheFuture) {
         Graph graph(16);
         ggml_tensor* positions = graph.input(GGML_TYPE_I32, LayerMoments::kFuture);
         ggml_tensor* copies = graph.input(GGML_TYPE_F32, h.head_dim_k, LayerMoments::kFuture);
-        ggml_tensor* x = ggml_reshape_3d(graph.context(), copies, h.head_dim_k, 1, LayerMoments::kFuture);
+        const auto part = [&](int64_t begin, int64_t n) {
+            return ggml_view_3d(graph.context(), copies, n, 1, LayerMoments::kFuture, copies->nb[1], copies->nb[1],
+                                static_cast<size_t>(begin) * sizeof(float));
+        };
+        ggml_tensor* x = part(h.rot_begin(), h.head_dim_k - h.rot_begin());
         if (h.rotates_in(layer)) x = LayerGraph(graph.context(), h, engine->weights).rotate(layer, x, positions);
+        if (h.rot_begin() > 0) x = ggml_concat(graph.context(), part(0, h.rot_begin()), x, 0);
         x = graph.output(ggml_cont(graph.context(), x));
         ASSERT_TRUE(runner.allocate(graph));
         set_numbers<int32_t>(positions, kPosition);
@@ -238,7 +243,8 @@ TEST_P(ScorerInputs, ExpectedQueriesAreTheMomentsRotatedToTheFuture) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, ScorerInputs,
-                         testing::Values("f32", "q8_0", "gemma3-q8_0", "phi3-q8_0", "smollm3", "rope_scaled"),
+                         testing::Values("f32", "q8_0", "gemma3-q8_0", "phi3-q8_0", "smollm3", "rope_scaled",
+                                         "deepseek2", "qwen35"),
                          test::family_test_name);
 
 }  // namespace
