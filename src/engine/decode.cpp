@@ -51,7 +51,7 @@ class Decode {
         constexpr size_t kWritten = 16;
         constexpr size_t kRecurrent = 48;
         constexpr size_t kNodesPerHead = 12;
-        return kWritten + (h_.recurrent ? kRecurrent : 0) +
+        return kWritten + (h_.has_recurrent() ? kRecurrent : 0) +
                (engine_.attention.kernels ? 0 : kNodesPerHead * static_cast<size_t>(h_.n_head_kv));
     }
 

@@ -69,9 +69,9 @@ Result<ReplayPass> ReplayPass::make(SequenceParts& sequence, std::span<const Tok
         HiddenStates::allocate(sequence.accountant, type, h.n_embd, pass.n_tokens_, sequence.max_hidden_f32_bytes);
     if (!hidden) return std::unexpected(hidden.error());
     pass.hidden_ = std::move(*hidden);
-    if (h.recurrent) {
+    if (h.has_recurrent()) {
         auto state = AccountedTensor::allocate(sequence.accountant, MemoryUse::compute, type, GGML_TYPE_F32,
-                                               h.recurrent->n_state(), 1, "the state of a replay");
+                                               h.recurrent.n_state(), 1, "the state of a replay");
         if (!state) return std::unexpected(state.error());
         pass.state_ = std::move(*state);
     }

@@ -59,7 +59,7 @@ Result<CacheLayout> make_layout(const EngineState& engine, const SequenceOptions
                                            : layout.sliced_layers;
         kind.push_back(layer);
     }
-    if (h.recurrent) layout.n_recurrent_state = h.recurrent->n_state();
+    if (h.has_recurrent()) layout.n_recurrent_state = h.recurrent.n_state();
     layout.sliced.n_layer = static_cast<int32_t>(layout.sliced_layers.size());
     layout.sliding.n_layer = static_cast<int32_t>(layout.sliding_layers.size());
     constexpr double kMaxBytes = 0x1p60;
@@ -153,7 +153,7 @@ Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k,
     };
     const auto k = parse(type_k, hparams.head_dim_k);
     if (!k) return std::unexpected(k.error());
-    const bool v_in_k = hparams.latent.has_value();
+    const bool v_in_k = hparams.has_latent();
     if (v_in_k && type_v != type_k && type_v != SequenceOptions{}.cache_type_v) {
         return fail(
             std::format("this model's values are part of its keys, so --cache-type-v {} has no effect; "

@@ -22,8 +22,8 @@ void read_latent(KeyReader& keys, Hparams& h) {
                       .head_dim_k = keys.count("attention.key_length_mla", 1, kMaxWidth),
                       .head_dim_v = keys.count("attention.value_length_mla", 1, kMaxWidth)};
     const int32_t n_rot = keys.count("rope.dimension_count", 1, kMaxWidth, h.head_dim_k);
-    if (h.n_head_kv != 1 || h.head_dim_v != h.latent->n_lora_kv || h.head_dim_k != h.head_dim_v + n_rot ||
-        h.latent->head_dim_k <= n_rot) {
+    if (h.n_head_kv != 1 || h.head_dim_v != h.latent.n_lora_kv || h.head_dim_k != h.head_dim_v + n_rot ||
+        h.latent.head_dim_k <= n_rot) {
         keys.note("key_length, value_length, kv_lora_rank and rope.dimension_count do not fit together");
     }
 }
@@ -87,7 +87,7 @@ void read_sizes(KeyReader& keys, Hparams& h) {
     h.head_dim_v = keys.count("attention.value_length", 1, kMaxWidth, head_dim);
     if (h.architecture->latent) read_latent(keys, h);
     if (h.architecture->recurrence == Recurrence::delta_net) read_delta_net(keys, h);
-    if (h.recurrent && std::ranges::all_of(h.recurrent->layers, std::identity{}))
+    if (h.has_recurrent() && std::ranges::all_of(h.recurrent.layers, std::identity{}))
         keys.note("no layer attends to the text, so there is no cache to evict from", Error::Code::unsupported);
     h.norm_eps = keys.positive(h.architecture->norm == NormKind::rms ? "attention.layer_norm_rms_epsilon"
                                                                      : "attention.layer_norm_epsilon");
@@ -195,11 +195,11 @@ Rope read_rope(KeyReader& keys, Hparams& h) {
             // Converters of models with latent attention wrote a tenth of the multiplier, which attention_scale has
             // too.
             const float multiplier = keys.not_negative("rope.scaling.yarn_log_multiplier", 0);
-            const float magnitude = h.latent && multiplier > 0 ? 1 : multiplier;
+            const float magnitude = h.has_latent() && multiplier > 0 ? 1 : multiplier;
             const auto stretch = [&](float m) { return factor > 1 ? 1 + 0.1F * m * std::log(factor) : 1; };
             // As llama.cpp does, so that the result is rounded alike.
             rope.attn_factor *= stretch(1) / stretch(magnitude) * (1 / stretch(1));
-            if (h.latent) h.latent->yarn_log_multiplier = 10 * multiplier;
+            if (h.has_latent()) h.latent.yarn_log_multiplier = 10 * multiplier;
         }
         rope.beta_fast = keys.positive("rope.scaling.yarn_beta_fast", 32);
         rope.beta_slow = keys.positive("rope.scaling.yarn_beta_slow", 1);
@@ -265,15 +265,15 @@ void read_windows(KeyReader& keys, Hparams& h) {
 /// YaRN's magnitude is part of the scale of the attention logits, since only a part of a query rotates.
 float latent_scale(const Hparams& h) {
     const float stretch = 0.1F * std::log(1 / h.rope.freq_scale);
-    const float magnitude = h.rope.attn_factor * (1 + stretch) * (1 + h.latent->yarn_log_multiplier * stretch);
-    return magnitude * magnitude / std::sqrt(static_cast<float>(h.latent->head_dim_k));
+    const float magnitude = h.rope.attn_factor * (1 + stretch) * (1 + h.latent.yarn_log_multiplier * stretch);
+    return magnitude * magnitude / std::sqrt(static_cast<float>(h.latent.head_dim_k));
 }
 
 void read_scales(KeyReader& keys, Hparams& h) {
     const auto& a = *h.architecture;
     const bool wide = a.wide_scale_layers > 0 && h.n_layer == a.wide_scale_layers;
     h.attention_scale = 1.0F / std::sqrt(static_cast<float>(wide ? std::max(h.n_embd / h.n_head, 1) : h.head_dim_k));
-    if (h.latent) h.attention_scale = latent_scale(h);
+    if (h.has_latent()) h.attention_scale = latent_scale(h);
     if (a.scales_embeddings) h.embedding_scale = std::sqrt(static_cast<float>(h.n_embd));
     if (a.granite_scales) {
         h.attention_scale = keys.positive("attention.scale", h.attention_scale);
@@ -316,8 +316,8 @@ Result<int32_t> read_n_vocab(const GgufFile& file) {
 }  // namespace
 
 float Hparams::temperature(int64_t position) const {
-    const auto periods = static_cast<float>(position / temperature_length);
-    return 1 + temperature_scale * std::log1p(periods);
+    const int64_t n_periods = position / temperature_length;
+    return 1 + temperature_scale * std::log1p(static_cast<float>(n_periods));
 }
 
 Result<Hparams> read_hparams(const GgufFile& file) {

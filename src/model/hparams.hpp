@@ -2,7 +2,6 @@
 
 #include <array>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -72,8 +71,8 @@ struct Hparams {
     int32_t head_dim_v = 0;
     int32_t n_rot = 0;
     float norm_eps = 0;
-    std::optional<Latent> latent;
-    std::optional<Recurrent> recurrent;
+    Latent latent;        // unused without has_latent()
+    Recurrent recurrent;  // unused without has_recurrent()
 
     int32_t rope_mode = GGML_ROPE_TYPE_NORMAL;
     // Parts of half a head that rotate by the time, the row, the column and the fourth coordinate of a part of an
@@ -107,13 +106,15 @@ struct Hparams {
     float residual_scale = 1;  // factor of what attention and feed-forward add to the hidden state
     float logit_scale = 1;
 
+    bool has_latent() const { return latent.n_lora_kv > 0; }
+    bool has_recurrent() const { return !recurrent.layers.empty(); }
     bool has_rope_sections() const { return (rope_mode & GGML_ROPE_TYPE_MROPE) != 0; }
     /// The first of the n_rot values of a query or key that rotate.
-    int32_t rot_begin() const { return latent ? latent->n_lora_kv : 0; }
+    int32_t rot_begin() const { return latent.n_lora_kv; }
     /// Number of query heads that share a KV head.
     int32_t n_group() const { return n_head / n_head_kv; }
     bool is_swa(int32_t layer) const { return swa_layers[static_cast<size_t>(layer)]; }
-    bool is_recurrent(int32_t layer) const { return recurrent && recurrent->layers[static_cast<size_t>(layer)]; }
+    bool is_recurrent(int32_t layer) const { return has_recurrent() && recurrent.layers[static_cast<size_t>(layer)]; }
     const Rope& rope_of(int32_t layer) const { return is_swa(layer) ? rope_swa : rope; }
     bool has_experts(int32_t layer) const { return n_expert > 0 && layer >= n_layer_dense_lead; }
     bool rotates_in(int32_t layer) const {

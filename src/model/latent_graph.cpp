@@ -18,15 +18,15 @@ Projections LayerGraph::project_latent(int32_t i, ggml_tensor* input, ggml_tenso
     const auto& h = hparams_;
     const auto& w = layer(i);
     const int64_t n = input->ne[1];
-    const int64_t n_nope = h.latent->head_dim_k - h.n_rot;
+    const int64_t n_nope = h.latent.head_dim_k - h.n_rot;
     ggml_tensor* q = w.attn_q_a.weight != nullptr ? normalise(product(w.attn_q_a, input), w.attn_q_a_norm) : input;
-    q = ggml_reshape_3d(context_, product(w.attn_q, q), h.latent->head_dim_k, h.n_head, n);
+    q = ggml_reshape_3d(context_, product(w.attn_q, q), h.latent.head_dim_k, h.n_head, n);
     ggml_tensor* absorbed = latent_queries(w, view_rows(context_, q, 0, n_nope));
     ggml_tensor* q_rope = view_rows(context_, q, n_nope, h.n_rot);
 
     ggml_tensor* kv = ggml_reshape_3d(context_, product(w.attn_kv_a_mqa, input), h.head_dim_k, 1, n);
-    ggml_tensor* latent = normalise(view_rows(context_, kv, 0, h.latent->n_lora_kv), w.attn_kv_a_norm);
-    ggml_tensor* k_rope = rotate(i, view_rows(context_, kv, h.latent->n_lora_kv, h.n_rot), positions);
+    ggml_tensor* latent = normalise(view_rows(context_, kv, 0, h.latent.n_lora_kv), w.attn_kv_a_norm);
+    ggml_tensor* k_rope = rotate(i, view_rows(context_, kv, h.latent.n_lora_kv, h.n_rot), positions);
 
     Projections result{.query = ggml_concat(context_, absorbed, rotate(i, q_rope, positions), 0),
                        .key = ggml_concat(context_, latent, k_rope, 0),
@@ -48,9 +48,9 @@ ggml_tensor* LayerGraph::latent_queries(const LayerWeights& w, ggml_tensor* nope
 ggml_tensor* LayerGraph::latent_output(int32_t i, ggml_tensor* attention) const {
     const auto& h = hparams_;
     const int64_t n = attention->ne[1];
-    ggml_tensor* by_head = ggml_reshape_3d(context_, attention, h.latent->n_lora_kv, h.n_head, n);
+    ggml_tensor* by_head = ggml_reshape_3d(context_, attention, h.latent.n_lora_kv, h.n_head, n);
     by_head = ggml_mul_mat(context_, layer(i).attn_v_b, ggml_permute(context_, by_head, 0, 2, 1, 3));
-    return ggml_cont_2d(context_, ggml_permute(context_, by_head, 0, 2, 1, 3), int64_t{h.latent->head_dim_v} * h.n_head,
+    return ggml_cont_2d(context_, ggml_permute(context_, by_head, 0, 2, 1, 3), int64_t{h.latent.head_dim_v} * h.n_head,
                         n);
 }
 

@@ -41,7 +41,7 @@ ggml_tensor* LayerGraph::attention_input(int32_t i, ggml_tensor* hidden) const {
 
 Projections LayerGraph::project(int32_t i, ggml_tensor* input, ggml_tensor* positions) const {
     const auto& h = hparams_;
-    if (h.latent) return project_latent(i, input, positions);
+    if (h.has_latent()) return project_latent(i, input, positions);
     const auto& w = layer(i);
     const bool gated = h.architecture->attention_gate == AttentionGate::with_queries;
     const int64_t q_step = int64_t{h.head_dim_k} * (gated ? 2 : 1);
@@ -113,7 +113,7 @@ ggml_tensor* LayerGraph::normalise_heads(ggml_tensor* x, ggml_tensor* weight) co
 }
 
 ggml_tensor* LayerGraph::finish(int32_t i, ggml_tensor* hidden, ggml_tensor* attention, ggml_tensor* gate) const {
-    if (hparams_.latent) attention = latent_output(i, attention);
+    if (hparams_.has_latent()) attention = latent_output(i, attention);
     if (gate != nullptr) attention = ggml_mul(context_, attention, ggml_sigmoid(context_, gate));
     return add_to_residual(i, hidden, product(layer(i).attn_output, attention));
 }

@@ -25,14 +25,14 @@ Result<std::vector<float>> read_floats(const GgufFile& file, const std::string& 
 /// The output projection after that of latent values: [n_lora_kv * n_head, n_embd]. `output`: [head_dim_v * n_head,
 /// n_embd]; `values`: [n_lora_kv, head_dim_v, n_head].
 std::vector<float> of_latent_values(const Hparams& h, std::span<const float> output, std::span<const float> values) {
-    const auto n_latent = static_cast<size_t>(h.latent->n_lora_kv);
-    const auto n_values = static_cast<size_t>(h.latent->head_dim_v) * static_cast<size_t>(h.n_head);
+    const auto n_latent = static_cast<size_t>(h.latent.n_lora_kv);
+    const auto n_values = static_cast<size_t>(h.latent.head_dim_v) * static_cast<size_t>(h.n_head);
     const size_t width = n_latent * static_cast<size_t>(h.n_head);
     std::vector<float> product(width * static_cast<size_t>(h.n_embd), 0.0F);
     for (size_t row = 0; row < static_cast<size_t>(h.n_embd); row++) {
         for (size_t i = 0; i < n_values; i++) {
             const float factor = output[row * n_values + i];
-            float* sums = product.data() + row * width + i / static_cast<size_t>(h.latent->head_dim_v) * n_latent;
+            float* sums = product.data() + row * width + i / static_cast<size_t>(h.latent.head_dim_v) * n_latent;
             for (size_t j = 0; j < n_latent; j++) sums[j] += factor * values[i * n_latent + j];
         }
     }
@@ -43,7 +43,7 @@ std::vector<float> of_latent_values(const Hparams& h, std::span<const float> out
 
 Result<std::vector<float>> read_output_weights(const GgufFile& file, const Hparams& hparams, int32_t layer) {
     auto output = read_floats(file, std::format("blk.{}.attn_output.weight", layer));
-    if (!output || !hparams.latent) return output;
+    if (!output || !hparams.has_latent()) return output;
     const auto values = read_floats(file, std::format("blk.{}.attn_v_b.weight", layer));
     if (!values) return std::unexpected(values.error());
     return of_latent_values(hparams, *output, *values);

@@ -60,7 +60,7 @@ ggml_tensor* LayerGraph::short_convolution(const LayerWeights& w, ggml_tensor* i
 
 ggml_tensor* LayerGraph::delta_net(const LayerWeights& w, ggml_tensor* input, std::span<ggml_tensor* const> states,
                                    std::vector<ggml_tensor*>& writes) const {
-    const auto& r = *hparams_.recurrent;
+    const auto& r = hparams_.recurrent;
     const int64_t n = input->ne[1];
     ggml_tensor* channels = product(w.conv_in, input);
     ggml_tensor* beta = ggml_sigmoid(context_, product(w.ssm_beta, input));  // [n_head_v, n]
@@ -81,7 +81,7 @@ ggml_tensor* LayerGraph::delta_net(const LayerWeights& w, ggml_tensor* input, st
 /// Returns [head_dim, n_head_v, n].
 ggml_tensor* LayerGraph::delta_rule(ggml_tensor* mixed, ggml_tensor* decay, ggml_tensor* beta, ggml_tensor* state,
                                     std::vector<ggml_tensor*>& writes) const {
-    const auto& r = *hparams_.recurrent;
+    const auto& r = hparams_.recurrent;
     const int64_t n = mixed->ne[1];
     const auto heads = [&](int64_t n_head, int64_t first_row) {
         const size_t head_bytes = static_cast<size_t>(r.head_dim) * sizeof(float);

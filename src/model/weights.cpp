@@ -19,9 +19,9 @@ class LayerTaker {
 
     LayerWeights take() {
         if (h_.is_recurrent(layer_))
-            take_recurrence(*h_.recurrent);
-        else if (h_.latent)
-            take_latent_attention(*h_.latent);
+            take_recurrence(h_.recurrent);
+        else if (h_.has_latent())
+            take_latent_attention(h_.latent);
         else
             take_attention();
         if (a_.pre_norm && !a_.parallel) w_.ffn_norm = norm(a_.ffn_norm);

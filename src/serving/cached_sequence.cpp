@@ -42,7 +42,7 @@ size_t reusable_tokens(const CachedSequence& sequence, const SequenceOptions& op
     auto n = static_cast<size_t>(std::ranges::mismatch(sequence.tokens, prompt).in1 - sequence.tokens.begin());
     if (n == prompt.size()) n--;  // at least one token of the prompt must be left to prefill
     if (n == sequence.tokens.size()) return n;
-    if (state.config.hparams().recurrent) return 0;  // a state cannot be taken back
+    if (state.config.hparams().has_recurrent()) return 0;  // a state cannot be taken back
     // What another conversation shares by chance, such as a system message, is not worth the rest of this one.
     if (2 * n < sequence.tokens.size()) return 0;
     // Tokens evicted during the part that is removed cannot be restored, and attention that it added to the cumulative
