@@ -55,7 +55,7 @@ class Family:
     gated: bool = True
     attention_gate: bool = False
     latent: bool = False  # attention to latent values, of LATENT's sizes
-    recurrence: str = ""  # "delta" (gated DeltaNet, of DELTA's sizes) or "convolution", in all layers but every fourth
+    recurrence: str = ""  # "delta", "mamba" (of DELTA's and MAMBA's sizes) or "convolution", in all layers but every fourth
     query_gate: bool = False  # attn_q has a gate after the query of each head
     output_norm: str = "output_norm"
     positions: bool = False
@@ -73,6 +73,7 @@ class Family:
 
 
 ATTENTION = ("attn_q", "attn_k", "attn_v")
+MAMBA = {"conv": 4, "state": 16, "groups": 1, "heads": 8}
 DELTA = {"conv": 4, "head": 32, "heads_k": 2, "heads_v": 4}
 LATENT = {"values": 64, "head": 32, "rot": 32}
 DEEPSEEK = {"experts": True, "selection_bias": True, "shared": True,
@@ -129,6 +130,8 @@ FAMILIES = {
     "apertus": Family(qk_norm="heads", gated=False, xielu=True),
     "granitemoe": Family(tied=True, experts=True, shared=True,
                          values={"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.15, "logit_scale": 8.0}),
+    "granitehybrid": Family(tied=True, recurrence="mamba", shared=True,
+                            values={"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.15, "logit_scale": 8.0}),
     "olmoe": Family(qk_norm="all", experts=True),
     "command-r": Family(layer_norm=True, parallel=True, tied=True, values={"logit_scale": 0.0625}),
     "cohere2": Family(layer_norm=True, parallel=True, tied=True, values={"logit_scale": 0.25}),
@@ -192,9 +195,8 @@ class Maker:
             w.add_q_lora_rank(o.lora_q or 1)
             o.rot = LATENT["rot"]
         else:
-            if self.family.recurrence == "convolution":
+            if self.family.recurrence in ("convolution", "mamba"):
                 w.add_head_count_kv([0 if self.is_recurrent(layer) else o.heads_kv for layer in range(o.layers)])
-                w.add_shortconv_l_cache(3)
             else:
                 w.add_head_count_kv(o.heads_kv)
             w.add_key_length(o.head_dim)
@@ -205,6 +207,7 @@ class Maker:
         optional = {"rope.scaling.type": o.rope_scaling_type, "rope.scaling.factor": o.rope_scaling_factor,
                     "rope.scale_linear": o.rope_scale_linear, "rope.scaling.original_context_length": o.ctx_orig,
                     "rope.scaling.yarn_log_multiplier": o.yarn_log_multiplier,
+                    "rope.scaling.yarn_attn_factor": o.yarn_attn_factor,
                     "attention.sliding_window": o.swa, "expert_count": o.experts, "expert_used_count": o.experts_used}
         if self.family.experts:
             optional["expert_feed_forward_length"] = o.ff
@@ -217,6 +220,14 @@ class Maker:
         for key, value in {**self.family.values, **optional}.items():
             if value:
                 self.value(key, value)
+        if self.family.recurrence == "convolution":
+            w.add_shortconv_l_cache(3)
+        if self.family.recurrence == "mamba":
+            w.add_ssm_conv_kernel(MAMBA["conv"])
+            w.add_ssm_state_size(MAMBA["state"])
+            w.add_ssm_group_count(MAMBA["groups"])
+            w.add_ssm_time_step_rank(MAMBA["heads"])
+            w.add_ssm_inner_size(2 * o.embd)
         if self.family.recurrence == "delta":
             w.add_ssm_conv_kernel(DELTA["conv"])
             w.add_ssm_state_size(DELTA["head"])
@@ -288,6 +299,18 @@ class Maker:
             self.matrix(block + "shortconv.in_proj.weight", 3 * o.embd, o.embd)
             self.convolution(block + "shortconv.conv.weight", 3, o.embd)
             self.matrix(block + "shortconv.out_proj.weight", o.embd, o.embd, o.residual_scale)
+            return
+        if self.family.recurrence == "mamba":
+            values = 2 * o.embd
+            channels = values + 2 * MAMBA["groups"] * MAMBA["state"]
+            self.matrix(block + "ssm_in.weight", values + channels + MAMBA["heads"], o.embd)
+            self.convolution(block + "ssm_conv1d.weight", MAMBA["conv"], channels)
+            self.vector(block + "ssm_conv1d.bias", channels, 0, 0.1)
+            self.vector(block + "ssm_dt.bias", MAMBA["heads"], 0, 0.5)
+            self.vector(block + "ssm_a", (MAMBA["heads"], 1), -0.5, 0.1)
+            self.vector(block + "ssm_d", (MAMBA["heads"], 1), 1, 0.1)
+            self.vector(block + "ssm_norm.weight", (MAMBA["groups"], values // MAMBA["groups"]), 1, 0.1)
+            self.matrix(block + "ssm_out.weight", o.embd, values, o.residual_scale)
             return
         values = DELTA["heads_v"] * DELTA["head"]
         channels = 2 * DELTA["heads_k"] * DELTA["head"] + values
@@ -426,6 +449,7 @@ def parse(arguments):
     parser.add_argument("--ctx-orig", type=int, metavar="N", help="context before rope scaling")
     parser.add_argument("--rope-scaling-type", metavar="TYPE", help="linear, yarn or longrope")
     parser.add_argument("--yarn-log-multiplier", type=float, metavar="X", help="of YaRN's magnitude")
+    parser.add_argument("--yarn-attn-factor", type=float, metavar="X", help="as converters write it for OLMo 3")
     parser.add_argument("--rope-freq-base", type=float, default=10000, metavar="X", help="(default 10000)")
     parser.add_argument("--rope-scaling-factor", type=float, metavar="X", help="as files have it that name no scaling type")
     parser.add_argument("--rope-scale-linear", type=float, metavar="X", help="as old files have it")

@@ -30,8 +30,12 @@ Result<int64_t> budget_tokens(const Engine& engine, const SequenceOptions& optio
     }
     return engine.kv_bytes_per_token_and_layer(options.cache_type_k, options.cache_type_v)
         .transform([&](uint64_t token_bytes) {
-            const auto bytes = std::get<KvBytes>(budget).bytes;
-            return static_cast<int64_t>(bytes / token_bytes / static_cast<uint64_t>(engine.info().n_layer));
+            const auto& info = engine.info();
+            const auto n_sliced = static_cast<uint64_t>(info.n_layer - info.n_swa_layers - info.n_recurrent_layers);
+            const uint64_t fixed = info.recurrent_bytes + token_bytes * static_cast<uint64_t>(info.n_swa_layers) *
+                                                              static_cast<uint64_t>(info.n_swa);
+            const uint64_t bytes = std::get<KvBytes>(budget).bytes;
+            return static_cast<int64_t>((bytes - std::min(bytes, fixed)) / token_bytes / n_sliced);
         });
 }
 

@@ -209,8 +209,11 @@ class Chat {
                             format_bytes(memory.kv_bytes_now), format_bytes(memory.kv_bytes_budget),
                             format_bytes(memory.kv_bytes_full_cache));
         const auto layers = sequence.layers();
-        for (size_t i = 0; i < layers.size(); i++)
-            text += std::format("  layer {:2}: {} tokens\n", i, format_count(static_cast<uint64_t>(layers[i].kept)));
+        for (size_t i = 0; i < layers.size(); i++) {
+            const auto kept = static_cast<uint64_t>(layers[i].kept);
+            text += std::format("  layer {:2}: {}\n", i,
+                                layers[i].recurrent ? "a state of fixed size" : format_count(kept) + " tokens");
+        }
         return text;
     }
 

@@ -38,7 +38,8 @@ Result<Inspection> inspect(const Engine& engine, const SequenceOptions& sequence
         result.moments.push_back(
             {.tokens = static_cast<double>(n_tokens),
              .held_bytes = memory.kv_bytes_now + staging,
-             .full_bytes = static_cast<uint64_t>(engine.info().tokens_held(n_tokens, n_tokens)) * *token_bytes});
+             .full_bytes = static_cast<uint64_t>(engine.info().tokens_held(n_tokens, n_tokens)) * *token_bytes +
+                           engine.info().recurrent_bytes});
         thin_out(result.moments);
     };
     const auto read = sequence->append(tokens, {.progress =

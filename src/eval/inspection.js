@@ -141,7 +141,7 @@
   const PART = 400;
   data.policies.forEach((policy, i) => {
     const text = make("div", { className: "text", tabIndex: 0 });
-    const nAll = policy.layers.length * data.n_head_kv;
+    const nAll = policy.layers.filter((layer) => !layer.recurrent).length * data.n_head_kv;
     const heads = (layer, token) => policy.kept[layer].charCodeAt(token) - 48;
     const held = (token) => policy.kept.reduce((sum, _, layer) => sum + heads(layer, token), 0);
     const build = (part, begin) => {

@@ -10,8 +10,7 @@ namespace cake {
 
 namespace {
 
-/// The rows of a KV head as float32, [dim, length].
-/// The rows may be a part of longer ones.
+/// The rows of a KV head as float32, [dim, length]. They may be a part of longer rows.
 std::vector<float> read_rows(const ggml_tensor* rows, const HeadSlots& slots) {
     const auto n = static_cast<size_t>(slots.length);
     const auto n_values = static_cast<size_t>(rows->ne[0]) * n;

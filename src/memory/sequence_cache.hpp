@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cassert>
+#include <utility>
+
 #include "memory/kv_store.hpp"
 #include "memory/plan.hpp"
 #include "memory/query_ring.hpp"
@@ -23,8 +26,11 @@ struct SequenceCache {
 
     bool is_open() const { return plan.tokens_per_layer > 0; }
     /// The store of a layer that is not recurrent.
-    KvStore& of(int32_t layer) { return sliced.holds(layer) ? sliced : sliding; }
-    const KvStore& of(int32_t layer) const { return sliced.holds(layer) ? sliced : sliding; }
+    KvStore& of(int32_t layer) { return const_cast<KvStore&>(std::as_const(*this).of(layer)); }
+    const KvStore& of(int32_t layer) const {
+        assert(sliced.holds(layer) || sliding.holds(layer));
+        return sliced.holds(layer) ? sliced : sliding;
+    }
     /// Fills this cache, which is open and empty, with everything that `from` holds. Both have the same layout; this
     /// one may be larger.
     void copy(const SequenceCache& from);

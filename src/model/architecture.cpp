@@ -173,14 +173,14 @@ constexpr Architecture kArchitectures[] = {
     {.name = "deepseek2",
      .models = "DeepSeek V2, V3, R1 and their Lite versions, GLM 4.7 Flash, Kimi K2",
      .experts = {.possible = true,
-                 .needed = true,
                  .normalised = false,
                  .stated = true,
                  .selection_bias = true,
                  .dense_lead = true,
                  .shared = SharedExperts::always},
      .latent = true,
-     .temperature = true},
+     .temperature = true,
+     .next_token_layers = true},
     {.name = "dots1",
      .models = "dots.llm1",
      .rope_mode = GGML_ROPE_TYPE_NEOX,
@@ -268,6 +268,11 @@ constexpr Architecture kArchitectures[] = {
      .models = "Granite 3, mixtures of experts",
      .experts = {.possible = true, .needed = true, .shared = SharedExperts::if_stated},
      .granite_scales = true},
+    {.name = "granitehybrid",
+     .models = "Granite 4",
+     .experts = {.possible = true, .shared = SharedExperts::if_stated},
+     .recurrence = Recurrence::mamba2,
+     .granite_scales = true},
     {.name = "olmo2",
      .models = "OLMo 2, OLMo 3",
      .rope_mode = GGML_ROPE_TYPE_NEOX,
@@ -319,7 +324,8 @@ std::string architecture_traits(const Architecture& a) {
     add(a.swa_rope_only, "RoPE only in layers with windows");
     add(a.swa_rope_is_plain, "unscaled RoPE in layers with windows");
     add(a.no_rope_step > 0, std::format("no RoPE in one of {} layers", a.no_rope_step));
-    add(a.qk_norm != QkNorm::none, "normalised queries and keys");
+    add(a.qk_norm == QkNorm::heads_if_stored, "normalised queries and keys, if the file has the norms");
+    add(a.qk_norm != QkNorm::none && a.qk_norm != QkNorm::heads_if_stored, "normalised queries and keys");
     add(a.norm == NormKind::layer, "LayerNorm");
     add(a.post_norm,
         a.pre_norm ? "norms also after attention and feed-forward" : "norms only after attention and feed-forward");
@@ -327,6 +333,9 @@ std::string architecture_traits(const Architecture& a) {
     add(a.attention_gate != AttentionGate::none, "gated attention");
     add(a.recurrence == Recurrence::short_convolution, "short convolutions in some layers");
     add(a.recurrence == Recurrence::delta_net, "gated DeltaNet in some layers");
+    add(a.recurrence == Recurrence::mamba2, "Mamba-2 in some layers");
+    add(a.fused_gate, "a fused gate");
+    add((a.rope_mode & GGML_ROPE_TYPE_MROPE) != 0, "multi-section RoPE");
     add(a.latent, "latent attention, whose cache is one vector for all heads");
     add(a.sinks, "attention sinks");
     add(a.temperature, "queries that grow with the position");

@@ -38,6 +38,7 @@ enum class Recurrence {
     none,
     short_convolution,  // a gated convolution over the last tokens (LFM2)
     delta_net,          // gated DeltaNet (arXiv:2412.06464) after a convolution
+    mamba2,             // Mamba-2 (arXiv:2405.21060) after a convolution
 };
 
 /// Where the gate of the attention's output comes from.

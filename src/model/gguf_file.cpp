@@ -105,30 +105,29 @@ Result<std::optional<std::vector<bool>>> GgufFile::booleans(const std::string& k
     }
 }
 
+Result<std::optional<std::vector<int32_t>>> GgufFile::integers(const std::string& key) const {
+    const auto* meta = metadata();
+    const int64_t id = gguf_find_key(meta, key.c_str());
+    if (id < 0) return std::nullopt;
+    const auto wrong = [&] { return parts_.front().wrong_type(key, "array of 32-bit integers"); };
+    if (!is_array(key)) return wrong();
+    const auto type = gguf_get_arr_type(meta, id);
+    if (type != GGUF_TYPE_INT32 && type != GGUF_TYPE_UINT32) return wrong();
+    const auto* values = static_cast<const int32_t*>(gguf_get_arr_data(meta, id));
+    std::vector<int32_t> integers(values, values + gguf_get_arr_n(meta, id));
+    if (type == GGUF_TYPE_UINT32 && std::ranges::any_of(integers, [](int32_t n) { return n < 0; })) return wrong();
+    return integers;
+}
+
 Result<std::optional<std::vector<float>>> GgufFile::numbers(const std::string& key) const {
     const auto* meta = metadata();
     const int64_t id = gguf_find_key(meta, key.c_str());
     if (id < 0) return std::nullopt;
     if (gguf_get_kv_type(meta, id) == GGUF_TYPE_FLOAT32) return std::vector{gguf_get_val_f32(meta, id)};
-    if (!is_array(key)) return parts_.front().wrong_type(key, "array of numbers");
-    std::vector<float> numbers(gguf_get_arr_n(meta, id));
-    const auto read = [&]<typename T>(std::type_identity<T>) {
-        const auto* values = static_cast<const T*>(gguf_get_arr_data(meta, id));
-        std::transform(values, values + numbers.size(), numbers.begin(), [](T x) { return static_cast<float>(x); });
-    };
-    switch (gguf_get_arr_type(meta, id)) {
-        case GGUF_TYPE_INT32:
-            read(std::type_identity<int32_t>());
-            return numbers;
-        case GGUF_TYPE_UINT32:
-            read(std::type_identity<uint32_t>());
-            return numbers;
-        case GGUF_TYPE_FLOAT32:
-            read(std::type_identity<float>());
-            return numbers;
-        default:
-            return parts_.front().wrong_type(key, "array of numbers");
-    }
+    if (!is_array(key) || gguf_get_arr_type(meta, id) != GGUF_TYPE_FLOAT32)
+        return parts_.front().wrong_type(key, "array of f32");
+    const auto* values = static_cast<const float*>(gguf_get_arr_data(meta, id));
+    return std::vector(values, values + gguf_get_arr_n(meta, id));
 }
 
 }  // namespace cake

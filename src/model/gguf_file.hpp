@@ -36,7 +36,9 @@ class GgufFile {
     Result<std::optional<double>> number(const std::string& key) const;
     /// An array of bools, or of integers that represent them.
     Result<std::optional<std::vector<bool>>> booleans(const std::string& key) const;
-    /// An array of integers or of f32, or a single f32.
+    /// An array of 32-bit integers, all of them within int32.
+    Result<std::optional<std::vector<int32_t>>> integers(const std::string& key) const;
+    /// An array of f32, or a single f32.
     Result<std::optional<std::vector<float>>> numbers(const std::string& key) const;
     bool is_array(const std::string& key) const;
     bool has(const std::string& key) const { return gguf_find_key(metadata(), key.c_str()) >= 0; }

@@ -30,36 +30,45 @@ void read_latent(KeyReader& keys, Hparams& h) {
 
 constexpr uint32_t kMaxConv = 64;
 
-/// Layers without KV heads are convolutions.
-void read_short_convolutions(KeyReader& keys, Hparams& h) {
+/// Layers without KV heads are recurrent.
+void read_heads_by_layer(KeyReader& keys, Hparams& h) {
     const auto heads = keys.integers("attention.head_count_kv");
     if (std::ssize(heads) != h.n_layer) {
         h.n_head_kv = 1;
         return keys.wrong("attention.head_count_kv", std::format("must be an array of {} numbers", h.n_layer));
     }
     h.n_head_kv = std::max(std::ranges::max(heads), 1);
-    Recurrent recurrent{.n_conv = keys.count("shortconv.l_cache", 2, kMaxConv), .n_channels = h.n_embd};
     for (const int32_t n : heads) {
         if (n != 0 && n != h.n_head_kv)
             keys.wrong("attention.head_count_kv", "differs between layers", Error::Code::unsupported);
-        recurrent.layers.push_back(n == 0);
+        h.recurrent.layers.push_back(n == 0);
     }
-    h.recurrent = std::move(recurrent);
 }
 
-void read_delta_net(KeyReader& keys, Hparams& h) {
-    Recurrent recurrent{.n_conv = keys.count("ssm.conv_kernel", 2, kMaxConv),
-                        .n_head_k = keys.count("ssm.group_count", 1, 4096),
-                        .n_head_v = keys.count("ssm.time_step_rank", 1, 4096),
-                        .head_dim = keys.count("ssm.state_size", 1, 4096)};
-    recurrent.n_channels = 2 * recurrent.key_width() + recurrent.value_width();
-    keys.require("ssm.inner_size", recurrent.value_width());
-    if (recurrent.n_head_v % recurrent.n_head_k != 0)
-        keys.note("ssm.time_step_rank is not a multiple of ssm.group_count");
+void read_recurrence(KeyReader& keys, Hparams& h) {
+    auto& r = h.recurrent;
+    const auto kind = h.architecture->recurrence;
+    if (kind == Recurrence::short_convolution) {
+        r.n_conv = keys.count("shortconv.l_cache", 2, kMaxConv);
+        r.n_channels = h.n_embd;
+        return;
+    }
+    r.n_conv = keys.count("ssm.conv_kernel", 2, kMaxConv);
+    r.n_head_k = keys.count("ssm.group_count", 1, 4096);
+    r.n_head_v = keys.count("ssm.time_step_rank", 1, 4096);
+    r.head_dim_k = keys.count("ssm.state_size", 1, 4096);
+    const int32_t n_values = keys.count("ssm.inner_size", 1, kMaxWidth);
+    r.head_dim_v = std::max(n_values / r.n_head_v, 1);
+    const bool square = kind == Recurrence::delta_net;
+    if (r.n_head_v % r.n_head_k != 0 || n_values != r.value_width() || (square && r.head_dim_v != r.head_dim_k))
+        keys.note("ssm.inner_size, ssm.state_size, ssm.time_step_rank and ssm.group_count do not fit together");
+    r.n_channels = 2 * r.key_width() + r.value_width();
+    constexpr int64_t kMaxState = int64_t{1} << 26;  // numbers for each layer; models have about a hundredth
+    if (r.n_state() > kMaxState) keys.note(std::format("the state of a recurrent layer has {} numbers", r.n_state()));
+    if (kind != Recurrence::delta_net) return;
     const int32_t period = keys.count("full_attention_interval", 1, 4096, 4);
-    recurrent.layers = keys.pattern("attention.recurrent_layers", h.n_layer_all, period);
-    recurrent.layers.resize(static_cast<size_t>(h.n_layer));
-    h.recurrent = std::move(recurrent);
+    r.layers = keys.pattern("attention.recurrent_layers", h.n_layer_all, period);
+    r.layers.resize(static_cast<size_t>(h.n_layer));
 }
 
 void read_sizes(KeyReader& keys, Hparams& h) {
@@ -71,8 +80,9 @@ void read_sizes(KeyReader& keys, Hparams& h) {
     h.n_ctx_train = keys.count("context_length", 1, kMaxTokens);
     h.n_embd = keys.count("embedding_length", 1, kMaxWidth);
     h.n_head = keys.count("attention.head_count", 1, 65536);
-    if (h.architecture->recurrence == Recurrence::short_convolution)
-        read_short_convolutions(keys, h);
+    const auto recurrence = h.architecture->recurrence;
+    if (recurrence == Recurrence::short_convolution || recurrence == Recurrence::mamba2)
+        read_heads_by_layer(keys, h);
     else
         h.n_head_kv = keys.count("attention.head_count_kv", 1, 65536, h.n_head);
     if (h.n_embd % h.n_head != 0 && !keys.has("attention.key_length")) {
@@ -85,8 +95,11 @@ void read_sizes(KeyReader& keys, Hparams& h) {
     const int32_t head_dim = std::max(h.n_embd / h.n_head, 1);
     h.head_dim_k = keys.count("attention.key_length", 1, kMaxWidth, head_dim);
     h.head_dim_v = keys.count("attention.value_length", 1, kMaxWidth, head_dim);
+    if (h.architecture->attention_gate == AttentionGate::with_queries && h.head_dim_k != h.head_dim_v)
+        keys.note("attention.key_length and attention.value_length differ, and a gate of each query has one length");
     if (h.architecture->latent) read_latent(keys, h);
-    if (h.architecture->recurrence == Recurrence::delta_net) read_delta_net(keys, h);
+    if (recurrence != Recurrence::none) read_recurrence(keys, h);
+    if (std::ranges::none_of(h.recurrent.layers, std::identity{})) h.recurrent.layers.clear();
     if (h.has_recurrent() && std::ranges::all_of(h.recurrent.layers, std::identity{}))
         keys.note("no layer attends to the text, so there is no cache to evict from", Error::Code::unsupported);
     h.norm_eps = keys.positive(h.architecture->norm == NormKind::rms ? "attention.layer_norm_rms_epsilon"
@@ -148,8 +161,10 @@ void read_feed_forward(KeyReader& keys, Hparams& h) {
     else
         h.n_expert = keys.count("expert_count", needed ? 1 : 0, 4096, needed ? std::nullopt : std::optional(0));
     if (h.n_expert == 0) {
-        keys.ignore("expert_used_count");
-        keys.ignore("expert_feed_forward_length");
+        for (const auto* unused :
+             {"expert_used_count", "expert_feed_forward_length", "leading_dense_block_count", "expert_shared_count",
+              "expert_shared_feed_forward_length", "expert_weights_scale", "expert_weights_norm", "expert_gating_func"})
+            keys.ignore(unused);
         h.n_ff = keys.count("feed_forward_length", 1, kMaxWidth * 8);
         return;
     }
@@ -188,7 +203,9 @@ Rope read_rope(KeyReader& keys, Hparams& h) {
     rope.attn_factor = keys.positive("rope.scaling.attn_factor", 1);
     if (type == "yarn") {
         rope.ext_factor = keys.positive("rope.scaling.yarn_ext_factor", 1);
-        keys.require("rope.scaling.yarn_attn_factor", 1);
+        // llama.cpp does not read the first, and computes what the second says from the factor.
+        keys.ignore("rope.scaling.yarn_truncate");
+        keys.ignore("rope.scaling.yarn_attn_factor");
         // ggml multiplies by 1 + 0.1 ln(factor) on its own. For a factor below 1, this is undone.
         if (factor < 1) rope.attn_factor /= 1 + 0.1F * std::log(factor);
         if (h.architecture->temperature) {

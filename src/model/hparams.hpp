@@ -35,16 +35,19 @@ struct Recurrent {
     std::vector<bool> layers;  // [n_layer] true if the layer is recurrent
     int32_t n_conv = 0;        // tokens that the convolution reads, with the token itself
     int32_t n_channels = 0;    // of the convolution
-    // DeltaNet: heads of queries and keys, heads of values, and values of each. All are 0 without it.
+    // Heads of queries and keys (Mamba's groups), heads of values, and width of each. All are 0 for a short
+    // convolution.
     int32_t n_head_k = 0;
     int32_t n_head_v = 0;
-    int32_t head_dim = 0;
+    int32_t head_dim_k = 0;
+    int32_t head_dim_v = 0;
 
-    /// Numbers in the state of a layer: the channels of the last tokens, then a square matrix for each head of values.
+    /// Numbers in the state of a layer: the channels of the last tokens, then a matrix [head_dim_k, head_dim_v] for
+    /// each head of values.
     int64_t n_conv_state() const { return int64_t{n_conv - 1} * n_channels; }
-    int64_t n_state() const { return n_conv_state() + int64_t{head_dim} * head_dim * n_head_v; }
-    int32_t key_width() const { return n_head_k * head_dim; }
-    int32_t value_width() const { return n_head_v * head_dim; }
+    int64_t n_state() const { return n_conv_state() + int64_t{head_dim_k} * value_width(); }
+    int32_t key_width() const { return n_head_k * head_dim_k; }
+    int32_t value_width() const { return n_head_v * head_dim_v; }
 };
 
 /// Parameters of the activation xIELU, with the names of ggml_xielu()'s.
@@ -110,7 +113,7 @@ struct Hparams {
     bool has_recurrent() const { return !recurrent.layers.empty(); }
     bool has_rope_sections() const { return (rope_mode & GGML_ROPE_TYPE_MROPE) != 0; }
     /// The first of the n_rot values of a query or key that rotate.
-    int32_t rot_begin() const { return latent.n_lora_kv; }
+    int32_t rot_begin() const { return has_latent() ? latent.n_lora_kv : 0; }
     /// Number of query heads that share a KV head.
     int32_t n_group() const { return n_head / n_head_kv; }
     bool is_swa(int32_t layer) const { return swa_layers[static_cast<size_t>(layer)]; }

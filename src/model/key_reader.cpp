@@ -74,8 +74,7 @@ std::vector<bool> KeyReader::pattern(const std::string& key, int32_t n, int32_t 
 }
 
 std::vector<int32_t> KeyReader::integers(const std::string& key) {
-    const auto values = value_of(file_.numbers(key_name(key)));
-    return values ? std::vector<int32_t>(values->begin(), values->end()) : std::vector<int32_t>();
+    return value_of(file_.integers(key_name(key))).value_or(std::vector<int32_t>());
 }
 
 std::vector<float> KeyReader::numbers(const std::string& key, int32_t n) {

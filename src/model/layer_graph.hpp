@@ -57,6 +57,7 @@ class LayerGraph {
     ggml_tensor* normalise(ggml_tensor* x, const Norm& norm) const;
     ggml_tensor* product(const Linear& linear, ggml_tensor* x) const;
     ggml_tensor* normalise_heads(ggml_tensor* x, ggml_tensor* weight) const;
+    ggml_tensor* scale(ggml_tensor* x, float factor) const;
     ggml_tensor* temperature(ggml_tensor* positions) const;
     ggml_tensor* coordinates(ggml_tensor* positions) const;
 
@@ -69,6 +70,13 @@ class LayerGraph {
                                    std::vector<ggml_tensor*>& writes) const;
     ggml_tensor* delta_net(const LayerWeights& w, ggml_tensor* input, std::span<ggml_tensor* const> states,
                            std::vector<ggml_tensor*>& writes) const;
+    ggml_tensor* mamba2(const LayerWeights& w, ggml_tensor* input, std::span<ggml_tensor* const> states,
+                        std::vector<ggml_tensor*>& writes) const;
+    ggml_tensor* selective_scan(const LayerWeights& w, ggml_tensor* mixed, ggml_tensor* steps, ggml_tensor* state,
+                                std::vector<ggml_tensor*>& writes) const;
+    ggml_tensor* recurrent_heads(ggml_tensor* mixed, int64_t dim, int64_t n_head, int64_t first_row) const;
+    ggml_tensor* state_matrices(ggml_tensor* state) const;
+    ggml_tensor* unpack(ggml_tensor* packed, int64_t n, ggml_tensor* state, std::vector<ggml_tensor*>& writes) const;
     ggml_tensor* delta_rule(ggml_tensor* mixed, ggml_tensor* decay, ggml_tensor* beta, ggml_tensor* state,
                             std::vector<ggml_tensor*>& writes) const;
 
@@ -89,7 +97,7 @@ class LayerGraph {
     ggml_tensor* without_weak_groups(ggml_tensor* scores) const;
     ggml_tensor* expert_weights(ggml_tensor* scores, ggml_tensor* chosen) const;
     ggml_tensor* expert_product(const Linear& linear, ggml_tensor* x, ggml_tensor* chosen) const;
-    ggml_tensor* scale(ggml_tensor* x, float factor) const;
+
     const LayerWeights& layer(int32_t i) const { return weights_.layers[static_cast<size_t>(i)]; }
 
     ggml_context* context_;

@@ -23,9 +23,32 @@ ggml_tensor* joined(ggml_context* context, ggml_tensor* all, ggml_tensor* part, 
 ggml_tensor* LayerGraph::recur(int32_t i, ggml_tensor* input, std::span<ggml_tensor* const> states,
                                std::vector<ggml_tensor*>& writes) const {
     const auto& w = layer(i);
-    return hparams_.architecture->recurrence == Recurrence::short_convolution
-               ? short_convolution(w, input, states, writes)
-               : delta_net(w, input, states, writes);
+    switch (hparams_.architecture->recurrence) {
+        case Recurrence::short_convolution:
+            return short_convolution(w, input, states, writes);
+        case Recurrence::mamba2:
+            return mamba2(w, input, states, writes);
+        case Recurrence::delta_net:
+        case Recurrence::none:
+            break;
+    }
+    return delta_net(w, input, states, writes);
+}
+
+/// Views heads of `mixed`, [n_channels, n], from channel `first_row` on: [dim, n_head, n, 1].
+ggml_tensor* LayerGraph::recurrent_heads(ggml_tensor* mixed, int64_t dim, int64_t n_head, int64_t first_row) const {
+    const int64_t n = mixed->ne[1];
+    return ggml_view_4d(context_, mixed, dim, n_head, n, 1, static_cast<size_t>(dim) * sizeof(float), mixed->nb[1],
+                        static_cast<size_t>(n) * mixed->nb[1], static_cast<size_t>(first_row) * sizeof(float));
+}
+
+/// The matrices in a state: [head_dim_k, head_dim_v, n_head_v, 1].
+ggml_tensor* LayerGraph::state_matrices(ggml_tensor* state) const {
+    const auto& r = hparams_.recurrent;
+    const auto row = static_cast<size_t>(r.head_dim_k) * sizeof(float);
+    return ggml_view_4d(context_, state, r.head_dim_k, r.head_dim_v, r.n_head_v, 1, row,
+                        row * static_cast<size_t>(r.head_dim_v), row * static_cast<size_t>(r.value_width()),
+                        static_cast<size_t>(r.n_conv_state()) * sizeof(float));
 }
 
 /// Causal convolution of each channel over its last n_conv tokens: [n_channels, n].
@@ -66,50 +89,88 @@ ggml_tensor* LayerGraph::delta_net(const LayerWeights& w, ggml_tensor* input, st
     ggml_tensor* beta = ggml_sigmoid(context_, product(w.ssm_beta, input));  // [n_head_v, n]
     ggml_tensor* decay = ggml_softplus(context_, ggml_add(context_, product(w.ssm_alpha, input), w.ssm_dt));
     decay = ggml_mul(context_, decay, w.ssm_a);
-    ggml_tensor* out = nullptr;  // [head_dim, n_head_v, n]
+    ggml_tensor* out = nullptr;  // [head_dim_v, n_head_v, n]
     for (size_t i = 0; i < states.size(); i++) {
         const auto part = [&](ggml_tensor* x) { return tokens_of(context_, x, i, states.size()); };
         ggml_tensor* mixed = ggml_silu(context_, convolve(w, part(channels), states[i], writes));
         out = joined(context_, out, delta_rule(mixed, part(decay), part(beta), states[i], writes), 2);
     }
-    ggml_tensor* gate = ggml_reshape_3d(context_, product(w.attn_gate, input), r.head_dim, r.n_head_v, n);
+    ggml_tensor* gate = ggml_reshape_3d(context_, product(w.attn_gate, input), r.head_dim_v, r.n_head_v, n);
     out = ggml_mul(context_, normalise(out, w.ssm_norm), ggml_silu(context_, gate));
     return product(w.recurrent_output, ggml_reshape_2d(context_, out, r.value_width(), n));
 }
 
 /// The recurrence of one sequence. `mixed`: [queries | keys | values of all heads, n]; `decay`, `beta`: [n_head_v, n].
-/// Returns [head_dim, n_head_v, n].
+/// Returns [head_dim_v, n_head_v, n].
 ggml_tensor* LayerGraph::delta_rule(ggml_tensor* mixed, ggml_tensor* decay, ggml_tensor* beta, ggml_tensor* state,
                                     std::vector<ggml_tensor*>& writes) const {
     const auto& r = hparams_.recurrent;
     const int64_t n = mixed->ne[1];
-    const auto heads = [&](int64_t n_head, int64_t first_row) {
-        const size_t head_bytes = static_cast<size_t>(r.head_dim) * sizeof(float);
-        return ggml_view_4d(context_, mixed, r.head_dim, n_head, n, 1, head_bytes, mixed->nb[1],
-                            static_cast<size_t>(n) * mixed->nb[1], static_cast<size_t>(first_row) * sizeof(float));
-    };
     const auto of_heads = [&](ggml_tensor* x) { return ggml_reshape_4d(context_, x, 1, r.n_head_v, n, 1); };
     const auto of_length_1 = [&](ggml_tensor* x) {
-        const auto n_values = static_cast<float>(r.head_dim);
+        const auto n_values = static_cast<float>(r.head_dim_k);
         ggml_tensor* normed = ggml_rms_norm(context_, x, hparams_.norm_eps / n_values);
         return ggml_scale(context_, normed, 1 / std::sqrt(n_values));
     };
-    ggml_tensor* q = of_length_1(heads(r.n_head_k, 0));
-    ggml_tensor* k = of_length_1(heads(r.n_head_k, r.key_width()));
-    ggml_tensor* v = heads(r.n_head_v, 2 * int64_t{r.key_width()});
-    const auto row = static_cast<size_t>(r.head_dim) * sizeof(float);
-    ggml_tensor* matrices =
-        ggml_view_4d(context_, state, r.head_dim, r.head_dim, r.n_head_v, 1, row, row * static_cast<size_t>(r.head_dim),
-                     row * static_cast<size_t>(r.head_dim) * static_cast<size_t>(r.n_head_v),
-                     static_cast<size_t>(r.n_conv_state()) * sizeof(float));
-    ggml_tensor* packed = ggml_gated_delta_net(context_, q, k, v, of_heads(decay), of_heads(beta), matrices, 1);
-    const int64_t n_out = int64_t{r.value_width()} * n;
-    const int64_t n_matrices = ggml_nelements(matrices);
-    ggml_tensor* fresh = ggml_view_1d(context_, packed, n_matrices, static_cast<size_t>(n_out) * sizeof(float));
+    ggml_tensor* q = of_length_1(recurrent_heads(mixed, r.head_dim_k, r.n_head_k, 0));
+    ggml_tensor* k = of_length_1(recurrent_heads(mixed, r.head_dim_k, r.n_head_k, r.key_width()));
+    ggml_tensor* v = recurrent_heads(mixed, r.head_dim_v, r.n_head_v, 2 * int64_t{r.key_width()});
+    ggml_tensor* packed =
+        ggml_gated_delta_net(context_, q, k, v, of_heads(decay), of_heads(beta), state_matrices(state), 1);
+    return unpack(packed, n, state, writes);
+}
+
+/// Splits the result of an operation, values and then matrices of the state, of which the latter are written back.
+/// Returns the values: [head_dim_v, n_head_v, n].
+ggml_tensor* LayerGraph::unpack(ggml_tensor* packed, int64_t n, ggml_tensor* state,
+                                std::vector<ggml_tensor*>& writes) const {
+    const auto& r = hparams_.recurrent;
+    const int64_t n_values = int64_t{r.value_width()} * n;
+    const int64_t n_matrices = int64_t{r.value_width()} * r.head_dim_k;
+    ggml_tensor* fresh = ggml_view_1d(context_, packed, n_matrices, static_cast<size_t>(n_values) * sizeof(float));
     ggml_tensor* held =
         ggml_view_1d(context_, state, n_matrices, static_cast<size_t>(r.n_conv_state()) * sizeof(float));
     writes.push_back(ggml_cpy(context_, fresh, held));
-    return ggml_view_3d(context_, packed, r.head_dim, r.n_head_v, n, row, row * static_cast<size_t>(r.n_head_v), 0);
+    const auto row = static_cast<size_t>(r.head_dim_v) * sizeof(float);
+    return ggml_view_3d(context_, packed, r.head_dim_v, r.n_head_v, n, row, row * static_cast<size_t>(r.n_head_v), 0);
+}
+
+ggml_tensor* LayerGraph::mamba2(const LayerWeights& w, ggml_tensor* input, std::span<ggml_tensor* const> states,
+                                std::vector<ggml_tensor*>& writes) const {
+    const auto& r = hparams_.recurrent;
+    const int64_t n = input->ne[1];
+    ggml_tensor* projected = product(w.conv_in, input);  // [gate | channels | steps, n]
+    const auto rows = [&](int64_t begin, int64_t n_rows) {
+        return ggml_view_2d(context_, projected, n_rows, n, projected->nb[1],
+                            static_cast<size_t>(begin) * sizeof(float));
+    };
+    ggml_tensor* channels = rows(r.value_width(), r.n_channels);
+    ggml_tensor* steps = rows(int64_t{r.value_width()} + r.n_channels, r.n_head_v);
+    steps = ggml_add(context_, ggml_cont(context_, steps), w.ssm_dt);
+    ggml_tensor* out = nullptr;  // [head_dim_v, n_head_v, n]
+    for (size_t i = 0; i < states.size(); i++) {
+        const auto part = [&](ggml_tensor* x) { return tokens_of(context_, x, i, states.size()); };
+        ggml_tensor* mixed = ggml_add(context_, convolve(w, part(channels), states[i], writes), w.conv_bias);
+        out = joined(context_, out, selective_scan(w, ggml_silu(context_, mixed), part(steps), states[i], writes), 2);
+    }
+    ggml_tensor* gate = ggml_cont_3d(context_, rows(0, r.value_width()), r.head_dim_v, r.n_head_v, n);
+    out = ggml_swiglu_split(context_, gate, out);
+    out = ggml_reshape_3d(context_, out, r.value_width() / r.n_head_k, r.n_head_k, n);
+    return product(w.recurrent_output, ggml_reshape_2d(context_, normalise(out, w.ssm_norm), r.value_width(), n));
+}
+
+/// The recurrence of one sequence. `mixed`: [values | keys | queries of all heads, n]; `steps`: [n_head_v, n].
+/// Returns [head_dim_v, n_head_v, n].
+ggml_tensor* LayerGraph::selective_scan(const LayerWeights& w, ggml_tensor* mixed, ggml_tensor* steps,
+                                        ggml_tensor* state, std::vector<ggml_tensor*>& writes) const {
+    const auto& r = hparams_.recurrent;
+    const int64_t n = mixed->ne[1];
+    ggml_tensor* x = recurrent_heads(mixed, r.head_dim_v, r.n_head_v, 0);
+    ggml_tensor* keys = recurrent_heads(mixed, r.head_dim_k, r.n_head_k, r.value_width());
+    ggml_tensor* queries = recurrent_heads(mixed, r.head_dim_k, r.n_head_k, int64_t{r.value_width()} + r.key_width());
+    ggml_tensor* first = ggml_cast(context_, ggml_arange(context_, 0, 1, 1), GGML_TYPE_I32);  // the only state
+    ggml_tensor* packed = ggml_ssm_scan(context_, state_matrices(state), x, steps, w.ssm_a, keys, queries, first, 1);
+    return ggml_add(context_, unpack(packed, n, state, writes), ggml_mul(context_, x, w.ssm_d));
 }
 
 }  // namespace cake

@@ -76,15 +76,25 @@ class LayerTaker {
             w_.recurrent_output = tensors_.linear(name("shortconv.out_proj"), h_.n_embd, h_.n_embd, false);
             return;
         }
+        w_.conv = tensors_.required(name("ssm_conv1d.weight"), {r.n_conv, r.n_channels}, TensorUse::vector);
+        w_.recurrent_output = tensors_.linear(name("ssm_out"), r.value_width(), h_.n_embd, false);
+        w_.ssm_dt = tensors_.required(name("ssm_dt.bias"), {r.n_head_v}, TensorUse::vector);
+        if (a_.recurrence == Recurrence::mamba2) {
+            w_.conv_in =
+                tensors_.linear(name("ssm_in"), h_.n_embd, int64_t{r.value_width()} + r.n_channels + r.n_head_v, false);
+            w_.conv_bias = tensors_.required(name("ssm_conv1d.bias"), {r.n_channels}, TensorUse::vector);
+            w_.ssm_a = tensors_.required(name("ssm_a"), {1, r.n_head_v}, TensorUse::vector);
+            w_.ssm_d = tensors_.required(name("ssm_d"), {1, r.n_head_v}, TensorUse::vector);
+            w_.ssm_norm.weight = tensors_.required(name("ssm_norm.weight"), {r.value_width() / r.n_head_k, r.n_head_k},
+                                                   TensorUse::vector);
+            return;
+        }
         w_.conv_in = tensors_.linear(name("attn_qkv"), h_.n_embd, r.n_channels, false);
         w_.attn_gate = tensors_.linear(name("attn_gate"), h_.n_embd, r.value_width(), false);
-        w_.conv = tensors_.required(name("ssm_conv1d.weight"), {r.n_conv, r.n_channels}, TensorUse::vector);
         w_.ssm_alpha = tensors_.linear(name("ssm_alpha"), h_.n_embd, r.n_head_v, false);
         w_.ssm_beta = tensors_.linear(name("ssm_beta"), h_.n_embd, r.n_head_v, false);
-        w_.ssm_dt = tensors_.required(name("ssm_dt.bias"), {r.n_head_v}, TensorUse::vector);
         w_.ssm_a = tensors_.required(name("ssm_a"), {r.n_head_v}, TensorUse::vector);
-        w_.ssm_norm = tensors_.norm(name("ssm_norm"), r.head_dim);
-        w_.recurrent_output = tensors_.linear(name("ssm_out"), r.value_width(), h_.n_embd, false);
+        w_.ssm_norm = tensors_.norm(name("ssm_norm"), r.head_dim_v);
     }
 
     void take_latent_attention(const Latent& latent) {

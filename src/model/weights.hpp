@@ -11,32 +11,38 @@ namespace cake {
 /// rows follow those of the projection before it, and likewise those of ffn_up follow ffn_gate: one product computes
 /// both.
 struct LayerWeights {
-    Norm attn_norm;        // [n_embd]
-    Linear attn_q_a;       // [n_embd, n_lora_q], before attn_q
-    Norm attn_q_a_norm;    // [n_lora_q]
-    Linear attn_q;         // [n_embd, head_dim_k * n_head]; in latent attention [.., Latent::head_dim_k * n_head]
-    Linear attn_k;         // [n_embd, head_dim_k * n_head_kv]
-    Linear attn_v;         // [n_embd, head_dim_v * n_head_kv]
-    Linear attn_kv_a_mqa;  // [n_embd, n_lora_kv + n_rot]
-    Norm attn_kv_a_norm;   // [n_lora_kv]
+    Norm attn_norm;      // [n_embd]
+    Linear attn_q_a;     // [n_embd, n_lora_q], before attn_q
+    Norm attn_q_a_norm;  // [n_lora_q]
+    // [n_embd, head_dim_k * n_head]; in latent attention [.., Latent::head_dim_k * n_head]; with
+    // AttentionGate::with_queries each head's query is followed by its gate
+    Linear attn_q;
+    Linear attn_k;                       // [n_embd, head_dim_k * n_head_kv]
+    Linear attn_v;                       // [n_embd, head_dim_v * n_head_kv]
+    Linear attn_kv_a_mqa;                // [n_embd, n_lora_kv + n_rot]
+    Norm attn_kv_a_norm;                 // [n_lora_kv]
     ggml_tensor* attn_k_b = nullptr;     // [Latent::head_dim_k - n_rot, n_lora_kv, n_head]
     ggml_tensor* attn_v_b = nullptr;     // [n_lora_kv, Latent::head_dim_v, n_head]
     ggml_tensor* attn_q_norm = nullptr;  // [head_dim_k], or [head_dim_k * n_head] if it spans all heads
     ggml_tensor* attn_k_norm = nullptr;  // [head_dim_k], or [head_dim_k * n_head_kv] if it spans all heads
     ggml_tensor* attn_sinks = nullptr;   // [n_head]
-    Linear attn_gate;               // [n_embd, head_dim_v * n_head]; in DeltaNet [n_embd, Recurrent::value_width()]
-    Linear attn_output;             // [head_dim_v * n_head, n_embd]
-    Linear conv_in;                 // [n_embd, n_channels], or [n_embd, 3 * n_embd] for a short convolution
-    ggml_tensor* conv = nullptr;    // [n_conv, n_channels]
-    Linear ssm_alpha;               // [n_embd, n_head_v]
-    Linear ssm_beta;                // [n_embd, n_head_v]
-    ggml_tensor* ssm_dt = nullptr;  // [n_head_v]
-    ggml_tensor* ssm_a = nullptr;   // [n_head_v]
-    Norm ssm_norm;                  // [Recurrent::head_dim]
-    Linear recurrent_output;        // [value_width, n_embd], or [n_embd, n_embd] for a short convolution
-    Norm attn_post_norm;            // [n_embd]
-    Norm ffn_norm;                  // [n_embd]
-    Linear ffn_gate_inp;            // [n_embd, n_expert]; the next four are then those of the experts
+    Linear attn_gate;    // [n_embd, head_dim_v * n_head]; in DeltaNet [n_embd, Recurrent::value_width()]
+    Linear attn_output;  // [head_dim_v * n_head, n_embd]
+    // [n_embd, n_channels]; [n_embd, 3 * n_embd] for a short convolution; [n_embd, gate | n_channels | n_head_v] in
+    // Mamba
+    Linear conv_in;
+    ggml_tensor* conv = nullptr;       // [n_conv, n_channels]
+    ggml_tensor* conv_bias = nullptr;  // [n_channels]
+    Linear ssm_alpha;                  // [n_embd, n_head_v]
+    Linear ssm_beta;                   // [n_embd, n_head_v]
+    ggml_tensor* ssm_dt = nullptr;     // [n_head_v]
+    ggml_tensor* ssm_a = nullptr;      // [n_head_v]; in Mamba [1, n_head_v], as ssm_d
+    ggml_tensor* ssm_d = nullptr;
+    Norm ssm_norm;                       // [Recurrent::head_dim_v]; in Mamba [value_width / n_head_k, n_head_k]
+    Linear recurrent_output;             // [value_width, n_embd], or [n_embd, n_embd] for a short convolution
+    Norm attn_post_norm;                 // [n_embd]
+    Norm ffn_norm;                       // [n_embd]
+    Linear ffn_gate_inp;                 // [n_embd, n_expert]; the next four are then those of the experts
     ggml_tensor* exp_probs_b = nullptr;  // [n_expert]
     Linear ffn_gate;                     // [n_embd, n_ff]; also null if there is no gate
     Linear ffn_up;                       // [n_embd, n_ff]

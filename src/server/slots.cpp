@@ -47,6 +47,7 @@ Json slot_json(const Engine& engine, const SlotReport& report, bool pieces) {
               {"generated_tokens", report.n_generated},
               {"policy", report.policy},
               {"n_layer", engine.info().n_layer},
+              {"n_recurrent_layers", engine.info().n_recurrent_layers},
               {"kv",
                {{"budget_tokens_per_layer", report.memory.budget_tokens_per_layer},
                 {"bytes_now", report.memory.kv_bytes_now},

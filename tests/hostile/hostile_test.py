@@ -247,6 +247,25 @@ class WrongModel(HostileFile):
             with self.subTest(change=change):
                 self.refuse(self.of_family("deepseek2", change), word)
 
+    def test_recurrent_layers_that_cannot_be(self):
+        sizes = {"ssm.conv_kernel": 4, "ssm.group_count": 2, "ssm.time_step_rank": 4, "ssm.state_size": 8, "ssm.inner_size": 32}
+        fields = {key: (gguf.U32, value) for key, value in sizes.items()}
+        fields["rope.dimension_sections"] = (gguf.ARRAY, gguf.I32, [1, 1, 1, 0])
+        for change, word in (({"ssm.inner_size": (gguf.U32, 33)}, "do not fit together"),
+                             ({"ssm.group_count": (gguf.U32, 3)}, "do not fit together"),
+                             ({"ssm.conv_kernel": (gguf.U32, 1 << 31)}, "conv_kernel"),
+                             ({"ssm.state_size": (gguf.U32, 4096), "ssm.time_step_rank": (gguf.U32, 32),
+                               "ssm.inner_size": (gguf.U32, 131072)}, "numbers"),
+                             ({"full_attention_interval": (gguf.U32, 5)}, "no layer attends"),
+                             ({"attention.value_length": (gguf.U32, 4)}, "value_length differ"),
+                             ({"attention.recurrent_layers": (gguf.ARRAY, gguf.BOOL, [1])}, "1 flags for 2 layers")):
+            with self.subTest(change=change):
+                self.refuse(self.of_family("qwen35", {**fields, **change}), word)
+        for heads in ([1], [0, 0, 0], [1, 2], [-1, 1], [0, 1 << 30]):
+            self.refuse(self.of_family("lfm2", {"attention.head_count_kv": (gguf.ARRAY, gguf.I32, heads),
+                                                "shortconv.l_cache": (gguf.U32, 3)}), "head")
+        self.refuse(self.of_family("lfm2", {"attention.head_count_kv": (gguf.ARRAY, gguf.F32, [0.0, float("nan")])}), "head_count_kv")
+
     def test_sections_and_activations_that_cannot_be(self):
         sections = "rope.dimension_sections"
         self.refuse(self.of_family("qwen2vl", {}), sections)

@@ -18,14 +18,24 @@ T value_of(Result<T> result) {
 }  // namespace
 
 std::vector<std::string> family_names() {
-    return {"llama",  "mixtral",   "mixtral-all", "qwen2",        "qwen3",          "qwen3moe",    "gemma2",
-            "gemma3", "phi3",      "phi3-short",  "gpt2",         "gpt-oss",        "smollm3",     "granite",
-            "olmo2",  "olmo3",     "mistral3",    "qwen2moe",     "qwen2vl",        "qwen3vl",     "qwen3vlmoe",
-            "qwen35", "qwen35moe", "lfm2",        "lfm2moe",      "gemma",          "phimoe",      "starcoder2",
-            "glm4",   "glm4moe",   "minimax-m2",  "deepseek2",    "deepseek2-lite", "dots1",       "bailingmoe2",
-            "afmoe",  "mellum",    "ernie4_5",    "ernie4_5-moe", "hunyuan-dense",  "hunyuan-moe", "seed_oss",
-            "exaone", "exaone4",   "exaone4-swa", "smallthinker", "arcee",          "apertus",     "granitemoe",
-            "olmoe",  "command-r", "cohere2"};
+    return {"llama",       "mixtral",        "mixtral-all",
+            "qwen2",       "qwen3",          "qwen3moe",
+            "gemma2",      "gemma3",         "phi3",
+            "phi3-short",  "gpt2",           "gpt-oss",
+            "smollm3",     "granite",        "olmo2",
+            "olmo3",       "mistral3",       "qwen2moe",
+            "qwen2vl",     "qwen3vl",        "qwen3vlmoe",
+            "qwen35",      "qwen35moe",      "lfm2",
+            "lfm2moe",     "granitehybrid",  "granitehybrid-moe",
+            "gemma",       "phimoe",         "starcoder2",
+            "glm4",        "glm4moe",        "minimax-m2",
+            "deepseek2",   "deepseek2-lite", "dots1",
+            "bailingmoe2", "afmoe",          "mellum",
+            "ernie4_5",    "ernie4_5-moe",   "hunyuan-dense",
+            "hunyuan-moe", "seed_oss",       "exaone",
+            "exaone4",     "exaone4-swa",    "smallthinker",
+            "arcee",       "apertus",        "granitemoe",
+            "olmoe",       "command-r",      "cohere2"};
 }
 
 std::string family_test_name(const testing::TestParamInfo<std::string>& instance) {
