@@ -14,8 +14,15 @@ ggml_tensor* tokens_of(ggml_context* context, ggml_tensor* x, size_t i, size_t n
     return ggml_view_2d(context, x, x->ne[0], n, x->nb[1], i * static_cast<size_t>(n) * x->nb[1]);
 }
 
-ggml_tensor* joined(ggml_context* context, ggml_tensor* all, ggml_tensor* part, int dim) {
-    return all == nullptr ? part : ggml_concat(context, all, part, dim);
+/// Computes `step(state, tokens)` for each sequence and joins the results along `dim`. `tokens(x)`: the sequence's part
+/// of `x`, [rows, n_tokens].
+ggml_tensor* by_sequence(ggml_context* context, std::span<ggml_tensor* const> states, int dim, const auto& step) {
+    ggml_tensor* all = nullptr;
+    for (size_t i = 0; i < states.size(); i++) {
+        ggml_tensor* part = step(states[i], [&](ggml_tensor* x) { return tokens_of(context, x, i, states.size()); });
+        all = all == nullptr ? part : ggml_concat(context, all, part, dim);
+    }
+    return all;
 }
 
 }  // namespace
@@ -74,10 +81,9 @@ ggml_tensor* LayerGraph::short_convolution(const LayerWeights& w, ggml_tensor* i
                             i * static_cast<size_t>(n_embd) * sizeof(float));
     };
     ggml_tensor* gated = ggml_mul(context_, third(0), third(2));
-    ggml_tensor* convolved = nullptr;
-    for (size_t i = 0; i < states.size(); i++)
-        convolved = joined(context_, convolved,
-                           convolve(w, tokens_of(context_, gated, i, states.size()), states[i], writes), 1);
+    ggml_tensor* convolved = by_sequence(context_, states, 1, [&](ggml_tensor* state, const auto& tokens) {
+        return convolve(w, tokens(gated), state, writes);
+    });
     return product(w.recurrent_output, ggml_mul(context_, third(1), convolved));
 }
 
@@ -89,12 +95,10 @@ ggml_tensor* LayerGraph::delta_net(const LayerWeights& w, ggml_tensor* input, st
     ggml_tensor* beta = ggml_sigmoid(context_, product(w.ssm_beta, input));  // [n_head_v, n]
     ggml_tensor* decay = ggml_softplus(context_, ggml_add(context_, product(w.ssm_alpha, input), w.ssm_dt));
     decay = ggml_mul(context_, decay, w.ssm_a);
-    ggml_tensor* out = nullptr;  // [head_dim_v, n_head_v, n]
-    for (size_t i = 0; i < states.size(); i++) {
-        const auto part = [&](ggml_tensor* x) { return tokens_of(context_, x, i, states.size()); };
-        ggml_tensor* mixed = ggml_silu(context_, convolve(w, part(channels), states[i], writes));
-        out = joined(context_, out, delta_rule(mixed, part(decay), part(beta), states[i], writes), 2);
-    }
+    ggml_tensor* out = by_sequence(context_, states, 2, [&](ggml_tensor* state, const auto& tokens) {
+        ggml_tensor* mixed = ggml_silu(context_, convolve(w, tokens(channels), state, writes));
+        return delta_rule(mixed, tokens(decay), tokens(beta), state, writes);
+    });
     ggml_tensor* gate = ggml_reshape_3d(context_, product(w.attn_gate, input), r.head_dim_v, r.n_head_v, n);
     out = ggml_mul(context_, normalise(out, w.ssm_norm), ggml_silu(context_, gate));
     return product(w.recurrent_output, ggml_reshape_2d(context_, out, r.value_width(), n));
@@ -147,12 +151,10 @@ ggml_tensor* LayerGraph::mamba2(const LayerWeights& w, ggml_tensor* input, std::
     ggml_tensor* channels = rows(r.value_width(), r.n_channels);
     ggml_tensor* steps = rows(int64_t{r.value_width()} + r.n_channels, r.n_head_v);
     steps = ggml_add(context_, ggml_cont(context_, steps), w.ssm_dt);
-    ggml_tensor* out = nullptr;  // [head_dim_v, n_head_v, n]
-    for (size_t i = 0; i < states.size(); i++) {
-        const auto part = [&](ggml_tensor* x) { return tokens_of(context_, x, i, states.size()); };
-        ggml_tensor* mixed = ggml_add(context_, convolve(w, part(channels), states[i], writes), w.conv_bias);
-        out = joined(context_, out, selective_scan(w, ggml_silu(context_, mixed), part(steps), states[i], writes), 2);
-    }
+    ggml_tensor* out = by_sequence(context_, states, 2, [&](ggml_tensor* state, const auto& tokens) {
+        ggml_tensor* mixed = ggml_add(context_, convolve(w, tokens(channels), state, writes), w.conv_bias);
+        return selective_scan(w, ggml_silu(context_, mixed), tokens(steps), state, writes);
+    });
     ggml_tensor* gate = ggml_cont_3d(context_, rows(0, r.value_width()), r.head_dim_v, r.n_head_v, n);
     out = ggml_swiglu_split(context_, gate, out);
     out = ggml_reshape_3d(context_, out, r.value_width() / r.n_head_k, r.n_head_k, n);
