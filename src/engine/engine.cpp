@@ -31,7 +31,7 @@ std::string weight_types(const GgufFile& file, uint64_t n_bytes) {
 ModelInfo describe(const GgufFile& file, const Hparams& h, const Weights& weights) {
     uint64_t n_params = 0;
     for (const auto* t : file.tensors()) n_params += static_cast<uint64_t>(ggml_nelements(t));
-    const auto n_recurrent = static_cast<int32_t>(h.has_recurrent() ? std::ranges::count(h.recurrent.layers, true) : 0);
+    const auto n_recurrent = static_cast<int32_t>(std::ranges::count(h.recurrent.layers, true));
     return {.path = file.path(),
             .n_files = static_cast<int32_t>(file.parts().size()),
             .name = h.name,
@@ -40,8 +40,7 @@ ModelInfo describe(const GgufFile& file, const Hparams& h, const Weights& weight
             .n_swa = h.n_swa,
             .n_swa_layers = static_cast<int32_t>(std::ranges::count(h.swa_layers, true)),
             .n_recurrent_layers = n_recurrent,
-            .recurrent_bytes =
-                h.has_recurrent() ? sizeof(float) * static_cast<uint64_t>(n_recurrent * h.recurrent.n_state()) : 0,
+            .recurrent_bytes = sizeof(float) * static_cast<uint64_t>(n_recurrent * h.recurrent.n_state()),
             .n_expert = h.n_expert,
             .n_expert_used = h.n_expert_used,
             .n_embd = h.n_embd,

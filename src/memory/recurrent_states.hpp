@@ -29,7 +29,7 @@ class RecurrentStates {
   private:
     std::vector<int32_t> layers_;
     AccountedTensor states_;
-    ggml_context_ptr context_;         // of the views
+    ggml_context_ptr context_;         // owns the views
     std::vector<ggml_tensor*> views_;  // by layer of the model; null if the layer is not recurrent
 };
 

@@ -34,7 +34,7 @@ struct Latent {
 struct Recurrent {
     std::vector<bool> layers;  // [n_layer] true if the layer is recurrent
     int32_t n_conv = 0;        // tokens that the convolution reads, with the token itself
-    int32_t n_channels = 0;    // of the convolution
+    int32_t n_channels = 0;    // channels that are convolved
     // Heads of queries and keys (Mamba's groups), heads of values, and width of each. All are 0 for a short
     // convolution.
     int32_t n_head_k = 0;
