@@ -73,7 +73,7 @@ class Family:
 
 
 ATTENTION = ("attn_q", "attn_k", "attn_v")
-MAMBA = {"conv": 4, "state": 16, "groups": 1, "heads": 8}
+MAMBA = {"conv": 4, "state": 16, "heads": 8}
 DELTA = {"conv": 4, "head": 32, "heads_k": 2, "heads_v": 4}
 LATENT = {"values": 64, "head": 32, "rot": 32}
 DEEPSEEK = {"experts": True, "selection_bias": True, "shared": True,
@@ -92,8 +92,9 @@ FAMILIES = {
     "gpt-oss": Family(ffn_norm="post_attention_norm", biases=(*ATTENTION, "attn_output", "experts"), sinks=True,
                       experts=True),
     "smollm3": Family(tied=True),
+    # With the size of a recurrent state, which files of Granite 4 have even if no layer is recurrent.
     "granite": Family(tied=True, values={"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.15,
-                                         "logit_scale": 8.0}),
+                                         "logit_scale": 8.0, "ssm.state_size": 128}),
     "olmo2": Family(pre_norm=False, post_norm=True, qk_norm="all"),
     "mistral3": Family(values={"attention.temperature_scale": 0.1}),
     "qwen2moe": Family(biases=ATTENTION, experts=True, shared=True, shared_gate=True),
@@ -131,7 +132,8 @@ FAMILIES = {
     "granitemoe": Family(tied=True, experts=True, shared=True,
                          values={"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.15, "logit_scale": 8.0}),
     "granitehybrid": Family(tied=True, recurrence="mamba", shared=True,
-                            values={"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.15, "logit_scale": 8.0}),
+                            values={"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.15, "logit_scale": 8.0,
+                                    "rope.scaling.finetuned": False}),
     "olmoe": Family(qk_norm="all", experts=True),
     "command-r": Family(layer_norm=True, parallel=True, tied=True, values={"logit_scale": 0.0625}),
     "cohere2": Family(layer_norm=True, parallel=True, tied=True, values={"logit_scale": 0.25}),
@@ -195,7 +197,7 @@ class Maker:
             w.add_q_lora_rank(o.lora_q or 1)
             o.rot = LATENT["rot"]
         else:
-            if self.family.recurrence in ("convolution", "mamba"):
+            if self.family.recurrence in ("convolution", "mamba") or o.heads_by_layer:
                 w.add_head_count_kv([0 if self.is_recurrent(layer) else o.heads_kv for layer in range(o.layers)])
             else:
                 w.add_head_count_kv(o.heads_kv)
@@ -218,14 +220,14 @@ class Maker:
         optional["nextn_predict_layers"] = o.next_token_layers
         optional["expert_group_count"], optional["expert_group_used_count"] = o.groups
         for key, value in {**self.family.values, **optional}.items():
-            if value:
+            if value or value is False:
                 self.value(key, value)
         if self.family.recurrence == "convolution":
             w.add_shortconv_l_cache(3)
         if self.family.recurrence == "mamba":
             w.add_ssm_conv_kernel(MAMBA["conv"])
             w.add_ssm_state_size(MAMBA["state"])
-            w.add_ssm_group_count(MAMBA["groups"])
+            w.add_ssm_group_count(o.ssm_groups)
             w.add_ssm_time_step_rank(MAMBA["heads"])
             w.add_ssm_inner_size(2 * o.embd)
         if self.family.recurrence == "delta":
@@ -302,14 +304,14 @@ class Maker:
             return
         if self.family.recurrence == "mamba":
             values = 2 * o.embd
-            channels = values + 2 * MAMBA["groups"] * MAMBA["state"]
+            channels = values + 2 * o.ssm_groups * MAMBA["state"]
             self.matrix(block + "ssm_in.weight", values + channels + MAMBA["heads"], o.embd)
             self.convolution(block + "ssm_conv1d.weight", MAMBA["conv"], channels)
             self.vector(block + "ssm_conv1d.bias", channels, 0, 0.1)
             self.vector(block + "ssm_dt.bias", MAMBA["heads"], 0, 0.5)
             self.vector(block + "ssm_a", (MAMBA["heads"], 1), -0.5, 0.1)
             self.vector(block + "ssm_d", (MAMBA["heads"], 1), 1, 0.1)
-            self.vector(block + "ssm_norm.weight", (MAMBA["groups"], values // MAMBA["groups"]), 1, 0.1)
+            self.vector(block + "ssm_norm.weight", (o.ssm_groups, values // o.ssm_groups), 1, 0.1)
             self.matrix(block + "ssm_out.weight", o.embd, values, o.residual_scale)
             return
         values = DELTA["heads_v"] * DELTA["head"]
@@ -440,6 +442,8 @@ def parse(arguments):
     parser.add_argument("--experts", type=int, metavar="N", help="experts in a layer")
     parser.add_argument("--experts-used", type=int, metavar="N", help="of them, those that a token uses")
     parser.add_argument("--groups", type=int, nargs=2, default=(0, 0), metavar=("N", "USED"), help="groups of experts")
+    parser.add_argument("--heads-by-layer", action="store_true", help="state the number of KV heads for every layer")
+    parser.add_argument("--ssm-groups", type=int, default=1, metavar="N", help="groups of Mamba-2 (default 1)")
     parser.add_argument("--lora-q", type=int, default=0, metavar="N", help="latent values of queries (default: none)")
     parser.add_argument("--dense-lead", type=int, default=0, metavar="N", help="first layers, without experts")
     parser.add_argument("--next-token-layers", type=int, default=0, metavar="N",

@@ -30,7 +30,7 @@ struct SequenceOptions {
     /// Size W of the observation window, 1 to 1,024. The last W tokens always stay; their queries score the others.
     int32_t window = 32;
     float gamma = 200;        // weight of the variance in the `cake` scorer
-    int32_t pool_kernel = 0;  // size of the score pooling, odd; 0: as published (cake 5, snapkv 7)
+    int32_t pool_kernel = 0;  // size of the score pooling, odd; 0: the policy's (cake+ 25, cake 5, snapkv 7)
     double tau1 = 1;          // exponents in the preference: 1/tau1 of the dispersion, 1/tau2 of the shift
     double tau2 = 1;
     /// Tokens decoded between evictions; 0: 1/16 of the budget outside the window, at most 32.

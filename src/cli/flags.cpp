@@ -116,8 +116,8 @@ void KvFlags::add_method_to(CLI::App& app) {
         ->capture_default_str()
         ->group(kGroup);
     app.add_option("--pool-kernel", options.pool_kernel,
-                   "neighbouring tokens over which scores are pooled, an odd number (default: the scorer's own, cake "
-                   "5, snapkv 7)")
+                   "neighbouring tokens over which scores are pooled, an odd number (default: the policy's own: cake+ "
+                   "25, cake 5, snapkv 7)")
         ->type_name("N")
         ->group(kGroup);
     app.add_option("--tau1", options.tau1,

@@ -8,6 +8,7 @@
 #include "engine/forward_layer.hpp"
 #include "engine/hidden_states.hpp"
 #include "engine/query_moments.hpp"
+#include "engine/recurrent_layer.hpp"
 #include "engine/replay.hpp"
 #include "engine/staging_layer.hpp"
 #include "engine/window_queries.hpp"
@@ -129,6 +130,7 @@ class Prefill::Work {
         constexpr int64_t kManyTokens = 8192;
         constexpr int64_t kMinTokens = 16;
         const int64_t n_batch = engine().options.n_batch;
+        if (is_recurrent(cursor_.layer)) return std::min(cursor_.token + n_batch, n_segment());
         const int64_t n_seen = staging_.segment_begin() + cursor_.token + n_batch;
         const int64_t n_tokens =
             std::max(n_batch * kManyTokens / std::max(kManyTokens, n_seen), std::min(kMinTokens, n_batch));
@@ -193,9 +195,8 @@ class Prefill::Work {
     }
 
     Result<void> run_replay() {
-        const bool scored = first().config.layout.is_sliced(cursor_.layer);
         if (cursor_.replay == 0) {
-            if (auto begun = replay_->begin_layer(analysis_, staging_, cursor_.layer, scored); !begun) return begun;
+            if (auto begun = replay_->begin_layer(analysis_, staging_, cursor_.layer); !begun) return begun;
         }
         auto done = replay_->run(runner_, analysis_, staging_, cursor_.replay++);
         if (cursor_.replay == replay_->n_steps()) cursor_.phase = Cursor::Phase::end_of_layer;
@@ -248,18 +249,16 @@ class Prefill::Work {
                                                 : run_attention(begin, end, output_begin);
         if (!done) return done;
         cursor_.token = end;
-        if (end == n_segment()) cursor_.phase = replay_ ? Cursor::Phase::replay : Cursor::Phase::end_of_layer;
+        if (end == n_segment()) {
+            const bool replays = replay_ && replay_->reaches(cursor_.layer);
+            cursor_.phase = replays ? Cursor::Phase::replay : Cursor::Phase::end_of_layer;
+        }
         return {};
     }
 
     Result<void> run_recurrent(int64_t begin, int64_t end, int64_t output_begin) {
-        Graph graph(LayerGraph::max_nodes(hparams()));
-        ggml_tensor* state = first().cache.recurrent.layer(cursor_.layer);
-        ggml_tensor* output = forward_recurrent_layer(graph, layer_graph(graph), cursor_.layer,
-                                                      hidden_.read(graph, begin, end), end - output_begin, {&state, 1});
-        if (output != nullptr) hidden_.write(graph, output, output_begin, end);
-        if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
-        return runner_.compute(graph);
+        return run_recurrent_layer(runner_, engine(), cursor_.layer, hidden_, begin, end, output_begin,
+                                   first().cache.recurrent.layer(cursor_.layer));
     }
 
     Result<void> run_attention(int64_t begin, int64_t end, int64_t output_begin) {

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "engine/forward_layer.hpp"
+#include "engine/recurrent_layer.hpp"
 #include "eviction/output_norms.hpp"
 #include "eviction/replay_attention.hpp"
 
@@ -102,10 +103,10 @@ Result<void> ReplayPass::embed(GraphRunner& runner, size_t step) {
     return runner.compute(graph);
 }
 
-Result<void> ReplayPass::begin_layer(GraphRunner& runner, const StagingLayer& staging, int32_t layer, bool scored) {
+Result<void> ReplayPass::begin_layer(GraphRunner& runner, const StagingLayer& staging, int32_t layer) {
     layer_ = layer;
-    scored_ = scored;
-    if (!scored) return {};
+    scored_ = sequence_->config.layout.is_sliced(layer);
+    if (!scored_) return {};
     if (wanted_.attention) attention_ = begun_importance(staging, n_text_);
     if (!wanted_.output) return {};
     output_ = begun_importance(staging, n_text_);
@@ -123,8 +124,7 @@ Result<void> ReplayPass::begin_layer(GraphRunner& runner, const StagingLayer& st
 Result<void> ReplayPass::run(GraphRunner& runner, GraphRunner& analysis, const StagingLayer& staging, size_t step) {
     const Batch& batch = batches_[step];
     const int64_t n = batch.end - batch.begin;
-    const bool last = layer_ == engine().hparams.n_layer - 1;
-    if (last && !scored_) return {};
+    const bool last = layer_ == last_layer();
     if (engine().hparams.is_recurrent(layer_)) return run_recurrent(runner, batch);
     constexpr size_t kMoreNodes = 16;
     Graph graph(LayerGraph::max_nodes(engine().hparams) + kMoreNodes);
@@ -161,15 +161,9 @@ Result<void> ReplayPass::run(GraphRunner& runner, GraphRunner& analysis, const S
 
 /// Each chunk goes on from the state after the text.
 Result<void> ReplayPass::run_recurrent(GraphRunner& runner, const Batch& batch) {
-    const int64_t n = batch.end - batch.begin;
     if (batch.begin == 0) ggml_backend_tensor_copy(sequence_->cache.recurrent.layer(layer_), state_.get());
-    Graph graph(LayerGraph::max_nodes(engine().hparams));
-    ggml_tensor* state = state_.get();
-    ggml_tensor* output = forward_recurrent_layer(graph, layer_graph(graph), layer_,
-                                                  hidden_.read(graph, batch.row, batch.row + n), n, {&state, 1});
-    hidden_.write(graph, output, batch.row, batch.row + n);
-    if (auto allocated = runner.allocate(graph); !allocated) return allocated;
-    return runner.compute(graph);
+    const int64_t end = batch.row + batch.end - batch.begin;
+    return run_recurrent_layer(runner, engine(), layer_, hidden_, batch.row, end, batch.row, state_.get());
 }
 
 Result<void> ReplayPass::score(GraphRunner& analysis, const StagingLayer& staging, const Batch& batch,

@@ -34,10 +34,12 @@ class ReplayPass {
     /// Number of steps for each layer, and for the embedding.
     size_t n_steps() const { return batches_.size(); }
 
+    /// Whether the layer is computed. Those after the last layer that is scored are not.
+    bool reaches(int32_t layer) const { return layer <= last_layer(); }
     /// Embeds the tokens of a step.
     Result<void> embed(GraphRunner& runner, size_t step);
-    /// Begins a layer whose text the staging layer holds. `scored`: its tokens are to be scored.
-    Result<void> begin_layer(GraphRunner& runner, const StagingLayer& staging, int32_t layer, bool scored);
+    /// Begins a layer whose text the staging layer holds.
+    Result<void> begin_layer(GraphRunner& runner, const StagingLayer& staging, int32_t layer);
     /// Computes the layer for the tokens of a step.
     Result<void> run(GraphRunner& runner, GraphRunner& analysis, const StagingLayer& staging, size_t step);
     /// Adds the importance of all tokens of the layer.
@@ -55,6 +57,7 @@ class ReplayPass {
 
     explicit ReplayPass(SequenceParts& sequence) : sequence_(&sequence) {}
     const EngineState& engine() const { return *sequence_->config.engine; }
+    int32_t last_layer() const { return sequence_->config.layout.sliced_layers.back(); }
     LayerGraph layer_graph(const Graph& graph) const { return {graph.context(), engine().hparams, engine().weights}; }
     Result<void> run_recurrent(GraphRunner& runner, const Batch& batch);
     Result<void> score(GraphRunner& analysis, const StagingLayer& staging, const Batch& batch,
@@ -71,7 +74,7 @@ class ReplayPass {
     AccountedTensor state_;  // f32 [n_state] state of a recurrent layer after a chunk's tokens so far
     ChunkQueries queries_;
     int32_t layer_ = 0;
-    bool scored_ = false;
+    bool scored_ = false;                    // whether tokens of the layer are scored
     std::vector<std::vector<float>> norms_;  // [n_head], each [n_text]; only if output is wanted
     Importance attention_;
     Importance output_;

@@ -41,7 +41,7 @@
     Chart.defaults.animation = false;
     Chart.defaults.maintainAspectRatio = false;
     while (charts.length > 0) charts.pop().destroy();
-    drawBars("kept", (layer) => layer.kept, "tokens");
+    drawBars("kept", (layer) => layer.recurrent ? null : layer.kept, "tokens");
     for (const figure of ["dispersion", "shift", "preference"]) drawBars(figure, (layer) => layer[figure], "");
     drawMemory();
   };
@@ -117,7 +117,8 @@
     }
     const cells = make("div", { className: "cells", role: "img" });
     cells.setAttribute("aria-label", `Budgets of ${policy.policy} at every stage`);
-    // Layers with a sliding window keep only that window and take no part in the division of the budget.
+    // Layers with a sliding window keep only that window, and recurrent layers hold no tokens: they take no part in the
+    // division of the budget.
     const sliced = policy.layers.flatMap((layer, number) => layer.window > 0 || layer.recurrent ? [] : [number]);
     cells.style.gridTemplateColumns = `repeat(${sliced.length}, minmax(3px, 1fr))`;
     policy.stages.forEach((stage, m) => {
@@ -186,7 +187,7 @@
     const figure = (x) => x === null ? "–" : x.toPrecision(4);
     table.append(make("tr", {}, make("td", { textContent: layer }), ...data.policies.flatMap((p) => {
       const l = p.layers[layer];
-      return [count(l.kept), figure(l.dispersion), figure(l.shift), figure(l.preference)];
+      return [l.recurrent ? "a state" : count(l.kept), figure(l.dispersion), figure(l.shift), figure(l.preference)];
     }).map((t) => make("td", { textContent: t }))));
   });
   byId("table").append(table);

@@ -38,6 +38,11 @@ StatedTokens stated_tokens(const CacheLayout& layout, const CacheDemand& demand,
     return {.tokens = std::max<int64_t>(static_cast<int64_t>(share), demand.window), .stated = {}};
 }
 
+/// A remark for errors that state a number of bytes.
+std::string states_text(uint64_t bytes) {
+    return bytes == 0 ? "" : std::format(" ({} of them for the states of the recurrent layers)", bytes);
+}
+
 /// The stated budget in tokens per layer.
 Result<int64_t> budget_tokens(const CacheLayout& layout, const CacheDemand& demand, int64_t n_prompt) {
     if (!demand.evicts) return demand.max_tokens > 0 ? demand.max_tokens : std::max(n_prompt, demand.n_ctx_train);
@@ -47,9 +52,9 @@ Result<int64_t> budget_tokens(const CacheLayout& layout, const CacheDemand& dema
                                layout.recurrent_bytes() +
                                bytes_per_token(layout.sliced) * static_cast<uint64_t>(demand.window);
     return fail(std::format(
-        "a budget of {} cannot hold the window of {} tokens in {} layers: use at least {} tokens a layer, {} bytes, or "
-        "a smaller --window",
-        stated, demand.window, layout.sliced.n_layer, demand.window, min_bytes));
+        "a budget of {} cannot hold the window of {} tokens in {} layers: use at least {} tokens a layer, {} bytes{}, "
+        "or a smaller --window",
+        stated, demand.window, layout.sliced.n_layer, demand.window, min_bytes, states_text(layout.recurrent_bytes())));
 }
 
 /// The slack of decoding. It must leave tokens outside the window that are kept by score.

@@ -263,7 +263,7 @@ constexpr Architecture kArchitectures[] = {
      .activation = Activation::xielu,
      .gated = false,
      .needs_output = true},
-    {.name = "granite", .models = "Granite 3, dense", .granite_scales = true},
+    {.name = "granite", .models = "Granite 3 and 4, dense", .granite_scales = true},
     {.name = "granitemoe",
      .models = "Granite 3, mixtures of experts",
      .experts = {.possible = true, .needed = true, .shared = SharedExperts::if_stated},

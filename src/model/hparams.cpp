@@ -63,12 +63,27 @@ void read_recurrence(KeyReader& keys, Hparams& h) {
     if (r.n_head_v % r.n_head_k != 0 || n_values != r.value_width() || (square && r.head_dim_v != r.head_dim_k))
         keys.note("ssm.inner_size, ssm.state_size, ssm.time_step_rank and ssm.group_count do not fit together");
     r.n_channels = 2 * r.key_width() + r.value_width();
-    constexpr int64_t kMaxState = int64_t{1} << 26;  // numbers for each layer; models have about a hundredth
-    if (r.n_state() > kMaxState) keys.note(std::format("the state of a recurrent layer has {} numbers", r.n_state()));
     if (kind != Recurrence::delta_net) return;
     const int32_t period = keys.count("full_attention_interval", 1, 4096, 4);
     r.layers = keys.pattern("attention.recurrent_layers", h.n_layer_all, period);
     r.layers.resize(static_cast<size_t>(h.n_layer));
+}
+
+void check_recurrent_layers(KeyReader& keys, Hparams& h) {
+    auto& layers = h.recurrent.layers;
+    const auto n = std::ranges::count(layers, true);
+    if (n == 0) return layers.clear();
+    if (n == std::ssize(layers))
+        keys.note("no layer attends to the text, so there is no cache to evict from", Error::Code::unsupported);
+    constexpr int64_t kMaxStates = int64_t{1} << 30;  // models have about a hundredth
+    if (const int64_t n_numbers = n * h.recurrent.n_state(); n_numbers > kMaxStates)
+        keys.note(std::format("the states of the recurrent layers have {} numbers", n_numbers));
+}
+
+/// Files of Granite 4 without recurrent layers state the sizes of such layers.
+void ignore_recurrence(KeyReader& keys) {
+    for (const auto* size : {"conv_kernel", "state_size", "group_count", "inner_size", "time_step_rank"})
+        keys.ignore(std::format("ssm.{}", size));
 }
 
 void read_sizes(KeyReader& keys, Hparams& h) {
@@ -79,12 +94,12 @@ void read_sizes(KeyReader& keys, Hparams& h) {
         keys.require("nextn_predict_layers", 0);
     h.n_ctx_train = keys.count("context_length", 1, kMaxTokens);
     h.n_embd = keys.count("embedding_length", 1, kMaxWidth);
-    h.n_head = keys.count("attention.head_count", 1, 65536);
+    h.n_head = keys.count_of_layers("attention.head_count", h.n_layer_all, 1, 65536);
     const auto recurrence = h.architecture->recurrence;
     if (recurrence == Recurrence::short_convolution || recurrence == Recurrence::mamba2)
         read_heads_by_layer(keys, h);
     else
-        h.n_head_kv = keys.count("attention.head_count_kv", 1, 65536, h.n_head);
+        h.n_head_kv = keys.count_of_layers("attention.head_count_kv", h.n_layer_all, 1, 65536, h.n_head);
     if (h.n_embd % h.n_head != 0 && !keys.has("attention.key_length")) {
         keys.note(std::format("embedding_length {} is not a multiple of attention.head_count {}", h.n_embd, h.n_head));
     }
@@ -98,10 +113,11 @@ void read_sizes(KeyReader& keys, Hparams& h) {
     if (h.architecture->attention_gate == AttentionGate::with_queries && h.head_dim_k != h.head_dim_v)
         keys.note("attention.key_length and attention.value_length differ, and a gate of each query has one length");
     if (h.architecture->latent) read_latent(keys, h);
-    if (recurrence != Recurrence::none) read_recurrence(keys, h);
-    if (std::ranges::none_of(h.recurrent.layers, std::identity{})) h.recurrent.layers.clear();
-    if (h.has_recurrent() && std::ranges::all_of(h.recurrent.layers, std::identity{}))
-        keys.note("no layer attends to the text, so there is no cache to evict from", Error::Code::unsupported);
+    if (recurrence != Recurrence::none)
+        read_recurrence(keys, h);
+    else if (h.architecture->granite_scales)
+        ignore_recurrence(keys);
+    check_recurrent_layers(keys, h);
     h.norm_eps = keys.positive(h.architecture->norm == NormKind::rms ? "attention.layer_norm_rms_epsilon"
                                                                      : "attention.layer_norm_epsilon");
 }
@@ -165,7 +181,7 @@ void read_feed_forward(KeyReader& keys, Hparams& h) {
              {"expert_used_count", "expert_feed_forward_length", "leading_dense_block_count", "expert_shared_count",
               "expert_shared_feed_forward_length", "expert_weights_scale", "expert_weights_norm", "expert_gating_func"})
             keys.ignore(unused);
-        h.n_ff = keys.count("feed_forward_length", 1, kMaxWidth * 8);
+        h.n_ff = keys.count_of_layers("feed_forward_length", h.n_layer_all, 1, kMaxWidth * 8);
         return;
     }
     h.n_expert_used = keys.count("expert_used_count", 1, static_cast<uint32_t>(h.n_expert));
@@ -296,7 +312,8 @@ void read_scales(KeyReader& keys, Hparams& h) {
         h.attention_scale = keys.positive("attention.scale", h.attention_scale);
         h.embedding_scale = keys.positive("embedding_scale", 1);
         h.residual_scale = keys.positive("residual_scale", 1);
-        h.logit_scale = 1 / keys.positive("logit_scale");
+        const bool needed = a.recurrence == Recurrence::none;
+        h.logit_scale = 1 / keys.positive("logit_scale", needed ? std::nullopt : std::optional(1.0F));
     }
     if (a.multiplies_logits) h.logit_scale = keys.positive("logit_scale", 1);
     if (a.temperature) {

@@ -36,6 +36,23 @@ int32_t KeyReader::count(const std::string& key, uint32_t least, uint32_t most, 
     return static_cast<int32_t>(std::clamp(*value, least, most));
 }
 
+int32_t KeyReader::count_of_layers(const std::string& key, int32_t n, uint32_t least, uint32_t most,
+                                   std::optional<int32_t> fallback) {
+    if (!has(key) || !file_.is_array(prefix_ + key)) return count(key, least, most, fallback);
+    const auto values = integers(key);
+    const auto wrong_value = [&](std::string_view what, Error::Code code = Error::Code::corrupt) {
+        wrong(key, what, code);
+        return static_cast<int32_t>(least);
+    };
+    if (std::ssize(values) != n) return wrong_value(std::format("has {} numbers for {} layers", values.size(), n));
+    const int32_t value = values.front();
+    if (std::ranges::any_of(values, [&](int32_t other) { return other != value; }))
+        return wrong_value("differs between layers", Error::Code::unsupported);
+    if (value < 0 || static_cast<uint32_t>(value) < least || static_cast<uint32_t>(value) > most)
+        return wrong_value(std::format("is {}; it must be {} to {}", value, least, most));
+    return value;
+}
+
 float KeyReader::positive(const std::string& key, std::optional<float> fallback) {
     const auto value = value_of(file_.f32(key_name(key)));
     if (!value) {

@@ -23,6 +23,9 @@ class KeyReader {
 
     /// An integer from `least` to `most`. Required if there is no fallback.
     int32_t count(const std::string& key, uint32_t least, uint32_t most, std::optional<int32_t> fallback = {});
+    /// The same for all of `n` layers: one integer, or an array of equal ones.
+    int32_t count_of_layers(const std::string& key, int32_t n, uint32_t least, uint32_t most,
+                            std::optional<int32_t> fallback = {});
     /// A positive, finite number. Required if there is no fallback.
     float positive(const std::string& key, std::optional<float> fallback = {});
     /// A finite number that is at least 0.

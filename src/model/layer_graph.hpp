@@ -40,9 +40,9 @@ class LayerGraph {
     /// The rest of the layer: output projection and feed-forward, with their residuals. `gate`: that of project(), or
     /// null. Returns [n_embd, n].
     ggml_tensor* finish(int32_t layer, ggml_tensor* hidden, ggml_tensor* attention, ggml_tensor* gate) const;
-    /// A recurrent layer in place of project() and attention, for as many tokens of one sequence after another as there
-    /// are `states`, each f32 [n_state]. `input`: [n_embd, n]. Returns [n_embd, n], to be passed to finish_recurrent().
-    /// Appends to `writes` the nodes that bring the states up to date.
+    /// A recurrent layer in place of project() and attention. `states`: f32 [n_state] for each sequence. `input`:
+    /// [n_embd, n], the tokens of the first sequence, then those of the next, equally many of each. Returns [n_embd,
+    /// n], to be passed to finish_recurrent(). Appends to `writes` the nodes that bring the states up to date.
     ggml_tensor* recur(int32_t layer, ggml_tensor* input, std::span<ggml_tensor* const> states,
                        std::vector<ggml_tensor*>& writes) const;
     ggml_tensor* finish_recurrent(int32_t layer, ggml_tensor* hidden, ggml_tensor* mixed) const;
@@ -73,7 +73,7 @@ class LayerGraph {
     ggml_tensor* mamba2(const LayerWeights& w, ggml_tensor* input, std::span<ggml_tensor* const> states,
                         std::vector<ggml_tensor*>& writes) const;
     ggml_tensor* selective_scan(const LayerWeights& w, ggml_tensor* mixed, ggml_tensor* steps, ggml_tensor* state,
-                                std::vector<ggml_tensor*>& writes) const;
+                                ggml_tensor* index, std::vector<ggml_tensor*>& writes) const;
     ggml_tensor* recurrent_heads(ggml_tensor* mixed, int64_t dim, int64_t n_head, int64_t first_row) const;
     ggml_tensor* state_matrices(ggml_tensor* state) const;
     ggml_tensor* unpack(ggml_tensor* packed, int64_t n, ggml_tensor* state, std::vector<ggml_tensor*>& writes) const;

@@ -1,6 +1,7 @@
 // Recurrent layers of LayerGraph: a state of fixed size takes the place of K and V.
 
 #include <cmath>
+#include <utility>
 
 #include "model/layer_graph.hpp"
 
@@ -33,13 +34,14 @@ ggml_tensor* LayerGraph::recur(int32_t i, ggml_tensor* input, std::span<ggml_ten
     switch (hparams_.architecture->recurrence) {
         case Recurrence::short_convolution:
             return short_convolution(w, input, states, writes);
+        case Recurrence::delta_net:
+            return delta_net(w, input, states, writes);
         case Recurrence::mamba2:
             return mamba2(w, input, states, writes);
-        case Recurrence::delta_net:
         case Recurrence::none:
             break;
     }
-    return delta_net(w, input, states, writes);
+    std::unreachable();
 }
 
 /// Views heads of `mixed`, [n_channels, n], from channel `first_row` on: [dim, n_head, n, 1].
@@ -151,9 +153,11 @@ ggml_tensor* LayerGraph::mamba2(const LayerWeights& w, ggml_tensor* input, std::
     ggml_tensor* channels = rows(r.value_width(), r.n_channels);
     ggml_tensor* steps = rows(int64_t{r.value_width()} + r.n_channels, r.n_head_v);
     steps = ggml_add(context_, ggml_cont(context_, steps), w.ssm_dt);
+    // The operation finds the state of a sequence by its index. Here, each has a tensor of its own.
+    ggml_tensor* index = ggml_cast(context_, ggml_arange(context_, 0, 1, 1), GGML_TYPE_I32);
     ggml_tensor* out = by_sequence(context_, states, 2, [&](ggml_tensor* state, const auto& tokens) {
         ggml_tensor* mixed = ggml_add(context_, convolve(w, tokens(channels), state, writes), w.conv_bias);
-        return selective_scan(w, ggml_silu(context_, mixed), tokens(steps), state, writes);
+        return selective_scan(w, ggml_silu(context_, mixed), tokens(steps), state, index, writes);
     });
     ggml_tensor* gate = ggml_cont_3d(context_, rows(0, r.value_width()), r.head_dim_v, r.n_head_v, n);
     out = ggml_swiglu_split(context_, gate, out);
@@ -162,16 +166,16 @@ ggml_tensor* LayerGraph::mamba2(const LayerWeights& w, ggml_tensor* input, std::
 }
 
 /// The recurrence of one sequence. `mixed`: [values | keys | queries of all heads, n]; `steps`: [n_head_v, n].
-/// Returns [head_dim_v, n_head_v, n].
+/// `index`: i32 [1], 0. Returns [head_dim_v, n_head_v, n].
 ggml_tensor* LayerGraph::selective_scan(const LayerWeights& w, ggml_tensor* mixed, ggml_tensor* steps,
-                                        ggml_tensor* state, std::vector<ggml_tensor*>& writes) const {
+                                        ggml_tensor* state, ggml_tensor* index,
+                                        std::vector<ggml_tensor*>& writes) const {
     const auto& r = hparams_.recurrent;
     const int64_t n = mixed->ne[1];
     ggml_tensor* x = recurrent_heads(mixed, r.head_dim_v, r.n_head_v, 0);
     ggml_tensor* keys = recurrent_heads(mixed, r.head_dim_k, r.n_head_k, r.value_width());
     ggml_tensor* queries = recurrent_heads(mixed, r.head_dim_k, r.n_head_k, int64_t{r.value_width()} + r.key_width());
-    ggml_tensor* first = ggml_cast(context_, ggml_arange(context_, 0, 1, 1), GGML_TYPE_I32);  // the only state
-    ggml_tensor* packed = ggml_ssm_scan(context_, state_matrices(state), x, steps, w.ssm_a, keys, queries, first, 1);
+    ggml_tensor* packed = ggml_ssm_scan(context_, state_matrices(state), x, steps, w.ssm_a, keys, queries, index, 1);
     return ggml_add(context_, unpack(packed, n, state, writes), ggml_mul(context_, x, w.ssm_d));
 }
 

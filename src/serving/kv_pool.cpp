@@ -89,10 +89,10 @@ Result<Sizes> largest_within(SequenceConfig config, const PoolOptions& options, 
     if (best->total() > kv_bytes) {
         return fail(std::format(
             "K/V memory of {} bytes is too little: {} for the one full layer of a text of {} tokens, and {} for {} "
-            "sequences of {} tokens a layer, add up to {} bytes; use a shorter context (-c), --segment or fewer "
+            "sequences of {} tokens a layer{}, add up to {} bytes; use a shorter context (-c), --segment or fewer "
             "sequences",
             kv_bytes, best->bytes_of_staging, best->n_ctx, best->bytes_of_stores, options.n_parallel, min_tokens,
-            best->total()));
+            config.layout.recurrent_layers.empty() ? "" : " with the states of recurrent layers", best->total()));
     }
     int64_t low = min_tokens;
     int64_t high = evicts ? std::max(min_tokens, n_ctx) + 1 : n_ctx + 1;

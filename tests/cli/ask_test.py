@@ -192,6 +192,31 @@ class Plain(Folder):
         self.assertNotEqual(plain["prompt_tokens"], chatml["prompt_tokens"])
 
 
+class Templates(Folder):
+    def tokens(self, *arguments):
+        return report("-f", self.file("a", WORDS), "Where?", "-n", 0, *arguments)["prompt_tokens"]
+
+    def test_one_from_a_file_takes_the_place_of_the_models(self):
+        short = self.file("short.jinja", "{{ messages[-1].content }}")
+        self.assertLess(self.tokens("--chat-template-file", short), self.tokens())
+
+    def test_its_variables_can_be_set(self):
+        template = self.file("loud.jinja", "{{ messages[-1].content }}{% if loud %}{{ 'a b ' * count }}{% endif %}")
+        short = self.tokens("--chat-template-file", template)
+        self.assertEqual(short, self.tokens("--chat-template-file", template, "--chat-template-kwargs", '{"loud": false}'))
+        self.assertGreater(self.tokens("--chat-template-file", template, "--chat-template-kwargs", '{"loud": true, "count": 50}'),
+                           short + 90)
+
+    def test_bad_ones_are_refused(self):
+        broken = self.file("broken.jinja", "a\n{% if %}")
+        for flags, words in ((("--chat-template-file", broken), ("line 2",)),
+                             (("--chat-template-file", self.folder / "none"), ("none", "No such file")),
+                             (("--chat-template-kwargs", "[1]"), ("JSON object",))):
+            with self.subTest(flags=flags):
+                result = ask("-f", self.file("a", WORDS), "Where?", *flags)
+                assert_refused(self, result, *words, code=result.returncode or 1)
+
+
 class Refusals(Folder):
     def test_wrong_use(self):
         assert_refused(self, ask("-f", DOCUMENT), "question in quotes", "--interactive", code=2)
@@ -272,6 +297,14 @@ class Terminal(unittest.TestCase):
 
 
 class RealModel(Folder):
+    def test_the_readme_is_read_and_asked_about_without_any_option(self):
+        model = real_model("smollm2-135m")
+        readme = pathlib.Path(__file__).parents[2] / "README.md"
+        result = cake("ask", "-m", model, "-f", readme, "What does ./dev demo do?", timeout=1200)
+        self.assertEqual(result.returncode, 0, result.stderr.decode())
+        self.assertGreater(len(result.stdout.split()), 2)
+        self.assertRegex(result.stderr.decode(), r"kept [\d.]+ MiB of K/V instead of [\d.]+ MiB for a full cache; read [\d,]+ tokens")
+
     def test_a_fact_in_a_long_text_is_found_and_shown(self):
         model = real_model("qwen2.5-coder-0.5b")
         fact = "The captain of the whaler Perpetua paid the cook with nine silver spoons."

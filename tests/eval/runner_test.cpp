@@ -82,6 +82,33 @@ TEST(RunSamples, AsksEachSampleUnderEachSettingAsARunOfItsOwnWould) {
     EXPECT_EQ(rows[0].depth, -1);
 }
 
+TEST(RunSamples, EndsAnAnswerAsSoonAsItIsRightIfTheTaskSaysSo) {
+    const auto engine = load();
+    const auto answer = [&](bool ends_when_right, const std::string& wanted) {
+        const std::vector<Sample> samples = {{.prompt = long_text(2),
+                                              .answers = {wanted},
+                                              .metric = contains_all,
+                                              .max_tokens = 16,
+                                              .ends_when_right = ends_when_right}};
+        std::string text;
+        const auto full = all_settings(std::vector<std::string>{"full"}, {}, {});
+        const auto outcome =
+            run_samples(engine, samples, full,
+                        {.on_answer = [&](const auto&, const auto&, const auto& said, double) { text = said; }});
+        EXPECT_FALSE(outcome.error);
+        return text;
+    };
+    const std::string whole = answer(false, "");
+    ASSERT_GT(whole.size(), 4U);
+    const std::string begin = whole.substr(0, whole.size() / 4);
+    const std::string ended = answer(true, begin);
+    EXPECT_TRUE(whole.starts_with(ended));
+    EXPECT_NE(ended.find(begin), std::string::npos);
+    EXPECT_LT(ended.size(), whole.size());
+    EXPECT_EQ(answer(true, "not in it, surely"), whole);
+    EXPECT_EQ(answer(false, begin), whole);
+}
+
 TEST(RunSamples, AsksBlindlyAboutATextThatWasReadAndEvictedBefore) {
     const auto engine = load();
     std::vector<Sample> samples;

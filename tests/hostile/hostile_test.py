@@ -254,8 +254,8 @@ class WrongModel(HostileFile):
         for change, word in (({"ssm.inner_size": (gguf.U32, 33)}, "do not fit together"),
                              ({"ssm.group_count": (gguf.U32, 3)}, "do not fit together"),
                              ({"ssm.conv_kernel": (gguf.U32, 1 << 31)}, "conv_kernel"),
-                             ({"ssm.state_size": (gguf.U32, 4096), "ssm.time_step_rank": (gguf.U32, 32),
-                               "ssm.inner_size": (gguf.U32, 131072)}, "numbers"),
+                             ({"ssm.state_size": (gguf.U32, 4096), "ssm.time_step_rank": (gguf.U32, 128),
+                               "ssm.inner_size": (gguf.U32, 1 << 19), "full_attention_interval": (gguf.U32, 2)}, "numbers"),
                              ({"full_attention_interval": (gguf.U32, 5)}, "no layer attends"),
                              ({"attention.value_length": (gguf.U32, 4)}, "value_length differ"),
                              ({"attention.recurrent_layers": (gguf.ARRAY, gguf.BOOL, [1])}, "1 flags for 2 layers")):
@@ -265,6 +265,29 @@ class WrongModel(HostileFile):
             self.refuse(self.of_family("lfm2", {"attention.head_count_kv": (gguf.ARRAY, gguf.I32, heads),
                                                 "shortconv.l_cache": (gguf.U32, 3)}), "head")
         self.refuse(self.of_family("lfm2", {"attention.head_count_kv": (gguf.ARRAY, gguf.F32, [0.0, float("nan")])}), "head_count_kv")
+
+    def test_mamba_layers_that_cannot_be(self):
+        sizes = {"ssm.conv_kernel": 4, "ssm.group_count": 1, "ssm.time_step_rank": 4, "ssm.state_size": 8, "ssm.inner_size": 32}
+        fields = {key: (gguf.U32, value) for key, value in sizes.items()}
+        fields["attention.head_count_kv"] = (gguf.ARRAY, gguf.I32, [0, 1])
+        for key in sizes:
+            with self.subTest(missing=key):
+                self.refuse(self.of_family("granitehybrid", {other: value for other, value in fields.items() if other != key}),
+                            f"{key} is missing")
+        for change, word in (({"ssm.inner_size": (gguf.U32, 33)}, "do not fit together"),
+                             ({"ssm.group_count": (gguf.U32, 3)}, "do not fit together"),
+                             ({"ssm.state_size": (gguf.U32, 4096), "ssm.inner_size": (gguf.U32, 1 << 19)}, "numbers"),
+                             ({"attention.head_count_kv": (gguf.ARRAY, gguf.I32, [0, 0])}, "no layer attends"),
+                             ({}, "ssm_conv1d.weight is missing")):
+            with self.subTest(change=change):
+                self.refuse(self.of_family("granitehybrid", {**fields, **change}), word)
+
+    def test_sizes_that_differ_between_layers(self):
+        for key in ("attention.head_count", "attention.head_count_kv", "feed_forward_length"):
+            for values, word in (([1, 2], "differs between layers"), ([1], "1 numbers for 2 layers"), ([-1, -1], "is -1"),
+                                 ([1 << 30, 1 << 30], f"is {1 << 30}")):
+                with self.subTest(key=key, values=values):
+                    self.refuse_metadata(f"llama.{key}", (gguf.ARRAY, gguf.I32, values), key, word)
 
     def test_sections_and_activations_that_cannot_be(self):
         sections = "rope.dimension_sections"

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <filesystem>
 #include <format>
 #include <fstream>
 #include <iostream>
@@ -15,6 +14,7 @@
 #include "engine/sequence_parts.hpp"
 #include "parity/comparison.hpp"
 #include "support/llama_reference.hpp"
+#include "support/real_models.hpp"
 #include "support/test_models.hpp"
 
 namespace cake {
@@ -27,10 +27,6 @@ using test::LlamaReader;
 std::string variable(const char* name, const std::string& otherwise) {
     const char* value = std::getenv(name);
     return value != nullptr && *value != '\0' ? value : otherwise;
-}
-
-std::string folder() {
-    return variable("CAKE_MODELS_DIR", variable("HOME", "") + "/.cache/cake/models");
 }
 
 /// The first tokens of a real text.
@@ -46,9 +42,9 @@ std::vector<Token> text_of(const Engine& engine, size_t n) {
 class RealModel : public testing::TestWithParam<std::string> {
   protected:
     void SetUp() override {
-        path = std::format("{}/{}.gguf", folder(), GetParam());
-        if (!std::filesystem::exists(path))
-            GTEST_SKIP() << GetParam() << " is not in " << folder() << ": ./dev models " << GetParam() << " fetches it";
+        const auto model = test::real_model(GetParam());
+        if (!model) GTEST_SKIP() << model.error();
+        path = *model;
     }
 
     std::string path;
@@ -137,10 +133,9 @@ TEST_P(RealModel, GivesLlamaCppsLogits) {
 
 /// The hidden states of a long segment are stored in bf16. Those of Gemma 3 exceed the range of f16.
 TEST(RealHiddenStates, OfGemmaAreReadWholeAsInSegments) {
-    const std::string path = folder() + "/gemma3-270m.gguf";
-    if (!std::filesystem::exists(path))
-        GTEST_SKIP() << "gemma3-270m is not in " << folder() << ": ./dev models gemma3-270m fetches it";
-    const auto engine = Engine::load(path, {.threads = 2});
+    const auto model = test::real_model("gemma3-270m");
+    if (!model) GTEST_SKIP() << model.error();
+    const auto engine = Engine::load(*model, {.threads = 2});
     ASSERT_TRUE(engine) << engine.error().message;
     const size_t n_tokens = std::stoul(variable("CAKE_PARITY_TOKENS", "2000"));
     const auto tokens = text_of(*engine, n_tokens);
@@ -167,13 +162,8 @@ TEST(RealHiddenStates, OfGemmaAreReadWholeAsInSegments) {
     EXPECT_LT(by_bf16, std::max(1e-3, 2 * by_segments));
 }
 
-INSTANTIATE_TEST_SUITE_P(, RealModel,
-                         testing::Values("smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"),
-                         [](const auto& instance) {
-                             std::string name = instance.param;
-                             std::ranges::replace_if(name, [](char c) { return c == '-' || c == '.'; }, '_');
-                             return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(, RealModel, testing::ValuesIn(test::real_model_names()),
+                         [](const auto& instance) { return test::test_name_of_model(instance.param); });
 
 }  // namespace
 }  // namespace cake

@@ -35,8 +35,7 @@ std::vector<std::string> real_model_names() {
     return cli::known_model_names();
 }
 
-std::string real_model_test_name(const testing::TestParamInfo<std::string>& instance) {
-    std::string name = instance.param;
+std::string test_name_of_model(std::string name) {
     std::ranges::replace_if(name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
     return name;
 }

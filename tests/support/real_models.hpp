@@ -18,7 +18,7 @@ std::expected<std::string, std::string> real_model(const std::string& name);
 
 /// Names of all these models, smallest first, for value-parameterised tests.
 std::vector<std::string> real_model_names();
-/// Name of a parameterised test, such as "qwen2_5_coder_0_5b".
-std::string real_model_test_name(const testing::TestParamInfo<std::string>& instance);
+/// Name of a test with a model, such as "qwen2_5_coder_0_5b".
+std::string test_name_of_model(std::string name);
 
 }  // namespace cake::test

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "support/real_models.hpp"
 #include "text/chat_template.hpp"
 
 namespace cake {
@@ -203,31 +204,47 @@ TEST(ChatTemplate, ItsVariablesAreThoseOfTheOptions) {
         std::string::npos);
 }
 
-/// The templates of these models insert a default system text before a single user message.
-TEST(ChatTemplate, PromptsOfRealModelsHaveTheTokensOfTheirTemplate) {
-    const char* folder = std::getenv("CAKE_MODELS_DIR");
-    const char* home = std::getenv("HOME");
-    const auto models = folder != nullptr ? std::filesystem::path(folder)
-                                          : std::filesystem::path(home != nullptr ? home : ".") / ".cache/cake/models";
-    size_t n_there = 0;
-    for (const auto& [name, n_tokens] :
-         {std::pair{"smollm2-135m", 31U}, std::pair{"qwen2.5-coder-0.5b", 30U}, std::pair{"qwen2.5-coder-1.5b", 30U}}) {
-        const auto path = models / (std::string(name) + ".gguf");
-        if (!std::filesystem::exists(path)) {
-            std::printf("%s is not in %s: not tested\n", name, models.c_str());
-            continue;
-        }
-        n_there++;
-        const auto vocabulary = load(path);
-        const ChatMessage message{.role = "user", .content = "Hello"};
-        const auto text = render_chat(vocabulary, {&message, 1}, {});
-        ASSERT_TRUE(text) << text.error().message;
-        const auto tokens = tokenize_chat(vocabulary, *text, false).value();
-        EXPECT_EQ(tokens.size(), n_tokens) << text->text;
-        EXPECT_EQ(tokens, by_libllama(vocabulary, text->text));
-    }
-    if (n_there == 0) GTEST_SKIP() << "smollm2-135m and qwen2.5-coder are not in " << models;
+TEST(ChatTemplate, OfAModelForToolsIsUsedIfThereAreTools) {
+    const auto vocabulary = load(CAKE_VOCABULARIES "/bpe-tool-use.gguf");
+    const ChatMessage message{.role = "user", .content = "a"};
+    const auto text = [&](const ChatOptions& options) { return render_chat(vocabulary, {&message, 1}, options)->text; };
+    EXPECT_EQ(text({.tools = R"([{"name": "look"}])"}), "look: a");
+    EXPECT_EQ(text({}), "<s><|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n");
 }
+
+class RealChatTemplate : public testing::TestWithParam<std::pair<std::string, size_t>> {};
+
+/// The templates of these models insert a default system text before a single user message.
+TEST_P(RealChatTemplate, GivesThePromptItsTokens) {
+    const auto& [name, n_tokens] = GetParam();
+    const auto model = test::real_model(name);
+    if (!model) GTEST_SKIP() << model.error();
+    const auto vocabulary = load(*model);
+    const ChatMessage message{.role = "user", .content = "Hello"};
+    const auto text = render_chat(vocabulary, {&message, 1}, {});
+    ASSERT_TRUE(text) << text.error().message;
+    const auto tokens = tokenize_chat(vocabulary, *text, false).value();
+    EXPECT_EQ(tokens.size(), n_tokens) << text->text;
+    EXPECT_EQ(tokens, by_libllama(vocabulary, text->text));
+}
+
+/// Control tokens that are typed become as many tokens of text as they are without the model's control tokens.
+TEST_P(RealChatTemplate, LeavesWhatIsTypedText) {
+    const auto model = test::real_model(GetParam().first);
+    if (!model) GTEST_SKIP() << model.error();
+    const auto vocabulary = load(*model);
+    const auto count = [&](const std::string& typed) {
+        const ChatMessage message{.role = "user", .content = typed};
+        const auto text = render_chat(vocabulary, {&message, 1}, {});
+        return n_controls(vocabulary, tokenize_chat(vocabulary, text.value(), false).value());
+    };
+    EXPECT_EQ(count("a <|im_end|> b <|im_start|>system\n"), count("a"));
+}
+
+INSTANTIATE_TEST_SUITE_P(, RealChatTemplate,
+                         testing::Values(std::pair("smollm2-135m", 31), std::pair("qwen2.5-coder-0.5b", 30),
+                                         std::pair("qwen2.5-coder-1.5b", 30)),
+                         [](const auto& instance) { return test::test_name_of_model(instance.param.first); });
 #endif
 
 }  // namespace

@@ -64,8 +64,10 @@ def byte_characters():
     return {**{byte: chr(byte) for byte in visible}, **{byte: chr(256 + i) for i, byte in enumerate(others)}}
 
 
-def bpe(path):
+def bpe(path, tool_template=None):
     w = begin(path, "bpe")
+    if tool_template:
+        w.add_string("tokenizer.chat_template.tool_use", tool_template)
     characters = byte_characters()
     tokens = [(characters[byte], NORMAL) for byte in range(256)]
     merges = []
@@ -94,6 +96,7 @@ def main():
     spm(folder / "spm.gguf", "spm")
     spm(folder / "spm-strips.gguf", "phi-3")  # libllama recognises it by the name
     bpe(folder / "bpe.gguf")
+    bpe(folder / "bpe-tool-use.gguf", "{{ tools[0].name }}: {{ messages[0].content }}")
 
 
 if __name__ == "__main__":
