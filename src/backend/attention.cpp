@@ -32,8 +32,7 @@ ggml_tensor* flash_attention(const Graph& graph, const AttentionTraits& traits, 
     ggml_tensor* q = ggml_permute(context, query, 0, 2, 1, 3);
     ggml_tensor* out = ggml_flash_attn_ext(context, q, k, v, mask, traits.scale, 0.0F, traits.softcap);
     if (traits.sinks != nullptr) {
-        ggml_flash_attn_ext_add_sinks(
-            out, ggml_view_1d(context, traits.sinks, query->ne[1], static_cast<size_t>(first_head) * sizeof(float)));
+        ggml_flash_attn_ext_add_sinks(out, sinks_of(context, traits.sinks, first_head, query->ne[1]));
     }
     return ggml_reshape_2d(context, out, out->ne[0] * out->ne[1], out->ne[2]);
 }
@@ -41,34 +40,49 @@ ggml_tensor* flash_attention(const Graph& graph, const AttentionTraits& traits, 
 /// Attention of one sequence, computed by ggml on any device: all KV heads at once if is_even(), else one by one.
 /// Appends to `masks` the inputs that set_masks() has to fill.
 ggml_tensor* attend_by_ggml(Graph& graph, const AttentionTraits& traits, ggml_tensor* query, const AttendedSlots& slots,
-                            std::vector<ggml_tensor*>& masks) {
+                            std::vector<AttentionMask>& masks) {
     const auto& [k, v, heads] = slots;
-    const auto mask = [&](int64_t length) -> ggml_tensor* {
-        if (query->ne[2] == 1) return nullptr;  // a single query sees all slots
-        return masks.emplace_back(graph.input(GGML_TYPE_F16, length, query->ne[2]));
+    const auto before = [&](int64_t begin) { return begin % slot_alignment(k); };
+    const auto mask = [&](int64_t length, int64_t n_unseen) -> ggml_tensor* {
+        if (query->ne[2] == 1 && n_unseen == 0) return nullptr;  // a single query sees all slots
+        return masks.emplace_back(graph.input(GGML_TYPE_F16, length, query->ne[2]), n_unseen).tensor;
     };
     const auto n_head_kv = static_cast<int64_t>(heads.size());
     if (is_even(heads)) {
-        const auto [begin, length] = heads[0];
-        const int64_t stride = n_head_kv > 1 ? heads[1].begin - begin : length;
+        const int64_t n_foreign = before(heads[0].begin);
+        const int64_t begin = heads[0].begin - n_foreign;
+        const int64_t length = heads[0].length + n_foreign;
+        const int64_t stride = n_head_kv > 1 ? heads[1].begin - heads[0].begin : length;
         const auto view = [&](ggml_tensor* rows) { return view_heads(graph, rows, begin, length, n_head_kv, stride); };
-        return flash_attention(graph, traits, 0, query, view(k), view(v), mask(length));
+        return flash_attention(graph, traits, 0, query, view(k), view(v), mask(length, n_foreign));
     }
     const int64_t n_group = query->ne[1] / n_head_kv;
     ggml_tensor* all = nullptr;
     for (size_t i = 0; i < heads.size(); i++) {
-        const auto [begin, length] = heads[i];
+        const int64_t n_foreign = before(heads[i].begin);
+        const int64_t begin = heads[i].begin - n_foreign;
+        const int64_t length = heads[i].length + n_foreign;
         ggml_tensor* group = ggml_view_3d(graph.context(), query, query->ne[0], n_group, query->ne[2], query->nb[1],
                                           query->nb[2], i * static_cast<size_t>(n_group) * query->nb[1]);
         ggml_tensor* out = flash_attention(graph, traits, static_cast<int64_t>(i) * n_group, group,
                                            view_heads(graph, k, begin, length, 1, length),
-                                           view_heads(graph, v, begin, length, 1, length), mask(length));
+                                           view_heads(graph, v, begin, length, 1, length), mask(length, n_foreign));
         all = all == nullptr ? out : ggml_concat(graph.context(), all, out, 0);
     }
     return all;
 }
 
 }  // namespace
+
+ggml_tensor* sinks_of(ggml_context* context, ggml_tensor* sinks, int64_t first_head, int64_t n_head) {
+    ggml_tensor* part = ggml_view_1d(context, sinks, n_head, static_cast<size_t>(first_head) * sizeof(float));
+    return first_head == 0 ? part : ggml_cont(context, part);  // its begin may not be aligned as devices want it
+}
+
+int64_t slot_alignment(const ggml_tensor* rows) {
+    constexpr int64_t kOnDevices = 32;  // rows consist of whole 2-byte numbers: 32 of them take a multiple of 64 bytes
+    return rows->buffer == nullptr || ggml_backend_buffer_is_host(rows->buffer) ? 1 : kOnDevices;
+}
 
 bool is_even(std::span<const HeadSlots> heads) {
     for (size_t i = 1; i < heads.size(); i++) {
@@ -98,12 +112,12 @@ Attended attend(Graph& graph, const AttentionMethod& method, const AttentionTrai
 }
 
 void set_masks(const Attended& attended) {
-    for (ggml_tensor* mask : attended.masks) {
+    for (const auto& [mask, n_foreign] : attended.masks) {
         const ggml_fp16_t hidden = ggml_fp32_to_fp16(-INFINITY);
         const ggml_fp16_t seen = ggml_fp32_to_fp16(0.0F);
         std::vector<ggml_fp16_t> row(static_cast<size_t>(mask->ne[0]), hidden);
         const int64_t n_before = mask->ne[0] - mask->ne[1];
-        std::fill_n(row.begin(), n_before, seen);
+        std::fill(row.begin() + n_foreign, row.begin() + n_before, seen);
         for (int64_t i = 0; i < mask->ne[1]; i++) {
             const int64_t newest = n_before + i;
             row[static_cast<size_t>(newest)] = seen;

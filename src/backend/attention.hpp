@@ -23,11 +23,17 @@ struct AttentionTraits {
     ggml_tensor* sinks = nullptr;  // f32 [n_head] logits that take part in the softmax but have no value, or null
 };
 
+/// A mask of attention that ggml computes.
+struct AttentionMask {
+    ggml_tensor* tensor;  // f16 [slots, n]
+    int64_t n_foreign;    // first slots, which no query sees
+};
+
 /// An attention node, [head_dim_v * n_head, n], and its masks, to be set with set_masks() after its graph has been
 /// allocated.
 struct Attended {
     ggml_tensor* node = nullptr;
-    std::vector<ggml_tensor*> masks{};
+    std::vector<AttentionMask> masks{};
     int64_t window = 0;  // sliding window of the layer in tokens; 0: none
 };
 
@@ -44,6 +50,12 @@ struct AttendedSlots {
 Attended attend(Graph& graph, const AttentionMethod& method, const AttentionTraits& traits, ggml_tensor* query,
                 std::vector<AttendedSlots> sequences);
 void set_masks(const Attended& attended);
+
+/// The sinks of `n_head` query heads: f32 [n_head].
+ggml_tensor* sinks_of(ggml_context* context, ggml_tensor* sinks, int64_t first_head, int64_t n_head);
+
+/// Devices want a view to begin at a multiple of some bytes. Slots whose numbers are multiples of this do.
+int64_t slot_alignment(const ggml_tensor* rows);
 
 /// True if all KV heads have the same number of slots and begin at equal distances.
 bool is_even(std::span<const HeadSlots> heads);

@@ -28,18 +28,42 @@ GraphRunner::~GraphRunner() {
 }
 
 Result<void> GraphRunner::allocate(Graph& graph) {
-    if (!ggml_gallocr_alloc_graph(allocator_.get(), graph.get())) {
+    if (!(compute_.is_cpu() ? allocate_on_cpu(graph) : allocate_on_device(graph)))
         return fail(Error::Code::out_of_memory, "out of memory for intermediate results: use a smaller batch (-b)");
-    }
-    const size_t n_bytes = ggml_gallocr_get_buffer_size(allocator_.get(), 0);
-    if (n_bytes > n_bytes_) accountant_.take(MemoryUse::compute, n_bytes - n_bytes_);
-    if (n_bytes < n_bytes_) accountant_.give(MemoryUse::compute, n_bytes_ - n_bytes);
-    n_bytes_ = n_bytes;
     return {};
 }
 
+bool GraphRunner::allocate_on_cpu(Graph& graph) {
+    if (!ggml_gallocr_alloc_graph(allocator_.get(), graph.get())) return false;
+    account(ggml_gallocr_get_buffer_size(allocator_.get(), 0));
+    return true;
+}
+
+bool GraphRunner::allocate_on_device(Graph& graph) {
+    auto backends = compute_.backends();
+    const auto n_nodes = static_cast<size_t>(ggml_graph_size(graph.get()));
+    if (n_nodes > most_nodes_) {
+        most_nodes_ = n_nodes;
+        const size_t n_nodes_and_leafs = 2 * n_nodes;
+        scheduler_.reset(ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()),
+                                                n_nodes_and_leafs, false, false));
+    }
+    ggml_backend_sched_reset(scheduler_.get());
+    if (!ggml_backend_sched_alloc_graph(scheduler_.get(), graph.get())) return false;
+    size_t n_bytes = 0;
+    for (ggml_backend_t backend : backends) n_bytes += ggml_backend_sched_get_buffer_size(scheduler_.get(), backend);
+    account(n_bytes);
+    return true;
+}
+
+void GraphRunner::account(size_t n_bytes) {
+    if (n_bytes > n_bytes_) accountant_.take(MemoryUse::compute, n_bytes - n_bytes_);
+    if (n_bytes < n_bytes_) accountant_.give(MemoryUse::compute, n_bytes_ - n_bytes);
+    n_bytes_ = n_bytes;
+}
+
 Result<void> GraphRunner::compute(Graph& graph) {
-    return compute_.run(graph.get());
+    return compute_.is_cpu() ? compute_.run(graph.get()) : compute_.run(scheduler_.get(), graph.get());
 }
 
 }  // namespace cake

@@ -41,8 +41,8 @@ class Graph {
     std::vector<std::shared_ptr<void>> owned_;
 };
 
-/// Allocates and computes graphs, one after another, in a single buffer. The buffer grows to the size of the largest
-/// graph and is counted by the accountant.
+/// Allocates and computes graphs, one after another, in a single buffer on each device. The buffers grow to the size
+/// of the largest graph and are counted by the accountant.
 class GraphRunner {
   public:
     GraphRunner(const Compute& compute, Accountant& accountant);
@@ -55,9 +55,15 @@ class GraphRunner {
     Accountant& accountant() const { return accountant_; }
 
   private:
+    bool allocate_on_cpu(Graph& graph);
+    bool allocate_on_device(Graph& graph);
+    void account(size_t n_bytes);
+
     const Compute& compute_;
     Accountant& accountant_;
-    ggml_gallocr_ptr allocator_;
+    ggml_gallocr_ptr allocator_;          // if the model runs on the CPU
+    ggml_backend_sched_ptr scheduler_{};  // if it runs on another device: nodes that it lacks run on the CPU
+    size_t most_nodes_ = 0;               // of the scheduler
     size_t n_bytes_ = 0;
 };
 

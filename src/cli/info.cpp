@@ -109,7 +109,7 @@ Result<void> show(const InfoFlags& flags) {
     if (flags.families) return show_families(flags.json);
     const auto path = find_model(flags.path);
     if (!path) return std::unexpected(path.error());
-    const auto engine = Engine::load(*path, {.threads = 1, .repack = false});
+    const auto engine = Engine::load(*path, {.threads = 1, .repack = false, .device = "none"});
     if (!engine) return std::unexpected(engine.error());
     const auto per_layer = engine->kv_bytes_per_token_and_layer(flags.cache_type_k, flags.cache_type_v);
     if (!per_layer) return std::unexpected(per_layer.error());

@@ -20,7 +20,10 @@ std::vector<std::string> arguments(char** argv) {
     std::vector<std::string> result;
     for (char** next = argv + 1; *next != nullptr; next++) {
         const std::string_view argument = *next;
-        result.emplace_back(argument == "-ctk" ? "--cache-type-k" : argument == "-ctv" ? "--cache-type-v" : argument);
+        result.emplace_back(argument == "-ctk"   ? "--cache-type-k"
+                            : argument == "-ctv" ? "--cache-type-v"
+                            : argument == "-dev" ? "--device"
+                                                 : argument);
     }
     std::ranges::reverse(result);  // as CLI11 expects
     return result;

@@ -34,6 +34,7 @@ class Decode {
         set_input<int32_t>(positions_.tensor, positions_.numbers);
         set_input<int64_t>(slots_.tensor, slots_.numbers);
         set_input<int64_t>(ring_rows_.tensor, ring_rows_.numbers);
+        for (const auto& attended : attended_) set_masks(attended);
         if (auto computed = runner_.compute(graph_); !computed) return computed;
         for (size_t i = 0; i < batch_.size(); i++) {
             auto& state = *batch_[i].state;
@@ -98,7 +99,9 @@ class Decode {
             for (int64_t i = 0; i < n_; i++) slots.push_back(store_token(layer, projected, i));
             return slots;
         };
-        return forward_layer(graph_, engine_.attention, nodes_, layer, hidden, positions_.tensor, n_, sink).hidden;
+        auto output = forward_layer(graph_, engine_.attention, nodes_, layer, hidden, positions_.tensor, n_, sink);
+        attended_.push_back(std::move(output.attended));
+        return output.hidden;
     }
 
     /// Writes K, V and query of token `i` to the cache of its sequence. Returns the slots that it attends to.
@@ -147,6 +150,7 @@ class Decode {
     Input<int32_t> positions_;
     Input<int64_t> slots_;  // [n_head_kv, n_layer, n]
     Input<int64_t> ring_rows_;
+    std::vector<Attended> attended_;  // by layer
     ggml_tensor* logits_ = nullptr;
 };
 

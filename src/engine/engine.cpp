@@ -5,6 +5,7 @@
 #include <map>
 
 #include "backend/available_cpus.hpp"
+#include "backend/devices.hpp"
 #include "engine/engine_state.hpp"
 #include "engine/sequence_parts.hpp"
 #include "memory/kv_buffer.hpp"
@@ -26,6 +27,12 @@ std::string weight_types(const GgufFile& file, uint64_t n_bytes) {
         if (percent > 0) text += std::format("{}{} {}%", text.empty() ? "" : ", ", ggml_type_name(type), percent);
     }
     return text;
+}
+
+uint64_t bytes_of(const GgufFile& file) {
+    uint64_t n_bytes = 0;
+    for (const auto* tensor : file.tensors()) n_bytes += ggml_nbytes(tensor);
+    return n_bytes;
 }
 
 ModelInfo describe(const GgufFile& file, const Hparams& h, const Weights& weights) {
@@ -72,7 +79,9 @@ Result<Engine> Engine::load(const std::string& path, const EngineOptions& option
     if (!file) return std::unexpected(file.error());
     auto hparams = read_hparams(*file);
     if (!hparams) return std::unexpected(hparams.error());
-    auto compute = Compute::create(options.threads > 0 ? options.threads : std::min(available_cpus(), kMaxThreads));
+    const auto device = options.device.empty() ? usual_device(bytes_of(*file)) : options.device;
+    auto compute = Compute::create(options.threads > 0 ? options.threads : std::min(available_cpus(), kMaxThreads),
+                                   device == "none" ? "" : device);
     if (!compute) return std::unexpected(compute.error());
     auto weights = load_weights(*file, *hparams, *compute, options.repack);
     if (!weights) return std::unexpected(weights.error());
@@ -84,9 +93,9 @@ Result<Engine> Engine::load(const std::string& path, const EngineOptions& option
                                 vocabulary->n_tokens(), hparams->n_vocab));
     }
     auto info = describe(*file, *hparams, *weights);
-    const AttentionMethod attention{
-        .kernels = !options.ggml_attention && ggml_backend_buft_is_host(compute->buffer_type()),
-        .n_threads = compute->n_threads()};
+    if (!compute->is_cpu()) info.device = device;
+    const AttentionMethod attention{.kernels = !options.ggml_attention && compute->is_cpu(),
+                                    .n_threads = compute->n_threads()};
     return Engine(std::make_shared<const EngineState>(options, std::move(*file), std::move(*hparams),
                                                       std::move(*compute), attention, std::move(*weights),
                                                       std::move(*vocabulary), std::move(info)));

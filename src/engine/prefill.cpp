@@ -153,7 +153,8 @@ class Prefill::Work {
         if (auto planned = plan_replay(); !planned) return planned;
         const int64_t n_rows =
             max_held(base_ != nullptr ? *base_ : first()) + n_segment() + (replay_ ? replay_->n_rows() : 0);
-        auto staging = StagingLayer::allocate(accountant, type, first().config.layout.sliced, n_rows, n_segment());
+        auto staging = StagingLayer::allocate(accountant, engine().compute.memory(), first().config.layout.sliced,
+                                              n_rows, n_segment());
         if (!staging) return std::unexpected(staging.error());
         staging_ = std::move(*staging);
         auto& report = first().report;

@@ -13,8 +13,8 @@ SequenceParts::SequenceParts(SequenceConfig made, Accountant* whole) : config(st
 Result<void> SequenceParts::open_cache(const CachePlan& plan) {
     const auto& h = config.hparams();
     const int64_t query_width = config.reads_queries() ? int64_t{h.head_dim_k} * h.n_head : 0;
-    auto opened = SequenceCache::open(accountant, config.engine->compute.buffer_type(), config.layout, plan,
-                                      query_width, config.options.window);
+    auto opened = SequenceCache::open(accountant, config.engine->compute.memory(), config.layout, plan, query_width,
+                                      config.options.window);
     if (!opened) {
         return config.evicts()
                    ? std::unexpected(opened.error())

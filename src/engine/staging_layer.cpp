@@ -13,13 +13,13 @@ int64_t max_held(const SequenceParts& state) {
     return std::max(state.cache.sliced.longest_run(), state.cache.sliding.longest_run());
 }
 
-Result<StagingLayer> StagingLayer::allocate(Accountant& accountant, ggml_backend_buffer_type_t type,
-                                            const KvShape& shape, int64_t n_rows, int64_t n_segment) {
+Result<StagingLayer> StagingLayer::allocate(Accountant& accountant, const DeviceMemory& memory, const KvShape& shape,
+                                            int64_t n_rows, int64_t n_segment) {
     StagingLayer result;
     result.n_segment_ = n_segment;
     result.n_rows_ = n_rows;
     const int64_t n_slots = result.n_rows_ * shape.n_head_kv;
-    auto buffer = KvBuffer::allocate(accountant, type, shape, n_slots, "one layer's K and V of the text");
+    auto buffer = KvBuffer::allocate(accountant, memory, shape, n_slots, "one layer's K and V of the text");
     if (!buffer) return std::unexpected(buffer.error());
     result.buffer_ = std::move(*buffer);
     result.notes_ = AccountedBytes(accountant, MemoryUse::compute,
@@ -49,7 +49,7 @@ void StagingLayer::copy(const KvStore& store, int32_t layer, int32_t position) {
         sums_[i].assign_range(store.sums(layer, head));
         sums_[i].resize(static_cast<size_t>(slots.length));
         kept_scores_[i].assign_range(store.scores(layer, head));
-        const SlotMove move{.from = run.begin, .to = slots.begin, .length = run.length};
+        const RowMove move{.from = run.begin, .to = slots.begin, .length = run.length};
         move_slots(store.buffer(), buffer_, {&move, 1});
     }
 }

@@ -23,7 +23,7 @@ class StagingLayer {
   public:
     /// Allocates `n_rows` slots for each KV head: the maximum number of tokens that a layer has kept, plus the segment
     /// and the longest part of a replay.
-    static Result<StagingLayer> allocate(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
+    static Result<StagingLayer> allocate(Accountant& accountant, const DeviceMemory& memory, const KvShape& shape,
                                          int64_t n_rows, int64_t n_segment);
 
     /// Copies the tokens that a layer kept. The segment follows them and begins at position `position` of the text.

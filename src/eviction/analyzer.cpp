@@ -9,13 +9,12 @@ namespace cake {
 
 namespace {
 
-std::vector<float> causal_mask(std::span<const WindowQuery> window, int64_t n_keys) {
-    const auto n = static_cast<size_t>(n_keys);
-    std::vector<float> mask(n * window.size(), 0.0F);
+/// [n_foreign + n_keys, queries of the window]; the first `n_foreign` columns are not keys.
+std::vector<float> causal_mask(std::span<const WindowQuery> window, int64_t n_foreign, int64_t n_keys) {
+    std::vector<float> mask(static_cast<size_t>(n_foreign + n_keys) * window.size(), -INFINITY);
     for (size_t i = 0; i < window.size(); i++) {
-        const auto n_seen = static_cast<size_t>(std::max<int64_t>(n_keys - window[i].unseen, 0));
-        std::fill(mask.begin() + static_cast<ptrdiff_t>(i * n + n_seen),
-                  mask.begin() + static_cast<ptrdiff_t>((i + 1) * n), -INFINITY);
+        const auto begin = static_cast<ptrdiff_t>(i) * (n_foreign + n_keys) + n_foreign;
+        std::fill_n(mask.begin() + begin, std::max<int64_t>(n_keys - window[i].unseen, 0), 0.0F);
     }
     return mask;
 }
@@ -127,10 +126,12 @@ Result<void> for_each_attention(GraphRunner& runner, const AttentionTraits& trai
     std::vector<float> attention;
 
     for (int32_t head = 0; head < input.n_head(); head++) {
-        const auto [begin, length] = input.heads[static_cast<size_t>(head / input.n_group())];
-        const auto n_weights = static_cast<size_t>(length * n_queries);
-        if (mask.size() != n_weights) mask = causal_mask(input.window, length);
-        attention.resize(n_weights);
+        const auto& slots = input.heads[static_cast<size_t>(head / input.n_group())];
+        const int64_t n_foreign = slots.begin % slot_alignment(input.k);
+        const int64_t begin = slots.begin - n_foreign;
+        const int64_t length = slots.length + n_foreign;
+        mask = causal_mask(input.window, n_foreign, slots.length);
+        attention.resize(static_cast<size_t>(slots.length * n_queries));
         Graph graph(16);
         auto* context = graph.context();
         ggml_tensor* k = ggml_view_2d(context, input.k, head_dim, length, input.k->nb[1],
@@ -149,15 +150,16 @@ Result<void> for_each_attention(GraphRunner& runner, const AttentionTraits& trai
         }
         ggml_tensor* weights = ggml_soft_max_ext(context, logits, bias, scale, 0.0F);
         if (traits.sinks != nullptr) {
-            ggml_soft_max_add_sinks(weights,
-                                    ggml_view_1d(context, traits.sinks, 1, static_cast<size_t>(head) * sizeof(float)));
+            ggml_soft_max_add_sinks(weights, sinks_of(context, traits.sinks, head, 1));
         }
         graph.output(weights);
         if (auto allocated = runner.allocate(graph); !allocated) return allocated;
         set_input<float>(bias, mask);
         set_input<int32_t>(numbers, rows);
         if (auto computed = runner.compute(graph); !computed) return computed;
-        ggml_backend_tensor_get(weights, attention.data(), 0, n_weights * sizeof(float));
+        const auto row_bytes = static_cast<size_t>(slots.length) * sizeof(float);
+        ggml_backend_tensor_get_2d(weights, attention.data(), static_cast<size_t>(n_foreign) * sizeof(float), row_bytes,
+                                   static_cast<size_t>(n_queries), weights->nb[1], row_bytes);
         visit(head, attention);
     }
     return {};

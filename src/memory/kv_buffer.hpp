@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/accountant.hpp"
+#include "backend/device_memory.hpp"
 
 namespace cake {
 
@@ -34,16 +35,18 @@ size_t kv_buffer_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, in
 class KvBuffer {
   public:
     KvBuffer() = default;
-    static Result<KvBuffer> allocate(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
+    static Result<KvBuffer> allocate(Accountant& accountant, const DeviceMemory& memory, const KvShape& shape,
                                      int64_t n_slots, const char* what);
 
-    ggml_tensor* k() const { return k_; }  // [head_dim_k, n_slots]
-    ggml_tensor* v() const { return v_; }  // [head_dim_v, n_slots]
+    ggml_tensor* k() const { return k_; }  // [head_dim_k, at least n_slots]
+    ggml_tensor* v() const { return v_; }  // [head_dim_v, at least n_slots]
     bool v_in_k() const { return v_->view_src == k_; }
+    const DeviceMemory& memory() const { return memory_; }
     int64_t n_slots() const { return n_slots_; }
     size_t size_bytes() const { return buffer_.size_bytes(); }
 
   private:
+    DeviceMemory memory_{nullptr};
     AccountedBuffer buffer_;
     ggml_context_ptr context_;
     ggml_tensor* k_ = nullptr;
@@ -51,15 +54,8 @@ class KvBuffer {
     int64_t n_slots_ = 0;
 };
 
-/// Moves `length` slots from `from` to `to`.
-struct SlotMove {
-    int64_t from;
-    int64_t to;
-    int64_t length;
-};
-
-/// Copies slots of `from` to slots of `to`, in the order of `moves`. Within one buffer, source and target of a move may
-/// overlap.
-void move_slots(const KvBuffer& from, const KvBuffer& to, std::span<const SlotMove> moves);
+/// Copies slots of `from` to slots of `to`, in the order of `moves`. Both are on the same device. Within one buffer,
+/// source and target of a move may overlap.
+void move_slots(const KvBuffer& from, const KvBuffer& to, std::span<const RowMove> moves);
 
 }  // namespace cake

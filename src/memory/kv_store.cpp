@@ -11,8 +11,8 @@ namespace cake {
 namespace {
 
 /// The smallest number of moves that bring the slots `from_base + indices` (ascending) to consecutive slots from `to`.
-std::vector<SlotMove> gather(std::span<const int32_t> indices, int64_t from_base, int64_t to) {
-    std::vector<SlotMove> moves;
+std::vector<RowMove> gather(std::span<const int32_t> indices, int64_t from_base, int64_t to) {
+    std::vector<RowMove> moves;
     for (const int32_t index : indices) {
         const int64_t from = from_base + index;
         if (!moves.empty() && moves.back().from + moves.back().length == from) {
@@ -48,10 +48,10 @@ void SlotNotes::move(int64_t from, int64_t to, int64_t n) {
     move_values(sums_.get());
 }
 
-Result<KvStore> KvStore::create(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
+Result<KvStore> KvStore::create(Accountant& accountant, const DeviceMemory& memory, const KvShape& shape,
                                 int64_t tokens_per_layer, std::span<const int32_t> layers) {
     const int64_t n_slots = tokens_per_layer * shape.n_layer * shape.n_head_kv;
-    auto buffer = KvBuffer::allocate(accountant, type, shape, n_slots, "the K/V budget");
+    auto buffer = KvBuffer::allocate(accountant, memory, shape, n_slots, "the K/V budget");
     if (!buffer) return std::unexpected(buffer.error());
     KvStore store;
     store.shape_ = shape;
@@ -116,7 +116,7 @@ void KvStore::truncate(int64_t n_tokens) {
 
 void KvStore::slide(Run& r, int64_t begin) {
     if (begin == r.begin) return;
-    const SlotMove move{.from = r.begin, .to = begin, .length = r.length};
+    const RowMove move{.from = r.begin, .to = begin, .length = r.length};
     move_slots(buffer_, buffer_, {&move, 1});
     notes_.move(move.from, move.to, move.length);
     r.begin = begin;

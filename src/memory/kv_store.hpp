@@ -47,7 +47,7 @@ class KvStore {
     KvStore() = default;
     /// Allocates `n_layer * tokens_per_layer` tokens, which arrange() divides among the runs. `layers`: numbers of the
     /// layers, ascending, `shape.n_layer` of them; empty: 0, 1, ….
-    static Result<KvStore> create(Accountant& accountant, ggml_backend_buffer_type_t type, const KvShape& shape,
+    static Result<KvStore> create(Accountant& accountant, const DeviceMemory& memory, const KvShape& shape,
                                   int64_t tokens_per_layer, std::span<const int32_t> layers = {});
 
     const KvShape& shape() const { return shape_; }

@@ -2,15 +2,15 @@
 
 namespace cake {
 
-Result<SequenceCache> SequenceCache::open(Accountant& accountant, ggml_backend_buffer_type_t type,
-                                          const CacheLayout& layout, const CachePlan& plan, int64_t query_width,
-                                          int64_t window) {
+Result<SequenceCache> SequenceCache::open(Accountant& accountant, const DeviceMemory& memory, const CacheLayout& layout,
+                                          const CachePlan& plan, int64_t query_width, int64_t window) {
+    ggml_backend_buffer_type_t type = memory.buffer_type;
     SequenceCache cache;
-    auto sliced = KvStore::create(accountant, type, layout.sliced, plan.tokens_per_layer, layout.sliced_layers);
+    auto sliced = KvStore::create(accountant, memory, layout.sliced, plan.tokens_per_layer, layout.sliced_layers);
     if (!sliced) return std::unexpected(sliced.error());
     cache.sliced = std::move(*sliced);
     if (layout.sliding.n_layer > 0) {
-        auto sliding = KvStore::create(accountant, type, layout.sliding, plan.sliding_tokens, layout.sliding_layers);
+        auto sliding = KvStore::create(accountant, memory, layout.sliding, plan.sliding_tokens, layout.sliding_layers);
         if (!sliding) return std::unexpected(sliding.error());
         cache.sliding = std::move(*sliding);
         const auto n_runs = static_cast<size_t>(layout.sliding.n_layer) * static_cast<size_t>(layout.sliding.n_head_kv);

@@ -20,9 +20,8 @@ struct SequenceCache {
 
     /// Allocates the cache as planned. `query_width`: values in the query of a token, all heads; 0: no queries are
     /// kept.
-    static Result<SequenceCache> open(Accountant& accountant, ggml_backend_buffer_type_t type,
-                                      const CacheLayout& layout, const CachePlan& plan, int64_t query_width,
-                                      int64_t window);
+    static Result<SequenceCache> open(Accountant& accountant, const DeviceMemory& memory, const CacheLayout& layout,
+                                      const CachePlan& plan, int64_t query_width, int64_t window);
 
     bool is_open() const { return plan.tokens_per_layer > 0; }
     /// The store of a layer that is not recurrent.

@@ -157,48 +157,57 @@ Result<LoadedTensors> TensorLoader::load() {
 }
 
 /// True if the device supports the product with the weight in a buffer of this type.
-bool TensorLoader::supports(ggml_backend_buffer_type_t type, const ggml_tensor* tensor, TensorUse use) const {
+bool TensorLoader::supports(ggml_backend_dev_t device, ggml_backend_buffer_type_t type, const ggml_tensor* tensor,
+                            TensorUse use) const {
     constexpr int64_t kTokens = 512;
     const ggml_context_ptr context(
         ggml_init({.mem_size = 4 * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
     ggml_tensor* weight = ggml_dup_tensor(context.get(), tensor);
-    ggml_tensor* input =
-        ggml_new_tensor_3d(context.get(), GGML_TYPE_F32, tensor->ne[0], use == TensorUse::experts ? 1 : kTokens,
-                           use == TensorUse::experts ? kTokens : 1);
-    ggml_tensor* product = use == TensorUse::experts
-                               ? ggml_mul_mat_id(context.get(), weight, input,
-                                                 ggml_new_tensor_2d(context.get(), GGML_TYPE_I32, 1, kTokens))
-                               : ggml_mul_mat(context.get(), weight, input);
+    const bool of_experts = use == TensorUse::experts;
+    ggml_tensor* input = ggml_new_tensor_3d(context.get(), GGML_TYPE_F32, tensor->ne[0], of_experts ? 1 : kTokens,
+                                            of_experts ? kTokens : tensor->ne[2]);
+    ggml_tensor* product = of_experts ? ggml_mul_mat_id(context.get(), weight, input,
+                                                        ggml_new_tensor_2d(context.get(), GGML_TYPE_I32, 1, kTokens))
+                                      : ggml_mul_mat(context.get(), weight, input);
     const ggml_backend_buffer_ptr probe(ggml_backend_buft_alloc_buffer(type, 0));
     if (!probe) return false;
     weight->buffer = probe.get();
-    return ggml_backend_dev_supports_op(compute_.device(), product);
+    return ggml_backend_dev_supports_op(device, product);
+}
+
+/// Tables are not worth the memory of another device, since few of their rows are read.
+bool TensorLoader::is_on_cpu(const ggml_tensor* tensor, TensorUse use) const {
+    if (compute_.is_cpu() || use == TensorUse::table) return true;
+    return use != TensorUse::vector && !supports(compute_.device(), compute_.buffer_type(), tensor, use);
 }
 
 ggml_backend_buffer_type_t TensorLoader::repacked_type(const ggml_tensor* tensor, TensorUse use) const {
     if (use != TensorUse::matrix && use != TensorUse::experts) return nullptr;
-    const auto found = std::ranges::find_if(repacked_, [&](auto* type) { return supports(type, tensor, use); });
+    if (!is_on_cpu(tensor, use)) return nullptr;
+    const auto can = [&](auto* type) { return supports(compute_.cpu(), type, tensor, use); };
+    const auto found = std::ranges::find_if(repacked_, can);
     return found == repacked_.end() ? nullptr : *found;
 }
 
 /// Places the tensors that need no other layout in the mapped file.
 Result<void> TensorLoader::map_in_place() {
     ggml_backend_dev_props props;
-    ggml_backend_dev_get_props(compute_.device(), &props);
+    ggml_backend_dev_get_props(compute_.cpu(), &props);
     if (!props.caps.buffer_from_host_ptr) return {};
     std::map<const GgufPart*, ggml_backend_buffer_ptr> buffers;
     for (auto& [tensor, entry] : entries_) {
-        if (entry.sources.size() != 1 || repacked_type(tensor, entry.use) != nullptr) continue;
+        if (entry.sources.size() != 1 || !is_on_cpu(tensor, entry.use) || repacked_type(tensor, entry.use) != nullptr)
+            continue;
         const auto data = file_.data(entry.sources[0]);
-        const size_t alignment = ggml_backend_buft_get_alignment(compute_.buffer_type());
+        const size_t alignment = ggml_backend_buft_get_alignment(ggml_backend_dev_buffer_type(compute_.cpu()));
         if (reinterpret_cast<uintptr_t>(data.data()) % alignment != 0) continue;
         const auto& part = file_.part_of(entry.sources[0]);
         auto& buffer = buffers[&part];
         if (!buffer) {
             const auto bytes = part.mapping.bytes();
-            buffer.reset(ggml_backend_dev_buffer_from_host_ptr(compute_.device(), const_cast<std::byte*>(bytes.data()),
+            buffer.reset(ggml_backend_dev_buffer_from_host_ptr(compute_.cpu(), const_cast<std::byte*>(bytes.data()),
                                                                bytes.size(), bytes.size()));
-            if (!buffer) return fail(Error::Code::internal, part.path + ": the device cannot use the mapped file");
+            if (!buffer) return fail(Error::Code::internal, part.path + ": the CPU backend cannot use the mapped file");
             ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         }
         ggml_backend_tensor_alloc(buffer.get(), tensor, const_cast<std::byte*>(data.data()));
@@ -213,7 +222,9 @@ Result<void> TensorLoader::copy_rest() {
     for (auto& [tensor, entry] : entries_) {
         if (tensor->data != nullptr) continue;
         auto* type = repacked_type(tensor, entry.use);
-        by_type[type != nullptr ? type : compute_.buffer_type()].push_back(tensor);
+        if (type == nullptr)
+            type = is_on_cpu(tensor, entry.use) ? ggml_backend_dev_buffer_type(compute_.cpu()) : compute_.buffer_type();
+        by_type[type].push_back(tensor);
     }
     for (auto& [type, tensors] : by_type) {
         size_t n_bytes = 0;

@@ -44,8 +44,9 @@ struct LoadedTensors {
     ggml_context_ptr context;
 };
 
-/// Takes tensors of a file by name and shape, then loads them: into a repacked layout if the device has a faster one
-/// for the tensor, otherwise in place from the mapped file if the device can compute on it.
+/// Takes tensors of a file by name and shape, then loads them into the memory of the device, or of the CPU if they are
+/// tables or if the device cannot compute with them. On the CPU, they get a repacked layout if there is a faster one
+/// for the tensor, and otherwise stay in the mapped file if possible.
 class TensorLoader {
   public:
     /// `file` and `compute` must outlive this.
@@ -84,7 +85,9 @@ class TensorLoader {
 
     ggml_tensor* take(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use, bool needed);
     ggml_tensor* add(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
-    bool supports(ggml_backend_buffer_type_t type, const ggml_tensor* tensor, TensorUse use) const;
+    bool supports(ggml_backend_dev_t device, ggml_backend_buffer_type_t type, const ggml_tensor* tensor,
+                  TensorUse use) const;
+    bool is_on_cpu(const ggml_tensor* tensor, TensorUse use) const;
     ggml_backend_buffer_type_t repacked_type(const ggml_tensor* tensor, TensorUse use) const;
     ggml_tensor* joined(std::span<ggml_tensor* const> parts);
     bool join_all(std::span<Linear* const> parts);

@@ -45,7 +45,7 @@ std::vector<int32_t> contents(const KvBuffer& buffer) {
     return slots;
 }
 
-std::vector<int32_t> move(int64_t n_slots, const std::vector<SlotMove>& moves) {
+std::vector<int32_t> move(int64_t n_slots, const std::vector<RowMove>& moves) {
     Accountant accountant;
     const auto buffer = numbered(accountant, n_slots);
     move_slots(buffer, buffer, moves);
@@ -99,7 +99,7 @@ TEST(MoveSlots, MovesBetweenBuffers) {
     Accountant accountant;
     const auto from = numbered(accountant, 8);
     const auto to = numbered(accountant, 4);
-    move_slots(from, to, std::vector<SlotMove>{{.from = 6, .to = 1, .length = 2}});
+    move_slots(from, to, std::vector<RowMove>{{.from = 6, .to = 1, .length = 2}});
     EXPECT_EQ(contents(to), (std::vector<int32_t>{0, 6, 7, 3}));
     EXPECT_EQ(contents(from), (std::vector<int32_t>{0, 1, 2, 3, 4, 5, 6, 7}));
 }
