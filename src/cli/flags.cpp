@@ -69,7 +69,7 @@ void ModelFlags::add_to(CLI::App& app) {
                    "where the layers are computed: a device of --list-devices, or none, for the CPU (default: the "
                    "first GPU that has room for the model)")
         ->type_name("NAME");
-    app.add_flag_callback("--list-devices", show_devices, "list the devices, and end");
+    app.add_flag_callback("--list-devices", show_devices, "list the devices, and end")->trigger_on_parse();
     app.add_flag("--ggml-attention", options.ggml_attention,
                  "compute attention with ggml instead of our own kernels, for comparison");
     app.add_flag("--no-repack", no_repack, "compute with the weights as they are in the file: less memory, slower");

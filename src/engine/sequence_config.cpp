@@ -72,6 +72,18 @@ Result<CacheLayout> make_layout(const EngineState& engine, const SequenceOptions
     return layout;
 }
 
+/// Devices differ in the types with which they compute attention.
+Result<void> check_types_of_device(const EngineState& engine, const SequenceOptions& options) {
+    if (engine.compute.is_cpu()) return {};
+    for (const auto& name : {options.cache_type_k, options.cache_type_v}) {
+        if (name == "f16" || name == "q8_0" || name == "q4_0") continue;
+        return fail(Error::Code::unsupported,
+                    std::format("K/V of type {} cannot be used on the device {}: use f16, q8_0 or q4_0, or the CPU",
+                                name, engine.info.device));
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<void> validate(const SequenceOptions& options) {
@@ -112,6 +124,7 @@ Result<SequenceConfig> SequenceConfig::make(std::shared_ptr<const EngineState> e
                         "another policy",
                         engine->file.path(), engine->hparams.max_positions(), policy->scorer->name));
     }
+    if (auto checked = check_types_of_device(*engine, options); !checked) return std::unexpected(checked.error());
     auto layout = make_layout(*engine, options);
     if (!layout) return std::unexpected(layout.error());
     const auto& h = engine->hparams;

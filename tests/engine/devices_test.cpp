@@ -148,10 +148,20 @@ TEST(DeviceSessions, GoOnOnTheCpuAndBack) {
     std::filesystem::remove(path);
 }
 
+TEST(DeviceTypes, ThatAreNotSupportedAreRefusedWithThoseThatAre) {
+    const auto device = load_on(device_name(), "qwen3");
+    for (const auto* type : {"f32", "bf16"}) {
+        const auto sequence = device.sequence({.cache_type_v = type});
+        ASSERT_FALSE(sequence);
+        EXPECT_NE(sequence.error().message.find("use f16, q8_0 or q4_0"), std::string::npos)
+            << sequence.error().message;
+    }
+}
+
 TEST(DeviceNames, ThatDoNotExistAreRefusedWithThoseThatDo) {
     const auto engine = Engine::load(test::model_path("qwen3"), {.device = "Vulkan7"});
     ASSERT_FALSE(engine);
-    EXPECT_NE(engine.error().message.find("no device \"Vulkan7\" here: use " + device_name() + ", none"),
+    EXPECT_NE(engine.error().message.find("no device \"Vulkan7\" here: use " + device_name() + " or none"),
               std::string::npos)
         << engine.error().message;
 }
