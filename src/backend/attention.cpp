@@ -42,16 +42,13 @@ ggml_tensor* flash_attention(const Graph& graph, const AttentionTraits& traits, 
 ggml_tensor* attend_by_ggml(Graph& graph, const AttentionTraits& traits, ggml_tensor* query, const AttendedSlots& slots,
                             std::vector<AttentionMask>& masks) {
     const auto& [k, v, heads] = slots;
-    const auto before = [&](int64_t begin) { return begin % slot_alignment(k); };
     const auto mask = [&](int64_t length, int64_t n_unseen) -> ggml_tensor* {
         if (query->ne[2] == 1 && n_unseen == 0) return nullptr;  // a single query sees all slots
         return masks.emplace_back(graph.input(GGML_TYPE_F16, length, query->ne[2]), n_unseen).tensor;
     };
     const auto n_head_kv = static_cast<int64_t>(heads.size());
     if (is_even(heads)) {
-        const int64_t n_foreign = before(heads[0].begin);
-        const int64_t begin = heads[0].begin - n_foreign;
-        const int64_t length = heads[0].length + n_foreign;
+        const auto [begin, length, n_foreign] = aligned(k, heads[0]);
         const int64_t stride = n_head_kv > 1 ? heads[1].begin - heads[0].begin : length;
         const auto view = [&](ggml_tensor* rows) { return view_heads(graph, rows, begin, length, n_head_kv, stride); };
         return flash_attention(graph, traits, 0, query, view(k), view(v), mask(length, n_foreign));
@@ -59,9 +56,7 @@ ggml_tensor* attend_by_ggml(Graph& graph, const AttentionTraits& traits, ggml_te
     const int64_t n_group = query->ne[1] / n_head_kv;
     ggml_tensor* all = nullptr;
     for (size_t i = 0; i < heads.size(); i++) {
-        const int64_t n_foreign = before(heads[i].begin);
-        const int64_t begin = heads[i].begin - n_foreign;
-        const int64_t length = heads[i].length + n_foreign;
+        const auto [begin, length, n_foreign] = aligned(k, heads[i]);
         ggml_tensor* group = ggml_view_3d(graph.context(), query, query->ne[0], n_group, query->ne[2], query->nb[1],
                                           query->nb[2], i * static_cast<size_t>(n_group) * query->nb[1]);
         ggml_tensor* out = flash_attention(graph, traits, static_cast<int64_t>(i) * n_group, group,
@@ -79,9 +74,10 @@ ggml_tensor* sinks_of(ggml_context* context, ggml_tensor* sinks, int64_t first_h
     return first_head == 0 ? part : ggml_cont(context, part);  // its begin may not be aligned as devices want it
 }
 
-int64_t slot_alignment(const ggml_tensor* rows) {
-    constexpr int64_t kOnDevices = 32;  // rows consist of whole 2-byte numbers: 32 of them take a multiple of 64 bytes
-    return rows->buffer == nullptr || ggml_backend_buffer_is_host(rows->buffer) ? 1 : kOnDevices;
+AlignedSlots aligned(const ggml_tensor* rows, const HeadSlots& slots) {
+    const bool on_device = rows->buffer != nullptr && !ggml_backend_buffer_is_host(rows->buffer);
+    const int64_t n_foreign = on_device ? slots.begin % kRowAlignment : 0;
+    return {.begin = slots.begin - n_foreign, .length = slots.length + n_foreign, .n_foreign = n_foreign};
 }
 
 bool is_even(std::span<const HeadSlots> heads) {

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "backend/device_memory.hpp"
 #include "backend/graph.hpp"
 #include "kernels/rows.hpp"
 
@@ -54,8 +55,14 @@ void set_masks(const Attended& attended);
 /// The sinks of `n_head` query heads: f32 [n_head].
 ggml_tensor* sinks_of(ggml_context* context, ggml_tensor* sinks, int64_t first_head, int64_t n_head);
 
-/// Devices want a view to begin at a multiple of some bytes. Slots whose numbers are multiples of this do.
-int64_t slot_alignment(const ggml_tensor* rows);
+/// The slots of a KV head for a view of `rows`: in the memory of a device, they begin at a multiple of kRowAlignment,
+/// with slots before them that are not the head's.
+struct AlignedSlots {
+    int64_t begin = 0;
+    int64_t length = 0;
+    int64_t n_foreign = 0;
+};
+AlignedSlots aligned(const ggml_tensor* rows, const HeadSlots& slots);
 
 /// True if all KV heads have the same number of slots and begin at equal distances.
 bool is_even(std::span<const HeadSlots> heads);

@@ -31,11 +31,9 @@ Result<Compute> Compute::create(int32_t n_threads, const std::string& device) {
     if (!device.empty()) {
         const auto found = find_device(device);
         if (!found) return std::unexpected(found.error());
-        if (ggml_backend_dev_type(*found) != GGML_BACKEND_DEVICE_TYPE_CPU) {
-            compute.backends_.emplace_back(ggml_backend_dev_init(*found, nullptr));
-            if (!compute.backends_.back())
-                return fail(Error::Code::internal, std::format("the device {} cannot be started", device));
-        }
+        compute.backends_.emplace_back(ggml_backend_dev_init(*found, nullptr));
+        if (!compute.backends_.back())
+            return fail(Error::Code::internal, std::format("the device {} cannot be started", device));
     }
     if (auto added = compute.add_cpu(); !added) return std::unexpected(added.error());
     return compute;

@@ -11,7 +11,7 @@ namespace cake {
 
 namespace {
 
-constexpr int64_t kMaxRows = 4096;  // that are moved at once
+constexpr int64_t kMaxRows = 4096;  // limit for one graph, which bounds the memory of the rows in between
 
 void move_in_host_memory(const ggml_tensor* from, ggml_tensor* to, std::span<const RowMove> moves) {
     const size_t row = from->nb[1];

@@ -8,6 +8,10 @@
 
 namespace cake {
 
+/// Devices want a view to begin at a multiple of some bytes. Rows of whole 2-byte numbers do so if their number is a
+/// multiple of this: they begin at multiples of 64 bytes.
+constexpr int64_t kRowAlignment = 32;
+
 /// Where buffers are allocated. Without a backend, it is host memory; otherwise, the backend moves rows within it, and
 /// threads that share the backend take turns.
 struct DeviceMemory {

@@ -63,7 +63,7 @@ class GraphRunner {
     Accountant& accountant_;
     ggml_gallocr_ptr allocator_;          // if the model runs on the CPU
     ggml_backend_sched_ptr scheduler_{};  // if it runs on another device: nodes that it lacks run on the CPU
-    size_t most_nodes_ = 0;               // of the scheduler
+    size_t most_nodes_ = 0;               // size of the graphs for which the scheduler has room
     size_t n_bytes_ = 0;
 };
 

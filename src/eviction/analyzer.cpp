@@ -127,10 +127,9 @@ Result<void> for_each_attention(GraphRunner& runner, const AttentionTraits& trai
 
     for (int32_t head = 0; head < input.n_head(); head++) {
         const auto& slots = input.heads[static_cast<size_t>(head / input.n_group())];
-        const int64_t n_foreign = slots.begin % slot_alignment(input.k);
-        const int64_t begin = slots.begin - n_foreign;
-        const int64_t length = slots.length + n_foreign;
-        mask = causal_mask(input.window, n_foreign, slots.length);
+        const auto [begin, length, n_foreign] = aligned(input.k, slots);
+        const bool is_first_of_group = head % input.n_group() == 0;
+        if (is_first_of_group) mask = causal_mask(input.window, n_foreign, slots.length);
         attention.resize(static_cast<size_t>(slots.length * n_queries));
         Graph graph(16);
         auto* context = graph.context();

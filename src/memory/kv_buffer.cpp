@@ -6,10 +6,9 @@ namespace cake {
 
 namespace {
 
-/// Rows of the tensors. On a device, attention takes views that begin up to 31 slots before the slots of a KV head.
+/// Rows of the tensors. On a device, attention takes views that begin at aligned rows, before the slots of a KV head.
 int64_t n_rows(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t n_slots) {
-    constexpr int64_t kSlotAlignment = 32;
-    return ggml_backend_buft_is_host(type) ? n_slots : n_slots + kSlotAlignment * shape.n_head_kv;
+    return ggml_backend_buft_is_host(type) ? n_slots : n_slots + kRowAlignment * shape.n_head_kv;
 }
 
 size_t v_offset(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t n_slots) {

@@ -189,17 +189,22 @@ ggml_backend_buffer_type_t TensorLoader::repacked_type(const ggml_tensor* tensor
     return found == repacked_.end() ? nullptr : *found;
 }
 
+ggml_backend_buffer_type_t TensorLoader::type_for(const ggml_tensor* tensor, TensorUse use) const {
+    if (auto* repacked = repacked_type(tensor, use); repacked != nullptr) return repacked;
+    return is_on_cpu(tensor, use) ? ggml_backend_dev_buffer_type(compute_.cpu()) : compute_.buffer_type();
+}
+
 /// Places the tensors that need no other layout in the mapped file.
 Result<void> TensorLoader::map_in_place() {
     ggml_backend_dev_props props;
     ggml_backend_dev_get_props(compute_.cpu(), &props);
     if (!props.caps.buffer_from_host_ptr) return {};
+    ggml_backend_buffer_type_t cpu_type = ggml_backend_dev_buffer_type(compute_.cpu());
     std::map<const GgufPart*, ggml_backend_buffer_ptr> buffers;
     for (auto& [tensor, entry] : entries_) {
-        if (entry.sources.size() != 1 || !is_on_cpu(tensor, entry.use) || repacked_type(tensor, entry.use) != nullptr)
-            continue;
+        if (entry.sources.size() != 1 || type_for(tensor, entry.use) != cpu_type) continue;
         const auto data = file_.data(entry.sources[0]);
-        const size_t alignment = ggml_backend_buft_get_alignment(ggml_backend_dev_buffer_type(compute_.cpu()));
+        const size_t alignment = ggml_backend_buft_get_alignment(cpu_type);
         if (reinterpret_cast<uintptr_t>(data.data()) % alignment != 0) continue;
         const auto& part = file_.part_of(entry.sources[0]);
         auto& buffer = buffers[&part];
@@ -221,10 +226,7 @@ Result<void> TensorLoader::copy_rest() {
     std::map<ggml_backend_buffer_type_t, std::vector<ggml_tensor*>> by_type;
     for (auto& [tensor, entry] : entries_) {
         if (tensor->data != nullptr) continue;
-        auto* type = repacked_type(tensor, entry.use);
-        if (type == nullptr)
-            type = is_on_cpu(tensor, entry.use) ? ggml_backend_dev_buffer_type(compute_.cpu()) : compute_.buffer_type();
-        by_type[type].push_back(tensor);
+        by_type[type_for(tensor, entry.use)].push_back(tensor);
     }
     for (auto& [type, tensors] : by_type) {
         size_t n_bytes = 0;

@@ -88,6 +88,8 @@ class TensorLoader {
     bool supports(ggml_backend_dev_t device, ggml_backend_buffer_type_t type, const ggml_tensor* tensor,
                   TensorUse use) const;
     bool is_on_cpu(const ggml_tensor* tensor, TensorUse use) const;
+    /// The memory and layout that a tensor gets.
+    ggml_backend_buffer_type_t type_for(const ggml_tensor* tensor, TensorUse use) const;
     ggml_backend_buffer_type_t repacked_type(const ggml_tensor* tensor, TensorUse use) const;
     ggml_tensor* joined(std::span<ggml_tensor* const> parts);
     bool join_all(std::span<Linear* const> parts);

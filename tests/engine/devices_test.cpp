@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <format>
 #include <fstream>
@@ -12,6 +11,7 @@
 
 #include "cake/device.hpp"
 #include "cake/engine.hpp"
+#include "support/llama_reference.hpp"
 #include "support/test_models.hpp"
 
 namespace cake {
@@ -54,20 +54,6 @@ double overlap(const std::vector<int64_t>& a, const std::vector<int64_t>& b) {
     return static_cast<double>(both.size()) / static_cast<double>(std::max(a.size(), b.size()));
 }
 
-/// Divergence of the distributions of the next token.
-double divergence(std::span<const float> a, std::span<const float> b) {
-    const auto log_sum = [](std::span<const float> logits) {
-        double sum = 0;
-        for (const float x : logits) sum += std::exp(static_cast<double>(x));
-        return std::log(sum);
-    };
-    const double log_a = log_sum(a);
-    const double log_b = log_sum(b);
-    double sum = 0;
-    for (size_t i = 0; i < a.size(); i++) sum += std::exp(a[i] - log_a) * ((a[i] - log_a) - (b[i] - log_b));
-    return sum;
-}
-
 class Device : public testing::TestWithParam<std::string> {};
 
 /// Beside f16 K/V, the reference is ggml's attention on the CPU. That rounds queries to 8 bits beside q8_0 K/V, which
@@ -92,12 +78,12 @@ TEST_P(Device, GivesTheLogitsOfTheCpuAndKeepsItsTokens) {
             auto ours = test::start(device, options);
             test::append(theirs, std::span(tokens).first(kPrompt));
             test::append(ours, std::span(tokens).first(kPrompt));
-            EXPECT_LE(divergence(theirs.logits(), ours.logits()), 1e-3);
+            EXPECT_LE(test::kl(theirs.logits(), ours.logits()), 1e-3);
             for (const Token token : std::span(tokens).last(kDecoded)) {
                 ASSERT_TRUE(theirs.decode(token));
                 ASSERT_TRUE(ours.decode(token));
             }
-            if (policy == "full") EXPECT_LE(divergence(theirs.logits(), ours.logits()), 1e-3);
+            if (policy == "full") EXPECT_LE(test::kl(theirs.logits(), ours.logits()), 1e-3);
             // With random weights, many scores are almost equal.
             EXPECT_GE(overlap(held(ours, cpu.info()), held(theirs, cpu.info())), policy == "full" ? 1 : 0.85);
             EXPECT_LE(ours.memory().kv_bytes_peak, ours.memory().kv_bytes_budget + ours.memory().layer_bytes);
@@ -143,7 +129,7 @@ TEST(DeviceSessions, GoOnOnTheCpuAndBack) {
         EXPECT_EQ(held(*loaded, cpu.info()), held(sequence, cpu.info()));
         ASSERT_TRUE(sequence.decode(tokens[0]));
         ASSERT_TRUE(loaded->decode(tokens[0]));
-        EXPECT_LE(divergence(sequence.logits(), loaded->logits()), 1e-3);
+        EXPECT_LE(test::kl(sequence.logits(), loaded->logits()), 1e-3);
     }
     std::filesystem::remove(path);
 }

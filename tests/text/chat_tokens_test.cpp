@@ -3,7 +3,6 @@
 #include <llama.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 
 #include "support/real_models.hpp"
