@@ -44,6 +44,8 @@ class Family:
     """How the files of an architecture differ from those of Llama."""
     layer_norm: bool = False  # LayerNorm with its own epsilon, instead of RMSNorm
     norm_bias: bool = False
+    beside: bool = False  # the recurrence stands beside the attention of all layers
+    separate: bool = False  # attention, recurrence and feed-forward are blocks of their own
     parallel: bool = False  # no norm before the feed-forward
     pre_norm: bool = True
     post_norm: bool = False
@@ -56,6 +58,7 @@ class Family:
     attention_gate: bool = False
     latent: bool = False  # attention to latent values, of LATENT's sizes
     recurrence: str = ""  # "delta", "mamba" (of DELTA's and MAMBA's sizes) or "convolution", in all layers but every fourth
+    grouped: bool = False  # one matrix for both gates of DeltaNet, with those of a head of keys next to each other
     query_gate: bool = False  # attn_q has a gate after the query of each head
     output_norm: str = "output_norm"
     positions: bool = False
@@ -68,6 +71,9 @@ class Family:
     output_bias: bool = False
     sections: tuple = ()  # of the positions of images, in parts of half a head
     xielu: bool = False
+    kinds: int = 0  # layers with a sliding window, all but every kinds-th, have heads of their own, and values are normalised
+    beside_dense: bool = False  # a dense feed-forward beside the experts
+    layer_scale: bool = False
     rope_factors: bool = False
     values: dict = dataclasses.field(default_factory=dict)  # further metadata
 
@@ -86,6 +92,8 @@ FAMILIES = {
     "gemma2": Family(post_norm=True, tied=True,
                      values={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}),
     "gemma3": Family(post_norm=True, tied=True, qk_norm="heads"),
+    "gemma4": Family(post_norm=True, tied=True, qk_norm="heads", kinds=6, beside_dense=True, layer_scale=True,
+                     values={"final_logit_softcapping": 30.0}),
     "phi3": Family(fused=True, fused_gate=True, rope_factors=True, values={"rope.scaling.attn_factor": 1.19}),
     "gpt2": Family(layer_norm=True, norm_bias=True, biases=("attn_qkv", "attn_output", "ffn_up", "ffn_down"), fused=True, gated=False,
                    positions=True, tied=True),
@@ -104,6 +112,8 @@ FAMILIES = {
     "qwen35": Family(ffn_norm="post_attention_norm", qk_norm="heads", recurrence="delta", query_gate=True, sections=(6, 5, 5, 0)),
     "qwen35moe": Family(ffn_norm="post_attention_norm", qk_norm="heads", recurrence="delta", query_gate=True, experts=True,
                         shared=True, shared_gate=True, sections=(6, 5, 5, 0)),
+    "qwen3next": Family(ffn_norm="post_attention_norm", qk_norm="heads", recurrence="delta", query_gate=True, experts=True,
+                        shared=True, shared_gate=True, grouped=True),
     "lfm2": Family(qk_norm="heads", recurrence="convolution", output_norm="token_embd_norm", tied=True),
     "lfm2moe": Family(qk_norm="heads", recurrence="convolution", output_norm="token_embd_norm", tied=True, experts=True,
                       selection_bias=True, values={"expert_gating_func": 2}),
@@ -115,6 +125,10 @@ FAMILIES = {
     "glm4moe": Family(ffn_norm="post_attention_norm", biases=ATTENTION, **DEEPSEEK),
     "minimax-m2": Family(qk_norm="all", experts=True, selection_bias=True, values={"expert_gating_func": 2}),
     "deepseek2": Family(latent=True, **DEEPSEEK),
+    "mistral4": Family(latent=True, experts=True, shared=True,
+                       values={"expert_gating_func": 1, "expert_weights_norm": True, "attention.temperature_scale": 0.1,
+                               "attention.temperature_length": 64}),
+    "hy_v3": Family(qk_norm="heads", **DEEPSEEK),
     "dots1": Family(qk_norm="heads", **DEEPSEEK),
     "bailingmoe2": Family(fused=True, qk_norm="heads", **DEEPSEEK),
     "afmoe": Family(qk_norm="heads", post_norm=True, attention_gate=True, **DEEPSEEK),
@@ -126,6 +140,7 @@ FAMILIES = {
     "seed_oss": Family(ffn_norm="post_attention_norm", biases=ATTENTION),
     "exaone": Family(),
     "exaone4": Family(pre_norm=False, post_norm=True, qk_norm="heads"),
+    "exaone-moe": Family(qk_norm="heads", **DEEPSEEK),
     "smallthinker": Family(experts=True, values={"expert_gating_func": 3}),
     "arcee": Family(gated=False),
     "apertus": Family(qk_norm="heads", gated=False, xielu=True),
@@ -134,6 +149,11 @@ FAMILIES = {
     "granitehybrid": Family(tied=True, recurrence="mamba", shared=True,
                             values={"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 0.15, "logit_scale": 8.0,
                                     "rope.scaling.finetuned": False}),
+    "falcon-h1": Family(recurrence="mamba", beside=True),
+    "nemotron_h": Family(recurrence="mamba", gated=False, separate=True, values={"attention.layer_norm_epsilon": 1e-5}),
+    "nemotron_h_moe": Family(recurrence="mamba", gated=False, separate=True, experts=True, selection_bias=True, shared=True,
+                             values={"expert_weights_norm": True, "expert_weights_scale": 2.5,
+                                     "attention.layer_norm_epsilon": 1e-5}),
     "olmoe": Family(qk_norm="all", experts=True),
     "command-r": Family(layer_norm=True, parallel=True, tied=True, values={"logit_scale": 0.0625}),
     "cohere2": Family(layer_norm=True, parallel=True, tied=True, values={"logit_scale": 0.25}),
@@ -182,10 +202,13 @@ class Maker:
         o, w = self.options, self.writer
         # The name does not contain the family, because libllama recognises some tokenizers by the name.
         w.add_name(f"random weights, seed {o.seed}")
-        w.add_block_count(o.layers + o.next_token_layers)
+        w.add_block_count(len(self.blocks()) + o.next_token_layers)
         w.add_context_length(o.ctx)
         w.add_embedding_length(o.embd)
-        w.add_feed_forward_length(o.ff)
+        if self.family.separate:
+            w.add_feed_forward_length([o.ff if kind == "feed-forward" else 0 for kind in self.blocks()])
+        else:
+            w.add_feed_forward_length([self.n_ff(layer) for layer in range(o.layers)] if o.shared_layers else o.ff)
         w.add_head_count(o.heads)
         if self.family.latent:
             w.add_head_count_kv(1)
@@ -197,8 +220,12 @@ class Maker:
             w.add_q_lora_rank(o.lora_q or 1)
             o.rot = LATENT["rot"]
         else:
-            if self.family.recurrence in ("convolution", "mamba") or o.heads_by_layer:
+            if self.family.separate:
+                w.add_head_count_kv([o.heads_kv if kind == "attention" else 0 for kind in self.blocks()])
+            elif self.family.recurrence in ("convolution", "mamba") and not self.family.beside or o.heads_by_layer:
                 w.add_head_count_kv([0 if self.is_recurrent(layer) else o.heads_kv for layer in range(o.layers)])
+            elif self.family.kinds:
+                w.add_head_count_kv([self.heads(layer)[0] for layer in range(o.layers)])
             else:
                 w.add_head_count_kv(o.heads_kv)
             w.add_key_length(o.head_dim)
@@ -211,7 +238,7 @@ class Maker:
                     "rope.scaling.yarn_log_multiplier": o.yarn_log_multiplier,
                     "rope.scaling.yarn_attn_factor": o.yarn_attn_factor,
                     "attention.sliding_window": o.swa, "expert_count": o.experts, "expert_used_count": o.experts_used}
-        if self.family.experts:
+        if self.family.experts or self.family.beside_dense and o.experts:
             optional["expert_feed_forward_length"] = o.ff
         if self.family.shared:
             optional["expert_shared_count"] = 1
@@ -221,6 +248,13 @@ class Maker:
         optional["expert_group_count"], optional["expert_group_used_count"] = o.groups
         for key, value in {**self.family.values, **optional}.items():
             if value or value is False:
+                self.value(key, value)
+        if self.family.kinds:
+            w.add_array(f"{o.arch}.attention.sliding_window_pattern", [self.is_swa(layer) for layer in range(o.layers)])
+            for key, value in {"attention.key_length_swa": o.head_dim_swa, "attention.value_length_swa": o.head_dim_swa,
+                               "rope.dimension_count_swa": o.head_dim_swa, "rope.freq_base_swa": 10000.0,
+                               "attention.shared_kv_layers": o.shared_layers,
+                               "embedding_length_per_layer_input": o.layer_embd}.items():
                 self.value(key, value)
         if self.family.recurrence == "convolution":
             w.add_shortconv_l_cache(3)
@@ -288,6 +322,31 @@ class Maker:
         self.matrix(block + "attn_v_b.weight", LATENT["head"], LATENT["values"], n_expert=o.heads)
         self.matrix(block + "attn_output.weight", o.embd, o.heads * LATENT["head"], o.residual_scale)
 
+    def blocks(self):
+        """What the blocks of the file are. In separate ones, every third layer has no feed-forward."""
+        kinds = []
+        for layer in range(self.options.layers):
+            kinds.append("recurrence" if self.is_recurrent(layer) else "attention")
+            if self.family.separate and layer % 3 != 1:
+                kinds.append("feed-forward")
+        return kinds
+
+    def is_swa(self, layer):
+        return self.family.kinds > 0 and layer % self.family.kinds != self.family.kinds - 1
+
+    def heads(self, layer):
+        """The number of KV heads of a layer, and their width."""
+        o = self.options
+        return (o.heads_kv_swa, o.head_dim_swa) if self.is_swa(layer) else (o.heads_kv, o.head_dim)
+
+    def has_kv(self, layer):
+        o = self.options
+        return not o.layers - o.shared_layers <= layer < o.layers
+
+    def n_ff(self, layer):
+        """Layers that share K and V are twice as wide, as in Gemma 4 E2B."""
+        return self.options.ff * (1 if self.has_kv(layer) else 2)
+
     def is_recurrent(self, layer):
         return bool(self.family.recurrence) and layer < self.options.layers and layer % 4 != 3
 
@@ -311,37 +370,50 @@ class Maker:
             self.vector(block + "ssm_dt.bias", MAMBA["heads"], 0, 0.5)
             self.vector(block + "ssm_a", (MAMBA["heads"], 1), -0.5, 0.1)
             self.vector(block + "ssm_d", (MAMBA["heads"], 1), 1, 0.1)
-            self.vector(block + "ssm_norm.weight", (o.ssm_groups, values // o.ssm_groups), 1, 0.1)
+            if not self.family.beside:
+                self.vector(block + "ssm_norm.weight", (o.ssm_groups, values // o.ssm_groups), 1, 0.1)
             self.matrix(block + "ssm_out.weight", o.embd, values, o.residual_scale)
             return
         values = DELTA["heads_v"] * DELTA["head"]
         channels = 2 * DELTA["heads_k"] * DELTA["head"] + values
-        self.matrix(block + "attn_qkv.weight", channels, o.embd)
-        self.matrix(block + "attn_gate.weight", values, o.embd)
+        if o.joined_gate:
+            self.matrix(block + "ssm_in.weight", channels + values, o.embd)
+        else:
+            self.matrix(block + "attn_qkv.weight", channels, o.embd)
+            self.matrix(block + "attn_gate.weight", values, o.embd)
         self.convolution(block + "ssm_conv1d.weight", DELTA["conv"], channels)
         self.vector(block + "ssm_dt.bias", DELTA["heads_v"], 0, 0.5)
         self.vector(block + "ssm_a", DELTA["heads_v"], -0.5, 0.1)
-        self.matrix(block + "ssm_alpha.weight", DELTA["heads_v"], o.embd)
-        self.matrix(block + "ssm_beta.weight", DELTA["heads_v"], o.embd)
+        if self.family.grouped:
+            self.matrix(block + "ssm_ba.weight", 2 * DELTA["heads_v"], o.embd)
+        else:
+            self.matrix(block + "ssm_alpha.weight", DELTA["heads_v"], o.embd)
+            self.matrix(block + "ssm_beta.weight", DELTA["heads_v"], o.embd)
         self.vector(block + "ssm_norm.weight", DELTA["head"], 1, 0.1)
         self.matrix(block + "ssm_out.weight", o.embd, values, o.residual_scale)
 
-    def attention(self, block):
+    def attention(self, block, layer):
         o, f = self.options, self.family
         if f.latent:
             self.latent_attention(block)
             return
-        q, kv = o.heads * o.head_dim, o.heads_kv * o.head_dim
+        heads_kv, head_dim = self.heads(layer)
+        q, kv = o.heads * head_dim, heads_kv * head_dim
         # Larger queries and keys, so that attention is not uniform.
         if f.fused:
             self.linear(block, "attn_qkv", q + 2 * kv, o.embd, 1.6)
         else:
             self.linear(block, "attn_q", 2 * q if f.query_gate else q, o.embd, 1.6)
-            self.linear(block, "attn_k", kv, o.embd, 1.6)
-            self.linear(block, "attn_v", kv, o.embd)
+            if self.has_kv(layer):
+                self.linear(block, "attn_k", kv, o.embd, 1.6)
+                if not o.values_are_keys or self.is_swa(layer):
+                    self.linear(block, "attn_v", kv, o.embd)
         if f.qk_norm:
-            self.vector(block + "attn_q_norm.weight", q if f.qk_norm == "all" else o.head_dim, 1.3, 0.2)
-            self.vector(block + "attn_k_norm.weight", kv if f.qk_norm == "all" else o.head_dim, 1.3, 0.2)
+            # Where the logits of attention are not divided by the root of the width, the norms are smaller.
+            mean, deviation = (0.5, 0.1) if f.kinds else (1.3, 0.2)
+            self.vector(block + "attn_q_norm.weight", q if f.qk_norm == "all" else head_dim, mean, deviation)
+            if self.has_kv(layer):
+                self.vector(block + "attn_k_norm.weight", kv if f.qk_norm == "all" else head_dim, mean, deviation)
         if f.sinks:
             self.vector(block + "attn_sinks.weight", o.heads, 1, 1)
         if f.attention_gate:
@@ -352,7 +424,8 @@ class Maker:
         o, f = self.options, self.family
         if f.shared_gate:
             self.vector(block + "ffn_gate_inp_shexp.weight", o.embd, 0, 0.1)
-        self.linear(block, "ffn_gate_shexp", o.ff, o.embd)
+        if f.gated:
+            self.linear(block, "ffn_gate_shexp", o.ff, o.embd)
         self.linear(block, "ffn_up_shexp", o.ff, o.embd)
         self.linear(block, "ffn_down_shexp", o.embd, o.ff, o.residual_scale)
 
@@ -363,18 +436,34 @@ class Maker:
             self.writer.add_tensor(block + "ffn_gate_inp.weight", values)
             if "experts" in f.biases:
                 self.vector(block + "ffn_gate_inp.bias", o.experts, 0, 0.3)
-            self.experts(block, "ffn_gate_exps", o.ff, o.embd)
-            self.experts(block, "ffn_up_exps", o.ff, o.embd)
+            if f.beside_dense:
+                self.experts(block, "ffn_gate_up_exps", 2 * o.ff, o.embd)
+            else:
+                if f.gated:
+                    self.experts(block, "ffn_gate_exps", o.ff, o.embd)
+                self.experts(block, "ffn_up_exps", o.ff, o.embd)
             self.experts(block, "ffn_down_exps", o.embd, o.ff, o.residual_scale)
             if f.selection_bias:
-                self.vector(block + "exp_probs_b.bias", o.experts, 0, 0.1)
+                self.vector(block + ("exp_probs_b" if o.arch == "hy_v3" else "exp_probs_b.bias"), o.experts, 0, 0.1)
             if f.shared:
                 self.shared_experts(block)
-            return
+            if not f.beside_dense:
+                return
+            self.vector(block + "ffn_gate_inp.scale", o.embd, 1, 0.1)
+            self.vector(block + "ffn_down_exps.scale", o.experts, 1, 0.2)
+            for name in ("pre_ffw_norm_2", "post_ffw_norm_1", "post_ffw_norm_2"):
+                self.norm(block + name)
+        n_ff = self.n_ff(layer)
         if f.gated and not f.fused_gate:
-            self.linear(block, "ffn_gate", o.ff, o.embd)
-        self.linear(block, "ffn_up", 2 * o.ff if f.fused_gate else o.ff, o.embd)
-        self.linear(block, "ffn_down", o.embd, o.ff, o.residual_scale)
+            self.linear(block, "ffn_gate", n_ff, o.embd)
+        self.linear(block, "ffn_up", 2 * n_ff if f.fused_gate else n_ff, o.embd)
+        self.linear(block, "ffn_down", o.embd, n_ff, o.residual_scale)
+
+    def layer_embedding(self, block):
+        o = self.options
+        self.matrix(block + "inp_gate.weight", o.layer_embd, o.embd)
+        self.matrix(block + "proj.weight", o.embd, o.layer_embd)
+        self.norm(block + "post_norm")
 
     def tensors(self):
         o, f = self.options, self.family
@@ -392,21 +481,42 @@ class Maker:
         if f.rope_factors:
             self.writer.add_tensor("rope_factors_short.weight", np.linspace(1, 1.5, n_pairs, dtype=np.float32))
             self.writer.add_tensor("rope_factors_long.weight", np.linspace(1, 30, n_pairs, dtype=np.float32))
+        if o.layer_embd:
+            self.matrix("per_layer_token_embd.weight", o.vocab, o.layer_embd * o.layers)
+            self.matrix("per_layer_model_proj.weight", o.layer_embd * o.layers, o.embd)
+            self.vector("per_layer_proj_norm.weight", o.layer_embd, 1, 0.1)
+        if f.separate:
+            for number, kind in enumerate(self.blocks()):
+                block = f"blk.{number}."
+                self.norm(block + "attn_norm")
+                if kind == "recurrence":
+                    self.recurrent(block)
+                elif kind == "attention":
+                    self.attention(block, 0)
+                else:
+                    self.feed_forward(block, 0)
+            return
         for layer in range(o.layers + o.next_token_layers):
             block = f"blk.{layer}."
             if f.pre_norm:
                 self.norm(block + "attn_norm")
-            if self.is_recurrent(layer):
+            if f.beside or self.is_recurrent(layer):
                 self.recurrent(block)
-            else:
-                self.attention(block)
+            if f.beside or not self.is_recurrent(layer):
+                self.attention(block, layer)
             if f.post_norm:
                 self.norm(block + "post_attention_norm")
-            if f.pre_norm and not f.parallel:
+            if o.arch == "falcon-h1":
+                self.vector(block + f.ffn_norm, o.embd, 1, 0.1)
+            elif f.pre_norm and not f.parallel:
                 self.norm(block + f.ffn_norm)
             self.feed_forward(block, layer)
             if f.post_norm:
                 self.norm(block + "post_ffw_norm")
+            if o.layer_embd:
+                self.layer_embedding(block)
+            if f.layer_scale:
+                self.vector(block + "layer_output_scale.weight", 1, 1, 0.1)
             if layer >= o.layers:
                 self.next_token(block)
 
@@ -449,6 +559,12 @@ def parse(arguments):
     parser.add_argument("--next-token-layers", type=int, default=0, metavar="N",
                         help="layers after the others that predict further tokens")
     parser.add_argument("--swa", type=int, metavar="N", help="tokens that layers with a sliding window attend to")
+    parser.add_argument("--head-dim-swa", type=int, metavar="N", help="width of heads in layers with a sliding window")
+    parser.add_argument("--heads-kv-swa", type=int, metavar="N", help="KV heads in layers with a sliding window")
+    parser.add_argument("--shared-layers", type=int, default=0, metavar="N", help="last layers, without K and V of their own")
+    parser.add_argument("--layer-embd", type=int, default=0, metavar="N", help="values of a token's embedding for each layer")
+    parser.add_argument("--values-are-keys", action="store_true", help="no attn_v in layers that attend to the whole text")
+    parser.add_argument("--joined-gate", action="store_true", help="one matrix ssm_in, as old files of Qwen 3 Next have it")
     parser.add_argument("--rot", type=int, metavar="N", help="values of a head that rotate (default all)")
     parser.add_argument("--ctx-orig", type=int, metavar="N", help="context before rope scaling")
     parser.add_argument("--rope-scaling-type", metavar="TYPE", help="linear, yarn or longrope")
@@ -470,6 +586,8 @@ def parse(arguments):
     if bool(options.experts) != bool(options.experts_used):
         parser.error("--experts and --experts-used go together")
     options.head_dim = options.head_dim or options.embd // options.heads
+    options.head_dim_swa = options.head_dim_swa or options.head_dim
+    options.heads_kv_swa = options.heads_kv_swa or options.heads_kv
     if options.vocab < 320:
         parser.error("--vocab is at least 320: controls, bytes and letters")
     block = {"q8_0": 32, "q4_0": 32}.get(options.type, 1)

@@ -33,11 +33,14 @@ struct ModelInfo {
     std::string name;
     std::string architecture;
     int32_t n_layer = 0;
-    int32_t n_swa = 0;               // size of the sliding window in tokens; 0: no layer has one
-    int32_t n_swa_layers = 0;        // number of layers with a sliding window
-    int32_t n_recurrent_layers = 0;  // number of layers that hold a state of fixed size instead of tokens
-    uint64_t recurrent_bytes = 0;    // size of these states, for one text
-    int32_t n_expert = 0;            // number of experts; 0: dense feed-forward
+    int32_t n_kv_layers = 0;      // number of layers that hold tokens
+    int32_t n_swa = 0;            // size of the sliding window in tokens; 0: no layer has one
+    int32_t n_swa_layers = 0;     // of the layers that hold tokens, those with a sliding window
+    int32_t n_shared_layers = 0;  // number of layers that read the K and V of earlier ones
+    int32_t n_recurrent_layers =
+        0;                         // number of layers that hold a state of fixed size, instead of tokens or beside them
+    uint64_t recurrent_bytes = 0;  // size of these states, for one text
+    int32_t n_expert = 0;          // number of experts; 0: dense feed-forward
     int32_t n_expert_used = 0;
     int32_t n_embd = 0;
     int32_t n_ff = 0;
@@ -45,19 +48,19 @@ struct ModelInfo {
     int32_t n_head_kv = 0;
     int32_t head_dim_k = 0;
     int32_t head_dim_v = 0;
+    int32_t n_head_kv_swa = 0;  // the same in layers with a sliding window
+    int32_t head_dim_k_swa = 0;
     int32_t n_vocab = 0;
     int32_t n_ctx_train = 0;
     uint64_t n_params = 0;
     uint64_t weight_bytes = 0;
     std::string weight_types;  // types by share of bytes, largest first: "Q4_0 78%, Q6_K 22%"
+};
 
-    /// Number of tokens that all layers together hold of a text of `n_tokens` tokens, if layers that attend to the
-    /// whole text keep at most `per_layer` and the others keep their sliding window.
-    int64_t tokens_held(int64_t n_tokens, int64_t per_layer) const {
-        const int64_t n_window_tokens = n_tokens < n_swa ? n_tokens : n_swa;
-        return (n_layer - n_swa_layers - n_recurrent_layers) * (n_tokens < per_layer ? n_tokens : per_layer) +
-               n_swa_layers * n_window_tokens;
-    }
+/// Bytes of K and V for one token.
+struct KvTokenBytes {
+    uint64_t layer = 0;      // in a layer that attends to the whole text
+    uint64_t swa_layer = 0;  // in a layer with a sliding window
 };
 
 struct EngineState;
@@ -100,8 +103,10 @@ class CAKE_API Engine {
     /// Number of compute threads.
     int32_t threads() const;
     /// Bytes of K and V for one token in one layer, all KV heads.
-    Result<uint64_t> kv_bytes_per_token_and_layer(const std::string& cache_type_k,
-                                                  const std::string& cache_type_v) const;
+    Result<KvTokenBytes> kv_token_bytes(const std::string& cache_type_k, const std::string& cache_type_v) const;
+    /// Bytes that all layers hold of a text of `n_tokens` tokens, with the states of recurrent layers, if those that
+    /// attend to the whole text keep at most `per_layer` tokens and the others keep their sliding window.
+    uint64_t kv_bytes(const KvTokenBytes& token, int64_t n_tokens, int64_t per_layer) const;
 
   private:
     friend struct EngineAccess;

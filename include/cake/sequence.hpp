@@ -77,14 +77,17 @@ struct LayerReport {
     std::optional<double> dispersion;
     std::optional<double> shift;
     std::optional<double> preference;
-    int64_t budget = 0;      // max tokens after an eviction, including the window
-    int64_t window = 0;      // size of its sliding window in tokens; 0: it attends to the whole text
-    int64_t kept = 0;        // tokens that it holds: the mean over KV heads, rounded up
-    bool recurrent = false;  // it holds a state of fixed size instead of tokens
+    int64_t budget = 0;                 // max tokens after an eviction, including the window
+    int64_t window = 0;                 // size of its sliding window in tokens; 0: it attends to the whole text
+    int64_t kept = 0;                   // tokens that it holds: the mean over KV heads, rounded up
+    bool recurrent = false;             // it holds a state of fixed size instead of tokens
+    int32_t n_head_kv = 0;              // KV heads that hold tokens
+    std::optional<int32_t> kv_layer{};  // the earlier layer whose K and V it reads, if it has none of its own
 };
 
 /// Memory use in bytes. Peaks count allocated memory; the budget is allocated at once. The staging layer is the one
-/// layer whose K/V a prefill holds in full.
+/// layer whose K/V a prefill holds in full. If layers with a sliding window have other heads, or if layers share K and
+/// V, it is one of each kind.
 struct MemoryReport {
     int64_t budget_tokens_per_layer = 0;  // mean over the layers that attend to the whole text
     uint64_t kv_bytes_budget = 0;

@@ -28,15 +28,13 @@ Result<int64_t> budget_tokens(const Engine& engine, const SequenceOptions& optio
             return static_cast<int64_t>(share->ratio * static_cast<double>(n));
         });
     }
-    return engine.kv_bytes_per_token_and_layer(options.cache_type_k, options.cache_type_v)
-        .transform([&](uint64_t token_bytes) {
-            const auto& info = engine.info();
-            const auto n_sliced = static_cast<uint64_t>(info.n_layer - info.n_swa_layers - info.n_recurrent_layers);
-            const uint64_t fixed = info.recurrent_bytes + token_bytes * static_cast<uint64_t>(info.n_swa_layers) *
-                                                              static_cast<uint64_t>(info.n_swa);
-            const uint64_t bytes = std::get<KvBytes>(budget).bytes;
-            return static_cast<int64_t>((bytes - std::min(bytes, fixed)) / token_bytes / n_sliced);
-        });
+    return engine.kv_token_bytes(options.cache_type_k, options.cache_type_v).transform([&](const KvTokenBytes& token) {
+        const auto& info = engine.info();
+        const uint64_t fixed = engine.kv_bytes(token, info.n_swa, 0);
+        const uint64_t bytes = std::get<KvBytes>(budget).bytes;
+        const auto n_sliced = static_cast<uint64_t>(info.n_kv_layers - info.n_swa_layers);
+        return static_cast<int64_t>((bytes - std::min(bytes, fixed)) / (token.layer * n_sliced));
+    });
 }
 
 /// Widens the window so that it covers the questions, but not beyond half of the budget.

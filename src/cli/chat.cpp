@@ -210,9 +210,11 @@ class Chat {
                             format_bytes(memory.kv_bytes_full_cache));
         const auto layers = sequence.layers();
         for (size_t i = 0; i < layers.size(); i++) {
-            const auto kept = static_cast<uint64_t>(layers[i].kept);
-            text += std::format("  layer {:2}: {}\n", i,
-                                layers[i].recurrent ? "a state of fixed size" : format_count(kept) + " tokens");
+            const auto& layer = layers[i];
+            std::string held = format_count(static_cast<uint64_t>(layer.kept)) + " tokens";
+            if (layer.recurrent) held = "a state of fixed size";
+            if (layer.kv_layer) held = std::format("reads layer {}", *layer.kv_layer);
+            text += std::format("  layer {:2}: {}\n", i, held);
         }
         return text;
     }

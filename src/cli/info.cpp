@@ -24,10 +24,14 @@ struct InfoFlags {
     bool families = false;
 };
 
-std::string as_text(const ModelInfo& m, uint64_t token_bytes) {
-    const auto bytes = [&](int64_t n_tokens, int64_t per_layer) {
-        return token_bytes * static_cast<uint64_t>(m.tokens_held(n_tokens, per_layer)) + m.recurrent_bytes;
-    };
+/// Whether layers with a sliding window have other KV heads than the others.
+bool has_other_windows(const ModelInfo& m) {
+    return m.n_swa_layers > 0 && (m.n_head_kv_swa != m.n_head_kv || m.head_dim_k_swa != m.head_dim_k);
+}
+
+std::string as_text(const Engine& engine, const KvTokenBytes& token) {
+    const ModelInfo& m = engine.info();
+    const auto bytes = [&](int64_t n_tokens, int64_t per_layer) { return engine.kv_bytes(token, n_tokens, per_layer); };
     std::string out = std::format("{}\n", printable(m.name));
     const auto line = [&](std::string_view what, const std::string& value) {
         out += std::format("  {:<14}{}\n", what, value);
@@ -42,10 +46,16 @@ std::string as_text(const ModelInfo& m, uint64_t token_bytes) {
     if (m.n_swa_layers > 0)
         line("attention", std::format("to the last {} tokens in {} of the layers, to the whole text in the others",
                                       format_count(static_cast<uint64_t>(m.n_swa)), m.n_swa_layers));
+    if (m.n_shared_layers > 0)
+        line("shared K/V", std::format("the last {} layers read those of earlier ones", m.n_shared_layers));
     if (m.n_recurrent_layers > 0)
         line("recurrent", std::format("{} of the layers, with states of {} for each text", m.n_recurrent_layers,
                                       format_bytes(m.recurrent_bytes)));
-    line("heads", std::format("{} for queries, {} for K/V, of {} values", m.n_head, m.n_head_kv, m.head_dim_k));
+    std::string heads = std::format("{} for queries, {} for K/V, of {} values", m.n_head, m.n_head_kv, m.head_dim_k);
+    if (has_other_windows(m))
+        heads += std::format("; {} for K/V, of {} values, where attention is to the last tokens", m.n_head_kv_swa,
+                             m.head_dim_k_swa);
+    line("heads", heads);
     line("vocabulary", std::format("{} tokens", format_count(static_cast<uint64_t>(m.n_vocab))));
     line("trained on", std::format("texts of {} tokens", format_count(static_cast<uint64_t>(m.n_ctx_train))));
     out += std::format("\nK/V memory: {} per token\n\n", format_bytes(bytes(1, 1) - m.recurrent_bytes));
@@ -64,13 +74,16 @@ std::string as_text(const ModelInfo& m, uint64_t token_bytes) {
         }
         out += '\n';
     }
-    out += std::format("\nWhile a prompt is read, one more layer is held in full: {} for {} tokens.\n",
-                       format_bytes(token_bytes * static_cast<uint64_t>(kTexts[1])),
+    const bool two = has_other_windows(m) || (m.n_shared_layers > 0 && m.n_swa_layers > 0);
+    out += std::format("\nWhile a prompt is read, {} held in full: {} for {} tokens.\n",
+                       two ? "one more layer of each kind of attention is" : "one more layer is",
+                       format_bytes((token.layer + (two ? token.swa_layer : 0)) * static_cast<uint64_t>(kTexts[1])),
                        format_count(static_cast<uint64_t>(kTexts[1])));
     return out;
 }
 
-nlohmann::ordered_json as_json(const ModelInfo& m, uint64_t token_bytes) {
+nlohmann::ordered_json as_json(const Engine& engine, const KvTokenBytes& token) {
+    const ModelInfo& m = engine.info();
     return {{"model", m.path},
             {"files", m.n_files},
             {"name", m.name},
@@ -79,6 +92,8 @@ nlohmann::ordered_json as_json(const ModelInfo& m, uint64_t token_bytes) {
             {"weight_bytes", m.weight_bytes},
             {"weight_types", m.weight_types},
             {"n_layer", m.n_layer},
+            {"n_kv_layers", m.n_kv_layers},
+            {"n_shared_layers", m.n_shared_layers},
             {"n_swa", m.n_swa},
             {"n_swa_layers", m.n_swa_layers},
             {"n_recurrent_layers", m.n_recurrent_layers},
@@ -90,9 +105,11 @@ nlohmann::ordered_json as_json(const ModelInfo& m, uint64_t token_bytes) {
             {"n_head", m.n_head},
             {"n_head_kv", m.n_head_kv},
             {"head_dim", m.head_dim_k},
+            {"n_head_kv_swa", m.n_head_kv_swa},
+            {"head_dim_swa", m.head_dim_k_swa},
             {"n_vocab", m.n_vocab},
             {"n_ctx_train", m.n_ctx_train},
-            {"kv_bytes_per_token", token_bytes * static_cast<uint64_t>(m.n_layer - m.n_recurrent_layers)}};
+            {"kv_bytes_per_token", engine.kv_bytes(token, 1, 1) - m.recurrent_bytes}};
 }
 
 Result<void> show_families(bool json) {
@@ -111,13 +128,12 @@ Result<void> show(const InfoFlags& flags) {
     if (!path) return std::unexpected(path.error());
     const auto engine = Engine::load(*path, {.threads = 1, .repack = false, .device = "none"});
     if (!engine) return std::unexpected(engine.error());
-    const auto per_layer = engine->kv_bytes_per_token_and_layer(flags.cache_type_k, flags.cache_type_v);
-    if (!per_layer) return std::unexpected(per_layer.error());
-    const auto& info = engine->info();
+    const auto token = engine->kv_token_bytes(flags.cache_type_k, flags.cache_type_v);
+    if (!token) return std::unexpected(token.error());
     return write_output(
         flags.json
-            ? as_json(info, *per_layer).dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n"
-            : as_text(info, *per_layer));
+            ? as_json(*engine, *token).dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n"
+            : as_text(*engine, *token));
 }
 
 }  // namespace

@@ -62,6 +62,7 @@ nlohmann::ordered_json held_json(const Sequence& sequence) {
                           {"kept", layer.kept}});
         if (layer.window > 0) layers.back()["window"] = layer.window;
         if (layer.recurrent) layers.back()["recurrent"] = true;
+        if (layer.kv_layer) layers.back()["kv_layer"] = *layer.kv_layer;
     }
     return {{"kv",
              {{"budget_tokens_per_layer", memory.budget_tokens_per_layer},

@@ -53,7 +53,7 @@ class Decode {
         constexpr size_t kRecurrent = 48;
         constexpr size_t kNodesPerHead = 12;
         return kWritten + (h_.has_recurrent() ? kRecurrent : 0) +
-               (engine_.attention.kernels ? 0 : kNodesPerHead * static_cast<size_t>(h_.n_head_kv));
+               (engine_.attention.kernels ? 0 : kNodesPerHead * static_cast<size_t>(max_head_kv()));
     }
 
     /// Assigns the next slot of every layer and KV head, and the next row of the query ring, to the token.
@@ -63,13 +63,13 @@ class Decode {
         tokens_.numbers.push_back(next.token);
         positions_.numbers.push_back(position);
         for (int32_t layer = 0; layer < h_.n_layer; layer++) {
-            if (state.config.layout.is_recurrent(layer)) {
-                slots_.numbers.resize(slots_.numbers.size() + static_cast<size_t>(h_.n_head_kv));
-                continue;
+            const size_t end = slots_.numbers.size() + static_cast<size_t>(max_head_kv());
+            if (state.config.layout.holds_tokens(layer)) {
+                auto& store = state.cache.of(layer);
+                for (const Run& run : store.runs(layer)) slots_.numbers.push_back(run.begin + run.length);
+                store.push(layer, position);
             }
-            auto& store = state.cache.of(layer);
-            for (const Run& run : store.runs(layer)) slots_.numbers.push_back(run.begin + run.length);
-            store.push(layer, position);
+            slots_.numbers.resize(end);
         }
         if (state.config.sums_attention())
             for (const int32_t layer : state.cache.sliced.layers())
@@ -81,7 +81,7 @@ class Decode {
     void build() {
         tokens_.tensor = graph_.input(GGML_TYPE_I32, n_);
         positions_.tensor = graph_.input(GGML_TYPE_I32, n_);
-        slots_.tensor = graph_.input(GGML_TYPE_I64, h_.n_head_kv, h_.n_layer * n_);
+        slots_.tensor = graph_.input(GGML_TYPE_I64, max_head_kv(), h_.n_layer * n_);
         ring_rows_.tensor = graph_.input(GGML_TYPE_I64, n_);
         ggml_tensor* hidden = nodes_.embed(tokens_.tensor, positions_.tensor);
         for (int32_t layer = 0; layer < h_.n_layer; layer++) hidden = build_layer(layer, hidden);
@@ -89,17 +89,18 @@ class Decode {
     }
 
     ggml_tensor* build_layer(int32_t layer, ggml_tensor* hidden) {
-        if (h_.is_recurrent(layer)) {
-            std::vector<ggml_tensor*> states;
+        std::vector<ggml_tensor*> states;
+        if (h_.has_state(layer))
             for (const auto& next : batch_) states.push_back(next.state->cache.recurrent.layer(layer));
-            return forward_recurrent_layer(graph_, nodes_, layer, hidden, n_, states);
-        }
+        if (h_.is_recurrent(layer)) return forward_recurrent_layer(graph_, nodes_, layer, hidden, n_, states);
         const auto sink = [&](const Projections& projected) {
             std::vector<AttendedSlots> slots;
             for (int64_t i = 0; i < n_; i++) slots.push_back(store_token(layer, projected, i));
             return slots;
         };
-        auto output = forward_layer(graph_, engine_.attention, nodes_, layer, hidden, positions_.tensor, n_, sink);
+        const LayerInput input{
+            .hidden = hidden, .positions = positions_.tensor, .tokens = tokens_.tensor, .states = states};
+        auto output = forward_layer(graph_, engine_.attention, nodes_, layer, input, n_, sink);
         attended_.push_back(std::move(output.attended));
         return output.hidden;
     }
@@ -107,21 +108,26 @@ class Decode {
     /// Writes K, V and query of token `i` to the cache of its sequence. Returns the slots that it attends to.
     AttendedSlots store_token(int32_t layer, const Projections& projected, int64_t i) {
         const auto& cache = batch_[static_cast<size_t>(i)].state->cache;
-        const auto& store = cache.of(layer);
-        ggml_tensor* slots = row_of(slots_.tensor, i * h_.n_layer + layer);
-        write_rows(store.buffer().k(), projected.key, i, slots);
+        const int32_t kv_layer = h_.kv_layer(layer);
+        const auto& store = cache.of(kv_layer);
+        ggml_tensor* slots = slots_of(i * h_.n_layer + layer, store.shape().n_head_kv);
+        if (projected.key != nullptr) write_rows(store.buffer().k(), projected.key, i, slots);
         if (projected.value != nullptr) write_rows(store.buffer().v(), projected.value, i, slots);
         if (ggml_tensor* queries = cache.queries.layer(layer); queries != nullptr) {
             ggml_tensor* row =
                 ggml_view_1d(graph_.context(), ring_rows_.tensor, 1, static_cast<size_t>(i) * sizeof(int64_t));
             write_rows(queries, projected.query, i, row);
         }
-        return {.k = store.buffer().k(), .v = store.buffer().v(), .heads = held_slots(store, layer)};
+        return {.k = store.buffer().k(), .v = store.buffer().v(), .heads = held_slots(store, kv_layer)};
     }
 
-    ggml_tensor* row_of(ggml_tensor* rows, int64_t i) const {
-        return ggml_view_1d(graph_.context(), rows, rows->ne[0], static_cast<size_t>(i) * rows->nb[1]);
+    ggml_tensor* slots_of(int64_t row, int64_t n_head_kv) const {
+        return ggml_view_1d(graph_.context(), slots_.tensor, n_head_kv,
+                            static_cast<size_t>(row) * slots_.tensor->nb[1]);
     }
+
+    /// Maximum number of KV heads of a layer.
+    int32_t max_head_kv() const { return std::max(h_.n_head_kv, h_.swa_heads.n_head_kv); }
 
     /// Writes the vectors of token `i` to the rows `at` of `rows`: one head in each row for K and V, all heads in one
     /// row for the query ring.
@@ -148,7 +154,7 @@ class Decode {
     LayerGraph nodes_;
     Input<int32_t> tokens_;
     Input<int32_t> positions_;
-    Input<int64_t> slots_;  // [n_head_kv, n_layer, n]
+    Input<int64_t> slots_;  // [max_head_kv(), n_layer, n]
     Input<int64_t> ring_rows_;
     std::vector<Attended> attended_;  // by layer
     ggml_tensor* logits_ = nullptr;

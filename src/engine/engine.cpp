@@ -39,13 +39,17 @@ ModelInfo describe(const GgufFile& file, const Hparams& h, const Weights& weight
     uint64_t n_params = 0;
     for (const auto* t : file.tensors()) n_params += static_cast<uint64_t>(ggml_nelements(t));
     const auto n_recurrent = static_cast<int32_t>(std::ranges::count(h.recurrent.layers, true));
+    const auto n_swa =
+        static_cast<int32_t>(std::count(h.swa_layers.begin(), h.swa_layers.begin() + h.n_layer_kv_from_start, true));
     return {.path = file.path(),
             .n_files = static_cast<int32_t>(file.parts().size()),
             .name = h.name,
             .architecture = std::string(h.architecture->name),
             .n_layer = h.n_layer,
+            .n_kv_layers = h.n_layer_kv_from_start - (h.architecture->recurrence_beside ? 0 : n_recurrent),
             .n_swa = h.n_swa,
-            .n_swa_layers = static_cast<int32_t>(std::ranges::count(h.swa_layers, true)),
+            .n_swa_layers = n_swa,
+            .n_shared_layers = h.n_layer - h.n_layer_kv_from_start,
             .n_recurrent_layers = n_recurrent,
             .recurrent_bytes = sizeof(float) * static_cast<uint64_t>(n_recurrent * h.recurrent.n_state()),
             .n_expert = h.n_expert,
@@ -56,6 +60,8 @@ ModelInfo describe(const GgufFile& file, const Hparams& h, const Weights& weight
             .n_head_kv = h.n_head_kv,
             .head_dim_k = h.head_dim_k,
             .head_dim_v = h.head_dim_v,
+            .n_head_kv_swa = h.swa_heads.n_head_kv,
+            .head_dim_k_swa = h.swa_heads.head_dim_k,
             .n_vocab = h.n_vocab,
             .n_ctx_train = h.n_ctx_train,
             .n_params = n_params,
@@ -160,11 +166,22 @@ const ModelInfo& Engine::info() const {
     return state_->info;
 }
 
-Result<uint64_t> Engine::kv_bytes_per_token_and_layer(const std::string& cache_type_k,
-                                                      const std::string& cache_type_v) const {
-    auto shape = make_kv_shape(state_->hparams, cache_type_k, cache_type_v);
-    if (!shape) return std::unexpected(shape.error());
-    return shape->token_bytes();
+Result<KvTokenBytes> Engine::kv_token_bytes(const std::string& cache_type_k, const std::string& cache_type_v) const {
+    const auto& h = state_->hparams;
+    const auto whole = make_kv_shape(h, h.heads_of_whole(), cache_type_k, cache_type_v);
+    if (!whole) return std::unexpected(whole.error());
+    const auto swa = make_kv_shape(h, h.swa_heads, cache_type_k, cache_type_v);
+    if (!swa) return std::unexpected(swa.error());
+    return KvTokenBytes{.layer = whole->token_bytes(), .swa_layer = swa->token_bytes()};
+}
+
+uint64_t Engine::kv_bytes(const KvTokenBytes& token, int64_t n_tokens, int64_t per_layer) const {
+    const auto& info = state_->info;
+    const auto of = [](int64_t n_layer, int64_t n, uint64_t bytes) {
+        return static_cast<uint64_t>(n_layer * n) * bytes;
+    };
+    return of(info.n_kv_layers - info.n_swa_layers, std::min(n_tokens, per_layer), token.layer) +
+           of(info.n_swa_layers, std::min<int64_t>(n_tokens, info.n_swa), token.swa_layer) + info.recurrent_bytes;
 }
 
 }  // namespace cake

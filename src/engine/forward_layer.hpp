@@ -14,6 +14,15 @@ namespace cake {
 /// sequence attend to.
 using KvSink = std::function<std::vector<AttendedSlots>(const Projections& projected)>;
 
+/// The n new tokens of a layer.
+struct LayerInput {
+    ggml_tensor* hidden;            // f32 [n_embd, n]
+    ggml_tensor* positions;         // i32 [n]
+    ggml_tensor* tokens = nullptr;  // i32 [n]; needed only with Hparams::n_embd_per_layer
+    // The states of a recurrence beside attention, one for each sequence; see LayerGraph::recur().
+    std::span<ggml_tensor* const> states{};
+};
+
 /// The output of a layer for new tokens.
 struct LayerOutput {
     ggml_tensor* hidden = nullptr;  // [n_embd, n_outputs]; null if n_outputs is 0
@@ -28,8 +37,7 @@ ggml_tensor* forward_recurrent_layer(Graph& graph, const LayerGraph& nodes, int3
 
 /// Adds a layer of the model for n new tokens to `graph`. Only the last `n_outputs` tokens go through attention and
 /// feed-forward; for the others, only K and V are computed.
-/// `hidden`: f32 [n_embd, n]; `positions`: i32 [n].
 LayerOutput forward_layer(Graph& graph, const AttentionMethod& method, const LayerGraph& nodes, int32_t layer,
-                          ggml_tensor* hidden, ggml_tensor* positions, int64_t n_outputs, const KvSink& sink);
+                          const LayerInput& input, int64_t n_outputs, const KvSink& sink);
 
 }  // namespace cake

@@ -1,7 +1,6 @@
 #include "engine/prefill.hpp"
 
 #include <algorithm>
-#include <optional>
 #include <vector>
 
 #include "engine/chunk_queries.hpp"
@@ -11,13 +10,10 @@
 #include "engine/recurrent_layer.hpp"
 #include "engine/replay.hpp"
 #include "engine/staging_layer.hpp"
+#include "engine/token_keeper.hpp"
 #include "engine/window_queries.hpp"
-#include "eviction/analyzer.hpp"
 #include "eviction/decode_eviction.hpp"
-#include "eviction/output_norms.hpp"
-#include "eviction/segment_eviction.hpp"
 #include "eviction/slicing.hpp"
-#include "eviction/sliding_window.hpp"
 
 namespace cake {
 
@@ -48,13 +44,8 @@ class Prefill::Work {
           wanted_(std::move(wanted)),
           first_output_(wanted_.all ? 0 : n_segment() - 1),
           runner_(engine().compute, first().accountant),
-          analysis_(engine().compute, first().accountant) {
-        for (SequenceParts* sequence : sequences) {
-            const int64_t n_after = sequence->progress.n_tokens + n_segment();
-            evictions_.emplace_back(sequence->managed(), base != nullptr ? n_after : n_segment(), n_after);
-            sequence->report.stages.clear();
-        }
-    }
+          analysis_(engine().compute, first().accountant),
+          keeper_(sequences, analysis_, n_segment(), base != nullptr) {}
 
     bool is_done() const { return cursor_.phase == Cursor::Phase::done; }
 
@@ -69,8 +60,13 @@ class Prefill::Work {
     const EngineState& engine() const { return *first().config.engine; }
     const Hparams& hparams() const { return engine().hparams; }
     int64_t n_segment() const { return std::ssize(tokens_); }
-    bool is_sliding(int32_t layer) const { return first().config.layout.is_sliding(layer); }
-    bool is_recurrent(int32_t layer) const { return first().config.layout.is_recurrent(layer); }
+    bool is_sliced(int32_t layer) const { return first().config.layout.is_sliced(layer); }
+    bool has_state(int32_t layer) const { return hparams().has_state(layer); }
+    bool is_recurrent(int32_t layer) const { return hparams().is_recurrent(layer); }
+    /// The K and V that the current layer attends to.
+    StagingLayer& staging() { return is_apart() ? sliding_staging_ : staging_; }
+    const StagingLayer& staging() const { return is_apart() ? sliding_staging_ : staging_; }
+    bool is_apart() const { return first().config.layout.stages_apart && hparams().is_swa(cursor_.layer); }
     bool sums_attention() const { return chunk_queries_.is_kept(); }
     LayerGraph layer_graph(const Graph& graph) const { return {graph.context(), hparams(), engine().weights}; }
 
@@ -120,8 +116,10 @@ class Prefill::Work {
             case Cursor::Phase::done:
                 return n_segment();
         }
+        // Layers without K and V of their own take little time.
+        const int32_t n_layer = hparams().n_layer_kv_from_start;
         const double layers = cursor_.layer + static_cast<double>(n_done) / static_cast<double>(n_all);
-        return static_cast<int64_t>(layers / hparams().n_layer * static_cast<double>(n_segment()));
+        return static_cast<int64_t>(std::min(layers / n_layer, 1.0) * static_cast<double>(n_segment()));
     }
 
     /// A chunk has fewer tokens if each of them attends to many tokens, so that a step takes about the same time at any
@@ -131,7 +129,7 @@ class Prefill::Work {
         constexpr int64_t kMinTokens = 16;
         const int64_t n_batch = engine().options.n_batch;
         if (is_recurrent(cursor_.layer)) return std::min(cursor_.token + n_batch, n_segment());
-        const int64_t n_seen = staging_.segment_begin() + cursor_.token + n_batch;
+        const int64_t n_seen = staging().segment_begin() + cursor_.token + n_batch;
         const int64_t n_tokens =
             std::max(n_batch * kManyTokens / std::max(kManyTokens, n_seen), std::min(kMinTokens, n_batch));
         return std::min(cursor_.token + n_tokens, n_segment());
@@ -153,12 +151,7 @@ class Prefill::Work {
         if (auto planned = plan_replay(); !planned) return planned;
         const int64_t n_rows =
             max_held(base_ != nullptr ? *base_ : first()) + n_segment() + (replay_ ? replay_->n_rows() : 0);
-        auto staging = StagingLayer::allocate(accountant, engine().compute.memory(), first().config.layout.sliced,
-                                              n_rows, n_segment());
-        if (!staging) return std::unexpected(staging.error());
-        staging_ = std::move(*staging);
-        auto& report = first().report;
-        report.layer_bytes = std::max<uint64_t>(report.layer_bytes, staging_.buffer().size_bytes());
+        if (auto staged = allocate_staging(n_rows); !staged) return staged;
 
         auto hidden = HiddenStates::allocate(accountant, type, h.n_embd, n_segment(), first().max_hidden_f32_bytes);
         if (!hidden) return std::unexpected(hidden.error());
@@ -172,11 +165,31 @@ class Prefill::Work {
         return {};
     }
 
+    Result<void> allocate_staging(int64_t n_rows) {
+        const auto& layout = first().config.layout;
+        const auto make = [&](const KvShape& shape) {
+            return StagingLayer::allocate(first().accountant, engine().compute.memory(), shape, n_rows, n_segment());
+        };
+        auto staging = make(layout.sliced);
+        if (!staging) return std::unexpected(staging.error());
+        staging_ = std::move(*staging);
+        uint64_t n_bytes = staging_.buffer().size_bytes();
+        if (layout.stages_apart) {
+            auto sliding = make(layout.sliding);
+            if (!sliding) return std::unexpected(sliding.error());
+            sliding_staging_ = std::move(*sliding);
+            n_bytes += sliding_staging_.buffer().size_bytes();
+        }
+        auto& report = first().report;
+        report.layer_bytes = std::max(report.layer_bytes, n_bytes);
+        return {};
+    }
+
     /// Prepares a replay if the policy of a sequence that drops tokens reads it.
     Result<void> plan_replay() {
         ReplayPass::Wanted wanted;
         for (size_t i = 0; i < sequences_.size(); i++) {
-            if (!evictions_[i].evicts()) continue;
+            if (!keeper_.evicts(i)) continue;
             const auto& rules = sequences_[i]->config;
             wanted.attention = wanted.attention || rules.replay() == Replay::attention;
             wanted.output = wanted.output || rules.replay() == Replay::output;
@@ -197,9 +210,9 @@ class Prefill::Work {
 
     Result<void> run_replay() {
         if (cursor_.replay == 0) {
-            if (auto begun = replay_->begin_layer(analysis_, staging_, cursor_.layer); !begun) return begun;
+            if (auto begun = replay_->begin_layer(analysis_, staging(), cursor_.layer); !begun) return begun;
         }
-        auto done = replay_->run(runner_, analysis_, staging_, cursor_.replay++);
+        auto done = replay_->run(runner_, analysis_, staging(), cursor_.replay++);
         if (cursor_.replay == replay_->n_steps()) cursor_.phase = Cursor::Phase::end_of_layer;
         return done;
     }
@@ -227,24 +240,25 @@ class Prefill::Work {
     }
 
     void begin_layer(int32_t layer) {
-        cursor_ = {.phase = Cursor::Phase::layers, .layer = layer, .token = 0};
+        cursor_ = {
+            .phase = Cursor::Phase::layers, .layer = layer, .token = hparams().has_kv(layer) ? 0 : first_output_};
         const auto position = static_cast<int32_t>(first().progress.n_tokens);
         if (moments_) moments_->begin_layer();
-        if (is_recurrent(layer)) {
-            if (base_ != nullptr) first().cache.recurrent.copy(base_->cache.recurrent, layer);
-        } else if (base_ != nullptr) {
-            staging_.copy(base_->cache.of(layer), layer, position);
+        if (has_state(layer) && base_ != nullptr) first().cache.recurrent.copy(base_->cache.recurrent, layer);
+        if (is_recurrent(layer) || !hparams().has_kv(layer)) return;  // what it reads is there already
+        if (base_ != nullptr) {
+            staging().copy(base_->cache.of(layer), layer, position);
         } else {
-            staging_.take(first().cache.of(layer), layer, position);
+            staging().take(first().cache.of(layer), layer, position);
         }
     }
 
-    /// Computes the layer for a chunk of the segment. In the last layer, only tokens whose logits are needed go through
-    /// attention and feed-forward.
+    /// Computes the layer for a chunk of the segment. From the last layer with K and V of its own on, only tokens whose
+    /// logits are needed go through attention and feed-forward.
     Result<void> run_chunk() {
         const int64_t begin = cursor_.token;
         const int64_t end = end_of_chunk();
-        const bool last = cursor_.layer == hparams().n_layer - 1;
+        const bool last = cursor_.layer >= hparams().n_layer_kv_from_start - 1;
         const int64_t output_begin = last ? std::clamp(first_output_, begin, end) : begin;
         auto done = is_recurrent(cursor_.layer) ? run_recurrent(begin, end, output_begin)
                                                 : run_attention(begin, end, output_begin);
@@ -267,42 +281,50 @@ class Prefill::Work {
         Graph graph(LayerGraph::max_nodes(hparams()) + kNodesPerRing * sequences_.size() + LayerMoments::kNodes);
         ggml_tensor* positions = graph.input(GGML_TYPE_I32, end - begin);
         ggml_tensor* slots = graph.input(GGML_TYPE_I64, end - begin);
+        ggml_tensor* ids = hparams().n_embd_per_layer > 0 ? graph.input(GGML_TYPE_I32, end - begin) : nullptr;
         ggml_tensor* ring_rows = nullptr;
         const auto sink = [&](const Projections& projected) -> std::vector<AttendedSlots> {
-            graph.add(staging_.put(graph, projected.key, staging_.buffer().k(), slots));
-            if (projected.value != nullptr)
-                graph.add(staging_.put(graph, projected.value, staging_.buffer().v(), slots));
+            staging().put(graph, projected, slots);
             ring_rows = window_queries_.store(graph, sequences_, layer, projected.query, begin);
-            if (sums_attention() && !is_sliding(layer)) chunk_queries_.store(graph, projected.query);
-            if (moments_ && !is_sliding(layer))
+            if (sums_attention() && is_sliced(layer)) chunk_queries_.store(graph, projected.query);
+            if (moments_ && is_sliced(layer))
                 moments_->add_nodes(graph, projected.unrotated_query, first().progress.n_tokens + begin);
-            return {{.k = staging_.buffer().k(), .v = staging_.buffer().v(), .heads = staging_.slots_to(end)}};
+            return {{.k = staging().buffer().k(), .v = staging().buffer().v(), .heads = staging().slots_to(end)}};
         };
-        const auto output = forward_layer(graph, engine().attention, layer_graph(graph), layer,
-                                          hidden_.read(graph, begin, end), positions, end - output_begin, sink);
+        ggml_tensor* state = has_state(layer) ? first().cache.recurrent.layer(layer) : nullptr;
+        const LayerInput input{.hidden = hidden_.read(graph, begin, end),
+                               .positions = positions,
+                               .tokens = ids,
+                               .states = std::span(&state, state != nullptr ? 1 : 0)};
+        const auto output =
+            forward_layer(graph, engine().attention, layer_graph(graph), layer, input, end - output_begin, sink);
         if (output.hidden != nullptr) hidden_.write(graph, output.hidden, output_begin, end);
         if (auto allocated = runner_.allocate(graph); !allocated) return allocated;
         set_numbers<int32_t>(positions, first().progress.n_tokens + begin);
-        set_numbers<int64_t>(slots, staging_.segment_begin() + begin);
+        set_numbers<int64_t>(slots, staging().segment_begin() + begin);
+        if (ids != nullptr)
+            set_input(ids, tokens_.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
         if (ring_rows != nullptr) window_queries_.set_rows(ring_rows, end);
         set_masks(output.attended);
         if (auto computed = runner_.compute(graph); !computed) return computed;
-        if (sums_attention() && !is_sliding(layer)) {
+        if (sums_attention() && is_sliced(layer)) {
             auto summed = chunk_queries_.sum(analysis_, first().config, layer, staging_, begin, end);
             if (!summed) return summed;
         }
-        if (moments_ && !is_sliding(layer)) moments_->take();
+        if (moments_ && is_sliced(layer)) moments_->take();
         return {};
     }
 
     /// Ends a layer: the caches get the tokens that it keeps, from the staging layer, or its state.
     Result<void> end_layer() {
         const int32_t layer = cursor_.layer;
-        if (is_recurrent(layer)) {
+        if (has_state(layer)) {
             for (SequenceParts* sequence : sequences_.subspan(1))
                 sequence->cache.recurrent.copy(first().cache.recurrent, layer);
-        } else if (auto kept = keep_tokens(layer); !kept) {
-            return kept;
+        }
+        if (!is_recurrent(layer) && hparams().has_kv(layer)) {
+            auto kept = keeper_.keep(layer, staging(), moments_.get(), replay_.get());
+            if (!kept) return kept;
         }
         if (layer + 1 < hparams().n_layer) {
             begin_layer(layer + 1);
@@ -310,54 +332,6 @@ class Prefill::Work {
             cursor_ = {.phase = Cursor::Phase::logits, .layer = layer, .token = first_output_};
         }
         return {};
-    }
-
-    Result<void> keep_tokens(int32_t layer) {
-        auto keys = staging_.keys(first().config.options.window);
-        if (is_sliding(layer)) {
-            for (SequenceParts* sequence : sequences_) keep_window(sequence->managed(), layer, keys);
-        } else {
-            auto stats = analyse(layer, keys);
-            if (!stats) return std::unexpected(stats.error());
-            keys.stats = *stats ? &**stats : nullptr;
-            auto expected = expected_queries(layer);
-            if (!expected) return std::unexpected(expected.error());
-            keys.expected = &*expected;
-            const auto norms = shared_output_norms(layer, keys);
-            if (!norms) return std::unexpected(norms.error());
-            keys.output_norms = norms->empty() ? nullptr : &*norms;
-            if (replay_) replay_->add_to(keys);
-            for (auto& eviction : evictions_) {
-                if (auto joined = eviction.join(analysis_, layer, keys); !joined) return joined;
-            }
-        }
-        return {};
-    }
-
-    /// Output norms of the layer, computed once for all sequences; empty if none of them reads them.
-    Result<std::vector<std::vector<float>>> shared_output_norms(int32_t layer, const LayerKeys& keys) {
-        for (size_t i = 0; i < sequences_.size(); i++) {
-            const auto& rules = sequences_[i]->config;
-            if (!evictions_[i].evicts() || !rules.scorer().reads.output_norms) continue;
-            return output_norms(analysis_, rules, layer, keys.buffer.v(), keys.outside(), OutputNorm::l1_of_group);
-        }
-        return std::vector<std::vector<float>>();
-    }
-
-    Result<ExpectedQueries> expected_queries(int32_t layer) {
-        if (!moments_) return ExpectedQueries{};
-        return moments_->expected(analysis_, engine().weights, layer, first().progress.n_tokens + n_segment());
-    }
-
-    /// Analyses the layer's window attention once for all sequences, if at least one of them reads it.
-    Result<std::optional<AttentionStats>> analyse(int32_t layer, const LayerKeys& keys) {
-        SequenceParts* reader = nullptr;
-        for (size_t i = 0; i < sequences_.size(); i++)
-            if (evictions_[i].reads_window()) reader = sequences_[i];
-        if (reader == nullptr) return std::nullopt;
-        auto stats = analyse_window(analysis_, reader->managed(), layer, keys);
-        if (!stats) return std::unexpected(stats.error());
-        return std::move(*stats);
     }
 
     void end() {
@@ -403,8 +377,9 @@ class Prefill::Work {
     WindowQueries window_queries_;
     GraphRunner runner_;
     GraphRunner analysis_;
-    std::vector<SegmentEviction> evictions_;  // one for each sequence
+    TokenKeeper keeper_;
     StagingLayer staging_;
+    StagingLayer sliding_staging_;  // only if the layout stages apart
     HiddenStates hidden_;
     ChunkQueries chunk_queries_;             // only if a scorer reads cumulative attention
     std::unique_ptr<LayerMoments> moments_;  // only if a scorer reads the moments of the queries

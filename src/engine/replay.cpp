@@ -97,8 +97,7 @@ Result<void> ReplayPass::embed(GraphRunner& runner, size_t step) {
     ggml_tensor* positions = graph.input(GGML_TYPE_I32, n);
     hidden_.write(graph, layer_graph(graph).embed(ids, positions), batch.row, batch.row + n);
     if (auto allocated = runner.allocate(graph); !allocated) return allocated;
-    const std::span tokens(chunks_[batch.chunk].tokens);
-    set_input<int32_t>(ids, tokens.subspan(static_cast<size_t>(batch.begin), static_cast<size_t>(n)));
+    set_input<int32_t>(ids, tokens_of(batch));
     set_numbers<int32_t>(positions, position_ + batch.begin);
     return runner.compute(graph);
 }
@@ -125,16 +124,22 @@ Result<void> ReplayPass::run(GraphRunner& runner, GraphRunner& analysis, const S
     const Batch& batch = batches_[step];
     const int64_t n = batch.end - batch.begin;
     const bool last = layer_ == last_layer();
-    if (engine().hparams.is_recurrent(layer_)) return run_recurrent(runner, batch);
+    const bool has_state = engine().hparams.has_state(layer_);
+    // Each chunk goes on from the state after the text.
+    if (has_state && batch.begin == 0) ggml_backend_tensor_copy(sequence_->cache.recurrent.layer(layer_), state_.get());
+    if (engine().hparams.is_recurrent(layer_)) {
+        return run_recurrent_layer(runner, engine(), layer_, hidden_, batch.row, batch.row + n, batch.row,
+                                   state_.get());
+    }
     constexpr size_t kMoreNodes = 16;
     Graph graph(LayerGraph::max_nodes(engine().hparams) + kMoreNodes);
     ggml_tensor* positions = graph.input(GGML_TYPE_I32, n);
     ggml_tensor* rows = graph.input(GGML_TYPE_I64, n);
+    ggml_tensor* ids = engine().hparams.n_embd_per_layer > 0 ? graph.input(GGML_TYPE_I32, n) : nullptr;
     ggml_tensor* norms = nullptr;
     const auto sink = [&](const Projections& projected) -> std::vector<AttendedSlots> {
         auto* context = graph.context();
-        graph.add(staging.put(graph, projected.key, staging.buffer().k(), rows));
-        if (projected.value != nullptr) graph.add(staging.put(graph, projected.value, staging.buffer().v(), rows));
+        staging.put(graph, projected, rows);
         if (scored_) queries_.store(graph, projected.query);
         if (scored_ && wanted_.output) {
             norms = graph.output(ggml_sqrt(context, ggml_sum_rows(context, ggml_sqr(context, projected.input))));
@@ -142,12 +147,17 @@ Result<void> ReplayPass::run(GraphRunner& runner, GraphRunner& analysis, const S
         }
         return {{.k = staging.buffer().k(), .v = staging.buffer().v(), .heads = staging.slots_to(n_text_ + batch.end)}};
     };
-    const auto output = forward_layer(graph, engine().attention, layer_graph(graph), layer_,
-                                      hidden_.read(graph, batch.row, batch.row + n), positions, last ? 0 : n, sink);
+    ggml_tensor* state = state_.get();
+    const LayerInput input{.hidden = hidden_.read(graph, batch.row, batch.row + n),
+                           .positions = positions,
+                           .tokens = ids,
+                           .states = std::span(&state, has_state ? 1 : 0)};
+    const auto output = forward_layer(graph, engine().attention, layer_graph(graph), layer_, input, last ? 0 : n, sink);
     if (output.hidden != nullptr) hidden_.write(graph, output.hidden, batch.row, batch.row + n);
     if (auto allocated = runner.allocate(graph); !allocated) return allocated;
     set_numbers<int32_t>(positions, position_ + batch.begin);
     set_numbers<int64_t>(rows, staging.segment_begin() + n_text_ + batch.begin);
+    if (ids != nullptr && !last) set_input<int32_t>(ids, tokens_of(batch));
     set_masks(output.attended);
     if (auto computed = runner.compute(graph); !computed) return computed;
     if (!scored_) return {};
@@ -157,13 +167,6 @@ Result<void> ReplayPass::run(GraphRunner& runner, GraphRunner& analysis, const S
         ggml_backend_tensor_get(norms, hidden_norms.data(), 0, hidden_norms.size() * sizeof(float));
     }
     return score(analysis, staging, batch, std::move(hidden_norms));
-}
-
-/// Each chunk goes on from the state after the text.
-Result<void> ReplayPass::run_recurrent(GraphRunner& runner, const Batch& batch) {
-    if (batch.begin == 0) ggml_backend_tensor_copy(sequence_->cache.recurrent.layer(layer_), state_.get());
-    const int64_t end = batch.row + batch.end - batch.begin;
-    return run_recurrent_layer(runner, engine(), layer_, hidden_, batch.row, end, batch.row, state_.get());
 }
 
 Result<void> ReplayPass::score(GraphRunner& analysis, const StagingLayer& staging, const Batch& batch,

@@ -59,7 +59,10 @@ class ReplayPass {
     const EngineState& engine() const { return *sequence_->config.engine; }
     int32_t last_layer() const { return sequence_->config.layout.sliced_layers.back(); }
     LayerGraph layer_graph(const Graph& graph) const { return {graph.context(), engine().hparams, engine().weights}; }
-    Result<void> run_recurrent(GraphRunner& runner, const Batch& batch);
+    std::span<const int32_t> tokens_of(const Batch& batch) const {
+        return std::span(chunks_[batch.chunk].tokens)
+            .subspan(static_cast<size_t>(batch.begin), static_cast<size_t>(batch.end - batch.begin));
+    }
     Result<void> score(GraphRunner& analysis, const StagingLayer& staging, const Batch& batch,
                        std::vector<float> hidden_norms);
 

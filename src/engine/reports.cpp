@@ -8,9 +8,15 @@ std::vector<LayerReport> layer_reports(const SequenceParts& state) {
     std::vector<LayerReport> layers = state.report.layers;
     for (int32_t layer = 0; layer < std::ssize(layers); layer++) {
         auto& report = layers[static_cast<size_t>(layer)];
-        if (state.config.layout.is_sliding(layer)) report.window = report.budget = state.config.layout.n_swa;
-        report.recurrent = state.config.layout.is_recurrent(layer);
-        if (state.cache.is_open() && !report.recurrent) report.kept = state.cache.of(layer).tokens_held(layer);
+        const auto& layout = state.config.layout;
+        if (layout.is_sliding(layer)) report.window = report.budget = layout.n_swa;
+        report.recurrent = layout.is_recurrent(layer);
+        if (layout.holds_tokens(layer)) {
+            report.n_head_kv = layout.is_sliding(layer) ? layout.sliding.n_head_kv : layout.sliced.n_head_kv;
+            if (state.cache.is_open()) report.kept = state.cache.of(layer).tokens_held(layer);
+        } else if (!report.recurrent) {
+            report.kv_layer = state.config.hparams().kv_layer(layer);
+        }
     }
     return layers;
 }
@@ -40,7 +46,7 @@ std::vector<int32_t> layers_holding(const SequenceParts& state, int64_t n_tokens
     if (!state.cache.is_open()) return counts;
     std::vector<int32_t> last_seen(counts.size(), -1);  // last layer in which the token was counted
     for (int32_t layer = 0; layer < state.config.hparams().n_layer; layer++) {
-        if (state.config.layout.is_recurrent(layer)) continue;
+        if (!state.config.layout.holds_tokens(layer)) continue;
         const auto& store = state.cache.of(layer);
         for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
             for (const int32_t position : store.positions(layer, head)) {

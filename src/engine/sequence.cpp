@@ -273,8 +273,8 @@ std::vector<LayerReport> Sequence::layers() const {
 std::vector<int32_t> Sequence::positions(int32_t layer, int32_t head) const {
     const auto& s = *state_;
     const auto& h = s.config.hparams();
-    if (!s.cache.is_open() || layer < 0 || layer >= h.n_layer || head < 0 || head >= h.n_head_kv) return {};
-    if (s.config.layout.is_recurrent(layer)) return {};
+    if (!s.cache.is_open() || layer < 0 || layer >= h.n_layer || !s.config.layout.holds_tokens(layer)) return {};
+    if (head < 0 || head >= s.cache.of(layer).shape().n_head_kv) return {};
     const auto held = s.cache.of(layer).positions(layer, head);
     return {held.begin(), held.end()};
 }

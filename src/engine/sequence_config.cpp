@@ -50,20 +50,22 @@ Result<void> check_numbers(const SequenceOptions& o) {
 
 Result<CacheLayout> make_layout(const EngineState& engine, const SequenceOptions& options) {
     const auto& h = engine.hparams;
-    const auto shape = make_kv_shape(h, options.cache_type_k, options.cache_type_v);
-    if (!shape) return std::unexpected(shape.error());
-    CacheLayout layout{.sliced = *shape, .sliding = *shape, .n_swa = h.n_swa};
-    for (int32_t layer = 0; layer < h.n_layer; layer++) {
-        auto& kind = h.is_recurrent(layer) ? layout.recurrent_layers
-                     : h.is_swa(layer)     ? layout.sliding_layers
-                                           : layout.sliced_layers;
-        kind.push_back(layer);
+    const auto sliced = make_kv_shape(h, h.heads_of_whole(), options.cache_type_k, options.cache_type_v);
+    if (!sliced) return std::unexpected(sliced.error());
+    const auto sliding = make_kv_shape(h, h.swa_heads, options.cache_type_k, options.cache_type_v);
+    if (!sliding) return std::unexpected(sliding.error());
+    CacheLayout layout{.sliced = *sliced, .sliding = *sliding, .n_swa = h.n_swa};
+    for (int32_t layer = 0; layer < h.n_layer_kv_from_start; layer++) {
+        if (h.has_state(layer)) layout.recurrent_layers.push_back(layer);
+        if (!h.is_recurrent(layer)) (h.is_swa(layer) ? layout.sliding_layers : layout.sliced_layers).push_back(layer);
     }
     if (h.has_recurrent()) layout.n_recurrent_state = h.recurrent.n_state();
     layout.sliced.n_layer = static_cast<int32_t>(layout.sliced_layers.size());
     layout.sliding.n_layer = static_cast<int32_t>(layout.sliding_layers.size());
+    layout.stages_apart =
+        layout.sliding.n_layer > 0 && (h.n_layer_kv_from_start < h.n_layer || h.swa_heads != h.heads_of_whole());
     constexpr double kMaxBytes = 0x1p60;
-    const double bytes = static_cast<double>(layout.sliding.n_layer) * static_cast<double>(shape->token_bytes()) *
+    const double bytes = static_cast<double>(layout.sliding.n_layer) * static_cast<double>(sliding->token_bytes()) *
                          static_cast<double>(layout.sliding_capacity(options.max_tokens));
     if (bytes > kMaxBytes) {
         return fail(
@@ -153,7 +155,8 @@ CacheDemand SequenceConfig::demand() const {
             .n_ctx_train = hparams().n_ctx_train};
 }
 
-Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k, const std::string& type_v) {
+Result<KvShape> make_kv_shape(const Hparams& hparams, const KvHeads& heads, const std::string& type_k,
+                              const std::string& type_v) {
     const auto parse = [&](const std::string& name, int32_t head_dim) -> Result<ggml_type> {
         const auto type = parse_cache_type(name);
         if (!type) return type;
@@ -164,7 +167,7 @@ Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k,
         }
         return *type;
     };
-    const auto k = parse(type_k, hparams.head_dim_k);
+    const auto k = parse(type_k, heads.head_dim_k);
     if (!k) return std::unexpected(k.error());
     const bool v_in_k = hparams.has_latent();
     if (v_in_k && type_v != type_k && type_v != SequenceOptions{}.cache_type_v) {
@@ -173,12 +176,11 @@ Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k,
                         "--cache-type-k sets the type of both",
                         type_v));
     }
-    const auto v = parse(v_in_k ? type_k : type_v, hparams.head_dim_v);
+    const auto v = parse(v_in_k ? type_k : type_v, heads.head_dim_v);
     if (!v) return std::unexpected(v.error());
-    return KvShape{.n_layer = hparams.n_layer,
-                   .n_head_kv = hparams.n_head_kv,
-                   .head_dim_k = hparams.head_dim_k,
-                   .head_dim_v = hparams.head_dim_v,
+    return KvShape{.n_head_kv = heads.n_head_kv,
+                   .head_dim_k = heads.head_dim_k,
+                   .head_dim_v = heads.head_dim_v,
                    .type_k = *k,
                    .type_v = *v,
                    .v_in_k = v_in_k};

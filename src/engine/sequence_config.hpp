@@ -22,7 +22,8 @@ struct SequenceConfig : CacheRules {
     Result<CachePlan> plan(int64_t n_prompt) const { return plan_cache(layout, demand(), n_prompt); }
 };
 
-/// The K/V shape of all layers of a model.
-Result<KvShape> make_kv_shape(const Hparams& hparams, const std::string& type_k, const std::string& type_v);
+/// The K/V shape of layers with these heads. Its number of layers is 0.
+Result<KvShape> make_kv_shape(const Hparams& hparams, const KvHeads& heads, const std::string& type_k,
+                              const std::string& type_v);
 
 }  // namespace cake

@@ -300,12 +300,14 @@ class Loader {
             n += sizeof(float) * query * static_cast<uint64_t>(state_->config.layout.sliced.n_layer) *
                  static_cast<uint64_t>(n_queries_);
         }
-        auto n_slots = static_cast<uint64_t>(state_->config.layout.sliding.n_layer) *
-                       static_cast<uint64_t>(state_->config.layout.sliced.n_head_kv) *
-                       static_cast<uint64_t>(window_length_);
-        for (const auto& run : runs_) n_slots += static_cast<uint64_t>(run.length);
-        n += state_->config.layout.recurrent_bytes();
-        return n + n_slots * (3 * sizeof(float) + state_->config.layout.sliced.slot_bytes());
+        const auto& layout = state_->config.layout;
+        const auto n_sliding = static_cast<uint64_t>(layout.sliding.n_layer) *
+                               static_cast<uint64_t>(layout.sliding.n_head_kv) * static_cast<uint64_t>(window_length_);
+        uint64_t n_sliced = 0;
+        for (const auto& run : runs_) n_sliced += static_cast<uint64_t>(run.length);
+        constexpr uint64_t kNotes = 3 * sizeof(float);
+        return n + layout.recurrent_bytes() + n_sliced * (kNotes + layout.sliced.slot_bytes()) +
+               n_sliding * (kNotes + layout.sliding.slot_bytes());
     }
 
     Result<void> read_content() {

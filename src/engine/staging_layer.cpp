@@ -70,11 +70,17 @@ LayerKeys StagingLayer::keys(int32_t window) const {
     return keys;
 }
 
-ggml_tensor* StagingLayer::put(const Graph& graph, ggml_tensor* values, ggml_tensor* rows, ggml_tensor* at) const {
+void StagingLayer::put(Graph& graph, const Projections& projected, ggml_tensor* at) const {
+    if (projected.key != nullptr) put(graph, projected.key, buffer_.k(), at);
+    if (projected.value != nullptr) put(graph, projected.value, buffer_.v(), at);
+}
+
+/// Writes K or V, [head_dim, n_head_kv, n], to `rows` of the buffer.
+void StagingLayer::put(Graph& graph, ggml_tensor* values, ggml_tensor* rows, ggml_tensor* at) const {
     ggml_tensor* by_head = ggml_permute(graph.context(), values, 0, 2, 1, 3);
     ggml_tensor* all = ggml_view_3d(graph.context(), rows, rows->ne[0], n_rows_, values->ne[1], rows->nb[1],
                                     static_cast<size_t>(n_rows_) * rows->nb[1], 0);
-    return ggml_set_rows(graph.context(), all, by_head, at);
+    graph.add(ggml_set_rows(graph.context(), all, by_head, at));
 }
 
 }  // namespace cake

@@ -8,6 +8,7 @@
 #include "eviction/layer_keys.hpp"
 #include "memory/kv_buffer.hpp"
 #include "memory/kv_store.hpp"
+#include "model/layer_graph.hpp"
 
 namespace cake {
 
@@ -41,11 +42,12 @@ class StagingLayer {
     const std::vector<std::vector<float>>& kept_scores() const { return kept_scores_; }
     LayerKeys keys(int32_t window) const;
 
-    /// Returns a node that writes K or V of a chunk, [head_dim, n_head_kv, n], to the rows `at` of every KV head.
-    /// `rows` is buffer().k() or buffer().v().
-    ggml_tensor* put(const Graph& graph, ggml_tensor* values, ggml_tensor* rows, ggml_tensor* at) const;
+    /// Adds nodes that write K and V of a chunk, if it has them, to the rows `at` of every KV head.
+    void put(Graph& graph, const Projections& projected, ggml_tensor* at) const;
 
   private:
+    void put(Graph& graph, ggml_tensor* values, ggml_tensor* rows, ggml_tensor* at) const;
+
     KvBuffer buffer_;
     int64_t n_segment_ = 0;
     int64_t n_rows_ = 0;                           // capacity of a KV head in tokens

@@ -28,18 +28,15 @@ Result<Inspection> inspect(const Engine& engine, const SequenceOptions& sequence
     result.options.analyse = true;
     auto sequence = engine.sequence(result.options);
     if (!sequence) return std::unexpected(sequence.error());
-    const auto token_bytes =
-        engine.kv_bytes_per_token_and_layer(result.options.cache_type_k, result.options.cache_type_v);
+    const auto token_bytes = engine.kv_token_bytes(result.options.cache_type_k, result.options.cache_type_v);
     if (!token_bytes) return std::unexpected(token_bytes.error());
 
     const auto note = [&](int64_t n_tokens) {
         const auto memory = sequence->memory();
         const uint64_t staging = memory.kv_bytes_allocated - memory.kv_bytes_budget;
-        result.moments.push_back(
-            {.tokens = static_cast<double>(n_tokens),
-             .held_bytes = memory.kv_bytes_now + staging,
-             .full_bytes = static_cast<uint64_t>(engine.info().tokens_held(n_tokens, n_tokens)) * *token_bytes +
-                           engine.info().recurrent_bytes});
+        result.moments.push_back({.tokens = static_cast<double>(n_tokens),
+                                  .held_bytes = memory.kv_bytes_now + staging,
+                                  .full_bytes = engine.kv_bytes(*token_bytes, n_tokens, n_tokens)});
         thin_out(result.moments);
     };
     const auto read = sequence->append(tokens, {.progress =
@@ -50,12 +47,12 @@ Result<Inspection> inspect(const Engine& engine, const SequenceOptions& sequence
                                                 .segment = options.segment});
     if (!read) return std::unexpected(read.error());
     result.stages = sequence->stages();
+    result.layers = sequence->layers();
     for (int32_t layer = 0; layer < engine.info().n_layer; layer++) {
         auto& counts = result.kept.emplace_back(tokens.size());
-        for (int32_t head = 0; head < engine.info().n_head_kv; head++)
+        for (int32_t head = 0; head < result.layers[static_cast<size_t>(layer)].n_head_kv; head++)
             for (const int32_t position : sequence->positions(layer, head)) counts[static_cast<size_t>(position)]++;
     }
-    result.layers = sequence->layers();
     for (const Token token : sequence->generate(
              {.max_tokens = options.n_predict, .sampling = {.temperature = 0}, .cancelled = options.cancelled})) {
         result.answer += engine.piece(token);

@@ -41,7 +41,7 @@
     Chart.defaults.animation = false;
     Chart.defaults.maintainAspectRatio = false;
     while (charts.length > 0) charts.pop().destroy();
-    drawBars("kept", (layer) => layer.recurrent ? null : layer.kept, "tokens");
+    drawBars("kept", (layer) => layer.n_head_kv > 0 ? layer.kept : null, "tokens");
     for (const figure of ["dispersion", "shift", "preference"]) drawBars(figure, (layer) => layer[figure], "");
     drawMemory();
   };
@@ -117,9 +117,9 @@
     }
     const cells = make("div", { className: "cells", role: "img" });
     cells.setAttribute("aria-label", `Budgets of ${policy.policy} at every stage`);
-    // Layers with a sliding window keep only that window, and recurrent layers hold no tokens: they take no part in the
+    // Layers with a sliding window keep only that window, and some layers hold no tokens: they take no part in the
     // division of the budget.
-    const sliced = policy.layers.flatMap((layer, number) => layer.window > 0 || layer.recurrent ? [] : [number]);
+    const sliced = policy.layers.flatMap((layer, number) => layer.window > 0 || layer.n_head_kv === 0 ? [] : [number]);
     cells.style.gridTemplateColumns = `repeat(${sliced.length}, minmax(3px, 1fr))`;
     policy.stages.forEach((stage, m) => {
       sliced.forEach((layer, column) => {
@@ -142,7 +142,7 @@
   const PART = 400;
   data.policies.forEach((policy, i) => {
     const text = make("div", { className: "text", tabIndex: 0 });
-    const nAll = policy.layers.filter((layer) => !layer.recurrent).length * data.n_head_kv;
+    const nAll = policy.layers.reduce((sum, layer) => sum + layer.n_head_kv, 0);
     const heads = (layer, token) => policy.kept[layer].charCodeAt(token) - 48;
     const held = (token) => policy.kept.reduce((sum, _, layer) => sum + heads(layer, token), 0);
     const build = (part, begin) => {
@@ -187,7 +187,8 @@
     const figure = (x) => x === null ? "–" : x.toPrecision(4);
     table.append(make("tr", {}, make("td", { textContent: layer }), ...data.policies.flatMap((p) => {
       const l = p.layers[layer];
-      return [l.recurrent ? "a state" : count(l.kept), figure(l.dispersion), figure(l.shift), figure(l.preference)];
+      const held = l.kv_layer !== null ? `those of ${l.kv_layer}` : l.recurrent ? "a state" : count(l.kept);
+      return [held, figure(l.dispersion), figure(l.shift), figure(l.preference)];
     }).map((t) => make("td", { textContent: t }))));
   });
   byId("table").append(table);

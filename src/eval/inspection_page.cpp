@@ -22,6 +22,8 @@ Json of_inspection(const Inspection& inspection) {
                           {"budget", layer.budget},
                           {"window", layer.window},
                           {"recurrent", layer.recurrent},
+                          {"kv_layer", value_or_null<Json>(layer.kv_layer)},
+                          {"n_head_kv", layer.n_head_kv},
                           {"kept", layer.kept}});
     }
     // One string per layer with one character per token: '0' plus the number of KV heads that hold it.

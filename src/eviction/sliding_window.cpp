@@ -32,7 +32,7 @@ void keep_window(const ManagedCache& managed, int32_t layer, const LayerKeys& ke
 }
 
 void slide_window(const ManagedCache& managed, int32_t layer) {
-    for (int32_t head = 0; head < managed.rules.layout.sliced.n_head_kv; head++) {
+    for (int32_t head = 0; head < managed.rules.layout.sliding.n_head_kv; head++) {
         const Run run = managed.cache.sliding.runs(layer)[static_cast<size_t>(head)];
         if (run.length < run.capacity) return;  // the runs of all heads have the same length
         managed.cache.sliding.keep(layer, head,

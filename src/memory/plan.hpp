@@ -11,18 +11,24 @@
 
 namespace cake {
 
-/// The layers of a model by kind of memory. Layers are always numbered as in the model.
+/// The layers of a model by kind of memory. Layers are always numbered as in the model. Those of no kind hold nothing:
+/// they read K and V of earlier layers (Hparams::kv_layer()).
 struct CacheLayout {
     KvShape sliced;                           // layers that attend to the whole text; the budget is divided among them
     KvShape sliding;                          // layers that keep only a sliding window; n_layer may be 0
     std::vector<int32_t> sliced_layers;       // [sliced.n_layer] ascending
     std::vector<int32_t> sliding_layers;      // [sliding.n_layer] ascending
     int32_t n_swa = 0;                        // size of the sliding window in tokens
-    std::vector<int32_t> recurrent_layers{};  // ascending; they hold no tokens
+    std::vector<int32_t> recurrent_layers{};  // ascending; they hold a state, instead of tokens or beside them
     int64_t n_recurrent_state = 0;            // f32 numbers in the state of a recurrent layer
+    // Whether layers with a sliding window need a staging layer of their own: their heads differ from those of the
+    // others, or later layers read K and V of both kinds.
+    bool stages_apart = false;
 
     bool is_sliding(int32_t layer) const { return std::ranges::binary_search(sliding_layers, layer); }
-    bool is_recurrent(int32_t layer) const { return std::ranges::binary_search(recurrent_layers, layer); }
+    bool has_state(int32_t layer) const { return std::ranges::binary_search(recurrent_layers, layer); }
+    bool is_recurrent(int32_t layer) const { return has_state(layer) && !holds_tokens(layer); }
+    bool holds_tokens(int32_t layer) const { return is_sliced(layer) || is_sliding(layer); }
     bool is_sliced(int32_t layer) const { return std::ranges::binary_search(sliced_layers, layer); }
     uint64_t recurrent_bytes() const {
         return sizeof(float) * static_cast<uint64_t>(n_recurrent_state) * recurrent_layers.size();

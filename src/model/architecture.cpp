@@ -64,6 +64,15 @@ constexpr Architecture kArchitectures[] = {
      .recurrence = Recurrence::delta_net,
      .attention_gate = AttentionGate::with_queries,
      .next_token_layers = true},
+    {.name = "qwen3next",
+     .models = "Qwen 3 Next, Qwen 3 Coder Next",
+     .ffn_norm = "post_attention_norm",
+     .rope_mode = GGML_ROPE_TYPE_NEOX,
+     .qk_norm = QkNorm::heads,
+     .experts = {.possible = true, .needed = true, .shared = SharedExperts::always, .shared_gate = true},
+     .recurrence = Recurrence::delta_net,
+     .attention_gate = AttentionGate::with_queries,
+     .grouped_delta_heads = true},
     {.name = "lfm2",
      .models = "LFM2, dense",
      .rope_mode = GGML_ROPE_TYPE_NEOX,
@@ -113,6 +122,23 @@ constexpr Architecture kArchitectures[] = {
      .scales_embeddings = true,
      .swa_rope_is_plain = true,
      .scales_queries = true},
+    {.name = "gemma4",
+     .models = "Gemma 4 (text)",
+     .rope_mode = GGML_ROPE_TYPE_NEOX,
+     .qk_norm = QkNorm::heads,
+     .activation = Activation::gelu,
+     .experts = {.possible = true, .beside_dense = true},
+     .swa_period = 6,
+     .default_swa = std::nullopt,
+     .final_softcap = 0,
+     .post_norm = true,
+     .scales_embeddings = true,
+     .swa_heads = true,
+     .value_norm = true,
+     .shared_kv = true,
+     .layer_embeddings = true,
+     .unscaled_attention = true,
+     .layer_scale = true},
     // Converters wrote sliding windows that these models do not have.
     {.name = "phi3",
      .models = "Phi 3, 3.5, Phi 4 mini",
@@ -179,7 +205,24 @@ constexpr Architecture kArchitectures[] = {
                  .dense_lead = true,
                  .shared = SharedExperts::always},
      .latent = true,
+     .unit_magnitude = true,
      .temperature = true,
+     .next_token_layers = true},
+    {.name = "mistral4",
+     .models = "Mistral Small 4 (text)",
+     .experts = {.possible = true,
+                 .normalised = false,
+                 .stated = true,
+                 .selection_bias = true,
+                 .dense_lead = true,
+                 .shared = SharedExperts::always},
+     .latent = true,
+     .temperature = true},
+    {.name = "hy_v3",
+     .models = "Hunyuan 3",
+     .rope_mode = GGML_ROPE_TYPE_NEOX,
+     .qk_norm = QkNorm::heads,
+     .experts = kDeepSeekExperts,
      .next_token_layers = true},
     {.name = "dots1",
      .models = "dots.llm1",
@@ -242,6 +285,15 @@ constexpr Architecture kArchitectures[] = {
      .post_norm = true,
      .swa_rope_only = true,
      .next_token_layers = true},
+    {.name = "exaone-moe",
+     .models = "EXAONE 4, mixtures of experts",
+     .rope_mode = GGML_ROPE_TYPE_NEOX,
+     .qk_norm = QkNorm::heads,
+     .experts = kDeepSeekExperts,
+     .swa_period = 4,
+     .default_swa = 128,
+     .swa_rope_only = true,
+     .next_token_layers = true},
     {.name = "smollm3", .models = "SmolLM 3", .no_rope_step = 4},
     {.name = "smallthinker",
      .models = "SmallThinker",
@@ -273,6 +325,34 @@ constexpr Architecture kArchitectures[] = {
      .experts = {.possible = true, .shared = SharedExperts::if_stated},
      .recurrence = Recurrence::mamba2,
      .granite_scales = true},
+    {.name = "falcon-h1",
+     .models = "Falcon H1",
+     .rope_mode = GGML_ROPE_TYPE_NEOX,
+     .recurrence = Recurrence::mamba2,
+     .recurrence_beside = true},
+    {.name = "nemotron_h",
+     .models = "Nemotron-H, Nemotron Nano 2",
+     .ffn_norm = "attn_norm",
+     .activation = Activation::relu_sqr,
+     .recurrence = Recurrence::mamba2,
+     .gated = false,
+     .no_rope = true,
+     .separate_blocks = true},
+    {.name = "nemotron_h_moe",
+     .models = "Nemotron 3 Nano",
+     .ffn_norm = "attn_norm",
+     .activation = Activation::relu_sqr,
+     .experts = {.possible = true,
+                 .needed = true,
+                 .gating = Gating::sigmoid,
+                 .normalised = false,
+                 .stated = true,
+                 .selection_bias = true,
+                 .shared = SharedExperts::always},
+     .recurrence = Recurrence::mamba2,
+     .gated = false,
+     .no_rope = true,
+     .separate_blocks = true},
     {.name = "olmo2",
      .models = "OLMo 2, OLMo 3",
      .rope_mode = GGML_ROPE_TYPE_NEOX,
@@ -319,7 +399,11 @@ std::string architecture_traits(const Architecture& a) {
     add(a.experts.shared != SharedExperts::none, "shared experts");
     add(a.experts.dense_lead, "dense first layers");
     add(a.experts.reads_layer_input, "experts chosen before attention");
+    add(a.experts.beside_dense, "a dense feed-forward beside the experts");
     add(a.swa_period > 0, std::format("sliding windows in {} of {} layers", a.swa_period - 1, a.swa_period));
+    add(a.swa_heads, "other KV heads in layers with windows");
+    add(a.shared_kv, "the last layers may read K and V of earlier ones");
+    add(a.layer_embeddings, "embeddings for each layer");
     add(a.swa_n_layer > 0, std::format("the windows only with {} layers", a.swa_n_layer));
     add(a.swa_rope_only, "RoPE only in layers with windows");
     add(a.swa_rope_is_plain, "unscaled RoPE in layers with windows");
@@ -333,13 +417,15 @@ std::string architecture_traits(const Architecture& a) {
     add(a.attention_gate != AttentionGate::none, "gated attention");
     add(a.recurrence == Recurrence::short_convolution, "short convolutions in some layers");
     add(a.recurrence == Recurrence::delta_net, "gated DeltaNet in some layers");
-    add(a.recurrence == Recurrence::mamba2, "Mamba-2 in some layers");
+    add(a.recurrence == Recurrence::mamba2,
+        a.recurrence_beside ? "Mamba-2 beside attention" : "Mamba-2 in some layers");
     add(a.fused_gate, "a fused gate");
     add((a.rope_mode & GGML_ROPE_TYPE_MROPE) != 0, "multi-section RoPE");
     add(a.latent, "latent attention, whose cache is one vector for all heads");
     add(a.sinks, "attention sinks");
     add(a.temperature, "queries that grow with the position");
     add(a.attn_softcap.has_value() || a.final_softcap.has_value(), "soft caps");
+    add(a.no_rope, "no positions");
     add(a.learned_positions, "learned positions, which limit the text to the trained context");
     add(!a.gated, "no gate in the feed-forward");
     add(a.granite_scales, "scaled embeddings, residuals, attention and logits");

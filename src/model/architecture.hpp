@@ -64,6 +64,8 @@ struct ExpertTraits {
     SharedExperts shared = SharedExperts::none;
     bool shared_gate = false;        // a sigmoid gate scales the output of the shared experts
     bool reads_layer_input = false;  // experts are chosen by the input of the layer, before attention
+    // A dense feed-forward stands beside the experts. Both read the hidden state through norms of their own.
+    bool beside_dense = false;
 };
 
 /// Traits of a model family, which the single layer graph reads. One row of the table in architecture.cpp.
@@ -77,6 +79,7 @@ struct Architecture {
     Activation activation = Activation::silu;
     ExpertTraits experts{};
     Recurrence recurrence = Recurrence::none;
+    bool recurrence_beside = false;  // all layers have a recurrence beside attention, instead of some in its place
     AttentionGate attention_gate = AttentionGate::none;
     std::string_view output_norm = "output_norm";  // name of the norm tensor after the last layer
     int32_t no_rope_step = 0;                      // every no_rope_step-th layer does not rotate; 0: all rotate
@@ -92,28 +95,39 @@ struct Architecture {
     // Soft caps of the attention logits and of the final logits unless stated in the file; nullopt: no cap.
     std::optional<float> attn_softcap{};
     std::optional<float> final_softcap{};
-    bool pre_norm = true;            // attn_norm and ffn_norm before attention and feed-forward
-    bool post_norm = false;          // post_attention_norm and post_ffw_norm after them
-    bool norm_bias = false;          // norms of hidden states have a bias
-    bool parallel = false;           // the feed-forward reads the same input as attention, and has no norm of its own
-    bool gated = true;               // true if the feed-forward has a gate
-    bool fused_gate = false;         // the gate is the first half of ffn_up
-    bool learned_positions = false;  // position_embd instead of rotation
-    bool rope_sections = false;      // a file with rope.dimension_sections rotates as GGML_ROPE_TYPE_MROPE says
-    bool latent = false;             // multi-head latent attention
-    bool sinks = false;              // attn_sinks: logits that take part in the softmax but have no value
-    bool temperature = false;        // queries may grow with the logarithm of the position
-    bool scales_embeddings = false;  // multiplies embeddings by sqrt(n_embd)
-    bool ignores_swa = false;        // ignores a sliding window stated in the file, as llama.cpp does
-    bool swa_starts_whole = false;   // the first layer of each swa_period attends to the whole text, not the last
-    bool swa_rope_is_plain = false;  // rotation is not scaled in layers with a sliding window
-    bool swa_rope_only = false;      // if there are sliding windows, only layers that have one rotate
-    bool next_token_layers = false;  // the last layers may predict further tokens; they are not used
-    bool needs_biases = false;       // every matrix of a layer must have a bias
-    bool needs_output = false;       // the file must have an output matrix; it is not tied to the embeddings
-    bool granite_scales = false;     // embedding_scale, residual_scale, logit_scale, attention.scale
-    bool multiplies_logits = false;  // logit_scale, by which the logits are multiplied
-    bool scales_queries = false;     // queries are scaled, not the logits: the same but for rounding
+    bool pre_norm = true;              // attn_norm and ffn_norm before attention and feed-forward
+    bool post_norm = false;            // post_attention_norm and post_ffw_norm after them
+    bool norm_bias = false;            // norms of hidden states have a bias
+    bool parallel = false;             // the feed-forward reads the same input as attention, and has no norm of its own
+    bool gated = true;                 // true if the feed-forward has a gate
+    bool fused_gate = false;           // the gate is the first half of ffn_up
+    bool learned_positions = false;    // position_embd instead of rotation
+    bool no_rope = false;              // no positions at all
+    bool separate_blocks = false;      // each block of the file is attention, a recurrence or a feed-forward
+    bool rope_sections = false;        // a file with rope.dimension_sections rotates as GGML_ROPE_TYPE_MROPE says
+    bool latent = false;               // multi-head latent attention
+    bool grouped_delta_heads = false;  // DeltaNet: heads of values that share a head of keys stand next to each other
+    bool sinks = false;                // attn_sinks: logits that take part in the softmax but have no value
+    bool unit_magnitude = false;       // latent attention does not scale rotated values by the magnitude of YaRN
+    bool temperature = false;          // queries may grow with the logarithm of the position
+    bool scales_embeddings = false;    // multiplies embeddings by sqrt(n_embd)
+    bool ignores_swa = false;          // ignores a sliding window stated in the file, as llama.cpp does
+    bool swa_starts_whole = false;     // the first layer of each swa_period attends to the whole text, not the last
+    bool swa_rope_is_plain = false;    // rotation is not scaled in layers with a sliding window
+    bool swa_heads = false;            // layers with a sliding window have KV heads of their own number and width
+    bool value_norm =
+        false;  // values are normalised, without weights; without attn_v, they are the keys before rotation
+    bool shared_kv = false;           // the last layers may attend to the K and V of earlier ones
+    bool layer_embeddings = false;    // the file may have embeddings of each token for each layer
+    bool unscaled_attention = false;  // the attention logits have no factor
+    bool layer_scale = false;         // layer_output_scale, if the file has it, scales the hidden state after a layer
+    bool swa_rope_only = false;       // if there are sliding windows, only layers that have one rotate
+    bool next_token_layers = false;   // the last layers may predict further tokens; they are not used
+    bool needs_biases = false;        // every matrix of a layer must have a bias
+    bool needs_output = false;        // the file must have an output matrix; it is not tied to the embeddings
+    bool granite_scales = false;      // embedding_scale, residual_scale, logit_scale, attention.scale
+    bool multiplies_logits = false;   // logit_scale, by which the logits are multiplied
+    bool scales_queries = false;      // queries are scaled, not the logits: the same but for rounding
 };
 
 std::span<const Architecture> architectures();

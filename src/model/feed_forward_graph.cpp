@@ -112,9 +112,10 @@ ggml_tensor* LayerGraph::mix_experts(int32_t i, ggml_tensor* x, ggml_tensor* cho
     ggml_tensor* weights = expert_weights(scores, chosen);
 
     ggml_tensor* input = ggml_reshape_3d(context_, x, x->ne[0], 1, n_tokens);
-    ggml_tensor* up = expert_product(w.ffn_up, input, chosen);
-    ggml_tensor* gate = expert_product(w.ffn_gate, input, chosen);
+    ggml_tensor* up = w.ffn_up.weight != nullptr ? expert_product(w.ffn_up, input, chosen) : nullptr;
+    ggml_tensor* gate = w.ffn_gate.weight != nullptr ? expert_product(w.ffn_gate, input, chosen) : nullptr;
     ggml_tensor* out = expert_product(w.ffn_down, activate(i, gate, up), chosen);  // [n_embd, n_used, n]
+    if (w.ffn_down_scale != nullptr) out = scale_experts(w, out, chosen);
     out = ggml_mul(context_, out, weights);
     const auto of_expert = [&](int32_t expert) {
         return ggml_view_2d(context_, out, out->ne[0], n_tokens, out->nb[2], static_cast<size_t>(expert) * out->nb[1]);
@@ -123,6 +124,25 @@ ggml_tensor* LayerGraph::mix_experts(int32_t i, ggml_tensor* x, ggml_tensor* cho
     for (int32_t expert = 1; expert < h.n_expert_used; expert++) sum = ggml_add(context_, sum, of_expert(expert));
     if (h.n_expert_used == 1) sum = ggml_cont(context_, sum);
     return h.has_shared_experts ? ggml_add(context_, sum, shared_experts(i, x)) : sum;
+}
+
+/// Multiplies what the experts give, [n_embd, n_used, n], by their factors.
+ggml_tensor* LayerGraph::scale_experts(const LayerWeights& w, ggml_tensor* out, ggml_tensor* chosen) const {
+    const int64_t n_expert = hparams_.n_expert;
+    ggml_tensor* factors = ggml_reshape_3d(context_, w.ffn_down_scale, 1, n_expert, 1);
+    factors = ggml_repeat_4d(context_, factors, 1, n_expert, out->ne[2], 1);
+    return ggml_mul(context_, out, ggml_get_rows(context_, factors, chosen));
+}
+
+/// A dense feed-forward and experts, which are chosen by the hidden state without its norm's weights.
+ggml_tensor* LayerGraph::dense_beside_experts(int32_t i, ggml_tensor* hidden) const {
+    const auto& w = layer(i);
+    ggml_tensor* dense = normalise(shared_experts(i, normalise(hidden, w.ffn_norm)), w.ffn_post_norm_1);
+    ggml_tensor* chooser = ggml_rms_norm(context_, hidden, hparams_.norm_eps);
+    chooser = ggml_scale(context_, chooser, 1 / std::sqrt(static_cast<float>(hparams_.n_embd)));
+    chooser = ggml_mul(context_, chooser, w.ffn_gate_inp_scale);
+    ggml_tensor* mixed = mix_experts(i, normalise(hidden, w.ffn_pre_norm_2), chooser);
+    return ggml_add(context_, dense, normalise(mixed, w.ffn_post_norm_2));
 }
 
 ggml_tensor* LayerGraph::shared_experts(int32_t i, ggml_tensor* x) const {

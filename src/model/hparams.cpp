@@ -7,13 +7,11 @@
 #include <numeric>
 
 #include "model/key_reader.hpp"
+#include "model/layer_kinds.hpp"
 
 namespace cake {
 
 namespace {
-
-constexpr uint32_t kMaxWidth = 1U << 20U;
-constexpr uint32_t kMaxTokens = 1U << 30U;
 
 /// Files that were converted before 2025-04 lack key_length_mla: they have one projection for K and V instead of two.
 void read_latent(KeyReader& keys, Hparams& h) {
@@ -28,84 +26,40 @@ void read_latent(KeyReader& keys, Hparams& h) {
     }
 }
 
-constexpr uint32_t kMaxConv = 64;
-
-/// Layers without KV heads are recurrent.
-void read_heads_by_layer(KeyReader& keys, Hparams& h) {
-    const auto heads = keys.integers("attention.head_count_kv");
-    if (std::ssize(heads) != h.n_layer) {
-        h.n_head_kv = 1;
-        return keys.wrong("attention.head_count_kv", std::format("must be an array of {} numbers", h.n_layer));
+/// Widths of heads in layers with a sliding window.
+void read_swa_widths(KeyReader& keys, Hparams& h) {
+    auto& swa = h.swa_heads;
+    swa.head_dim_k = h.head_dim_k;
+    swa.head_dim_v = h.head_dim_v;
+    if (!h.architecture->swa_heads) {
+        keys.require("attention.key_length_swa", h.head_dim_k);
+        return keys.require("attention.value_length_swa", h.head_dim_v);
     }
-    h.n_head_kv = std::max(std::ranges::max(heads), 1);
-    for (const int32_t n : heads) {
-        if (n != 0 && n != h.n_head_kv)
-            keys.wrong("attention.head_count_kv", "differs between layers", Error::Code::unsupported);
-        h.recurrent.layers.push_back(n == 0);
-    }
-}
-
-void read_recurrence(KeyReader& keys, Hparams& h) {
-    auto& r = h.recurrent;
-    const auto kind = h.architecture->recurrence;
-    if (kind == Recurrence::short_convolution) {
-        r.n_conv = keys.count("shortconv.l_cache", 2, kMaxConv);
-        r.n_channels = h.n_embd;
-        return;
-    }
-    r.n_conv = keys.count("ssm.conv_kernel", 2, kMaxConv);
-    r.n_head_k = keys.count("ssm.group_count", 1, 4096);
-    r.n_head_v = keys.count("ssm.time_step_rank", 1, 4096);
-    r.head_dim_k = keys.count("ssm.state_size", 1, 4096);
-    const int32_t n_values = keys.count("ssm.inner_size", 1, kMaxWidth);
-    r.head_dim_v = std::max(n_values / r.n_head_v, 1);
-    const bool square = kind == Recurrence::delta_net;
-    if (r.n_head_v % r.n_head_k != 0 || n_values != r.value_width() || (square && r.head_dim_v != r.head_dim_k))
-        keys.note("ssm.inner_size, ssm.state_size, ssm.time_step_rank and ssm.group_count do not fit together");
-    r.n_channels = 2 * r.key_width() + r.value_width();
-    if (kind != Recurrence::delta_net) return;
-    const int32_t period = keys.count("full_attention_interval", 1, 4096, 4);
-    r.layers = keys.pattern("attention.recurrent_layers", h.n_layer_all, period);
-    r.layers.resize(static_cast<size_t>(h.n_layer));
-}
-
-void check_recurrent_layers(KeyReader& keys, Hparams& h) {
-    auto& layers = h.recurrent.layers;
-    const auto n = std::ranges::count(layers, true);
-    if (n == 0) return layers.clear();
-    if (n == std::ssize(layers))
-        keys.note("no layer attends to the text, so there is no cache to evict from", Error::Code::unsupported);
-    constexpr int64_t kMaxStates = int64_t{1} << 30;  // models have about a hundredth
-    if (const int64_t n_numbers = n * h.recurrent.n_state(); n_numbers > kMaxStates)
-        keys.note(std::format("the states of the recurrent layers have {} numbers", n_numbers));
-}
-
-/// Files of Granite 4 without recurrent layers state the sizes of such layers.
-void ignore_recurrence(KeyReader& keys) {
-    for (const auto* size : {"conv_kernel", "state_size", "group_count", "inner_size", "time_step_rank"})
-        keys.ignore(std::format("ssm.{}", size));
+    swa.head_dim_k = keys.count("attention.key_length_swa", 1, kMaxWidth, h.head_dim_k);
+    swa.head_dim_v = keys.count("attention.value_length_swa", 1, kMaxWidth, h.head_dim_v);
+    if (h.architecture->value_norm && (h.head_dim_k != h.head_dim_v || swa.head_dim_k != swa.head_dim_v))
+        keys.note("attention.key_length and attention.value_length differ");
 }
 
 void read_sizes(KeyReader& keys, Hparams& h) {
-    h.n_layer_all = h.n_layer = keys.count("block_count", 1, 4096);
+    h.n_block_all = h.n_block = keys.count("block_count", 1, 4096);
     if (h.architecture->next_token_layers)
-        h.n_layer -= keys.count("nextn_predict_layers", 0, static_cast<uint32_t>(h.n_layer_all) - 1, 0);
+        h.n_block -= keys.count("nextn_predict_layers", 0, static_cast<uint32_t>(h.n_block_all) - 1, 0);
     else
         keys.require("nextn_predict_layers", 0);
+    read_blocks(keys, h);
     h.n_ctx_train = keys.count("context_length", 1, kMaxTokens);
     h.n_embd = keys.count("embedding_length", 1, kMaxWidth);
-    h.n_head = keys.count_of_layers("attention.head_count", h.n_layer_all, 1, 65536);
-    const auto recurrence = h.architecture->recurrence;
-    if (recurrence == Recurrence::short_convolution || recurrence == Recurrence::mamba2)
-        read_heads_by_layer(keys, h);
-    else
-        h.n_head_kv = keys.count_of_layers("attention.head_count_kv", h.n_layer_all, 1, 65536, h.n_head);
+    h.n_head = keys.count_of_layers("attention.head_count", h.n_block_all, 1, kMaxHeads);
+    read_attention_kinds(keys, h);
+    read_kv_heads(keys, h);
     if (h.n_embd % h.n_head != 0 && !keys.has("attention.key_length")) {
         keys.note(std::format("embedding_length {} is not a multiple of attention.head_count {}", h.n_embd, h.n_head));
     }
-    if (h.n_head % h.n_head_kv != 0) {
-        keys.note(std::format("attention.head_count {} is not a multiple of attention.head_count_kv {}", h.n_head,
-                              h.n_head_kv));
+    for (const int32_t n : {h.n_head_kv, h.swa_heads.n_head_kv}) {
+        if (h.n_head % n != 0)
+            keys.note(
+                std::format("attention.head_count {} is not a multiple of attention.head_count_kv {}", h.n_head, n));
     }
     const int32_t head_dim = std::max(h.n_embd / h.n_head, 1);
     h.head_dim_k = keys.count("attention.key_length", 1, kMaxWidth, head_dim);
@@ -113,11 +67,11 @@ void read_sizes(KeyReader& keys, Hparams& h) {
     if (h.architecture->attention_gate == AttentionGate::with_queries && h.head_dim_k != h.head_dim_v)
         keys.note("attention.key_length and attention.value_length differ, and a gate of each query has one length");
     if (h.architecture->latent) read_latent(keys, h);
-    if (recurrence != Recurrence::none)
-        read_recurrence(keys, h);
-    else if (h.architecture->granite_scales)
-        ignore_recurrence(keys);
-    check_recurrent_layers(keys, h);
+    read_swa_widths(keys, h);
+    read_recurrence(keys, h);
+    if (h.architecture->layer_embeddings)
+        h.n_embd_per_layer = keys.count("embedding_length_per_layer_input", 0, kMaxWidth, 0);
+    if (h.architecture->separate_blocks) keys.ignore("attention.layer_norm_epsilon");  // stated beside the other
     h.norm_eps = keys.positive(h.architecture->norm == NormKind::rms ? "attention.layer_norm_rms_epsilon"
                                                                      : "attention.layer_norm_epsilon");
 }
@@ -140,6 +94,20 @@ void read_gating(KeyReader& keys, Hparams& h) {
     }
     h.expert_weights_norm = keys.flag("expert_weights_norm", traits.normalised);
     h.expert_weights_scale = keys.positive("expert_weights_scale", 1);
+}
+
+/// Widths of the dense feed-forward. Only some families have different ones.
+void read_feed_forward_widths(KeyReader& keys, Hparams& h, std::optional<int32_t> fallback) {
+    const auto& a = *h.architecture;
+    const std::string key = "feed_forward_length";
+    constexpr uint32_t kMost = kMaxWidth * 8;
+    if (a.shared_kv || a.separate_blocks) {
+        h.n_ff_blocks = keys.counts(key, h.n_block_all, a.separate_blocks ? 0 : 1, kMost, fallback);
+    } else {
+        const int32_t width = keys.count_of_layers(key, h.n_block_all, 1, kMost, fallback);
+        h.n_ff_blocks.assign(static_cast<size_t>(h.n_block_all), width);
+    }
+    h.n_ff = std::ranges::max(h.n_ff_blocks);
 }
 
 /// From which experts a token chooses.
@@ -181,14 +149,14 @@ void read_feed_forward(KeyReader& keys, Hparams& h) {
              {"expert_used_count", "expert_feed_forward_length", "leading_dense_block_count", "expert_shared_count",
               "expert_shared_feed_forward_length", "expert_weights_scale", "expert_weights_norm", "expert_gating_func"})
             keys.ignore(unused);
-        h.n_ff = keys.count_of_layers("feed_forward_length", h.n_layer_all, 1, kMaxWidth * 8);
+        read_feed_forward_widths(keys, h, std::nullopt);
         return;
     }
     h.n_expert_used = keys.count("expert_used_count", 1, static_cast<uint32_t>(h.n_expert));
     // Some files state the width of an expert only in feed_forward_length, some in both keys.
     const bool has_width = keys.has("expert_feed_forward_length");
     if (has_width) h.n_ff_exp = keys.count("expert_feed_forward_length", 1, kMaxWidth * 8);
-    h.n_ff = keys.count("feed_forward_length", 1, kMaxWidth * 8, has_width ? std::optional(h.n_ff_exp) : std::nullopt);
+    read_feed_forward_widths(keys, h, has_width ? std::optional(h.n_ff_exp) : std::nullopt);
     if (!has_width) h.n_ff_exp = h.n_ff;
     if (traits.dense_lead)
         h.n_layer_dense_lead = keys.count("leading_dense_block_count", 0, static_cast<uint32_t>(h.n_layer), 0);
@@ -228,7 +196,8 @@ Rope read_rope(KeyReader& keys, Hparams& h) {
             // Converters of models with latent attention wrote a tenth of the multiplier, which attention_scale has
             // too.
             const float multiplier = keys.not_negative("rope.scaling.yarn_log_multiplier", 0);
-            const float magnitude = h.has_latent() && multiplier > 0 ? 1 : multiplier;
+            float magnitude = multiplier;
+            if (h.has_latent() && multiplier > 0) magnitude = h.architecture->unit_magnitude ? 1 : 10 * multiplier;
             const auto stretch = [&](float m) { return factor > 1 ? 1 + 0.1F * m * std::log(factor) : 1; };
             // As llama.cpp does, so that the result is rounded alike.
             rope.attn_factor *= stretch(1) / stretch(magnitude) * (1 / stretch(1));
@@ -255,7 +224,7 @@ void read_rope_sections(KeyReader& keys, Hparams& h) {
 
 void read_rotation(KeyReader& keys, Hparams& h) {
     const auto& a = *h.architecture;
-    h.rotates = !a.learned_positions;
+    h.rotates = !a.learned_positions && !a.no_rope;
     if (a.granite_scales)
         h.rotates = keys.flag("rope.scaling.finetuned", true);  // in Granite models, false turns rotation off
     else
@@ -271,28 +240,14 @@ void read_rotation(KeyReader& keys, Hparams& h) {
     h.rope_swa.freq_base = keys.positive("rope.freq_base_swa", h.rope_swa.freq_base);
     h.rope_mode = a.rope_sections && keys.has("rope.dimension_sections") ? GGML_ROPE_TYPE_MROPE : a.rope_mode;
     if (h.has_rope_sections()) read_rope_sections(keys, h);
-    keys.require("rope.dimension_count_swa", h.n_rot);
-    keys.require("attention.key_length_swa", h.head_dim_k);
-    keys.require("attention.value_length_swa", h.head_dim_v);
-}
-
-void read_windows(KeyReader& keys, Hparams& h) {
-    const auto& a = *h.architecture;
-    h.swa_layers.assign(static_cast<size_t>(h.n_layer), false);
-    if (a.ignores_swa) {
-        keys.ignore("attention.sliding_window");
-        keys.ignore("attention.sliding_window_pattern");
-        return;
+    h.swa_heads.n_rot = h.n_rot;
+    if (!a.swa_heads) return keys.require("rope.dimension_count_swa", h.n_rot);
+    const int32_t swa_rot = keys.count("rope.dimension_count_swa", 1, kMaxWidth, h.swa_heads.head_dim_k);
+    if (swa_rot > h.swa_heads.head_dim_k || swa_rot % 2 != 0) {
+        keys.note(std::format("rope.dimension_count_swa {} must be even and at most the head's {}", swa_rot,
+                              h.swa_heads.head_dim_k));
     }
-    if (a.swa_period == 0) return keys.require("attention.sliding_window", 0);
-    h.n_swa = keys.count("attention.sliding_window", 0, kMaxTokens, a.default_swa);
-    auto swa_layers = keys.pattern("attention.sliding_window_pattern", h.n_layer_all, a.swa_period, a.swa_starts_whole);
-    swa_layers.resize(static_cast<size_t>(h.n_layer));
-    if (a.swa_n_layer > 0 && h.n_layer != a.swa_n_layer) h.n_swa = 0;
-    if (h.n_swa == 0) return;
-    if (std::ranges::all_of(swa_layers, std::identity{}))
-        keys.note("no layer attends to the whole text, so there is no cache to evict from", Error::Code::unsupported);
-    h.swa_layers = std::move(swa_layers);
+    h.swa_heads.n_rot = swa_rot;
 }
 
 /// YaRN's magnitude is part of the scale of the attention logits, since only a part of a query rotates.
@@ -306,6 +261,7 @@ void read_scales(KeyReader& keys, Hparams& h) {
     const auto& a = *h.architecture;
     const bool wide = a.wide_scale_layers > 0 && h.n_layer == a.wide_scale_layers;
     h.attention_scale = 1.0F / std::sqrt(static_cast<float>(wide ? std::max(h.n_embd / h.n_head, 1) : h.head_dim_k));
+    if (a.unscaled_attention) h.attention_scale = 1;
     if (h.has_latent()) h.attention_scale = latent_scale(h);
     if (a.scales_embeddings) h.embedding_scale = std::sqrt(static_cast<float>(h.n_embd));
     if (a.granite_scales) {
@@ -374,7 +330,6 @@ Result<Hparams> read_hparams(const GgufFile& file) {
     if (!keys.error()) {  // the other values are derived from the sizes
         read_feed_forward(keys, h);
         read_rotation(keys, h);
-        read_windows(keys, h);
         read_scales(keys, h);
         if (h.architecture->activation == Activation::xielu) read_xielu(keys, h);
         for (const auto* harmless : {"vocab_size", "tensor_data_layout"}) keys.ignore(harmless);

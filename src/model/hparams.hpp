@@ -32,7 +32,7 @@ struct Latent {
 
 /// Sizes of the recurrent layers.
 struct Recurrent {
-    std::vector<bool> layers;  // [n_layer] true if the layer is recurrent
+    std::vector<bool> layers;  // [n_layer] true if the layer has a recurrence
     int32_t n_conv = 0;        // tokens that the convolution reads, with the token itself
     int32_t n_channels = 0;    // channels that are convolved
     // Heads of queries and keys (Mamba's groups), heads of values, and width of each. All are 0 for a short
@@ -50,6 +50,22 @@ struct Recurrent {
     int32_t value_width() const { return n_head_v * head_dim_v; }
 };
 
+/// The K and V of a layer.
+struct KvHeads {
+    int32_t n_head_kv = 0;
+    int32_t head_dim_k = 0;
+    int32_t head_dim_v = 0;
+    int32_t n_rot = 0;  // values of a head that rotate
+
+    bool operator==(const KvHeads&) const = default;
+};
+
+/// The blocks of the file in which a layer has its parts. Most files have one block for both.
+struct LayerBlocks {
+    int32_t mixer = 0;         // attention or recurrence
+    int32_t feed_forward = 0;  // -1: the layer has none
+};
+
 /// Parameters of the activation xIELU, with the names of ggml_xielu()'s.
 struct Xielu {
     float alpha_n = 0;
@@ -65,14 +81,21 @@ struct Hparams {
     int32_t n_vocab = 0;
     int32_t n_ctx_train = 0;
     int32_t n_embd = 0;
-    int32_t n_layer = 0;      // layers that are computed
-    int32_t n_layer_all = 0;  // the same and those that predict further tokens, which are not used
-    int32_t n_ff = 0;
+    int32_t n_layer = 0;               // layers that are computed
+    int32_t n_block = 0;               // blocks of the file in which they are
+    int32_t n_block_all = 0;           // the same and those that predict further tokens, which are not used
+    std::vector<LayerBlocks> blocks;   // [n_layer]
+    int32_t n_ff = 0;                  // the largest of n_ff_blocks
+    std::vector<int32_t> n_ff_blocks;  // [n_block_all] width of a dense feed-forward
     int32_t n_head = 0;
+    // K and V of the layers that attend to the whole text.
     int32_t n_head_kv = 0;
     int32_t head_dim_k = 0;
     int32_t head_dim_v = 0;
     int32_t n_rot = 0;
+    KvHeads swa_heads;                  // the same of layers with a sliding window
+    int32_t n_layer_kv_from_start = 0;  // layers that have K and V of their own; the others read those of kv_layer()
+    int32_t n_embd_per_layer = 0;       // values of a token's embedding for each layer; 0: there are none
     float norm_eps = 0;
     Latent latent;        // unused without has_latent()
     Recurrent recurrent;  // unused without has_recurrent()
@@ -117,8 +140,22 @@ struct Hparams {
     /// Number of query heads that share a KV head.
     int32_t n_group() const { return n_head / n_head_kv; }
     bool is_swa(int32_t layer) const { return swa_layers[static_cast<size_t>(layer)]; }
-    bool is_recurrent(int32_t layer) const { return has_recurrent() && recurrent.layers[static_cast<size_t>(layer)]; }
+    bool has_kv(int32_t layer) const { return layer < n_layer_kv_from_start; }
+    /// The layer whose K and V this one attends to.
+    int32_t kv_layer(int32_t layer) const {
+        return has_kv(layer) ? layer : n_layer_kv_from_start - (is_swa(layer) ? 2 : 1);
+    }
+    KvHeads heads_of_whole() const { return {n_head_kv, head_dim_k, head_dim_v, n_rot}; }
+    KvHeads heads_of(int32_t layer) const { return is_swa(layer) ? swa_heads : heads_of_whole(); }
+    /// True if the layer has a recurrence, instead of attention or beside it.
+    bool has_state(int32_t layer) const { return has_recurrent() && recurrent.layers[static_cast<size_t>(layer)]; }
+    /// True if it has one instead of attention.
+    bool is_recurrent(int32_t layer) const { return has_state(layer) && !architecture->recurrence_beside; }
     const Rope& rope_of(int32_t layer) const { return is_swa(layer) ? rope_swa : rope; }
+    const LayerBlocks& blocks_of(int32_t layer) const { return blocks[static_cast<size_t>(layer)]; }
+    bool has_feed_forward(int32_t layer) const { return blocks_of(layer).feed_forward >= 0; }
+    /// Width of a layer's dense feed-forward.
+    int32_t n_ff_of(int32_t layer) const { return n_ff_blocks[static_cast<size_t>(blocks_of(layer).feed_forward)]; }
     bool has_experts(int32_t layer) const { return n_expert > 0 && layer >= n_layer_dense_lead; }
     bool rotates_in(int32_t layer) const {
         if (!rotates || (architecture->swa_rope_only && n_swa > 0 && !is_swa(layer))) return false;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <format>
+#include <functional>
+#include <utility>
 
 namespace cake {
 
@@ -36,21 +38,30 @@ int32_t KeyReader::count(const std::string& key, uint32_t least, uint32_t most, 
     return static_cast<int32_t>(std::clamp(*value, least, most));
 }
 
+std::vector<int32_t> KeyReader::counts(const std::string& key, int32_t n, uint32_t least, uint32_t most,
+                                       std::optional<int32_t> fallback) {
+    const auto wanted = static_cast<size_t>(n);
+    if (!has(key) || !file_.is_array(prefix_ + key))
+        return std::vector<int32_t>(wanted, count(key, least, most, fallback));
+    auto values = integers(key);
+    if (values.size() != wanted) {
+        wrong(key, std::format("has {} numbers for {} layers", values.size(), n));
+        return std::vector<int32_t>(wanted, static_cast<int32_t>(least));
+    }
+    for (int32_t& value : values) {
+        if (std::cmp_greater_equal(value, least) && std::cmp_less_equal(value, most)) continue;
+        wrong(key, std::format("is {}; it must be {} to {}", value, least, most));
+        value = static_cast<int32_t>(least);
+    }
+    return values;
+}
+
 int32_t KeyReader::count_of_layers(const std::string& key, int32_t n, uint32_t least, uint32_t most,
                                    std::optional<int32_t> fallback) {
-    if (!has(key) || !file_.is_array(prefix_ + key)) return count(key, least, most, fallback);
-    const auto values = integers(key);
-    const auto wrong_value = [&](std::string_view what, Error::Code code = Error::Code::corrupt) {
-        wrong(key, what, code);
-        return static_cast<int32_t>(least);
-    };
-    if (std::ssize(values) != n) return wrong_value(std::format("has {} numbers for {} layers", values.size(), n));
-    const int32_t value = values.front();
-    if (std::ranges::any_of(values, [&](int32_t other) { return other != value; }))
-        return wrong_value("differs between layers", Error::Code::unsupported);
-    if (value < 0 || static_cast<uint32_t>(value) < least || static_cast<uint32_t>(value) > most)
-        return wrong_value(std::format("is {}; it must be {} to {}", value, least, most));
-    return value;
+    const auto values = counts(key, n, least, most, fallback);
+    if (std::ranges::adjacent_find(values, std::not_equal_to()) != values.end())
+        wrong(key, "differs between layers", Error::Code::unsupported);
+    return values.front();
 }
 
 float KeyReader::positive(const std::string& key, std::optional<float> fallback) {

@@ -23,7 +23,10 @@ class KeyReader {
 
     /// An integer from `least` to `most`. Required if there is no fallback.
     int32_t count(const std::string& key, uint32_t least, uint32_t most, std::optional<int32_t> fallback = {});
-    /// The same for all of `n` layers: one integer, or an array of equal ones.
+    /// One for each of `n` layers, from one integer for all or an array.
+    std::vector<int32_t> counts(const std::string& key, int32_t n, uint32_t least, uint32_t most,
+                                std::optional<int32_t> fallback = {});
+    /// The same if all layers have to have equal ones.
     int32_t count_of_layers(const std::string& key, int32_t n, uint32_t least, uint32_t most,
                             std::optional<int32_t> fallback = {});
     /// A positive, finite number. Required if there is no fallback.

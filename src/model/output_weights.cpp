@@ -42,7 +42,7 @@ std::vector<float> of_latent_values(const Hparams& h, std::span<const float> out
 }  // namespace
 
 Result<std::vector<float>> read_output_weights(const GgufFile& file, const Hparams& hparams, int32_t layer) {
-    auto output = read_floats(file, std::format("blk.{}.attn_output.weight", layer));
+    auto output = read_floats(file, std::format("blk.{}.attn_output.weight", hparams.blocks_of(layer).mixer));
     if (!output || !hparams.has_latent()) return output;
     const auto values = read_floats(file, std::format("blk.{}.attn_v_b.weight", layer));
     if (!values) return std::unexpected(values.error());

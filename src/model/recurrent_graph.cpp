@@ -89,19 +89,74 @@ ggml_tensor* LayerGraph::short_convolution(const LayerWeights& w, ggml_tensor* i
     return product(w.recurrent_output, ggml_mul(context_, third(1), convolved));
 }
 
+/// What DeltaNet projects from the input of a layer.
+struct LayerGraph::DeltaInput {
+    ggml_tensor* channels;  // [n_channels, n]
+    ggml_tensor* gate;      // [value_width, n]
+    ggml_tensor* beta;      // [n_head_v, n]
+    ggml_tensor* alpha;     // [n_head_v, n]
+};
+
+/// Rows of each head of keys in `x`, [n_rows_of_head * n_head_k, n], from row `begin` of the head on, joined:
+/// [n_rows * n_head_k, n].
+ggml_tensor* LayerGraph::by_group(ggml_tensor* x, int64_t begin, int64_t n_rows) const {
+    const int64_t n_head = hparams_.recurrent.n_head_k;
+    const size_t of_head = static_cast<size_t>(x->ne[0] / n_head) * sizeof(float);
+    ggml_tensor* rows = ggml_view_3d(context_, x, n_rows, n_head, x->ne[1], of_head, x->nb[1],
+                                     static_cast<size_t>(begin) * sizeof(float));
+    return ggml_cont_2d(context_, rows, n_rows * n_head, x->ne[1]);
+}
+
+LayerGraph::DeltaInput LayerGraph::delta_input(const LayerWeights& w, ggml_tensor* input) const {
+    const auto& r = hparams_.recurrent;
+    const int64_t n_group = r.n_head_v / r.n_head_k;
+    DeltaInput result{.channels = product(w.conv_in, input), .gate = nullptr, .beta = nullptr, .alpha = nullptr};
+    if (w.attn_gate.weight != nullptr) {
+        result.gate = product(w.attn_gate, input);
+    } else {
+        ggml_tensor* all = result.channels;
+        const int64_t n_values = n_group * r.head_dim_v;
+        const int64_t values_begin = 2 * int64_t{r.head_dim_k};
+        result.channels =
+            ggml_concat(context_, by_group(all, 0, r.head_dim_k), by_group(all, r.head_dim_k, r.head_dim_k), 0);
+        result.channels = ggml_concat(context_, result.channels, by_group(all, values_begin, n_values), 0);
+        result.gate = by_group(all, values_begin + n_values, n_values);
+    }
+    if (w.ssm_ba.weight == nullptr) {
+        result.beta = product(w.ssm_beta, input);
+        result.alpha = product(w.ssm_alpha, input);
+    } else {
+        ggml_tensor* both = product(w.ssm_ba, input);
+        result.beta = by_group(both, 0, n_group);
+        result.alpha = by_group(both, n_group, n_group);
+    }
+    return result;
+}
+
+/// Repeats each head of queries or keys, [head_dim_k, n_head_k, n, 1], for the heads of values that share it.
+ggml_tensor* LayerGraph::for_each_value(ggml_tensor* x) const {
+    const auto& r = hparams_.recurrent;
+    if (!hparams_.architecture->grouped_delta_heads || r.n_head_v == r.n_head_k) return x;
+    const int64_t n = x->ne[2];
+    ggml_tensor* repeated = ggml_reshape_4d(context_, x, r.head_dim_k, 1, r.n_head_k, n);
+    repeated = ggml_repeat_4d(context_, repeated, r.head_dim_k, r.n_head_v / r.n_head_k, r.n_head_k, n);
+    return ggml_reshape_4d(context_, repeated, r.head_dim_k, r.n_head_v, n, 1);
+}
+
 ggml_tensor* LayerGraph::delta_net(const LayerWeights& w, ggml_tensor* input, std::span<ggml_tensor* const> states,
                                    std::vector<ggml_tensor*>& writes) const {
     const auto& r = hparams_.recurrent;
     const int64_t n = input->ne[1];
-    ggml_tensor* channels = product(w.conv_in, input);
-    ggml_tensor* beta = ggml_sigmoid(context_, product(w.ssm_beta, input));  // [n_head_v, n]
-    ggml_tensor* decay = ggml_softplus(context_, ggml_add(context_, product(w.ssm_alpha, input), w.ssm_dt));
+    const auto projected = delta_input(w, input);
+    ggml_tensor* channels = projected.channels;
+    ggml_tensor* beta = ggml_sigmoid(context_, projected.beta);
+    ggml_tensor* decay = ggml_softplus(context_, ggml_add(context_, projected.alpha, w.ssm_dt));
     decay = ggml_mul(context_, decay, w.ssm_a);
     ggml_tensor* out = by_sequence(context_, states, 2, [&](ggml_tensor* state, const auto& tokens) {
         ggml_tensor* mixed = ggml_silu(context_, convolve(w, tokens(channels), state, writes));
         return delta_rule(mixed, tokens(decay), tokens(beta), state, writes);
     });
-    ggml_tensor* gate = ggml_reshape_3d(context_, product(w.attn_gate, input), r.head_dim_v, r.n_head_v, n);
+    ggml_tensor* gate = ggml_reshape_3d(context_, projected.gate, r.head_dim_v, r.n_head_v, n);
     out = ggml_mul(context_, normalise(out, w.ssm_norm), ggml_silu(context_, gate));
     return product(w.recurrent_output, ggml_reshape_2d(context_, out, r.value_width(), n));
 }
@@ -118,8 +173,8 @@ ggml_tensor* LayerGraph::delta_rule(ggml_tensor* mixed, ggml_tensor* decay, ggml
         ggml_tensor* normed = ggml_rms_norm(context_, x, hparams_.norm_eps / n_values);
         return ggml_scale(context_, normed, 1 / std::sqrt(n_values));
     };
-    ggml_tensor* q = of_length_1(recurrent_heads(mixed, r.head_dim_k, r.n_head_k, 0));
-    ggml_tensor* k = of_length_1(recurrent_heads(mixed, r.head_dim_k, r.n_head_k, r.key_width()));
+    ggml_tensor* q = for_each_value(of_length_1(recurrent_heads(mixed, r.head_dim_k, r.n_head_k, 0)));
+    ggml_tensor* k = for_each_value(of_length_1(recurrent_heads(mixed, r.head_dim_k, r.n_head_k, r.key_width())));
     ggml_tensor* v = recurrent_heads(mixed, r.head_dim_v, r.n_head_v, 2 * int64_t{r.key_width()});
     ggml_tensor* packed =
         ggml_gated_delta_net(context_, q, k, v, of_heads(decay), of_heads(beta), state_matrices(state), 1);
@@ -156,7 +211,8 @@ ggml_tensor* LayerGraph::mamba2(const LayerWeights& w, ggml_tensor* input, std::
     // The operation finds the state of a sequence by its index. Here, each has a tensor of its own.
     ggml_tensor* index = ggml_cast(context_, ggml_arange(context_, 0, 1, 1), GGML_TYPE_I32);
     ggml_tensor* out = by_sequence(context_, states, 2, [&](ggml_tensor* state, const auto& tokens) {
-        ggml_tensor* mixed = ggml_add(context_, convolve(w, tokens(channels), state, writes), w.conv_bias);
+        ggml_tensor* mixed = convolve(w, tokens(channels), state, writes);
+        if (w.conv_bias != nullptr) mixed = ggml_add(context_, mixed, w.conv_bias);
         return selective_scan(w, ggml_silu(context_, mixed), tokens(steps), state, index, writes);
     });
     ggml_tensor* gate = ggml_cont_3d(context_, rows(0, r.value_width()), r.head_dim_v, r.n_head_v, n);

@@ -19,7 +19,7 @@ namespace cake {
 enum class TensorUse {
     matrix,   // matrix of a product
     experts,  // a stack of matrices, one for each expert: [n_in, n_out, n_expert]
-    batch,    // a stack of matrices, one for each head of the input: [n_in, n_out, n_head]
+    batch,    // a stack of matrices, one for each head of the input, [n_in, n_out, n_head], or used one by one
     table,    // looked up by row
     vector,   // added or multiplied elementwise
 };

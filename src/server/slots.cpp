@@ -36,6 +36,7 @@ Json slot_json(const Engine& engine, const SlotReport& report, bool pieces) {
                           {"budget", layer.budget},
                           {"window", layer.window},
                           {"recurrent", layer.recurrent},
+                          {"kv_layer", value_or_null<Json>(layer.kv_layer)},
                           {"kept", layer.kept}});
     }
     Json slot{{"id", report.id},
@@ -47,7 +48,7 @@ Json slot_json(const Engine& engine, const SlotReport& report, bool pieces) {
               {"generated_tokens", report.n_generated},
               {"policy", report.policy},
               {"n_layer", engine.info().n_layer},
-              {"n_recurrent_layers", engine.info().n_recurrent_layers},
+              {"n_kv_layers", engine.info().n_kv_layers},
               {"kv",
                {{"budget_tokens_per_layer", report.memory.budget_tokens_per_layer},
                 {"bytes_now", report.memory.kv_bytes_now},

@@ -26,8 +26,11 @@ int64_t staging_rows(const SequenceConfig& config, int64_t tokens_per_layer, int
 }
 
 uint64_t bytes_of_rows(const SequenceConfig& config, int64_t rows) {
-    const auto& shape = config.layout.sliced;
-    return kv_buffer_bytes(config.engine->compute.buffer_type(), shape, rows * shape.n_head_kv);
+    const auto& layout = config.layout;
+    const auto of = [&](const KvShape& shape) {
+        return kv_buffer_bytes(config.engine->compute.buffer_type(), shape, rows * shape.n_head_kv);
+    };
+    return of(layout.sliced) + (layout.stages_apart ? of(layout.sliding) : 0);
 }
 
 int64_t context_of(const EngineState& engine, int64_t stated) {

@@ -34,8 +34,8 @@ std::vector<Kept> all_kept() {
     for (const auto* type : {"q8_0", "q4_0", "f32", "bf16"}) all.push_back({"cake", type});
     for (const auto* policy : {"dropkv", "layer-defensivekv", "kvzip+", "expected-attention"})
         all.push_back({policy, "q8_0"});
-    // V as a part of K, and layers without K and V.
-    for (const auto* model : {"deepseek2-q8_0", "qwen35-q8_0"})
+    // V as a part of K, layers without K and V, layers that share them, and a recurrence beside attention.
+    for (const auto* model : {"deepseek2-q8_0", "qwen35-q8_0", "gemma4-q8_0", "falcon-h1-q8_0"})
         for (const auto* policy : {"cake+", "kvzip+", "expected-attention", "lava", "critical-adakv", "r-kv"})
             all.push_back({policy, "f16", model});
     return all;
@@ -64,9 +64,9 @@ TEST_P(Bound, HoldsInPrefillDecodingAndFurtherSegments) {
         EXPECT_LE(memory.kv_bytes_now, memory.kv_bytes_budget);
         EXPECT_LE(memory.kv_bytes_peak, memory.kv_bytes_budget + memory.layer_bytes);
         for (const auto& layer : sequence.layers())
-            EXPECT_GE(layer.kept, layer.recurrent ? 0 : std::min<int64_t>(16, sequence.n_tokens()));
+            EXPECT_GE(layer.kept, layer.n_head_kv == 0 ? 0 : std::min<int64_t>(16, sequence.n_tokens()));
         const auto& info = engine.info();
-        EXPECT_LE(n_slots(sequence, info), int64_t{96} * (info.n_layer - info.n_recurrent_layers) * info.n_head_kv);
+        EXPECT_LE(n_slots(sequence, info), int64_t{96} * info.n_kv_layers * info.n_head_kv);
         EXPECT_TRUE(std::ranges::all_of(sequence.logits(), [](float x) { return std::isfinite(x); }));
     };
     append(sequence, std::span(tokens).first(1000));
@@ -280,8 +280,7 @@ TEST(Combinations, EveryScorerAllocatorAndCacheTypeGeneratesWithinTheBound) {
 TEST(Budget, MeansTheSameInTokensBytesAndShare) {
     const auto engine = load("f32");
     const auto tokens = test::sample_tokens(engine, 1000);
-    const auto per_token =
-        *engine.kv_bytes_per_token_and_layer("f16", "f16") * static_cast<uint64_t>(engine.info().n_layer);
+    const auto per_token = engine.kv_bytes(*engine.kv_token_bytes("f16", "f16"), 1, 1);
     for (const Budget& budget : {Budget{TokensPerLayer{100}}, Budget{KvBytes{per_token * 100}}, Budget{KvRatio{0.1}}}) {
         auto sequence = start(engine, {.budget = budget});
         append(sequence, tokens);

@@ -8,6 +8,7 @@
 
 #include "cake/engine.hpp"
 #include "cake/made_up.hpp"
+#include "cake/policy.hpp"
 #include "support/llama_reference.hpp"
 #include "support/test_models.hpp"
 
@@ -31,7 +32,8 @@ void expect_bound(const Engine& engine, const Sequence& sequence) {
     int64_t n_sliced = 0;
     const auto layers = sequence.layers();
     for (size_t i = 0; i < layers.size(); i++) {
-        if (layers[i].recurrent) {
+        if (layers[i].n_head_kv == 0) {
+            EXPECT_TRUE(layers[i].recurrent || layers[i].kv_layer);
             EXPECT_EQ(layers[i].kept, 0);
             EXPECT_TRUE(sequence.positions(static_cast<int32_t>(i), 0).empty());
             continue;
@@ -49,7 +51,7 @@ void expect_bound(const Engine& engine, const Sequence& sequence) {
         EXPECT_EQ(positions.back(), sequence.n_tokens() - 1);
         EXPECT_EQ(positions.back() - positions.front() + 1, std::ssize(positions));
     }
-    EXPECT_EQ(n_sliced, engine.info().n_layer - engine.info().n_swa_layers - engine.info().n_recurrent_layers);
+    EXPECT_EQ(n_sliced, engine.info().n_kv_layers - engine.info().n_swa_layers);
     EXPECT_LE(kept, memory.budget_tokens_per_layer * n_sliced);
     EXPECT_TRUE(std::ranges::all_of(sequence.logits(), [](float x) { return std::isfinite(x); }));
 }
@@ -161,7 +163,7 @@ TEST_P(Family, ComputesWithGgmlsAttentionWhatItDoesWithOurs) {
     const auto layers = sequences[0].layers();
     for (size_t i = 0; i < layers.size(); i++) {
         const auto other = sequences[1].layers()[i];
-        ASSERT_EQ(layers[i].dispersion.has_value(), layers[i].window == 0 && !layers[i].recurrent);
+        ASSERT_EQ(layers[i].dispersion.has_value(), layers[i].window == 0 && layers[i].n_head_kv > 0);
         if (!layers[i].dispersion) continue;
         // ggml computes the attention of a prefill in half precision, which affects the hidden states of later layers.
         EXPECT_NEAR(*layers[i].dispersion, *other.dispersion, 1e-2 * *layers[i].dispersion);
@@ -191,13 +193,16 @@ TEST(Windows, AreNotMadeUpBeyondTheContext) {
     EXPECT_TRUE(make_up(sequence, 50));
 }
 
-TEST(Windows, CountInTheBudgetOfBytes) {
-    const auto engine = load("gemma3");
+class BudgetOfBytes : public testing::TestWithParam<std::string> {};
+
+/// In Gemma 4, a token takes more bytes in a layer with a sliding window than in another.
+TEST_P(BudgetOfBytes, IncludesSlidingWindows) {
+    const auto engine = load(GetParam());
     const auto& info = engine.info();
-    const auto token_bytes = *engine.kv_bytes_per_token_and_layer("f16", "f16");
+    const auto token_bytes = *engine.kv_token_bytes("f16", "f16");
     const auto tokens = test::sample_tokens(engine, kPrompt);
-    const uint64_t windows = static_cast<uint64_t>(info.n_swa_layers) * 68 * token_bytes;
-    const uint64_t sliced = static_cast<uint64_t>(info.n_layer - info.n_swa_layers) * 100 * token_bytes;
+    const uint64_t windows = static_cast<uint64_t>(info.n_swa_layers) * 68 * token_bytes.swa_layer;
+    const uint64_t sliced = static_cast<uint64_t>(info.n_kv_layers - info.n_swa_layers) * 100 * token_bytes.layer;
     auto sequence = start(engine, {.budget = KvBytes{windows + sliced}});
     append(sequence, tokens);
     EXPECT_EQ(sequence.memory().budget_tokens_per_layer, 100);
@@ -205,6 +210,25 @@ TEST(Windows, CountInTheBudgetOfBytes) {
     const auto refused = engine.sequence({.budget = KvBytes{windows}});
     ASSERT_FALSE(refused);
     EXPECT_NE(refused.error().message.find("bytes"), std::string::npos);
+}
+
+INSTANTIATE_TEST_SUITE_P(Windows, BudgetOfBytes, testing::Values("gemma3", "gemma4"), test::family_test_name);
+
+/// The last layers of Gemma 4 need only the tokens whose logits are read, since they have no K and V of their own.
+TEST(SharedLayers, GiveTheLogitsOfTheLastTokenAsOfAll) {
+    const auto engine = load("gemma4");
+    const auto tokens = test::sample_tokens(engine, 300);
+    auto last = start(engine, {.policy = kFullPolicy});
+    append(last, tokens);
+    auto all = start(engine, {.policy = kFullPolicy});
+    ASSERT_TRUE(all.append(tokens, {.all_logits = true}));
+    const auto n_vocab = static_cast<size_t>(engine.info().n_vocab);
+    const auto expected = all.logits().last(n_vocab);
+    for (size_t i = 0; i < n_vocab; i++)
+        EXPECT_NEAR(last.logits()[i], expected[i], 1e-3F * std::abs(expected[i]) + 1e-4F);
+    EXPECT_EQ(last.layers()[6].kv_layer, 4);
+    EXPECT_EQ(last.layers()[11].kv_layer, 5);
+    EXPECT_FALSE(last.layers()[5].kv_layer);
 }
 
 }  // namespace

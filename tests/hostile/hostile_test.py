@@ -282,6 +282,31 @@ class WrongModel(HostileFile):
             with self.subTest(change=change):
                 self.refuse(self.of_family("granitehybrid", {**fields, **change}), word)
 
+    def test_kinds_of_layers_that_cannot_be(self):
+        fields = {"attention.sliding_window": (gguf.U32, 4), "attention.sliding_window_pattern": (gguf.ARRAY, gguf.BOOL, [1, 0])}
+        for change, word in (({"attention.shared_kv_layers": (gguf.U32, 1)}, "shared_kv_layers is 1"),
+                             ({"attention.shared_kv_layers": (gguf.U32, 2)}, "shared_kv_layers is 2"),
+                             ({"attention.head_count_kv": (gguf.ARRAY, gguf.I32, [3, 2])}, "not a multiple"),
+                             ({"attention.head_count_kv": (gguf.ARRAY, gguf.I32, [1])}, "1 numbers for 2 layers"),
+                             ({"attention.key_length_swa": (gguf.U32, 4)}, "key_length and attention.value_length differ"),
+                             ({"rope.dimension_count_swa": (gguf.U32, 3)}, "dimension_count_swa 3 must be even"),
+                             ({"embedding_length_per_layer_input": (gguf.U32, 1 << 31)}, "embedding_length_per_layer_input"),
+                             ({"embedding_length_per_layer_input": (gguf.U32, 8)}, "per_layer_token_embd.weight is missing"),
+                             ({"feed_forward_length": (gguf.ARRAY, gguf.I32, [32, 0])}, "is 0"),
+                             ({}, "q_norm.weight is missing")):
+            with self.subTest(change=change):
+                self.refuse(self.of_family("gemma4", {**fields, **change}), word)
+
+    def test_blocks_that_cannot_be(self):
+        sizes = {"ssm.conv_kernel": 4, "ssm.group_count": 1, "ssm.time_step_rank": 4, "ssm.state_size": 8, "ssm.inner_size": 32}
+        fields = {key: (gguf.U32, value) for key, value in sizes.items()}
+        for widths, heads, word in (([32, 0], [0, 2], "block 0 is a feed-forward"), ([0, 0], [0, 0], "no layer attends"),
+                                    ([0, -1], [1, 0], "is -1"), ([0, 0], [1, 0], "ssm_conv1d.weight is missing"),
+                                    ([0, 32], [1, 0], "is not one that")):
+            with self.subTest(widths=widths, heads=heads):
+                self.refuse(self.of_family("nemotron_h", {**fields, "feed_forward_length": (gguf.ARRAY, gguf.I32, widths),
+                                                          "attention.head_count_kv": (gguf.ARRAY, gguf.I32, heads)}), word)
+
     def test_sizes_that_differ_between_layers(self):
         for key in ("attention.head_count", "attention.head_count_kv", "feed_forward_length"):
             for values, word in (([1, 2], "differs between layers"), ([1], "1 numbers for 2 layers"), ([-1, -1], "is -1"),

@@ -106,7 +106,7 @@ const showSlot = (slot, figures, live) => {
   ]);
   showMemory(slot.kv);
   showLayers(slot.layers ?? []);
-  showText({ pieces: slot.pieces, held: slot.held ?? [], layers: slot.n_layer - slot.n_recurrent_layers });
+  showText({ pieces: slot.pieces, held: slot.held ?? [], layers: slot.n_kv_layers });
 };
 
 // Shows what is held of the conversation that has been opened. While it is being answered, watch() shows it.

@@ -7,6 +7,7 @@ const may = (layer) => layer.window > 0 ? layer.window : layer.budget;
 
 const describe = (layer) => {
   if (layer.recurrent) return "a state of fixed size";
+  if (layer.kv_layer !== null) return `reads layer ${layer.kv_layer}`;
   if (layer.kept === 0 && may(layer) === 0) return "not read yet";
   return count(layer.kept) + (may(layer) > 0 ? ` of ${count(may(layer))}` : "") + (layer.window > 0 ? " (window)" : "");
 };
