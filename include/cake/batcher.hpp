@@ -73,6 +73,9 @@ struct GenerationRequest {
     std::string cache_salt{};  // only requests with the same one continue from each other's sequences
     std::vector<Token> prompt{};
     PromptPrefix prefix{};
+    /// Tokens up to the end of the last message, before what the chat template puts in front of an answer; 0: unknown.
+    /// A model with recurrent layers can be taken back to there if the whole prompt fits into the budget.
+    int64_t n_messages = 0;
     SavedText saved{};           // the options of `sequence`, but for the budget, are those that it was saved with
     SequenceOptions sequence{};  // copy BatcherLimits::sequence for what the memory is divided for
     SamplingOptions sampling{};  // each further choice uses the next seed

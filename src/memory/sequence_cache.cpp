@@ -40,7 +40,6 @@ void SequenceCache::copy(const SequenceCache& from) {
 }
 
 void SequenceCache::truncate(int64_t n_tokens, int64_t n_dropped) {
-    assert(recurrent.all() == nullptr && "a state cannot be taken back");
     sliced.truncate(n_tokens);
     sliding.truncate(n_tokens);
     if (queries.is_kept()) queries.pop(n_dropped);

@@ -33,8 +33,8 @@ struct SequenceCache {
     /// Fills this cache, which is open and empty, with everything that `from` holds. Both have the same layout; this
     /// one may be larger.
     void copy(const SequenceCache& from);
-    /// Drops all tokens whose position is `n_tokens` or higher, and the last `n_dropped` queries. Not possible with
-    /// recurrent layers.
+    /// Drops all tokens whose position is `n_tokens` or higher, and the last `n_dropped` queries. The states of recurrent
+    /// layers stay as they are.
     void truncate(int64_t n_tokens, int64_t n_dropped);
 };
 

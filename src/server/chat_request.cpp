@@ -97,6 +97,16 @@ PromptPrefix shared_prefix(const RequestContext& context, const std::vector<Chat
             .may_evict = !tools.json.empty()};
 }
 
+/// Length of the prompt up to the end of its last message. Later prompts of the conversation have this part, but
+/// perhaps not what stands in front of the answer, such as the beginning of its reasoning.
+int64_t tokens_of_messages(const RequestContext& context, const std::vector<ChatMessage>& messages,
+                           const ToolFields& tools, ChatOptions chat, const std::vector<Token>& prompt) {
+    chat.add_generation_prompt = false;
+    const auto tokens = chat_tokens(context, messages, tools, chat);
+    if (!tokens) return 0;
+    return std::ranges::mismatch(prompt, *tokens).in1 - prompt.begin();
+}
+
 /// Whether the prompt ends where reasoning begins, as the templates of some models have it.
 bool ends_in_reasoning(const Engine& engine, const std::vector<Token>& prompt, std::string_view mark) {
     constexpr ptrdiff_t kLast = 16;
@@ -229,7 +239,11 @@ ApiResult<CompletionRequest> read_chat_request(const RequestContext& context, Bo
     }
     if (!tokens) return std::unexpected(tokens.error());
     if (tokens->empty()) return invalid("there is nothing to read: the prompt contains no tokens", "messages");
-    if (generation.reuse && !document) generation.prefix = shared_prefix(context, messages, tools, chat, *tokens);
+    if (generation.reuse && !document) {
+        generation.prefix = shared_prefix(context, messages, tools, chat, *tokens);
+        if (context.engine.info().n_recurrent_layers > 0)
+            generation.n_messages = tokens_of_messages(context, messages, tools, chat, *tokens);
+    }
     // The answers of gpt-oss come in channels, with tools or without.
     if (!tools.callable.empty() || !context.style.format->turn.empty()) request.reply.format = context.style.format;
     request.reply.tools = tools.callable;

@@ -39,7 +39,16 @@ ActiveRequest::ActiveRequest(std::shared_ptr<const GenerationRequest> request, s
             {.sequence = std::move(sequence), .generator = Generator(engine, generator_options(number))});
     }
     waits_for_saved_ = n_cached_ == 0 && !request_->saved.path.empty();
+    if (wants_snapshot()) n_snapshot_ = static_cast<size_t>(request_->n_messages);
     begin_reading();
+}
+
+/// A snapshot is of use if nothing is evicted behind it. Otherwise the tokens could not be taken back.
+bool ActiveRequest::wants_snapshot() const {
+    const auto n_prompt = std::ssize(request_->prompt);
+    const auto& sequence = choices_.front().sequence;
+    return choices_.size() == 1 && sequence.may_snapshot && request_->reuse && !request_->prompt_logprobs &&
+           request_->n_messages < n_prompt && n_prompt <= sequence.tokens_per_layer;
 }
 
 void ActiveRequest::begin_with(const std::function<Result<void>(CachedSequence&)>& load) {
@@ -54,13 +63,21 @@ void ActiveRequest::begin_with(const std::function<Result<void>(CachedSequence&)
     });
 }
 
-/// Prepares the prefill of the prompt from `begin_` on: up to the end of the prefix or of the prompt.
+/// Where the part of the prompt that begins at `begin_` ends: with the prefix, at the snapshot or with the prompt.
+size_t ActiveRequest::end_of_part() const {
+    size_t end = request_->prompt.size();
+    for (const size_t n : {n_prefix_, n_snapshot_})
+        if (n > begin_) end = std::min(end, n);
+    return end;
+}
+
+/// Prepares the prefill of a part of the prompt.
 void ActiveRequest::begin_reading() {
     LogitsWanted wanted{.all = request_->prompt_logprobs};
     if (wanted.all)
         wanted.visit = [this](int64_t token, std::span<const float> logits) { rate_prompt(token + 1, logits); };
-    const size_t end = begin_ < n_prefix_ ? n_prefix_ : request_->prompt.size();
-    prefill_.emplace(states_, std::span(request_->prompt).subspan(begin_, end - begin_), segment_, std::move(wanted));
+    prefill_.emplace(states_, std::span(request_->prompt).subspan(begin_, end_of_part() - begin_), segment_,
+                     std::move(wanted));
 }
 
 /// Records the log probability of token `index` of the prompt.
@@ -101,11 +118,12 @@ void ActiveRequest::read_step() {
     n_read_ = *n_read;
     if (!prefill_->is_done()) return;
     prefill_.reset();
-    if (begin_ < n_prefix_) {
-        has_read(n_prefix_);
-        begin_ = n_prefix_;
+    if (const size_t end = end_of_part(); end < request_->prompt.size()) {
+        has_read(end);
+        begin_ = end;
         n_read_ = 0;
-        is_at_prefix_ = true;
+        is_at_prefix_ = end == n_prefix_;
+        if (end == n_snapshot_) take_snapshot(choices_.front().sequence);
         return begin_reading();
     }
     n_read_ = static_cast<int64_t>(request_->prompt.size() - begin_);

@@ -72,6 +72,8 @@ class ActiveRequest {
     void contain(Work work);
     void read_step();
     void begin_reading();
+    size_t end_of_part() const;
+    bool wants_snapshot() const;
     void has_read(size_t n);
     void join_choices(std::vector<NextToken>& batch);
     void take_logits(const Result<void>& computed);
@@ -88,6 +90,7 @@ class ActiveRequest {
     std::vector<Choice> choices_;
     size_t n_cached_;
     const size_t n_prefix_;
+    size_t n_snapshot_ = 0;  // tokens of the prompt after which a snapshot is taken; 0: none
     const int64_t segment_;
     size_t begin_;        // first token of the part of the prompt that is being read
     int64_t n_read_ = 0;  // tokens of this part that have been read

@@ -109,12 +109,15 @@ std::expected<WaitingRequest, Refusal> BatchLoop::prepare(GenerationRequest requ
         const auto& saved = request.saved;
         staging_bytes =
             pool_.staging_bytes(state->config, plan->tokens_per_layer, n_prompt - saved.n_tokens + saved.longest_run);
-        const uint64_t n_bytes = planned_bytes(engine_->compute.buffer_type(), state->config.layout, *plan);
+        const bool may_snapshot = request.n_choices == 1 && saved.path.empty() && engine_->hparams.has_recurrent();
+        const uint64_t n_bytes = planned_bytes(engine_->compute.buffer_type(), state->config.layout, *plan) +
+                                 (may_snapshot ? state->config.layout.recurrent_bytes() : 0);
         waiting.sequences.push_back({.id = request.id,
                                      .salt = request.cache_salt,
                                      .state = std::move(state),
                                      .tokens_per_layer = plan->tokens_per_layer,
-                                     .kv_bytes = n_bytes});
+                                     .kv_bytes = n_bytes,
+                                     .may_snapshot = may_snapshot});
     }
     const uint64_t n_bytes = kv_bytes_of(waiting.sequences);
     if (n_bytes > pool_.bytes_of_stores() || staging_bytes > pool_.bytes_of_staging()) {

@@ -1,6 +1,7 @@
 #include "serving/cached_sequence.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace cake {
 
@@ -42,7 +43,10 @@ size_t reusable_tokens(const CachedSequence& sequence, const SequenceOptions& op
     auto n = static_cast<size_t>(std::ranges::mismatch(sequence.tokens, prompt).in1 - sequence.tokens.begin());
     if (n == prompt.size()) n--;  // at least one token of the prompt must be left to prefill
     if (n == sequence.tokens.size()) return n;
-    if (state.config.hparams().has_recurrent()) return 0;  // a state cannot be taken back
+    if (state.config.hparams().has_recurrent()) {
+        if (sequence.snapshot.n_tokens == 0 || sequence.snapshot.n_tokens > n) return 0;
+        n = sequence.snapshot.n_tokens;
+    }
     // What another conversation shares by chance, such as a system message, is not worth the rest of this one.
     if (2 * n < sequence.tokens.size()) return 0;
     // Tokens evicted during the part that is removed cannot be restored, and attention that it added to the cumulative
@@ -53,11 +57,28 @@ size_t reusable_tokens(const CachedSequence& sequence, const SequenceOptions& op
     return length >= state.progress.n_settled && windows_reach(state, length) ? n : 0;
 }
 
+void take_snapshot(CachedSequence& sequence) {
+    const auto& states = sequence.state->cache.recurrent;
+    if (!sequence.may_snapshot || states.all() == nullptr) return;
+    auto& snapshot = sequence.snapshot;
+    snapshot.n_tokens = 0;
+    if (snapshot.states.all() == nullptr) {
+        const auto& config = sequence.state->config;
+        auto made = RecurrentStates::create(sequence.state->accountant, config.engine->compute.buffer_type(),
+                                            config.layout.recurrent_layers, config.layout.n_recurrent_state);
+        if (!made) return;
+        snapshot.states = std::move(*made);
+    }
+    snapshot.states.copy(states);
+    snapshot.n_tokens = sequence.tokens.size();
+}
+
 void rewind(CachedSequence& sequence, size_t n) {
     auto& state = *sequence.state;
     const auto n_dropped = static_cast<int64_t>(sequence.tokens.size() - n);
     if (n_dropped == 0) return;
     state.cache.truncate(static_cast<int64_t>(n), n_dropped);
+    if (sequence.snapshot.n_tokens == n) state.cache.recurrent.copy(sequence.snapshot.states);
     for (int32_t& unread : state.progress.n_unread)
         unread = static_cast<int32_t>(std::max<int64_t>(unread - n_dropped, 0));
     state.progress.n_tokens = static_cast<int64_t>(n);

@@ -56,7 +56,9 @@ Result<Sizes> sizes_of(const SequenceConfig& config, const PoolOptions& options)
     const auto plan = config.plan(1);
     if (!plan) return std::unexpected(plan.error());
     const int64_t n_ctx = config.options.max_tokens;
-    const uint64_t store = planned_bytes(config.engine->compute.buffer_type(), config.layout, *plan);
+    // Each sequence may keep a snapshot of its states.
+    const uint64_t store =
+        planned_bytes(config.engine->compute.buffer_type(), config.layout, *plan) + config.layout.recurrent_bytes();
     const bool adds_replay = options.may_replay && (!config.evicts() || config.replay() == Replay::none);
     const uint64_t staging =
         bytes_of_rows(config, staging_rows(config, plan->tokens_per_layer, options.segment, n_ctx) +
@@ -141,7 +143,7 @@ int64_t KvPool::tokens_of_full_cache(const SequenceConfig& config, int32_t n_seq
     uint64_t share = bytes_of_stores_ / static_cast<uint64_t>(n_sequences);
     share -= std::min(share, store_bytes(config.engine->compute.buffer_type(), layout.sliding,
                                          layout.sliding_capacity(config.options.max_tokens)));
-    share -= std::min(share, layout.recurrent_bytes());
+    share -= std::min(share, 2 * layout.recurrent_bytes());  // with a snapshot
     const uint64_t per_token = layout.sliced.token_bytes() * static_cast<uint64_t>(layout.sliced.n_layer);
     return static_cast<int64_t>(share / per_token);
 }

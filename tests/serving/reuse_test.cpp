@@ -111,18 +111,58 @@ TEST(Batcher, GoesOnWithAWindowOnlyWhereItIsStillThere) {
     EXPECT_EQ(answer(*batcher, whole).n_cached, 539);
 }
 
+std::vector<Token> joined(std::span<const Token> a, std::span<const Token> b) {
+    std::vector<Token> both(a.begin(), a.end());
+    both.append_range(b);
+    return both;
+}
+
+class Snapshots : public testing::TestWithParam<std::string> {};
+
+/// Later prompts of a conversation may differ from the first in what the template put in front of the answer.
+TEST_P(Snapshots, TakeRecurrentStatesBackToTheLastMessage) {
+    const auto engine = load(GetParam(), 128);
+    auto options = small_options(2);
+    options.pool.sequence.budget = TokensPerLayer{600};
+    auto batcher = start(engine, options);
+    const auto text = sample_tokens(engine, 800);
+    auto request = greedy(*batcher, std::span(text).first(300), 20);
+    request.reuse = true;
+    auto next = request;
+    next.prompt = joined(std::span(text).first(290), std::span(text).subspan(500, 60));
+    answer(*batcher, request);
+    EXPECT_EQ(answer(*batcher, next).n_cached, 0) << "it is not known where the messages end";
+
+    request.n_messages = next.n_messages = 290;
+    answer(*batcher, request);
+    const auto outcome = answer(*batcher, next);
+    EXPECT_EQ(outcome.n_cached, 290);
+    auto fresh = start(engine, options);
+    const auto alone = answer(*fresh, next);
+    EXPECT_EQ(alone.n_cached, 0);
+    EXPECT_EQ(outcome.tokens(), alone.tokens());
+    EXPECT_EQ(outcome.logprobs(), alone.logprobs());
+    EXPECT_EQ(answer(*batcher, next).n_cached, 290) << "more than once";
+
+    // Where tokens were evicted, nothing can be taken back.
+    auto large = request;
+    large.prompt.assign(text.begin(), text.begin() + 700);
+    large.n_messages = 690;
+    answer(*batcher, large);
+    large.prompt.resize(690);
+    large.prompt.append_range(std::span(text).last(60));
+    EXPECT_EQ(answer(*batcher, large).n_cached, 0);
+    EXPECT_LE(batcher->report().kv_bytes_peak, batcher->report().kv_bytes_bound);
+}
+
+INSTANTIATE_TEST_SUITE_P(, Snapshots, testing::Values("qwen35-q8_0", "lfm2-q8_0", "falcon-h1-q8_0"), family_test_name);
+
 /// A prompt whose first `n_prefix` tokens are a prefix.
 GenerationRequest with_prefix(const Batcher& batcher, std::vector<Token> prompt, int64_t n_prefix) {
     auto request = greedy(batcher, prompt, 20);
     request.reuse = true;
     request.prefix = {.n_tokens = n_prefix, .may_evict = true};
     return request;
-}
-
-std::vector<Token> joined(std::span<const Token> a, std::span<const Token> b) {
-    std::vector<Token> both(a.begin(), a.end());
-    both.append_range(b);
-    return both;
 }
 
 class Prefixes : public testing::TestWithParam<std::string> {};
