@@ -249,6 +249,9 @@ class Maker:
         for key, value in {**self.family.values, **optional}.items():
             if value or value is False:
                 self.value(key, value)
+        if o.pattern:
+            flags = [layer % o.pattern != o.pattern - 1 for layer in range(o.layers)]
+            w.add_array(f"{o.arch}.attention.sliding_window_pattern", flags)
         if self.family.kinds:
             w.add_array(f"{o.arch}.attention.sliding_window_pattern", [self.is_swa(layer) for layer in range(o.layers)])
             for key, value in {"attention.key_length_swa": o.head_dim_swa, "attention.value_length_swa": o.head_dim_swa,
@@ -431,7 +434,8 @@ class Maker:
 
     def feed_forward(self, block, layer):
         o, f = self.options, self.family
-        if o.experts and layer >= o.dense_lead:
+        # The layers of EXAONE that predict further tokens have no experts.
+        if o.experts and layer >= o.dense_lead and not (o.arch == "exaone-moe" and layer >= o.layers):
             values = self.random.standard_normal((o.experts, o.embd), np.float32) / np.float32(np.sqrt(o.embd))
             self.writer.add_tensor(block + "ffn_gate_inp.weight", values)
             if "experts" in f.biases:
@@ -559,6 +563,8 @@ def parse(arguments):
     parser.add_argument("--next-token-layers", type=int, default=0, metavar="N",
                         help="layers after the others that predict further tokens")
     parser.add_argument("--swa", type=int, metavar="N", help="tokens that layers with a sliding window attend to")
+    parser.add_argument("--pattern", type=int, metavar="N",
+                        help="state for each layer whether it has a sliding window: all but every Nth")
     parser.add_argument("--head-dim-swa", type=int, metavar="N", help="width of heads in layers with a sliding window")
     parser.add_argument("--heads-kv-swa", type=int, metavar="N", help="KV heads in layers with a sliding window")
     parser.add_argument("--shared-layers", type=int, default=0, metavar="N", help="last layers, without K and V of their own")

@@ -78,7 +78,7 @@ struct LayerReport {
     std::optional<double> shift;
     std::optional<double> preference;
     int64_t budget = 0;                 // max tokens after an eviction, including the window
-    int64_t window = 0;                 // size of its sliding window in tokens; 0: it attends to the whole text
+    int64_t window = 0;                 // size of the sliding window that it holds, in tokens; 0: it holds none
     int64_t kept = 0;                   // tokens that it holds: the mean over KV heads, rounded up
     bool recurrent = false;             // it holds a state of fixed size instead of tokens
     int32_t n_head_kv = 0;              // KV heads that hold tokens

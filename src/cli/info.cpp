@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <format>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -44,10 +45,10 @@ std::string as_text(const Engine& engine, const KvTokenBytes& token) {
     if (m.n_expert > 0)
         line("experts", std::format("{} in each layer, {} used for each token", m.n_expert, m.n_expert_used));
     if (m.n_swa_layers > 0)
-        line("attention", std::format("to the last {} tokens in {} of the layers, to the whole text in the others",
-                                      format_count(static_cast<uint64_t>(m.n_swa)), m.n_swa_layers));
+        line("attention", std::format("to the last {} tokens in {} of {} layers, to the whole text in the others",
+                                      format_count(static_cast<uint64_t>(m.n_swa)), m.n_swa_layers, m.n_kv_layers));
     if (m.n_shared_layers > 0)
-        line("shared K/V", std::format("the last {} layers read those of earlier ones", m.n_shared_layers));
+        line("shared K/V", std::format("read by {} further layers of either kind", m.n_shared_layers));
     if (m.n_recurrent_layers > 0)
         line("recurrent", std::format("{} of the layers, with states of {} for each text", m.n_recurrent_layers,
                                       format_bytes(m.recurrent_bytes)));
@@ -74,10 +75,12 @@ std::string as_text(const Engine& engine, const KvTokenBytes& token) {
         }
         out += '\n';
     }
-    const bool two = has_other_windows(m) || (m.n_shared_layers > 0 && m.n_swa_layers > 0);
+    const bool two = m.n_shared_layers > 0 && m.n_swa_layers > 0;
+    const uint64_t of_window = m.n_swa_layers > 0 ? token.swa_layer : 0;
+    const uint64_t staged = two ? token.layer + of_window : std::max(token.layer, of_window);
     out += std::format("\nWhile a prompt is read, {} held in full: {} for {} tokens.\n",
                        two ? "one more layer of each kind of attention is" : "one more layer is",
-                       format_bytes((token.layer + (two ? token.swa_layer : 0)) * static_cast<uint64_t>(kTexts[1])),
+                       format_bytes(staged * static_cast<uint64_t>(kTexts[1])),
                        format_count(static_cast<uint64_t>(kTexts[1])));
     return out;
 }

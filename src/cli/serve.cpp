@@ -78,8 +78,8 @@ void introduce(const ServeFlags& flags, const Engine& engine, const server::ApiS
     const auto share = limits.bytes_of_stores / static_cast<uint64_t>(n_parallel);
     tell(std::format("{} at {}", printable(engine.info().path), address(flags.server, server.port())));
     tell(
-        std::format("K/V memory: at most {}: {} sequences of {} tokens{} ({} each), and {} for the one full layer "
-                    "of the prompts being read, {} tokens in total",
+        std::format("K/V memory: at most {}: {} sequences of {} tokens{} ({} each), and {} for what is held in "
+                    "full of the prompts being read, {} tokens in total",
                     format_bytes(limits.kv_bytes), n_parallel,
                     format_count(static_cast<uint64_t>(budget != nullptr ? budget->tokens : limits.n_ctx)),
                     budget != nullptr ? " a layer" : "", format_bytes(share), format_bytes(limits.bytes_of_staging),

@@ -9,7 +9,7 @@
 #include "engine/query_moments.hpp"
 #include "engine/recurrent_layer.hpp"
 #include "engine/replay.hpp"
-#include "engine/staging_layer.hpp"
+#include "engine/staging_layers.hpp"
 #include "engine/token_keeper.hpp"
 #include "engine/window_queries.hpp"
 #include "eviction/decode_eviction.hpp"
@@ -64,9 +64,8 @@ class Prefill::Work {
     bool has_state(int32_t layer) const { return hparams().has_state(layer); }
     bool is_recurrent(int32_t layer) const { return hparams().is_recurrent(layer); }
     /// The K and V that the current layer attends to.
-    StagingLayer& staging() { return is_apart() ? sliding_staging_ : staging_; }
-    const StagingLayer& staging() const { return is_apart() ? sliding_staging_ : staging_; }
-    bool is_apart() const { return first().config.layout.stages_apart && hparams().is_swa(cursor_.layer); }
+    StagingLayer& staging() { return staging_.of(hparams(), cursor_.layer); }
+    const StagingLayer& staging() const { return staging_.of(hparams(), cursor_.layer); }
     bool sums_attention() const { return chunk_queries_.is_kept(); }
     LayerGraph layer_graph(const Graph& graph) const { return {graph.context(), hparams(), engine().weights}; }
 
@@ -151,7 +150,11 @@ class Prefill::Work {
         if (auto planned = plan_replay(); !planned) return planned;
         const int64_t n_rows =
             max_held(base_ != nullptr ? *base_ : first()) + n_segment() + (replay_ ? replay_->n_rows() : 0);
-        if (auto staged = allocate_staging(n_rows); !staged) return staged;
+        auto staging = StagingLayers::allocate(first(), n_rows, n_segment());
+        if (!staging) return std::unexpected(staging.error());
+        staging_ = std::move(*staging);
+        auto& report = first().report;
+        report.layer_bytes = std::max(report.layer_bytes, staging_.size_bytes());
 
         auto hidden = HiddenStates::allocate(accountant, type, h.n_embd, n_segment(), first().max_hidden_f32_bytes);
         if (!hidden) return std::unexpected(hidden.error());
@@ -162,26 +165,6 @@ class Prefill::Work {
         auto queries = ChunkQueries::allocate(first(), std::min<int64_t>(engine().options.n_batch, n_segment()));
         if (!queries) return std::unexpected(queries.error());
         chunk_queries_ = std::move(*queries);
-        return {};
-    }
-
-    Result<void> allocate_staging(int64_t n_rows) {
-        const auto& layout = first().config.layout;
-        const auto make = [&](const KvShape& shape) {
-            return StagingLayer::allocate(first().accountant, engine().compute.memory(), shape, n_rows, n_segment());
-        };
-        auto staging = make(layout.sliced);
-        if (!staging) return std::unexpected(staging.error());
-        staging_ = std::move(*staging);
-        uint64_t n_bytes = staging_.buffer().size_bytes();
-        if (layout.stages_apart) {
-            auto sliding = make(layout.sliding);
-            if (!sliding) return std::unexpected(sliding.error());
-            sliding_staging_ = std::move(*sliding);
-            n_bytes += sliding_staging_.buffer().size_bytes();
-        }
-        auto& report = first().report;
-        report.layer_bytes = std::max(report.layer_bytes, n_bytes);
         return {};
     }
 
@@ -308,7 +291,7 @@ class Prefill::Work {
         set_masks(output.attended);
         if (auto computed = runner_.compute(graph); !computed) return computed;
         if (sums_attention() && is_sliced(layer)) {
-            auto summed = chunk_queries_.sum(analysis_, first().config, layer, staging_, begin, end);
+            auto summed = chunk_queries_.sum(analysis_, first().config, layer, staging(), begin, end);
             if (!summed) return summed;
         }
         if (moments_ && is_sliced(layer)) moments_->take();
@@ -378,8 +361,7 @@ class Prefill::Work {
     GraphRunner runner_;
     GraphRunner analysis_;
     TokenKeeper keeper_;
-    StagingLayer staging_;
-    StagingLayer sliding_staging_;  // only if the layout stages apart
+    StagingLayers staging_;
     HiddenStates hidden_;
     ChunkQueries chunk_queries_;             // only if a scorer reads cumulative attention
     std::unique_ptr<LayerMoments> moments_;  // only if a scorer reads the moments of the queries

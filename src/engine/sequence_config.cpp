@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <format>
+#include <tuple>
 
 #include "memory/cache_type.hpp"
 #include "model/layer_graph.hpp"
@@ -62,8 +63,11 @@ Result<CacheLayout> make_layout(const EngineState& engine, const SequenceOptions
     if (h.has_recurrent()) layout.n_recurrent_state = h.recurrent.n_state();
     layout.sliced.n_layer = static_cast<int32_t>(layout.sliced_layers.size());
     layout.sliding.n_layer = static_cast<int32_t>(layout.sliding_layers.size());
-    layout.stages_apart =
-        layout.sliding.n_layer > 0 && (h.n_layer_kv_from_start < h.n_layer || h.swa_heads != h.heads_of_whole());
+    const auto sizes = [](const KvShape& shape) {
+        return std::tuple(shape.n_head_kv, shape.head_dim_k, shape.head_dim_v);
+    };
+    layout.has_other_windows = layout.sliding.n_layer > 0 && sizes(*sliced) != sizes(*sliding);
+    layout.stages_apart = layout.sliding.n_layer > 0 && h.n_layer_kv_from_start < h.n_layer;
     constexpr double kMaxBytes = 0x1p60;
     const double bytes = static_cast<double>(layout.sliding.n_layer) * static_cast<double>(sliding->token_bytes()) *
                          static_cast<double>(layout.sliding_capacity(options.max_tokens));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace cake {
 
@@ -13,18 +14,23 @@ int64_t max_held(const SequenceParts& state) {
     return std::max(state.cache.sliced.longest_run(), state.cache.sliding.longest_run());
 }
 
+StagingLayer::StagingLayer(Accountant& accountant, KvBuffer buffer, int64_t n_rows, int64_t n_segment)
+    : buffer_(std::move(buffer)),
+      n_segment_(n_segment),
+      n_rows_(n_rows),
+      notes_(accountant, MemoryUse::compute,
+             static_cast<size_t>(buffer_.n_slots()) * (sizeof(int32_t) + 2 * sizeof(float))) {}
+
 Result<StagingLayer> StagingLayer::allocate(Accountant& accountant, const DeviceMemory& memory, const KvShape& shape,
-                                            int64_t n_rows, int64_t n_segment) {
-    StagingLayer result;
-    result.n_segment_ = n_segment;
-    result.n_rows_ = n_rows;
-    const int64_t n_slots = result.n_rows_ * shape.n_head_kv;
-    auto buffer = KvBuffer::allocate(accountant, memory, shape, n_slots, "one layer's K and V of the text");
+                                            int64_t n_rows, int64_t n_segment, size_t least_bytes) {
+    auto buffer = KvBuffer::allocate(accountant, memory, shape, n_rows * shape.n_head_kv,
+                                     "one layer's K and V of the text", least_bytes);
     if (!buffer) return std::unexpected(buffer.error());
-    result.buffer_ = std::move(*buffer);
-    result.notes_ = AccountedBytes(accountant, MemoryUse::compute,
-                                   static_cast<size_t>(n_slots) * (sizeof(int32_t) + 2 * sizeof(float)));
-    return result;
+    return StagingLayer(accountant, std::move(*buffer), n_rows, n_segment);
+}
+
+StagingLayer StagingLayer::reshaped(Accountant& accountant, const KvShape& shape) const {
+    return {accountant, buffer_.reshaped(shape, n_rows_ * shape.n_head_kv), n_rows_, n_segment_};
 }
 
 void StagingLayer::take(KvStore& store, int32_t layer, int32_t position) {

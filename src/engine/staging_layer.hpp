@@ -17,15 +17,18 @@ int64_t max_held(const KvStore& store, int32_t layer);
 /// Maximum number of tokens that a KV head of any layer holds.
 int64_t max_held(const SequenceParts& state);
 
-/// The K and V of the one layer that is being computed, in full: for each KV head, [tokens kept from earlier segments |
-/// the segment]. The same buffer is used for every layer. If KV heads kept different numbers of tokens, they are placed
-/// so that the segment begins in the same row of each.
+/// The K and V of the layer that is being computed, in full: for each KV head, [tokens kept from earlier segments | the
+/// segment]. The same buffer is used for all layers of a kind. If KV heads kept different numbers of tokens, they are
+/// placed so that the segment begins in the same row of each.
 class StagingLayer {
   public:
+    StagingLayer() = default;
     /// Allocates `n_rows` slots for each KV head: the maximum number of tokens that a layer has kept, plus the segment
-    /// and the longest part of a replay.
+    /// and the longest part of a replay. `least_bytes`: size of its buffer, if the slots take less.
     static Result<StagingLayer> allocate(Accountant& accountant, const DeviceMemory& memory, const KvShape& shape,
-                                         int64_t n_rows, int64_t n_segment);
+                                         int64_t n_rows, int64_t n_segment, size_t least_bytes = 0);
+    /// A staging layer in the same buffer, for layers of another shape. Only one of them can be used at a time.
+    StagingLayer reshaped(Accountant& accountant, const KvShape& shape) const;
 
     /// Copies the tokens that a layer kept. The segment follows them and begins at position `position` of the text.
     void copy(const KvStore& store, int32_t layer, int32_t position);
@@ -46,6 +49,7 @@ class StagingLayer {
     void put(Graph& graph, const Projections& projected, ggml_tensor* at) const;
 
   private:
+    StagingLayer(Accountant& accountant, KvBuffer buffer, int64_t n_rows, int64_t n_segment);
     void put(Graph& graph, ggml_tensor* values, ggml_tensor* rows, ggml_tensor* at) const;
 
     KvBuffer buffer_;

@@ -172,7 +172,10 @@
       if (target.dataset.token === undefined) return "";
       const token = Number(target.dataset.token);
       const layers = policy.kept.map((_, layer) => [layer, heads(layer, token)]).filter(([, n]) => n > 0)
-        .map(([layer, n]) => data.n_head_kv > 1 ? `${layer} (${n}/${data.n_head_kv})` : `${layer}`);
+        .map(([layer, n]) => {
+          const nHeads = policy.layers[layer].n_head_kv;
+          return nHeads > 1 ? `${layer} (${n}/${nHeads})` : `${layer}`;
+        });
       return `position ${count(token)}: ${layers.length === 0 ? "held by no layer" : "held by layers " + layers.join(", ")}`;
     });
     byId("texts").append(make("div", { className: "card" },

@@ -67,7 +67,6 @@ std::string inspection_page(const Engine& engine, const std::string& text_name, 
                             std::span<const Inspection> inspections) {
     Json data{{"model", engine.info().name.empty() ? engine.info().path : engine.info().name},
               {"text", text_name},
-              {"n_head_kv", engine.info().n_head_kv},
               {"tokens", token_texts(engine, tokens)},
               {"policies", Json::array()}};
     for (const auto& inspection : inspections) data["policies"].push_back(of_inspection(inspection));

@@ -3,6 +3,7 @@
 #include <ggml-cpp.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -35,19 +36,22 @@ size_t kv_buffer_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, in
 class KvBuffer {
   public:
     KvBuffer() = default;
+    /// `least_bytes`: size of the buffer, if the slots take less.
     static Result<KvBuffer> allocate(Accountant& accountant, const DeviceMemory& memory, const KvShape& shape,
-                                     int64_t n_slots, const char* what);
+                                     int64_t n_slots, const char* what, size_t least_bytes = 0);
+    /// The same memory as slots of another shape, which must fit into it.
+    KvBuffer reshaped(const KvShape& shape, int64_t n_slots) const;
 
     ggml_tensor* k() const { return k_; }  // [head_dim_k, at least n_slots]
     ggml_tensor* v() const { return v_; }  // [head_dim_v, at least n_slots]
     bool v_in_k() const { return v_->view_src == k_; }
     const DeviceMemory& memory() const { return memory_; }
     int64_t n_slots() const { return n_slots_; }
-    size_t size_bytes() const { return buffer_.size_bytes(); }
+    size_t size_bytes() const { return buffer_ ? buffer_->size_bytes() : 0; }
 
   private:
     DeviceMemory memory_{nullptr};
-    AccountedBuffer buffer_;
+    std::shared_ptr<const AccountedBuffer> buffer_;
     ggml_context_ptr context_;
     ggml_tensor* k_ = nullptr;
     ggml_tensor* v_ = nullptr;

@@ -21,9 +21,8 @@ struct CacheLayout {
     int32_t n_swa = 0;                        // size of the sliding window in tokens
     std::vector<int32_t> recurrent_layers{};  // ascending; they hold a state, instead of tokens or beside them
     int64_t n_recurrent_state = 0;            // f32 numbers in the state of a recurrent layer
-    // Whether layers with a sliding window need a staging layer of their own: their heads differ from those of the
-    // others, or later layers read K and V of both kinds.
-    bool stages_apart = false;
+    bool has_other_windows = false;  // the K and V of sliding layers have another shape than those of sliced layers
+    bool stages_apart = false;       // later layers read K and V of both kinds, so both are staged at the same time
 
     bool is_sliding(int32_t layer) const { return std::ranges::binary_search(sliding_layers, layer); }
     bool has_state(int32_t layer) const { return std::ranges::binary_search(recurrent_layers, layer); }

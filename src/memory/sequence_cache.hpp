@@ -24,7 +24,7 @@ struct SequenceCache {
                                       const CachePlan& plan, int64_t query_width, int64_t window);
 
     bool is_open() const { return plan.tokens_per_layer > 0; }
-    /// The store of a layer that is not recurrent.
+    /// The store of a layer that holds tokens.
     KvStore& of(int32_t layer) { return const_cast<KvStore&>(std::as_const(*this).of(layer)); }
     const KvStore& of(int32_t layer) const {
         assert(sliced.holds(layer) || sliding.holds(layer));
@@ -33,8 +33,8 @@ struct SequenceCache {
     /// Fills this cache, which is open and empty, with everything that `from` holds. Both have the same layout; this
     /// one may be larger.
     void copy(const SequenceCache& from);
-    /// Drops all tokens whose position is `n_tokens` or higher, and the last `n_dropped` queries. The states of recurrent
-    /// layers stay as they are.
+    /// Drops all tokens whose position is `n_tokens` or higher, and the last `n_dropped` queries. The states of
+    /// recurrent layers stay as they are.
     void truncate(int64_t n_tokens, int64_t n_dropped);
 };
 

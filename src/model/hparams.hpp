@@ -56,8 +56,6 @@ struct KvHeads {
     int32_t head_dim_k = 0;
     int32_t head_dim_v = 0;
     int32_t n_rot = 0;  // values of a head that rotate
-
-    bool operator==(const KvHeads&) const = default;
 };
 
 /// The blocks of the file in which a layer has its parts. Most files have one block for both.

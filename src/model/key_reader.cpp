@@ -88,13 +88,17 @@ bool KeyReader::flag(const std::string& key, bool fallback) {
     return value_of(file_.boolean(key_name(key))).value_or(fallback);
 }
 
-std::vector<bool> KeyReader::pattern(const std::string& key, int32_t n, int32_t period, bool first) {
+std::vector<bool> KeyReader::pattern(const std::string& key, int32_t n_least, int32_t n, int32_t period, bool first) {
     std::vector<bool> flags(static_cast<size_t>(n));
     if (has(key) && file_.is_array(prefix_ + key)) {
         const auto stated = value_of(file_.booleans(key_name(key)));
-        if (stated && stated->size() != flags.size())
+        if (!stated) return flags;
+        if (std::ssize(*stated) != n && std::ssize(*stated) != n_least) {
             wrong(key, std::format("has {} flags for {} layers", stated->size(), n));
-        return stated && stated->size() == flags.size() ? *stated : flags;
+            return flags;
+        }
+        std::ranges::copy(*stated, flags.begin());
+        return flags;
     }
     period = count(key, 1, 4096, period);
     for (int32_t i = 0; i < n; i++) flags[static_cast<size_t>(i)] = i % period != (first ? 0 : period - 1);

@@ -35,10 +35,10 @@ class KeyReader {
     float not_negative(const std::string& key, float fallback);
     std::string text(const std::string& key, const std::string& fallback);
     bool flag(const std::string& key, bool fallback);
-    /// A flag for each of `n` layers. By default, it is false for the last layer of each `period` layers, or for the
-    /// first with `first`, and true for the others. The value of the key may be another period, or an array of all
-    /// flags.
-    std::vector<bool> pattern(const std::string& key, int32_t n, int32_t period, bool first = false);
+    /// A flag for each of `n` layers, of which the file may state only the first `n_least`. By default, it is false for
+    /// the last layer of each `period` layers, or for the first with `first`, and true for the others. The value of the
+    /// key may be another period, or an array of all flags.
+    std::vector<bool> pattern(const std::string& key, int32_t n_least, int32_t n, int32_t period, bool first = false);
     /// An array of integers; empty if the key is missing.
     std::vector<int32_t> integers(const std::string& key);
     /// A finite number for each of `n` layers, from one number for all or an array. The key has no prefix.

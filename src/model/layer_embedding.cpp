@@ -1,4 +1,4 @@
-// Embeddings of each token for each layer in LayerGraph (Gemma 3n and 4). They are computed from the token when the
+// Embeddings of each token for each layer in LayerGraph (Gemma 4). They are computed from the token when the
 // layer is, so that nothing is kept for the layers that come later.
 
 #include <cmath>

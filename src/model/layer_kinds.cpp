@@ -30,7 +30,7 @@ void read_state_sizes(KeyReader& keys, Hparams& h) {
     r.n_channels = 2 * r.key_width() + r.value_width();
     if (kind != Recurrence::delta_net) return;
     const int32_t period = keys.count("full_attention_interval", 1, 4096, 4);
-    r.layers = keys.pattern("attention.recurrent_layers", h.n_block_all, period);
+    r.layers = keys.pattern("attention.recurrent_layers", h.n_block, h.n_block_all, period);
     r.layers.resize(static_cast<size_t>(h.n_layer));
 }
 
@@ -62,7 +62,8 @@ void read_windows(KeyReader& keys, Hparams& h) {
     }
     if (a.swa_period == 0) return keys.require("attention.sliding_window", 0);
     h.n_swa = keys.count("attention.sliding_window", 0, kMaxTokens, a.default_swa);
-    auto swa_layers = keys.pattern("attention.sliding_window_pattern", h.n_block_all, a.swa_period, a.swa_starts_whole);
+    auto swa_layers =
+        keys.pattern("attention.sliding_window_pattern", h.n_block, h.n_block_all, a.swa_period, a.swa_starts_whole);
     swa_layers.resize(static_cast<size_t>(h.n_layer));
     if (a.swa_n_layer > 0 && h.n_layer != a.swa_n_layer) h.n_swa = 0;
     if (h.n_swa == 0) return;
@@ -84,6 +85,7 @@ void read_heads_by_kind(KeyReader& keys, Hparams& h) {
         n = of_layer;
     }
     if (h.swa_heads.n_head_kv == 0) h.swa_heads.n_head_kv = h.n_head_kv;
+    if (h.n_head_kv == 0) h.n_head_kv = h.swa_heads.n_head_kv;
 }
 
 /// As llama.cpp does, the last layers take K and V from the two layers before them, of which the first has a sliding

@@ -1,4 +1,4 @@
-// Recurrent layers of LayerGraph: a state of fixed size takes the place of K and V.
+// Recurrences of LayerGraph: a state of fixed size takes the place of K and V, or stands beside them.
 
 #include <cmath>
 #include <utility>

@@ -71,6 +71,8 @@ class TensorLoader {
     /// product. The parts that were added to it become null. Only tensors that are copied in any case are joined.
     void join(std::span<Linear* const> parts);
 
+    /// Records an error, unless there is one already.
+    void note(std::string message, Error::Code code = Error::Code::corrupt);
     /// Records an error if a tensor of the file was not taken; the message says that `owner` does not have it.
     void refuse_unused(const std::string& owner);
 
@@ -96,8 +98,6 @@ class TensorLoader {
     Result<void> map_in_place();
     Result<void> copy_rest();
     void copy(ggml_tensor* tensor, const Entry& entry);
-    void note(std::string message, Error::Code code = Error::Code::corrupt);
-
     const GgufFile& file_;
     const Compute& compute_;
     std::vector<ggml_backend_buffer_type_t> repacked_;

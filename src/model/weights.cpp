@@ -41,7 +41,7 @@ class LayerTaker {
 
     void take_second_part() {
         prefix_ = prefix_of(h_.blocks_of(layer_).feed_forward);
-        if (tensors_.has(name(a_.ffn_norm)))  // as files of Falcon H1 name it
+        if (a_.recurrence_beside && tensors_.has(name(a_.ffn_norm)))  // as files of Falcon H1 name it
             w_.ffn_norm.weight = tensors_.required(name(a_.ffn_norm), {h_.n_embd}, TensorUse::vector);
         else if (a_.pre_norm && !a_.parallel)
             w_.ffn_norm = norm(a_.ffn_norm);
@@ -106,8 +106,9 @@ class LayerTaker {
             w_.conv_bias = tensors_.optional(name("ssm_conv1d.bias"), {r.n_channels}, TensorUse::vector);
             w_.ssm_a = tensors_.required(name("ssm_a"), {1, r.n_head_v}, TensorUse::vector);
             w_.ssm_d = tensors_.required(name("ssm_d"), {1, r.n_head_v}, TensorUse::vector);
-            w_.ssm_norm.weight = tensors_.optional(name("ssm_norm.weight"), {r.value_width() / r.n_head_k, r.n_head_k},
-                                                   TensorUse::vector);
+            const auto take = a_.recurrence_beside ? &TensorLoader::optional : &TensorLoader::required;
+            w_.ssm_norm.weight = (tensors_.*take)(name("ssm_norm.weight"), {r.value_width() / r.n_head_k, r.n_head_k},
+                                                  TensorUse::vector);
             return;
         }
         if (a_.grouped_delta_heads && tensors_.has(name("ssm_in.weight"))) {
@@ -149,7 +150,7 @@ class LayerTaker {
     void take_experts() {
         w_.ffn_gate_inp = tensors_.linear(name("ffn_gate_inp"), h_.n_embd, h_.n_expert, a_.needs_biases);
         if (a_.experts.selection_bias) take_selection_bias();
-        if (tensors_.has(name("ffn_gate_up_exps.weight"))) {
+        if (a_.gated && tensors_.has(name("ffn_gate_up_exps.weight"))) {
             w_.ffn_gate = tensors_.experts(name("ffn_gate_up_exps"), h_.n_embd, 2 * int64_t{h_.n_ff_exp}, h_.n_expert,
                                            a_.needs_biases);
         } else {
@@ -232,9 +233,14 @@ void take_common(TensorLoader& tensors, const Hparams& h, Weights& w) {
         w.per_layer_token_embd = tensors.required("per_layer_token_embd.weight", {width, h.n_vocab}, TensorUse::table);
         w.per_layer_model_proj = tensors.required("per_layer_model_proj.weight", {h.n_embd, width}, TensorUse::batch);
         w.per_layer_proj_norm = tensors.norm("per_layer_proj_norm", h.n_embd_per_layer);
+        const auto* table = w.per_layer_token_embd;
+        if (table != nullptr && h.n_embd_per_layer % ggml_blck_size(table->type) != 0)
+            tensors.note("the embeddings for a layer in per_layer_token_embd.weight are no whole blocks of its type");
     }
     if (!h.rotates) return;
-    w.rope_freqs = tensors.optional("rope_freqs.weight", {h.n_rot / 2}, TensorUse::vector);
+    // In Gemma 4, they say which values rotate.
+    const auto take = a.swa_heads ? &TensorLoader::required : &TensorLoader::optional;
+    w.rope_freqs = (tensors.*take)("rope_freqs.weight", {h.n_rot / 2}, TensorUse::vector);
     w.rope_factors_long = tensors.optional("rope_factors_long.weight", {h.n_rot / 2}, TensorUse::vector);
     w.rope_factors_short = tensors.optional("rope_factors_short.weight", {h.n_rot / 2}, TensorUse::vector);
 }

@@ -30,7 +30,8 @@ uint64_t bytes_of_rows(const SequenceConfig& config, int64_t rows) {
     const auto of = [&](const KvShape& shape) {
         return kv_buffer_bytes(config.engine->compute.buffer_type(), shape, rows * shape.n_head_kv);
     };
-    return of(layout.sliced) + (layout.stages_apart ? of(layout.sliding) : 0);
+    if (layout.stages_apart) return of(layout.sliced) + of(layout.sliding);
+    return layout.has_other_windows ? std::max(of(layout.sliced), of(layout.sliding)) : of(layout.sliced);
 }
 
 int64_t context_of(const EngineState& engine, int64_t stated) {
@@ -93,7 +94,7 @@ Result<Sizes> largest_within(SequenceConfig config, const PoolOptions& options, 
     if (!best) return best;
     if (best->total() > kv_bytes) {
         return fail(std::format(
-            "K/V memory of {} bytes is too little: {} for the one full layer of a text of {} tokens, and {} for {} "
+            "K/V memory of {} bytes is too little: {} for what is held in full of a text of {} tokens, and {} for {} "
             "sequences of {} tokens a layer{}, add up to {} bytes; use a shorter context (-c), --segment or fewer "
             "sequences",
             kv_bytes, best->bytes_of_staging, best->n_ctx, best->bytes_of_stores, options.n_parallel, min_tokens,

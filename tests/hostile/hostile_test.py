@@ -293,9 +293,13 @@ class WrongModel(HostileFile):
                              ({"embedding_length_per_layer_input": (gguf.U32, 1 << 31)}, "embedding_length_per_layer_input"),
                              ({"embedding_length_per_layer_input": (gguf.U32, 8)}, "per_layer_token_embd.weight is missing"),
                              ({"feed_forward_length": (gguf.ARRAY, gguf.I32, [32, 0])}, "is 0"),
-                             ({}, "q_norm.weight is missing")):
+                             ({"attention.sliding_window_pattern": (gguf.ARRAY, gguf.BOOL, [1, 1])}, "no layer attends"),
+                             ({"attention.sliding_window_pattern": (gguf.ARRAY, gguf.BOOL, [1])}, "1 flags for 2 layers"),
+                             ({"attention.sliding_window_pattern": (gguf.U32, 6)}, "no layer attends"),
+                             ({}, "rope_freqs.weight is missing")):
             with self.subTest(change=change):
                 self.refuse(self.of_family("gemma4", {**fields, **change}), word)
+        self.refuse(self.of_family("gemma4", {"attention.sliding_window": (gguf.U32, 4)}), "no layer attends")
 
     def test_blocks_that_cannot_be(self):
         sizes = {"ssm.conv_kernel": 4, "ssm.group_count": 1, "ssm.time_step_rank": 4, "ssm.state_size": 8, "ssm.inner_size": 32}

@@ -45,7 +45,8 @@ TEST_P(Models, AnswerAmongOthersToTheLastBitAsAlone) {
 
 INSTANTIATE_TEST_SUITE_P(, Models,
                          testing::Values("f32", "f16", "q8_0", "q4_0", "gemma3-q8_0", "gemma4-q8_0", "gpt-oss-q8_0",
-                                         "mixtral-q8_0", "phi3-q8_0", "deepseek2-q8_0", "qwen35-q8_0", "lfm2-q8_0"),
+                                         "mixtral-q8_0", "phi3-q8_0", "deepseek2-q8_0", "qwen35-q8_0", "lfm2-q8_0",
+                                         "falcon-h1-q8_0"),
                          test::family_test_name);
 
 TEST(Batcher, AnswersAsASequenceOfItsOwnDoes) {

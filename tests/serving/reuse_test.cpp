@@ -205,7 +205,7 @@ TEST_P(Prefixes, AreReadOnceWhateverFollows) {
 
 INSTANTIATE_TEST_SUITE_P(, Prefixes,
                          testing::Values("f32", "q8_0", "gemma3-q8_0", "gemma4-q8_0", "gpt-oss-q8_0", "deepseek2",
-                                         "qwen35-q8_0"),
+                                         "qwen35-q8_0", "falcon-h1-q8_0"),
                          family_test_name);
 
 TEST(Prefix, IsThatOfItsSaltAndItsOptionsOnly) {
