@@ -79,7 +79,6 @@ struct Architecture {
     Activation activation = Activation::silu;
     ExpertTraits experts{};
     Recurrence recurrence = Recurrence::none;
-    bool recurrence_beside = false;  // all layers have a recurrence beside attention, instead of some in its place
     AttentionGate attention_gate = AttentionGate::none;
     std::string_view output_norm = "output_norm";  // name of the norm tensor after the last layer
     int32_t no_rope_step = 0;                      // every no_rope_step-th layer does not rotate; 0: all rotate
@@ -95,6 +94,7 @@ struct Architecture {
     // Soft caps of the attention logits and of the final logits unless stated in the file; nullopt: no cap.
     std::optional<float> attn_softcap{};
     std::optional<float> final_softcap{};
+    bool recurrence_beside = false;    // all layers have a recurrence beside attention, instead of some in its place
     bool pre_norm = true;              // attn_norm and ffn_norm before attention and feed-forward
     bool post_norm = false;            // post_attention_norm and post_ffw_norm after them
     bool norm_bias = false;            // norms of hidden states have a bias
