@@ -32,6 +32,8 @@
       make("h3", { className: `name policy-${i}`, textContent: policy.policy }), list));
   });
 
+  byId("without-tokens").hidden = data.policies.every((policy) => policy.layers.every((layer) => layer.n_head_kv > 0));
+
   // Charts follow the colour scheme of the page.
   const charts = [];
   const paint = () => {
