@@ -164,6 +164,7 @@ class Maker:
     def __init__(self, options):
         self.options = options
         self.family = FAMILIES[options.arch]
+        self.pattern = options.pattern or self.family.kinds
         self.random = np.random.default_rng(options.seed)
         self.writer = gguf.GGUFWriter(options.out, options.arch, use_temp_file=False)
 
@@ -249,11 +250,9 @@ class Maker:
         for key, value in {**self.family.values, **optional}.items():
             if value or value is False:
                 self.value(key, value)
-        if o.pattern:
-            flags = [layer % o.pattern != o.pattern - 1 for layer in range(o.layers)]
-            w.add_array(f"{o.arch}.attention.sliding_window_pattern", flags)
-        if self.family.kinds:
+        if self.pattern:
             w.add_array(f"{o.arch}.attention.sliding_window_pattern", [self.is_swa(layer) for layer in range(o.layers)])
+        if self.family.kinds:
             for key, value in {"attention.key_length_swa": o.head_dim_swa, "attention.value_length_swa": o.head_dim_swa,
                                "rope.dimension_count_swa": o.head_dim_swa, "rope.freq_base_swa": 10000.0,
                                "attention.shared_kv_layers": o.shared_layers,
@@ -335,7 +334,7 @@ class Maker:
         return kinds
 
     def is_swa(self, layer):
-        return self.family.kinds > 0 and layer % self.family.kinds != self.family.kinds - 1
+        return self.pattern > 0 and layer % self.pattern != self.pattern - 1
 
     def heads(self, layer):
         """The number of KV heads of a layer, and their width."""
@@ -563,7 +562,7 @@ def parse(arguments):
     parser.add_argument("--next-token-layers", type=int, default=0, metavar="N",
                         help="layers after the others that predict further tokens")
     parser.add_argument("--swa", type=int, metavar="N", help="tokens that layers with a sliding window attend to")
-    parser.add_argument("--pattern", type=int, metavar="N",
+    parser.add_argument("--pattern", type=int, default=0, metavar="N",
                         help="state for each layer whether it has a sliding window: all but every Nth")
     parser.add_argument("--head-dim-swa", type=int, metavar="N", help="width of heads in layers with a sliding window")
     parser.add_argument("--heads-kv-swa", type=int, metavar="N", help="KV heads in layers with a sliding window")

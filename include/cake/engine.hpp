@@ -35,10 +35,10 @@ struct ModelInfo {
     int32_t n_layer = 0;
     int32_t n_kv_layers = 0;      // number of layers that hold tokens
     int32_t n_swa = 0;            // size of the sliding window in tokens; 0: no layer has one
-    int32_t n_swa_layers = 0;     // of the layers that hold tokens, those with a sliding window
+    int32_t n_swa_layers = 0;     // number of layers that hold the tokens of a sliding window
     int32_t n_shared_layers = 0;  // number of layers that read the K and V of earlier ones
-    int32_t n_recurrent_layers =
-        0;                         // number of layers that hold a state of fixed size, instead of tokens or beside them
+    /// Number of layers that hold a state of fixed size, instead of tokens or beside them.
+    int32_t n_recurrent_layers = 0;
     uint64_t recurrent_bytes = 0;  // size of these states, for one text
     int32_t n_expert = 0;          // number of experts; 0: dense feed-forward
     int32_t n_expert_used = 0;

@@ -86,8 +86,7 @@ struct LayerReport {
 };
 
 /// Memory use in bytes. Peaks count allocated memory; the budget is allocated at once. The staging layer is the one
-/// layer whose K/V a prefill holds in full. If layers with a sliding window have other heads, or if layers share K and
-/// V, it is one of each kind.
+/// layer whose K/V a prefill holds in full. If layers share K and V, it is one layer of each kind of attention.
 struct MemoryReport {
     int64_t budget_tokens_per_layer = 0;  // mean over the layers that attend to the whole text
     uint64_t kv_bytes_budget = 0;

@@ -53,7 +53,7 @@ class Decode {
         constexpr size_t kRecurrent = 48;
         constexpr size_t kNodesPerHead = 12;
         return kWritten + (h_.has_recurrent() ? kRecurrent : 0) +
-               (engine_.attention.kernels ? 0 : kNodesPerHead * static_cast<size_t>(max_head_kv()));
+               (engine_.attention.kernels ? 0 : kNodesPerHead * static_cast<size_t>(h_.max_head_kv()));
     }
 
     /// Assigns the next slot of every layer and KV head, and the next row of the query ring, to the token.
@@ -63,7 +63,7 @@ class Decode {
         tokens_.numbers.push_back(next.token);
         positions_.numbers.push_back(position);
         for (int32_t layer = 0; layer < h_.n_layer; layer++) {
-            const size_t end = slots_.numbers.size() + static_cast<size_t>(max_head_kv());
+            const size_t end = slots_.numbers.size() + static_cast<size_t>(h_.max_head_kv());
             if (state.config.layout.holds_tokens(layer)) {
                 auto& store = state.cache.of(layer);
                 for (const Run& run : store.runs(layer)) slots_.numbers.push_back(run.begin + run.length);
@@ -81,7 +81,7 @@ class Decode {
     void build() {
         tokens_.tensor = graph_.input(GGML_TYPE_I32, n_);
         positions_.tensor = graph_.input(GGML_TYPE_I32, n_);
-        slots_.tensor = graph_.input(GGML_TYPE_I64, max_head_kv(), h_.n_layer * n_);
+        slots_.tensor = graph_.input(GGML_TYPE_I64, h_.max_head_kv(), h_.n_layer * n_);
         ring_rows_.tensor = graph_.input(GGML_TYPE_I64, n_);
         ggml_tensor* hidden = nodes_.embed(tokens_.tensor, positions_.tensor);
         for (int32_t layer = 0; layer < h_.n_layer; layer++) hidden = build_layer(layer, hidden);
@@ -126,9 +126,6 @@ class Decode {
                             static_cast<size_t>(row) * slots_.tensor->nb[1]);
     }
 
-    /// Maximum number of KV heads of a layer.
-    int32_t max_head_kv() const { return std::max(h_.n_head_kv, h_.swa_heads.n_head_kv); }
-
     /// Writes the vectors of token `i` to the rows `at` of `rows`: one head in each row for K and V, all heads in one
     /// row for the query ring.
     void write_rows(ggml_tensor* rows, ggml_tensor* values, int64_t i, ggml_tensor* at) {
@@ -154,7 +151,7 @@ class Decode {
     LayerGraph nodes_;
     Input<int32_t> tokens_;
     Input<int32_t> positions_;
-    Input<int64_t> slots_;  // [max_head_kv(), n_layer, n]
+    Input<int64_t> slots_;  // [Hparams::max_head_kv(), n_layer, n]
     Input<int64_t> ring_rows_;
     std::vector<Attended> attended_;  // by layer
     ggml_tensor* logits_ = nullptr;

@@ -9,9 +9,7 @@ Result<StagingLayers> StagingLayers::allocate(SequenceParts& sequence, int64_t n
         return StagingLayer::allocate(sequence.accountant, memory, shape, n_rows, n_segment, least_bytes);
     };
     const bool in_turns = layout.has_other_windows && !layout.stages_apart;
-    const auto bytes_of_windows =
-        kv_buffer_bytes(memory.buffer_type, layout.sliding, n_rows * layout.sliding.n_head_kv);
-    auto whole = allocate(layout.sliced, in_turns ? bytes_of_windows : 0);
+    auto whole = allocate(layout.sliced, in_turns ? staging_bytes(memory.buffer_type, layout, n_rows) : 0);
     if (!whole) return std::unexpected(whole.error());
     StagingLayers result;
     result.whole_ = std::move(*whole);

@@ -115,6 +115,12 @@ uint64_t store_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, int6
     return kv_buffer_bytes(type, shape, tokens_per_layer * shape.n_layer * shape.n_head_kv);
 }
 
+uint64_t staging_bytes(ggml_backend_buffer_type_t type, const CacheLayout& layout, int64_t n_rows) {
+    const auto of = [&](const KvShape& shape) { return kv_buffer_bytes(type, shape, n_rows * shape.n_head_kv); };
+    if (layout.stages_apart) return of(layout.sliced) + of(layout.sliding);
+    return layout.has_other_windows ? std::max(of(layout.sliced), of(layout.sliding)) : of(layout.sliced);
+}
+
 uint64_t planned_bytes(ggml_backend_buffer_type_t type, const CacheLayout& layout, const CachePlan& plan) {
     return store_bytes(type, layout.sliced, plan.tokens_per_layer) +
            store_bytes(type, layout.sliding, plan.sliding_tokens) + layout.recurrent_bytes();

@@ -66,6 +66,8 @@ Result<CachePlan> plan_cache(const CacheLayout& layout, const CacheDemand& deman
 
 /// Bytes of a store with `tokens_per_layer` tokens in each layer of `shape`.
 uint64_t store_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t tokens_per_layer);
+/// Bytes of what a prefill stages: one layer in full, or one of each kind, with `n_rows` slots for each KV head.
+uint64_t staging_bytes(ggml_backend_buffer_type_t type, const CacheLayout& layout, int64_t n_rows);
 /// Bytes of all K/V memory of a plan.
 uint64_t planned_bytes(ggml_backend_buffer_type_t type, const CacheLayout& layout, const CachePlan& plan);
 

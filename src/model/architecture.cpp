@@ -9,6 +9,15 @@ namespace {
 
 constexpr ExpertTraits kMixtralExperts{.possible = true};
 constexpr ExpertTraits kQwenExperts{.possible = true, .needed = true};
+constexpr ExpertTraits kQwenSharedExperts{
+    .possible = true, .needed = true, .shared = SharedExperts::always, .shared_gate = true};
+// Experts beside latent attention, as in DeepSeek-V2.
+constexpr ExpertTraits kLatentExperts{.possible = true,
+                                      .normalised = false,
+                                      .stated = true,
+                                      .selection_bias = true,
+                                      .dense_lead = true,
+                                      .shared = SharedExperts::always};
 // Experts as in DeepSeek-V3: sigmoid scores, a bias for the choice, and what the file says of the weights.
 constexpr ExpertTraits kDeepSeekExperts{.possible = true,
                                         .needed = true,
@@ -60,7 +69,7 @@ constexpr Architecture kArchitectures[] = {
      .ffn_norm = "post_attention_norm",
      .rope_mode = GGML_ROPE_TYPE_IMROPE,
      .qk_norm = QkNorm::heads,
-     .experts = {.possible = true, .needed = true, .shared = SharedExperts::always, .shared_gate = true},
+     .experts = kQwenSharedExperts,
      .recurrence = Recurrence::delta_net,
      .attention_gate = AttentionGate::with_queries,
      .next_token_layers = true},
@@ -69,7 +78,7 @@ constexpr Architecture kArchitectures[] = {
      .ffn_norm = "post_attention_norm",
      .rope_mode = GGML_ROPE_TYPE_NEOX,
      .qk_norm = QkNorm::heads,
-     .experts = {.possible = true, .needed = true, .shared = SharedExperts::always, .shared_gate = true},
+     .experts = kQwenSharedExperts,
      .recurrence = Recurrence::delta_net,
      .attention_gate = AttentionGate::with_queries,
      .grouped_delta_heads = true},
@@ -198,24 +207,14 @@ constexpr Architecture kArchitectures[] = {
      .needs_output = true},
     {.name = "deepseek2",
      .models = "DeepSeek V2, V3, R1 and their Lite versions, GLM 4.7 Flash, Kimi K2",
-     .experts = {.possible = true,
-                 .normalised = false,
-                 .stated = true,
-                 .selection_bias = true,
-                 .dense_lead = true,
-                 .shared = SharedExperts::always},
+     .experts = kLatentExperts,
      .latent = true,
      .unit_magnitude = true,
      .temperature = true,
      .next_token_layers = true},
     {.name = "mistral4",
      .models = "Mistral Small 4 (text)",
-     .experts = {.possible = true,
-                 .normalised = false,
-                 .stated = true,
-                 .selection_bias = true,
-                 .dense_lead = true,
-                 .shared = SharedExperts::always},
+     .experts = kLatentExperts,
      .latent = true,
      .temperature = true},
     {.name = "hy_v3",

@@ -115,8 +115,8 @@ struct Architecture {
     bool swa_starts_whole = false;     // the first layer of each swa_period attends to the whole text, not the last
     bool swa_rope_is_plain = false;    // rotation is not scaled in layers with a sliding window
     bool swa_heads = false;            // layers with a sliding window have KV heads of their own number and width
-    bool value_norm =
-        false;  // values are normalised, without weights; without attn_v, they are the keys before rotation
+    // Values are normalised, without weights. Without attn_v, they are the keys before rotation.
+    bool value_norm = false;
     bool shared_kv = false;           // the last layers may attend to the K and V of earlier ones
     bool layer_embeddings = false;    // the file may have embeddings of each token for each layer
     bool unscaled_attention = false;  // the attention logits have no factor

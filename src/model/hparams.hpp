@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -135,6 +136,8 @@ struct Hparams {
     bool has_rope_sections() const { return (rope_mode & GGML_ROPE_TYPE_MROPE) != 0; }
     /// The first of the n_rot values of a query or key that rotate.
     int32_t rot_begin() const { return has_latent() ? latent.n_lora_kv : 0; }
+    /// Maximum number of KV heads of a layer.
+    int32_t max_head_kv() const { return std::max(n_head_kv, swa_heads.n_head_kv); }
     /// Number of query heads that share a KV head.
     int32_t n_group() const { return n_head / n_head_kv; }
     bool is_swa(int32_t layer) const { return swa_layers[static_cast<size_t>(layer)]; }

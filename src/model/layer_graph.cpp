@@ -1,7 +1,5 @@
 #include "model/layer_graph.hpp"
 
-#include <algorithm>
-
 namespace cake {
 
 namespace {
@@ -20,7 +18,7 @@ ggml_tensor* view_heads(ggml_context* context, ggml_tensor* x, int64_t dim, int6
 size_t LayerGraph::max_nodes(const Hparams& hparams) {
     constexpr size_t kNodes = 128;
     constexpr size_t kNodesPerHead = 12;
-    return kNodes + kNodesPerHead * static_cast<size_t>(std::max(hparams.n_head_kv, hparams.swa_heads.n_head_kv)) +
+    return kNodes + kNodesPerHead * static_cast<size_t>(hparams.max_head_kv()) +
            2 * static_cast<size_t>(hparams.n_expert_used);
 }
 
@@ -68,9 +66,8 @@ Projections LayerGraph::project(int32_t i, ggml_tensor* input, ggml_tensor* posi
         const int64_t v_begin = v == k ? k_begin + (w.v_is_k ? 0 : k_rows) : 0;
         result.key = view_heads(context_, k, heads.head_dim_k, k_begin, heads.n_head_kv);
         result.value = view_heads(context_, v, heads.head_dim_v, v_begin, heads.n_head_kv);
+        if (h.architecture->value_norm) result.value = ggml_rms_norm(context_, result.value, h.norm_eps);
     }
-    if (h.architecture->value_norm && result.value != nullptr)
-        result.value = ggml_rms_norm(context_, result.value, h.norm_eps);
     const int64_t attended = int64_t{heads.head_dim_v} * h.n_head;
     if (w.attn_gate.weight != nullptr) result.gate = product(w.attn_gate, input);
     if (gated) {

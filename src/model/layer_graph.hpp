@@ -26,7 +26,7 @@ struct Projections {
 /// What comes out of the attention of a layer.
 struct AttentionResult {
     ggml_tensor* attention;         // [head_dim_v * n_head, n]
-    ggml_tensor* gate = nullptr;    // that of Projections
+    ggml_tensor* gate = nullptr;    // Projections::gate
     ggml_tensor* beside = nullptr;  // [n_embd, n] what a recurrence beside it gives; null: none
 };
 

@@ -55,6 +55,8 @@ class TensorLoader {
     /// Return null if the file does not have the tensor or if it cannot be used; if that is an error, it is recorded.
     ggml_tensor* required(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
     ggml_tensor* optional(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
+    /// required() if `needed`, else optional().
+    ggml_tensor* take(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use, bool needed);
     /// `name`.weight, [n_in, n_out], and `name`.bias, which is optional unless `needs_bias`.
     Linear linear(const std::string& name, int64_t n_in, int64_t n_out, bool needs_bias);
     /// The same for `n_expert` experts.
@@ -85,7 +87,6 @@ class TensorLoader {
         std::vector<const ggml_tensor*> sources;  // tensors of the file that are stacked in this one
     };
 
-    ggml_tensor* take(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use, bool needed);
     ggml_tensor* add(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
     bool supports(ggml_backend_dev_t device, ggml_backend_buffer_type_t type, const ggml_tensor* tensor,
                   TensorUse use) const;
@@ -98,6 +99,7 @@ class TensorLoader {
     Result<void> map_in_place();
     Result<void> copy_rest();
     void copy(ggml_tensor* tensor, const Entry& entry);
+
     const GgufFile& file_;
     const Compute& compute_;
     std::vector<ggml_backend_buffer_type_t> repacked_;

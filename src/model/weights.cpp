@@ -58,20 +58,17 @@ class LayerTaker {
         const int64_t k = static_cast<int64_t>(heads.head_dim_k) * heads.n_head_kv;
         const int64_t v = static_cast<int64_t>(heads.head_dim_v) * heads.n_head_kv;
         if (a_.pre_norm) w_.attn_norm = norm("attn_norm");
-        if (!h_.has_kv(layer_)) {
-            w_.attn_q = tensors_.linear(name("attn_q"), h_.n_embd, q, a_.needs_biases);
-            for (const auto* unused : {"attn_k.", "attn_v.", "attn_k_norm."}) tensors_.skip(name(unused));
-        } else if (a_.value_norm && !tensors_.has(name("attn_v.weight"))) {
-            w_.attn_q = tensors_.linear(name("attn_q"), h_.n_embd, q, a_.needs_biases);
-            w_.attn_k = tensors_.linear(name("attn_k"), h_.n_embd, k, a_.needs_biases);
-            w_.v_is_k = true;
-            tensors_.join(std::array{&w_.attn_q, &w_.attn_k});
-        } else if (tensors_.has(name("attn_qkv.weight"))) {
+        if (!a_.value_norm && tensors_.has(name("attn_qkv.weight"))) {
             w_.attn_q = tensors_.linear(name("attn_qkv"), h_.n_embd, q + k + v, a_.needs_biases);
         } else {
             w_.attn_q = tensors_.linear(name("attn_q"), h_.n_embd, q, a_.needs_biases);
-            w_.attn_k = tensors_.linear(name("attn_k"), h_.n_embd, k, a_.needs_biases);
-            w_.attn_v = tensors_.linear(name("attn_v"), h_.n_embd, v, a_.needs_biases);
+            if (h_.has_kv(layer_)) {
+                w_.attn_k = tensors_.linear(name("attn_k"), h_.n_embd, k, a_.needs_biases);
+                w_.v_is_k = a_.value_norm && !tensors_.has(name("attn_v.weight"));
+                if (!w_.v_is_k) w_.attn_v = tensors_.linear(name("attn_v"), h_.n_embd, v, a_.needs_biases);
+            } else {
+                for (const auto* unused : {"attn_k.", "attn_v.", "attn_k_norm."}) tensors_.skip(name(unused));
+            }
             tensors_.join(std::array{&w_.attn_q, &w_.attn_k, &w_.attn_v});
         }
         const bool has_norms = a_.qk_norm == QkNorm::heads_if_stored ? tensors_.has(name("attn_q_norm.weight"))
@@ -106,9 +103,8 @@ class LayerTaker {
             w_.conv_bias = tensors_.optional(name("ssm_conv1d.bias"), {r.n_channels}, TensorUse::vector);
             w_.ssm_a = tensors_.required(name("ssm_a"), {1, r.n_head_v}, TensorUse::vector);
             w_.ssm_d = tensors_.required(name("ssm_d"), {1, r.n_head_v}, TensorUse::vector);
-            const auto take = a_.recurrence_beside ? &TensorLoader::optional : &TensorLoader::required;
-            w_.ssm_norm.weight = (tensors_.*take)(name("ssm_norm.weight"), {r.value_width() / r.n_head_k, r.n_head_k},
-                                                  TensorUse::vector);
+            w_.ssm_norm.weight = tensors_.take(name("ssm_norm.weight"), {r.value_width() / r.n_head_k, r.n_head_k},
+                                               TensorUse::vector, !a_.recurrence_beside);
             return;
         }
         if (a_.grouped_delta_heads && tensors_.has(name("ssm_in.weight"))) {
@@ -165,11 +161,7 @@ class LayerTaker {
     }
 
     void take_dense_beside_experts() {
-        const int64_t n_ff = h_.n_ff_of(layer_);
-        w_.ffn_gate_shexp = tensors_.linear(name("ffn_gate"), h_.n_embd, n_ff, false);
-        w_.ffn_up_shexp = tensors_.linear(name("ffn_up"), h_.n_embd, n_ff, false);
-        w_.ffn_down_shexp = tensors_.linear(name("ffn_down"), n_ff, h_.n_embd, false);
-        tensors_.join(std::array{&w_.ffn_gate_shexp, &w_.ffn_up_shexp});
+        take_shared_feed_forward("", h_.n_ff_of(layer_));
         w_.ffn_gate_inp_scale = tensors_.required(name("ffn_gate_inp.scale"), {h_.n_embd}, TensorUse::vector);
         w_.ffn_down_scale = tensors_.optional(name("ffn_down_exps.scale"), {h_.n_expert}, TensorUse::vector);
         w_.ffn_pre_norm_2 = norm("pre_ffw_norm_2");
@@ -189,12 +181,17 @@ class LayerTaker {
         w_.exp_probs_b = tensors_.optional(name(suffix), {h_.n_expert}, TensorUse::vector);
     }
 
-    void take_shared_experts() {
-        const int64_t width = tensors_.rows(name("ffn_up_shexp.weight"));
-        if (a_.gated) w_.ffn_gate_shexp = tensors_.linear(name("ffn_gate_shexp"), h_.n_embd, width, false);
-        w_.ffn_up_shexp = tensors_.linear(name("ffn_up_shexp"), h_.n_embd, width, false);
-        w_.ffn_down_shexp = tensors_.linear(name("ffn_down_shexp"), width, h_.n_embd, false);
+    /// What every token uses beside the experts. The names of its tensors end with `suffix`.
+    void take_shared_feed_forward(std::string_view suffix, int64_t width) {
+        const auto named = [&](std::string_view part) { return name(std::format("{}{}", part, suffix)); };
+        if (a_.gated) w_.ffn_gate_shexp = tensors_.linear(named("ffn_gate"), h_.n_embd, width, false);
+        w_.ffn_up_shexp = tensors_.linear(named("ffn_up"), h_.n_embd, width, false);
+        w_.ffn_down_shexp = tensors_.linear(named("ffn_down"), width, h_.n_embd, false);
         if (a_.gated) tensors_.join(std::array{&w_.ffn_gate_shexp, &w_.ffn_up_shexp});
+    }
+
+    void take_shared_experts() {
+        take_shared_feed_forward("_shexp", tensors_.rows(name("ffn_up_shexp.weight")));
         if (a_.experts.shared_gate)
             w_.ffn_gate_inp_shexp = tensors_.linear(name("ffn_gate_inp_shexp"), h_.n_embd, 1, false);
     }
@@ -239,8 +236,7 @@ void take_common(TensorLoader& tensors, const Hparams& h, Weights& w) {
     }
     if (!h.rotates) return;
     // In Gemma 4, they say which values rotate.
-    const auto take = a.swa_heads ? &TensorLoader::required : &TensorLoader::optional;
-    w.rope_freqs = (tensors.*take)("rope_freqs.weight", {h.n_rot / 2}, TensorUse::vector);
+    w.rope_freqs = tensors.take("rope_freqs.weight", {h.n_rot / 2}, TensorUse::vector, a.swa_heads);
     w.rope_factors_long = tensors.optional("rope_factors_long.weight", {h.n_rot / 2}, TensorUse::vector);
     w.rope_factors_short = tensors.optional("rope_factors_short.weight", {h.n_rot / 2}, TensorUse::vector);
 }

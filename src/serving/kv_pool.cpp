@@ -26,12 +26,7 @@ int64_t staging_rows(const SequenceConfig& config, int64_t tokens_per_layer, int
 }
 
 uint64_t bytes_of_rows(const SequenceConfig& config, int64_t rows) {
-    const auto& layout = config.layout;
-    const auto of = [&](const KvShape& shape) {
-        return kv_buffer_bytes(config.engine->compute.buffer_type(), shape, rows * shape.n_head_kv);
-    };
-    if (layout.stages_apart) return of(layout.sliced) + of(layout.sliding);
-    return layout.has_other_windows ? std::max(of(layout.sliced), of(layout.sliding)) : of(layout.sliced);
+    return cake::staging_bytes(config.engine->compute.buffer_type(), config.layout, rows);
 }
 
 int64_t context_of(const EngineState& engine, int64_t stated) {
