@@ -17,7 +17,6 @@ import text
 import tokenizer
 from model import Model, Shape
 
-NAME = "cake-mini"
 # Formats chats as the training formats questions. libllama recognises this template.
 CHAT_TEMPLATE = ("{% for m in messages %}{% if m['role'] == 'user' %}USER: {{ m['content'] }}\n"
                  "{% elif m['role'] == 'assistant' %}ASSISTANT: {{ m['content'] }}</s>\n"
@@ -25,7 +24,7 @@ CHAT_TEMPLATE = ("{% for m in messages %}{% if m['role'] == 'user' %}USER: {{ m[
 
 
 def write_metadata(writer, shape, n_context, vocabulary):
-    writer.add_name(NAME)
+    writer.add_name("cake-mini-hybrid" if shape.hybrid else "cake-mini")
     writer.add_description("Answers questions about facts in a long text. Made for cake's demonstration and tests.")
     writer.add_license("mit")
     writer.add_block_count(shape.n_layer)
@@ -33,7 +32,11 @@ def write_metadata(writer, shape, n_context, vocabulary):
     writer.add_embedding_length(shape.n_embd)
     writer.add_feed_forward_length(shape.n_ff)
     writer.add_head_count(shape.n_head)
-    writer.add_head_count_kv(shape.n_head_kv)
+    if shape.hybrid:
+        writer.add_head_count_kv([shape.n_head_kv if shape.has_attention(i) else 0 for i in range(shape.n_layer)])
+        writer.add_shortconv_l_cache(shape.n_conv)
+    else:
+        writer.add_head_count_kv(shape.n_head_kv)
     writer.add_key_length(shape.head_dim)
     writer.add_value_length(shape.head_dim)
     writer.add_rope_dimension_count(shape.head_dim)
@@ -61,15 +64,22 @@ def write_tensors(writer, model):
         writer.add_tensor(name, tensor.detach().numpy().astype(np.float16 if tensor.dim() > 1 else np.float32))
 
     add("token_embd.weight", model.token_embd.weight)  # also the output matrix, since there is no separate one
-    add("output_norm.weight", model.output_norm.weight)
+    add("token_embd_norm.weight" if s.hybrid else "output_norm.weight", model.output_norm.weight)
     for i, layer in enumerate(model.layers):
-        parts = dict(zip("qkv", layer.attn_qkv.weight.split((q, kv, kv))))
-        for part, tensor in parts.items():
-            add(f"blk.{i}.attn_{part}.weight", tensor)
+        mixer = layer.mixer
+        if s.has_attention(i):
+            for part, tensor in zip("qkv", mixer.attn_qkv.weight.split((q, kv, kv))):
+                add(f"blk.{i}.attn_{part}.weight", tensor)
+            for name in ("attn_output", *(("attn_q_norm", "attn_k_norm") if s.hybrid else ())):
+                add(f"blk.{i}.{name}.weight", getattr(mixer, name).weight)
+        else:
+            add(f"blk.{i}.shortconv.in_proj.weight", mixer.in_proj.weight)
+            add(f"blk.{i}.shortconv.out_proj.weight", mixer.out_proj.weight)
+            writer.add_tensor(f"blk.{i}.shortconv.conv.weight", mixer.conv.detach().numpy())
         gate, up = layer.ffn_gate_up.weight.chunk(2)
         add(f"blk.{i}.ffn_gate.weight", gate)
         add(f"blk.{i}.ffn_up.weight", up)
-        for name in ("attn_norm", "attn_output", "ffn_norm", "ffn_down"):
+        for name in ("attn_norm", "ffn_norm", "ffn_down"):
             add(f"blk.{i}.{name}.weight", getattr(layer, name).weight)
 
 
@@ -92,7 +102,7 @@ def main():
     vocabulary = json.loads((options.checkpoint.parent / "tokenizer.json").read_text())["model"]
     n_context = trained_length(saved["log"])
     new = options.out.with_suffix(".new")
-    writer = gguf.GGUFWriter(new, "llama")
+    writer = gguf.GGUFWriter(new, "lfm2" if model.shape.hybrid else "llama")
     write_metadata(writer, model.shape, n_context, vocabulary)
     write_tensors(writer, model)
     writer.write_header_to_file()

@@ -4,7 +4,7 @@
 Training is data-parallel over gloo, with one single-threaded process per core. On a small machine this is several times
 faster than one process with several threads. An interrupted training continues from its last checkpoint.
 
-usage: ./dev train [--minutes M] [--processes N] [--out FOLDER]
+usage: ./dev train [--hybrid] [--minutes M] [--processes N] [--out FOLDER]
 """
 
 import argparse
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 import tasks
 import text
 import tokenizer as tokenizers
-from model import Model, Shape
+from model import HYBRID, Model, Shape
 
 SEED = 20251
 PEAK_RATE = 4e-3
@@ -141,7 +141,7 @@ class Training:
     def __init__(self, rank, options):
         self.rank, self.options, self.parent = rank, options, os.getppid()
         torch.manual_seed(SEED)
-        self.shape = Shape()
+        self.shape = HYBRID if options.hybrid else Shape()
         self.model = Model(self.shape)
         path = options.out / "tokenizer.json"
         if rank == 0 and not path.exists():
@@ -267,6 +267,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=110, help="of training in all, broken-off parts included")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--hybrid", action="store_true", help="a model in which one layer of four has attention")
     parser.add_argument("--out", type=pathlib.Path, default=text.ROOT / "build" / "train")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

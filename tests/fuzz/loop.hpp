@@ -31,13 +31,17 @@ class FuzzLoop {
             return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
         };
         double longest = 0;
+        double reported = 0;
         int64_t i = 0;
         for (; i < runs_ && (seconds_ == 0 || elapsed() < seconds_); i++) {
             const std::string input = make();
             if (i < from_) continue;
-            constexpr int64_t kOften = 100'000;
-            if (i % kOften == 0)
-                std::fprintf(stderr, "input %lld\n", static_cast<long long>(i));  // for --from after a crash
+            constexpr double kReportSeconds = 30;
+            if (i == from_ || elapsed() - reported >= kReportSeconds) {
+                reported = elapsed();
+                std::fprintf(stderr, "input %lld of %lld\n", static_cast<long long>(i),
+                             static_cast<long long>(runs_));  // for --from after a crash
+            }
             const double before = processor_seconds();
             auto wrong = look(input);
             const double taken = processor_seconds() - before;

@@ -117,6 +117,30 @@ std::vector<Token> joined(std::span<const Token> a, std::span<const Token> b) {
     return both;
 }
 
+class Conversations : public testing::TestWithParam<std::string> {};
+
+/// The second turn of a conversation, whose first is in memory, is answered as if all of it had just been read.
+TEST_P(Conversations, AreAnsweredAsIfTheyHadJustBeenRead) {
+    const auto engine = load(GetParam(), 128);
+    auto options = small_options(2);
+    options.pool.sequence.budget = TokensPerLayer{600};
+    auto batcher = start(engine, options);
+    const auto text = sample_tokens(engine, 400);
+    auto request = greedy(*batcher, std::span(text).first(250), 16);
+    request.reuse = true;
+    request.prompt.append_range(answer(*batcher, request).tokens());
+    request.prompt.append_range(std::span(text).subspan(250));
+    const auto outcome = answer(*batcher, request);
+    EXPECT_EQ(outcome.n_cached, 265) << "the last token of an answer has not been passed through the model";
+    auto fresh = start(engine, options);
+    const auto alone = answer(*fresh, request);
+    EXPECT_EQ(alone.n_cached, 0);
+    EXPECT_EQ(outcome.tokens(), alone.tokens());
+    EXPECT_EQ(batcher->report().n_evicted_tokens, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Conversations, testing::ValuesIn(test::family_names()), family_test_name);
+
 class Snapshots : public testing::TestWithParam<std::string> {};
 
 /// Later prompts of a conversation may differ from the first in what the template put in front of the answer.
