@@ -36,7 +36,7 @@ add_library(cake_eval STATIC
   src/eval/task.cpp
   src/eval/words.cpp)
 target_link_libraries(cake_eval PUBLIC cake_engine nlohmann_json::nlohmann_json)
-target_precompile_headers(cake_eval PRIVATE ${std_headers} <nlohmann/json.hpp>)
+target_precompile_headers(cake_eval PRIVATE ${common_headers})
 target_compile_options(cake_eval PRIVATE ${quick_to_compile})
 
 if(CAKE_BUILD_SERVER)
@@ -102,7 +102,7 @@ if(CAKE_BUILD_SERVER)
     src/server/tool_json.cpp
     src/server/unknown_fields.cpp)
   target_link_libraries(cake_server PUBLIC cake_engine nlohmann_json::nlohmann_json PkgConfig::httplib PRIVATE PkgConfig::xxhash)
-  target_precompile_headers(cake_server PRIVATE ${std_headers} <nlohmann/json.hpp>)
+  target_precompile_headers(cake_server PRIVATE ${common_headers} <nlohmann/json.hpp>)
   target_compile_options(cake_server PRIVATE ${quick_to_compile})
 endif()
 
@@ -113,6 +113,7 @@ add_library(cake_cli STATIC
   src/cli/asking.cpp
   src/cli/bench.cpp
   src/cli/chat.cpp
+  src/cli/cli11.cpp
   src/cli/dialog.cpp
   src/cli/document_file.cpp
   src/cli/documents.cpp
@@ -134,12 +135,13 @@ add_library(cake_cli STATIC
   src/cli/run.cpp
   src/cli/sources.cpp)
 target_link_libraries(cake_cli PUBLIC cake_eval CLI11::CLI11 PRIVATE PkgConfig::libedit)
+target_compile_definitions(cake_cli PUBLIC CLI11_COMPILE)  # its functions are compiled once, in cli11.cpp
 if(CAKE_BUILD_SERVER)
   target_sources(cake_cli PRIVATE src/cli/serve.cpp)
   target_link_libraries(cake_cli PUBLIC cake_server)
   target_compile_definitions(cake_cli PUBLIC CAKE_SERVER)
 endif()
-target_precompile_headers(cake_cli PRIVATE ${std_headers} <CLI/CLI.hpp> <nlohmann/json.hpp>)
+target_precompile_headers(cake_cli PRIVATE ${common_headers} <CLI/CLI.hpp>)
 target_compile_options(cake_cli PRIVATE ${quick_to_compile})
 
 add_executable(cake src/cli/main.cpp)

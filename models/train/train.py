@@ -268,8 +268,9 @@ def main():
     parser.add_argument("--minutes", type=float, default=110, help="of training in all, broken-off parts included")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--hybrid", action="store_true", help="a model in which one layer of four has attention")
-    parser.add_argument("--out", type=pathlib.Path, default=text.ROOT / "build" / "train")
+    parser.add_argument("--out", type=pathlib.Path, help="default: build/train, or build/train-hybrid")
     options = parser.parse_args()
+    options.out = options.out or text.ROOT / "build" / ("train-hybrid" if options.hybrid else "train")
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "rendezvous").unlink(missing_ok=True)
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -1,8 +1,9 @@
 #include "backend/accountant.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cassert>
-#include <format>
 #include <utility>
 
 namespace cake {
@@ -61,7 +62,7 @@ Result<AccountedBuffer> AccountedBuffer::allocate(Accountant& accountant, Memory
     }
     if (!result.buffer_) {
         return fail(Error::Code::out_of_memory,
-                    std::format("{} needs {} MiB of memory and the device {} has {} MiB: ask for less", what,
+                    fmt::format("{} needs {} MiB of memory and the device {} has {} MiB: ask for less", what,
                                 n_bytes >> 20U, ggml_backend_buft_name(type), total_bytes >> 20U));
     }
     result.bytes_ = AccountedBytes(accountant, use, n_bytes);

@@ -1,9 +1,8 @@
 #include "backend/compute.hpp"
 
+#include <fmt/format.h>
 #include <ggml-backend.h>
 #include <ggml-cpu.h>
-
-#include <format>
 
 #include "backend/devices.hpp"
 
@@ -33,7 +32,7 @@ Result<Compute> Compute::create(int32_t n_threads, const std::string& device) {
         if (!found) return std::unexpected(found.error());
         compute.backends_.emplace_back(ggml_backend_dev_init(*found, nullptr));
         if (!compute.backends_.back())
-            return fail(Error::Code::internal, std::format("the device {} cannot be started", device));
+            return fail(Error::Code::internal, fmt::format("the device {} cannot be started", device));
     }
     if (auto added = compute.add_cpu(); !added) return std::unexpected(added.error());
     return compute;

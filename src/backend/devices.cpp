@@ -1,7 +1,8 @@
 #include "backend/devices.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <mutex>
 #include <ranges>
 
@@ -47,9 +48,9 @@ Result<ggml_backend_dev_t> find_device(const std::string& name) {
     for (ggml_backend_dev_t device : devices())
         if (ggml_backend_dev_name(device) == name) return device;
     std::string names;
-    for (const auto& device : list_devices()) names += std::format("{} or ", device.name);
+    for (const auto& device : list_devices()) names += fmt::format("{} or ", device.name);
     return fail(Error::Code::not_found,
-                std::format("there is no device \"{}\" here: use {}none (the CPU)", name, names));
+                fmt::format("there is no device \"{}\" here: use {}none (the CPU)", name, names));
 }
 
 std::string usual_device(uint64_t n_bytes) {

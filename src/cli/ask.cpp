@@ -1,6 +1,7 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
-#include <format>
 #include <memory>
 
 #include "cli/asking.hpp"
@@ -29,7 +30,7 @@ void take_document_file(AskFlags& flags) {
     if (saved == flags.files.end()) return;
     if (flags.files.size() > 1)
         throw CLI::ValidationError(
-            std::format("{}: was saved by cake read, and no other document can be added to it: pass it alone, or read "
+            fmt::format("{}: was saved by cake read, and no other document can be added to it: pass it alone, or read "
                         "all documents together",
                         *saved));
     flags.document_file = std::move(*saved);
@@ -54,7 +55,7 @@ void take_sources(AskFlags& flags, const std::string& value, const CLI::App& ask
     const auto [rest, error] = std::from_chars(value.data(), end, flags.n_sources);
     if (error == std::errc{} && rest == end) {
         if (flags.n_sources < 1 || flags.n_sources > kMaxSources)
-            throw CLI::ValidationError(std::format("--sources shows 1 to {} passages, not {}", kMaxSources, value));
+            throw CLI::ValidationError(fmt::format("--sources shows 1 to {} passages, not {}", kMaxSources, value));
         return;
     }
     flags.n_sources = kSources;
@@ -82,7 +83,7 @@ void check_questions(const AskFlags& flags) {
     if (questions.size() > 1 && std::ranges::all_of(questions, is_one_word) && !questions.front().ends_with('?')) {
         std::string question;
         for (const auto& word : questions) question += (question.empty() ? "" : " ") + word;
-        throw CLI::ValidationError(std::format("a question must be in quotes: \"{}\"", question));
+        throw CLI::ValidationError(fmt::format("a question must be in quotes: \"{}\"", question));
     }
 }
 

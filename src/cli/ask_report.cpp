@@ -1,7 +1,7 @@
 #include "cli/ask_report.hpp"
 
+#include <fmt/format.h>
 #include <algorithm>
-#include <format>
 #include <nlohmann/json.hpp>
 
 #include "cli/output.hpp"
@@ -67,13 +67,13 @@ std::string summary(const AskReport& report, const Sequence& sequence) {
     const auto kept = format_bytes(memory.kv_bytes_now);
     const auto full = format_bytes(memory.kv_bytes_full_cache);
     const auto held = memory.kv_bytes_now == memory.kv_bytes_full_cache
-                          ? std::format("kept all {} of K/V", kept)
-                          : std::format("kept {} of K/V instead of {} for a full cache", kept, full);
+                          ? fmt::format("kept all {} of K/V", kept)
+                          : fmt::format("kept {} of K/V instead of {} for a full cache", kept, full);
     const auto loaded =
         report.loaded_tokens > 0
-            ? std::format("loaded {} tokens and ", format_count(static_cast<uint64_t>(report.loaded_tokens)))
+            ? fmt::format("loaded {} tokens and ", format_count(static_cast<uint64_t>(report.loaded_tokens)))
             : std::string();
-    return std::format("{}; {}read {} tokens in {}\n", held, loaded,
+    return fmt::format("{}; {}read {} tokens in {}\n", held, loaded,
                        format_count(static_cast<uint64_t>(report.prompt_tokens)),
                        format_duration(report.prefill_seconds));
 }
@@ -84,10 +84,10 @@ std::string shown(const std::vector<Source>& sources, size_t columns) {
     for (size_t i = 0; i < sources.size(); i++) {
         const auto& source = sources[i];
         const auto lines = source.first_line == source.last_line
-                               ? std::format("{}", source.first_line)
-                               : std::format("{}-{}", source.first_line, source.last_line);
-        text += std::format("  {}. {}:{}\n", i + 1, printable(source.document), lines);
-        text += std::format("     {}\n", shortened(printable(source.excerpt), std::max<size_t>(columns, 40) - 7));
+                               ? fmt::format("{}", source.first_line)
+                               : fmt::format("{}-{}", source.first_line, source.last_line);
+        text += fmt::format("  {}. {}:{}\n", i + 1, printable(source.document), lines);
+        text += fmt::format("     {}\n", shortened(printable(source.excerpt), std::max<size_t>(columns, 40) - 7));
     }
     return text;
 }

@@ -1,12 +1,12 @@
 #include "cli/asking.hpp"
 
+#include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <format>
 #include <utility>
 
 #include "cli/ask_options.hpp"
@@ -194,7 +194,7 @@ Result<void> Asking::read(const std::string& before, const std::string& question
 Result<void> Asking::answer(const std::string& question, size_t number) {
     Answer answer{.question = question};
     if (number > 0 && !flags_.json) {
-        const auto heading = std::format("{}{}. {}\n", number > 1 ? "\n" : "", number, question);
+        const auto heading = fmt::format("{}{}. {}\n", number > 1 ? "\n" : "", number, question);
         if (auto written = write_output(heading); !written) return written;
     }
     if (auto streamed = stream(answer); !streamed) return streamed;

@@ -1,10 +1,11 @@
+#include <fmt/format.h>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <format>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+
 #include <random>
 #include <utility>
 
@@ -44,8 +45,8 @@ struct Case {
     int64_t depth = 0;
 
     std::string name(bool made_up) const {
-        auto text = n_prompt > 0 ? std::format("pp{}", n_prompt) : std::format("tg{}", n_gen);
-        if (depth > 0) text += std::format(" @ d{}{}", depth, made_up ? " (made up)" : "");
+        auto text = n_prompt > 0 ? fmt::format("pp{}", n_prompt) : fmt::format("tg{}", n_gen);
+        if (depth > 0) text += fmt::format(" @ d{}{}", depth, made_up ? " (made up)" : "");
         return text;
     }
 };
@@ -107,7 +108,7 @@ class Bench {
         if (of.n_prompt + of.n_gen == 0) return {};
         if (auto warm = warm_up(of); !warm) return warm;
         Measured measured;
-        ProgressBar bar(std::format("{} {}", of.options.policy, of.name(flags_.made_up)));
+        ProgressBar bar(fmt::format("{} {}", of.options.policy, of.name(flags_.made_up)));
         for (int32_t i = 0; i < flags_.repetitions; i++) {
             bar.update_count(i, flags_.repetitions);
             if (auto done = repeat(of, measured); !done) return done;
@@ -170,7 +171,7 @@ class Bench {
         }
         if (flags_.format == "json") return {};
         return write_output(
-            std::format("{}: {} parameters, {} ({})\n\n"
+            fmt::format("{}: {} parameters, {} ({})\n\n"
                         "| policy | tokens a layer | K/V | threads | test | tokens per second |\n"
                         "| --- | ---: | --- | ---: | --- | ---: |\n",
                         printable(m.name), format_count(m.n_params), format_bytes(m.weight_bytes), m.weight_types));
@@ -185,12 +186,12 @@ class Bench {
         const uint64_t all = memory.kv_bytes_peak + memory.hidden_bytes_peak + memory.compute_bytes_peak;
         const bool made_up = flags_.made_up && of.depth > 0;
         if (flags_.format == "md") {
-            return write_output(std::format("| {} | {} | {} | {} | {} | {:.2f} ± {:.2f} |\n", of.options.policy,
+            return write_output(fmt::format("| {} | {} | {} | {} | {} | {:.2f} ± {:.2f} |\n", of.options.policy,
                                             format_count(static_cast<uint64_t>(memory.budget_tokens_per_layer)), types,
                                             n_threads(), of.name(flags_.made_up), mean(rates), deviation(rates)));
         }
         if (flags_.format == "csv") {
-            return write_output(std::format(
+            return write_output(fmt::format(
                 "\"{}\",{},{},{},{},{},{},{},{},{},{:.3f},{:.3f},{},{}\n", printable(engine_->info().path), n_threads(),
                 of.options.policy, memory.budget_tokens_per_layer, of.options.cache_type_k, of.options.cache_type_v,
                 of.n_prompt, of.n_gen, of.depth, made_up, mean(rates), deviation(rates), memory.kv_bytes_peak, all));

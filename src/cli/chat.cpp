@@ -1,6 +1,6 @@
+#include <fmt/format.h>
 #include <unistd.h>
 
-#include <format>
 #include <memory>
 #include <optional>
 
@@ -79,7 +79,7 @@ class Chat {
         }
         if (editor_.is_terminal()) {
             std::fputs(
-                std::format("{}: type a message, or /help for a list of commands\n", printable(engine_->info().name))
+                fmt::format("{}: type a message, or /help for a list of commands\n", printable(engine_->info().name))
                     .c_str(),
                 stderr);
         }
@@ -113,8 +113,8 @@ class Chat {
         if (command == "/stats") return write(stats());
         if (command == "/clear") return clear();
         const bool is_known = command == "/read" || command == "/save" || command == "/load";
-        if (!is_known) return fail(std::format("there is no {}; /help lists the commands", command));
-        if (name.empty()) return fail(std::format("{} needs a file name", command));
+        if (!is_known) return fail(fmt::format("there is no {}; /help lists the commands", command));
+        if (name.empty()) return fail(fmt::format("{} needs a file name", command));
         if (command == "/read") return read(name);
         return command == "/save" ? save(name) : load(name);
     }
@@ -173,7 +173,7 @@ class Chat {
         const auto text = text_of(name);
         if (!text) return std::unexpected(text.error());
         document_ += (document_.empty() ? "" : "\n\n") + *text;
-        return tell(std::format("{} bytes will be read before your next message", format_count(text->size())));
+        return tell(fmt::format("{} bytes will be read before your next message", format_count(text->size())));
     }
 
     Result<void> save(const std::string& name) {
@@ -186,7 +186,7 @@ class Chat {
         if (!loaded) return std::unexpected(loaded.error());
         conversation_.reset();
         conversation_ = std::make_unique<Conversation>(std::move(*loaded));
-        return tell(std::format("{} messages, {} tokens", conversation_->messages().size(),
+        return tell(fmt::format("{} messages, {} tokens", conversation_->messages().size(),
                                 format_count(static_cast<uint64_t>(conversation_->sequence().n_tokens()))));
     }
 
@@ -203,9 +203,9 @@ class Chat {
         const auto& sequence = conversation_->sequence();
         const auto memory = sequence.memory();
         std::string text =
-            std::format("  {} messages, {} tokens, policy {}\n", conversation_->messages().size(),
+            fmt::format("  {} messages, {} tokens, policy {}\n", conversation_->messages().size(),
                         format_count(static_cast<uint64_t>(sequence.n_tokens())), sequence.options().policy);
-        text += std::format("  K/V memory: {} held of {} allowed; a full cache would hold {}\n",
+        text += fmt::format("  K/V memory: {} held of {} allowed; a full cache would hold {}\n",
                             format_bytes(memory.kv_bytes_now), format_bytes(memory.kv_bytes_budget),
                             format_bytes(memory.kv_bytes_full_cache));
         const auto layers = sequence.layers();
@@ -213,8 +213,8 @@ class Chat {
             const auto& layer = layers[i];
             std::string held = format_count(static_cast<uint64_t>(layer.kept)) + " tokens";
             if (layer.recurrent) held = "a state of fixed size";
-            if (layer.kv_layer) held = std::format("reads layer {}", *layer.kv_layer);
-            text += std::format("  layer {:2}: {}\n", i, held);
+            if (layer.kv_layer) held = fmt::format("reads layer {}", *layer.kv_layer);
+            text += fmt::format("  layer {:2}: {}\n", i, held);
         }
         return text;
     }

@@ -1,8 +1,9 @@
 #include "cli/dialog.hpp"
 
+#include <fmt/format.h>
 #include <algorithm>
-#include <format>
 #include <nlohmann/json.hpp>
+
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -26,7 +27,7 @@ size_t begun(std::string_view text) {
 }
 
 std::string with_question(const std::string& before, const std::string& question) {
-    return std::format("{}{} {}", before, kQuestion, question);
+    return fmt::format("{}{} {}", before, kQuestion, question);
 }
 
 bool has_template(const Engine& engine, const ConversationOptions& options) {
@@ -51,7 +52,7 @@ Result<Dialog> Dialog::load(const Engine& engine, const std::string& path, const
     const auto no_document = [&](const std::string& note, const char* other, std::string_view mark) {
         if (note.contains(mark)) return fail(path + other);
         return fail(
-            std::format("{}: is a saved session, but not a text that was read with cake read; cake run and "
+            fmt::format("{}: is a saved session, but not a text that was read with cake read; cake run and "
                         "cake chat continue it with --load-session",
                         path));
     };

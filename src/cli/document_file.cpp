@@ -1,7 +1,8 @@
 #include "cli/document_file.hpp"
 
-#include <format>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
+
 #include <optional>
 
 #include "text/bounded_json.hpp"
@@ -46,7 +47,7 @@ Result<SavedDocuments> saved_documents(const Dialog& dialog, const std::string& 
         const Json name = one.is_object() ? one.value("name", Json()) : Json();
         if (!end || !name.is_string())
             return fail(Error::Code::corrupt,
-                        std::format("{}: its list of documents is damaged: read the documents again", path));
+                        fmt::format("{}: its list of documents is damaged: read the documents again", path));
         add(name.get<std::string>(), *begin, *end);
     }
     return saved;

@@ -1,7 +1,8 @@
 #include "cli/documents.hpp"
 
+#include <fmt/format.h>
+
 #include <filesystem>
-#include <format>
 #include <string_view>
 
 #include "cli/input.hpp"
@@ -42,7 +43,7 @@ Result<std::vector<Document>> read_documents(const std::vector<std::string>& pat
 
 DocumentText::DocumentText(const std::vector<Document>& documents, const std::vector<std::string>& questions) {
     for (const auto& document : documents) {
-        text += std::format("Document {}:\n\n", shown_name(document));
+        text += fmt::format("Document {}:\n\n", shown_name(document));
         const std::string_view content(document.text.data(), document.text.find_last_not_of(" \t\r\n") + 1);
         places.push_back({.begin = text.size(), .end = text.size() + content.size()});
         text += content;
@@ -51,7 +52,7 @@ DocumentText::DocumentText(const std::vector<Document>& documents, const std::ve
     list_begin = text.size();
     if (questions.size() < 2) return;
     text += "Questions:\n";
-    for (size_t i = 0; i < questions.size(); i++) text += std::format("{}. {}\n", i + 1, questions[i]);
+    for (size_t i = 0; i < questions.size(); i++) text += fmt::format("{}. {}\n", i + 1, questions[i]);
     text += '\n';
 }
 

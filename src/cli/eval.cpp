@@ -1,11 +1,12 @@
+#include <fmt/format.h>
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <format>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+
 #include <ranges>
 #include <set>
 
@@ -53,7 +54,7 @@ class Eval {
         const auto outcome = task_ != nullptr ? ask(*engine) : compare(*engine);
         bar_.reset();
         if (n_cut_ > 0) {
-            complain(std::format(
+            complain(fmt::format(
                 "note: {} prompts with their answers were longer than {} tokens, and their middle was cut out "
                 "(--max-prompt)",
                 n_cut_, max_context(*engine)));
@@ -135,7 +136,7 @@ class Eval {
         *samples = eval::with_more_questions(std::move(*samples), flags_.n_questions, flags_.seed);
         std::ofstream answers;
         if (!flags_.answers.empty()) answers.open(flags_.answers);
-        if (!answers) return {.rows = {}, .error = Error{std::format("{}: {}", flags_.answers, std::strerror(errno))}};
+        if (!answers) return {.rows = {}, .error = Error{fmt::format("{}: {}", flags_.answers, std::strerror(errno))}};
         auto outcome = eval::run_samples(
             engine, *samples, flags_.settings,
             {.max_context = flags_.data.empty() ? 0 : max_context(engine),
@@ -164,7 +165,7 @@ class Eval {
         for (const auto& wanted : flags_.subtasks) {
             if (names.contains(wanted)) continue;
             const auto known = names | std::views::join_with(std::string_view(", ")) | std::ranges::to<std::string>();
-            return fail(std::format("--subtask: there is no \"{}\" here, only {}", wanted, known));
+            return fail(fmt::format("--subtask: there is no \"{}\" here, only {}", wanted, known));
         }
         const auto is_other = [&](const std::string& name) { return !std::ranges::contains(flags_.subtasks, name); };
         if (!flags_.subtasks.empty())
@@ -219,7 +220,7 @@ class Eval {
                           : flags_.format == "csv" ? eval::to_csv(rows)
                                                    : eval::to_table(rows);
         if (auto written = write_output(text); !written || flags_.plot.empty()) return written;
-        const auto title = std::format("{}: {}", engine.info().name, flags_.task);
+        const auto title = fmt::format("{}: {}", engine.info().name, flags_.task);
         const bool map = flags_.plot_kind == "auto" ? task_ != nullptr && task_->by_depth : flags_.plot_kind == "map";
         return eval::draw_svg(map ? eval::heat_map(rows, title) : eval::line_plot(rows, title), flags_.plot);
     }

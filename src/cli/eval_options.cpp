@@ -1,7 +1,8 @@
 #include "cli/eval_options.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 
 #include "cli/parse.hpp"
 #include "eval/task.hpp"
@@ -20,8 +21,8 @@ std::string task_names() {
 
 std::string task_list() {
     std::string text = "tasks:\n";
-    for (const auto& task : eval::tasks()) text += std::format("  {:<14}{}\n", task.name, task.summary);
-    return text + std::format("  {:<14}{}\n", kFidelity,
+    for (const auto& task : eval::tasks()) text += fmt::format("  {:<14}{}\n", task.name, task.summary);
+    return text + fmt::format("  {:<14}{}\n", kFidelity,
                               "how close the next-token distributions on a text (--data) stay to the full cache's");
 }
 
@@ -45,7 +46,7 @@ std::vector<eval::Setting> all_settings(const EvalFlags& flags) {
             common.pool_kernel = kernel;
             for (auto& setting : eval::all_settings({&policy, 1}, flags.budgets, common)) {
                 if (pools && compares)
-                    setting.policy += kernel == 0 ? ", published pooling" : std::format(", pooling {}", kernel);
+                    setting.policy += kernel == 0 ? ", published pooling" : fmt::format(", pooling {}", kernel);
                 settings.push_back(std::move(setting));
             }
             if (!pools) break;
@@ -62,7 +63,7 @@ std::vector<eval::Setting> checked_settings(const EvalFlags& flags) {
             throw CLI::ValidationError(setting.policy + ": " + valid.error().message);
         if (setting.budget > 0 && setting.budget < setting.options.window) {
             throw CLI::ValidationError(
-                std::format("a budget of {} tokens a layer cannot hold the window of {}: use a "
+                fmt::format("a budget of {} tokens a layer cannot hold the window of {}: use a "
                             "larger budget or a smaller --window",
                             setting.budget, setting.options.window));
         }
@@ -80,13 +81,13 @@ std::vector<SequenceOptions> options_of(const std::vector<eval::Setting>& settin
 void check_task(const EvalFlags& flags, const CLI::App& command) {
     const auto* task = eval::find_task(flags.task);
     if (task == nullptr && flags.task != kFidelity)
-        throw CLI::ValidationError(std::format("there is no task \"{}\"; use one of: {}", flags.task, task_names()));
+        throw CLI::ValidationError(fmt::format("there is no task \"{}\"; use one of: {}", flags.task, task_names()));
     const bool reads_files = task == nullptr || task->data == eval::Data::required || !flags.data.empty();
     if (reads_files && flags.data.empty())
-        throw CLI::RequiredError(std::format("--data, the files that {} reads,", flags.task));
+        throw CLI::RequiredError(fmt::format("--data, the files that {} reads,", flags.task));
     const auto only = [&](const char* flag, bool used, const char* by) {
         if (command.count(flag) > 0 && !used)
-            throw CLI::ValidationError(std::format("{} has no meaning for {}: it is for {}", flag, flags.task, by));
+            throw CLI::ValidationError(fmt::format("{} has no meaning for {}: it is for {}", flag, flags.task, by));
     };
     const bool made = task != nullptr && !reads_files;
     only("--data", task == nullptr || task->data != eval::Data::none, "tasks that read files");

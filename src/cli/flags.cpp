@@ -1,7 +1,8 @@
 #include "cli/flags.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <limits>
 #include <ranges>
 #include <variant>
@@ -45,7 +46,7 @@ std::vector<std::string> options_of_all_methods() {
 [[noreturn]] void show_devices() {
     std::string text;
     for (const auto& device : list_devices()) {
-        text += std::format("{}{}: {}, {} free of {}", text.empty() ? "" : "\n", device.name, device.description,
+        text += fmt::format("{}{}: {}, {} free of {}", text.empty() ? "" : "\n", device.name, device.description,
                             format_bytes(device.free_bytes), format_bytes(device.total_bytes));
     }
     throw CLI::CallForVersion(text.empty() ? "no device but the CPU" : text, 0);
@@ -84,7 +85,7 @@ EngineOptions ModelFlags::engine_options() const {
 Result<Engine> ModelFlags::load() const {
     auto engine = find_model(path).and_then([&](const auto& file) { return Engine::load(file, engine_options()); });
     if (engine && !engine->info().device.empty())
-        complain(std::format("the layers are computed on {}{}", engine->info().device,
+        complain(fmt::format("the layers are computed on {}{}", engine->info().device,
                              options.device.empty() ? ", which has room for them (--device none: on the CPU)" : ""));
     return engine;
 }
@@ -214,7 +215,7 @@ void warn_of_unread_flags(const CLI::App& app, std::span<const SequenceOptions> 
             unread.push_back(option->get_name());
     }
     if (unread.empty()) return;
-    complain(std::format("warning: {} {} no effect with the policy {}", list(unread),
+    complain(fmt::format("warning: {} {} no effect with the policy {}", list(unread),
                          unread.size() == 1 ? "has" : "have", list(names)));
 }
 
@@ -229,7 +230,7 @@ bool evicts(const SequenceOptions& options) {
 void refuse_kept_flags(const CLI::App& app, std::string_view otherwise, std::string_view allowed) {
     const auto refuse = [&](const CLI::Option& option) {
         throw CLI::ValidationError(
-            std::format("{} cannot be changed in a saved session: leave it out, or {}", option.get_name(), otherwise));
+            fmt::format("{} cannot be changed in a saved session: leave it out, or {}", option.get_name(), otherwise));
     };
     if (const auto& context = *app.get_option("--ctx-size"); context.count() > 0 && context.as<int64_t>() > 0)
         refuse(context);
@@ -256,7 +257,7 @@ std::vector<SamplerStep> samplers_of(const std::string& names) {
         const auto step = sampler_step_of(name);
         if (!step)
             throw CLI::ValidationError("--samplers",
-                                       std::format("there is no sampler \"{}\", only {}", name, sampler_step_names()));
+                                       fmt::format("there is no sampler \"{}\", only {}", name, sampler_step_names()));
         steps.push_back(*step);
     }
     return steps;
@@ -284,7 +285,7 @@ void add_sampling(CLI::App& app, SamplingOptions& sampling) {
     }
     app.add_option_function<std::string>(
            "--samplers", [&sampling](const std::string& names) { sampling.samplers = samplers_of(names); },
-           std::format("the samplers in their order, separated by semicolons (default: {})", sampler_step_names()))
+           fmt::format("the samplers in their order, separated by semicolons (default: {})", sampler_step_names()))
         ->type_name("NAME;…")
         ->group(kSampling);
     app.add_option_function<std::vector<std::string>>(

@@ -1,5 +1,5 @@
+#include <fmt/format.h>
 #include <algorithm>
-#include <format>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -33,52 +33,52 @@ bool has_other_windows(const ModelInfo& m) {
 std::string as_text(const Engine& engine, const KvTokenBytes& token) {
     const ModelInfo& m = engine.info();
     const auto bytes = [&](int64_t n_tokens, int64_t per_layer) { return engine.kv_bytes(token, n_tokens, per_layer); };
-    std::string out = std::format("{}\n", printable(m.name));
+    std::string out = fmt::format("{}\n", printable(m.name));
     const auto line = [&](std::string_view what, const std::string& value) {
-        out += std::format("  {:<14}{}\n", what, value);
+        out += fmt::format("  {:<14}{}\n", what, value);
     };
-    line("file", m.n_files > 1 ? std::format("{} and {} more", m.path, m.n_files - 1) : m.path);
+    line("file", m.n_files > 1 ? fmt::format("{} and {} more", m.path, m.n_files - 1) : m.path);
     line("architecture", m.architecture);
     line("parameters",
-         std::format("{} in {} ({})", format_count(m.n_params), format_bytes(m.weight_bytes), m.weight_types));
-    line("layers", std::format("{}, width {}, feed-forward {}", m.n_layer, m.n_embd, m.n_ff));
+         fmt::format("{} in {} ({})", format_count(m.n_params), format_bytes(m.weight_bytes), m.weight_types));
+    line("layers", fmt::format("{}, width {}, feed-forward {}", m.n_layer, m.n_embd, m.n_ff));
     if (m.n_expert > 0)
-        line("experts", std::format("{} in each layer, {} used for each token", m.n_expert, m.n_expert_used));
+        line("experts", fmt::format("{} in each layer, {} used for each token", m.n_expert, m.n_expert_used));
     if (m.n_swa_layers > 0)
-        line("attention", std::format("to the last {} tokens in {} of {} layers, to the whole text in the others",
+        line("attention", fmt::format("to the last {} tokens in {} of {} layers, to the whole text in the others",
                                       format_count(static_cast<uint64_t>(m.n_swa)), m.n_swa_layers, m.n_kv_layers));
     if (m.n_shared_layers > 0)
-        line("shared K/V", std::format("read by {} further layers of either kind", m.n_shared_layers));
+        line("shared K/V", fmt::format("read by {} further layers of either kind", m.n_shared_layers));
     if (m.n_recurrent_layers > 0)
-        line("recurrent", std::format("{} of the layers, with states of {} for each text", m.n_recurrent_layers,
+        line("recurrent", fmt::format("{} of the layers, with states of {} for each text", m.n_recurrent_layers,
                                       format_bytes(m.recurrent_bytes)));
-    std::string heads = std::format("{} for queries, {} for K/V, of {} values", m.n_head, m.n_head_kv, m.head_dim_k);
+    std::string heads = fmt::format("{} for queries, {} for K/V, of {} values", m.n_head, m.n_head_kv, m.head_dim_k);
     if (has_other_windows(m))
-        heads += std::format("; {} for K/V, of {} values, where attention is to the last tokens", m.n_head_kv_swa,
+        heads += fmt::format("; {} for K/V, of {} values, where attention is to the last tokens", m.n_head_kv_swa,
                              m.head_dim_k_swa);
     line("heads", heads);
-    line("vocabulary", std::format("{} tokens", format_count(static_cast<uint64_t>(m.n_vocab))));
-    line("trained on", std::format("texts of {} tokens", format_count(static_cast<uint64_t>(m.n_ctx_train))));
-    out += std::format("\nK/V memory: {} per token\n\n", format_bytes(bytes(1, 1) - m.recurrent_bytes));
+    line("vocabulary", fmt::format("{} tokens", format_count(static_cast<uint64_t>(m.n_vocab))));
+    line("trained on", fmt::format("texts of {} tokens", format_count(static_cast<uint64_t>(m.n_ctx_train))));
+    out += fmt::format("\nK/V memory: {} per token\n\n", format_bytes(bytes(1, 1) - m.recurrent_bytes));
 
-    out += std::format("  {:<24}", "a text of");
-    for (const int64_t n : kTexts) out += std::format("{:>20}", format_count(static_cast<uint64_t>(n)) + " tokens");
-    out += std::format("\n  {:<24}", "full cache");
-    for (const int64_t n : kTexts) out += std::format("{:>20}", format_bytes(bytes(n, n)));
+    out += fmt::format("  {:<24}", "a text of");
+    for (const int64_t n : kTexts) out += fmt::format("{:>20}", format_count(static_cast<uint64_t>(n)) + " tokens");
+    out += fmt::format("\n  {:<24}", "full cache");
+    for (const int64_t n : kTexts) out += fmt::format("{:>20}", format_bytes(bytes(n, n)));
     out += '\n';
     for (const int64_t budget : kBudgets) {
-        out += std::format("  {:<24}", std::format("--kv-budget {}", budget));
+        out += fmt::format("  {:<24}", fmt::format("--kv-budget {}", budget));
         for (const int64_t n : kTexts) {
             const uint64_t held = bytes(n, budget);
             const double share = 100.0 * static_cast<double>(held) / static_cast<double>(bytes(n, n));
-            out += std::format("{:>20}", std::format("{} ({:.1f}%)", format_bytes(held), share));
+            out += fmt::format("{:>20}", fmt::format("{} ({:.1f}%)", format_bytes(held), share));
         }
         out += '\n';
     }
     const bool two = m.n_shared_layers > 0 && m.n_swa_layers > 0;
     const uint64_t of_window = m.n_swa_layers > 0 ? token.swa_layer : 0;
     const uint64_t staged = two ? token.layer + of_window : std::max(token.layer, of_window);
-    out += std::format("\nWhile a prompt is read, {} held in full: {} for {} tokens.\n",
+    out += fmt::format("\nWhile a prompt is read, {} held in full: {} for {} tokens.\n",
                        two ? "one more layer of each kind of attention is" : "one more layer is",
                        format_bytes(staged * static_cast<uint64_t>(kTexts[1])),
                        format_count(static_cast<uint64_t>(kTexts[1])));
@@ -119,7 +119,7 @@ Result<void> show_families(bool json) {
     std::string text;
     auto list = nlohmann::ordered_json::array();
     for (const auto& family : model_families()) {
-        text += std::format("{}\n  {}\n  {}\n", family.architecture, family.models, family.traits);
+        text += fmt::format("{}\n  {}\n  {}\n", family.architecture, family.models, family.traits);
         list.push_back({{"architecture", family.architecture}, {"models", family.models}, {"traits", family.traits}});
     }
     return write_output(json ? list.dump(2) + "\n" : text);

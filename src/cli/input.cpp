@@ -1,13 +1,13 @@
 #include "cli/input.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <format>
 #include <utility>
 
 #include "cli/interrupt.hpp"
@@ -17,7 +17,7 @@ namespace cake::cli {
 Result<Input> Input::open(const std::string& path) {
     // Do not wait here until the other end of a pipe is opened: read_some() waits, and can be interrupted.
     const int fd = path == "-" ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return fail(Error::Code::not_found, std::format("{}: {}", path, std::strerror(errno)));
+    if (fd < 0) return fail(Error::Code::not_found, fmt::format("{}: {}", path, std::strerror(errno)));
     Input input(path, fd);
     struct stat status{};
     if (::fstat(fd, &status) == 0) {
@@ -73,7 +73,7 @@ Result<std::string> Input::read_bytes() {
         if (!interrupted()) ::poll(&waiting, 1, -1);
         const ssize_t n = interrupted() ? 0 : ::read(fd_, buffer.data(), buffer.size());
         if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-        if (n < 0) return fail(Error::Code::not_found, std::format("{}: {}", path_, std::strerror(errno)));
+        if (n < 0) return fail(Error::Code::not_found, fmt::format("{}: {}", path_, std::strerror(errno)));
         buffer.resize(static_cast<size_t>(n));
         n_read_ += static_cast<uint64_t>(n);
         return buffer;

@@ -1,5 +1,6 @@
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <memory>
 #include <optional>
 
@@ -65,14 +66,14 @@ class Inspect {
         for (auto options : flags_.options) {
             if (options.policy == kFullPolicy)
                 options.max_tokens = static_cast<int64_t>(tokens->size()) + std::max<int64_t>(flags_.n_predict, 1);
-            ProgressBar bar(std::format("{}: reading {} tokens", options.policy, format_count(tokens->size())));
+            ProgressBar bar(fmt::format("{}: reading {} tokens", options.policy, format_count(tokens->size())));
             auto inspection = eval::inspect(*engine, options, *tokens,
                                             {.segment = flags_.segment,
                                              .n_predict = flags_.n_predict,
                                              .progress = shown_on(bar),
                                              .cancelled = interrupted});
             if (!inspection)
-                return fail(inspection.error().code, std::format("{}: {}", options.policy, inspection.error().message));
+                return fail(inspection.error().code, fmt::format("{}: {}", options.policy, inspection.error().message));
             inspections.push_back(std::move(*inspection));
         }
         const auto name = flags_.prompt ? "the prompt" : flags_.file == "-" ? "standard input" : flags_.file;

@@ -1,7 +1,8 @@
+#include <fmt/format.h>
 #include <CLI/CLI.hpp>
+
 #include <algorithm>
 #include <exception>
-#include <format>
 #include <functional>
 #include <sstream>
 #include <string>
@@ -62,7 +63,7 @@ int execute(int argc, char** argv) {
     add_info(app, action);
     require_plain_numbers(app);
     if (argc > 1 && argv[1][0] != '-' && app.get_subcommand_no_throw(argv[1]) == nullptr) {
-        complain(std::format("\"{}\" is not a command; use one of: {}", argv[1], command_names(app)));
+        complain(fmt::format("\"{}\" is not a command; use one of: {}", argv[1], command_names(app)));
         return kWrongUsage;
     }
     try {
@@ -72,7 +73,7 @@ int execute(int argc, char** argv) {
     } catch (const CLI::ParseError& error) {
         const auto* command = argc > 1 ? app.get_subcommand_no_throw(argv[1]) : nullptr;
         complain(
-            std::format("{} (see cake {}--help)", error.what(), command != nullptr ? command->get_name() + " " : ""));
+            fmt::format("{} (see cake {}--help)", error.what(), command != nullptr ? command->get_name() + " " : ""));
         return kWrongUsage;
     }
     return action();
@@ -87,7 +88,7 @@ int main(int argc, char** argv) {
     } catch (const std::bad_alloc&) {
         complain("out of memory: use a smaller --kv-budget, -b or model");
     } catch (const std::exception& error) {
-        complain(std::format("unexpected: {}", error.what()));
+        complain(fmt::format("unexpected: {}", error.what()));
     }
     return kFailed;
 }

@@ -1,8 +1,9 @@
 #include "cli/model_path.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdlib>
-#include <format>
 #include <iterator>
 #include <string_view>
 #include <system_error>
@@ -30,11 +31,11 @@ std::string list(const std::vector<std::string>& names) {
 std::string what_would_work(const std::string& name) {
     const auto known = known_model_names();
     const bool can_be_fetched = std::ranges::contains(known, name);
-    std::string text = can_be_fetched ? std::format("; ./dev models {} fetches it", name) : "";
+    std::string text = can_be_fetched ? fmt::format("; ./dev models {} fetches it", name) : "";
     const auto names = model_names();
-    if (!names.empty()) text += std::format("; {} has {}", models_folder().string(), list(names));
+    if (!names.empty()) text += fmt::format("; {} has {}", models_folder().string(), list(names));
     if (names.empty() && !can_be_fetched)
-        text += std::format("; pass a GGUF file, or a model that ./dev models fetches: {}", list(known));
+        text += fmt::format("; pass a GGUF file, or a model that ./dev models fetches: {}", list(known));
     return text;
 }
 
@@ -71,7 +72,7 @@ Result<std::string> find_model(const std::string& model) {
         if (auto path = folder / (model + std::string(kSuffix)); fs::exists(path, error)) return path.string();
     if (fs::exists(model, error)) return model;  // a folder: the loader reports the error
     return fail(Error::Code::not_found,
-                std::format("there is no file or model \"{}\"{}", model, what_would_work(model)));
+                fmt::format("there is no file or model \"{}\"{}", model, what_would_work(model)));
 }
 
 }  // namespace cake::cli

@@ -1,6 +1,7 @@
 #include "cli/output.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,7 +9,6 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <format>
 #include <fstream>
 
 namespace cake::cli {
@@ -27,7 +27,7 @@ Result<void> write_output(std::string_view text) {
         const ssize_t n = ::write(STDOUT_FILENO, text.data(), text.size());
         if (n < 0 && errno == EINTR) continue;
         if (n < 0 && errno == EBADF) return fail("standard output is closed: nothing can be written to it");
-        if (n < 0) return fail(std::format("cannot write to standard output: {}", std::strerror(errno)));
+        if (n < 0) return fail(fmt::format("cannot write to standard output: {}", std::strerror(errno)));
         text.remove_prefix(static_cast<size_t>(n));
     }
     return {};
@@ -42,7 +42,7 @@ Result<void> check_place_of(const std::string& path) {
 }
 
 Result<void> write_whole_file(const std::string& path, std::string_view text) {
-    const auto unfinished = std::format("{}.part-{}", path, ::getpid());
+    const auto unfinished = fmt::format("{}.part-{}", path, ::getpid());
     bool written = false;
     {
         std::ofstream file(unfinished, std::ios::binary);
@@ -51,13 +51,13 @@ Result<void> write_whole_file(const std::string& path, std::string_view text) {
         written = file.good();
     }
     if (written && ::rename(unfinished.c_str(), path.c_str()) == 0) return {};
-    const auto error = fail(std::format("{}: {}", path, std::strerror(errno)));
+    const auto error = fail(fmt::format("{}: {}", path, std::strerror(errno)));
     ::unlink(unfinished.c_str());
     return error;
 }
 
 void complain(std::string_view message) {
-    std::fputs(std::format("cake: {}\n", printable(message)).c_str(), stderr);
+    std::fputs(fmt::format("cake: {}\n", printable(message)).c_str(), stderr);
 }
 
 std::string printable(std::string_view text) {

@@ -1,9 +1,10 @@
 #include "cli/parse.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <format>
 
 namespace cake::cli {
 
@@ -57,7 +58,7 @@ CLI::Validator number_in(double least, double most) {
     const auto check = [=](const std::string& text) {
         double number = 0;
         const bool good = CLI::detail::lexical_cast(text, number) && number >= least && number <= most;
-        return good ? std::string() : std::format("\"{}\" is not a number from {} to {}", text, least, most);
+        return good ? std::string() : fmt::format("\"{}\" is not a number from {} to {}", text, least, most);
     };
     return {check, ""};
 }
@@ -66,7 +67,7 @@ void require_plain_numbers(CLI::App& app) {
     const CLI::Validator plain(
         [](const std::string& text) {
             return is_plain_number(text) ? std::string()
-                                         : std::format("\"{}\" is not a number: write it like 10, -1 or 0.5", text);
+                                         : fmt::format("\"{}\" is not a number: write it like 10, -1 or 0.5", text);
         },
         "");
     for (auto* option : app.get_options())
@@ -76,7 +77,7 @@ void require_plain_numbers(CLI::App& app) {
 
 Result<uint64_t> parse_size(const std::string& text) {
     const auto wrong = [&] {
-        return fail(std::format("\"{}\" is not a size; write it like 500MiB, 2GiB or a number of bytes", text));
+        return fail(fmt::format("\"{}\" is not a size; write it like 500MiB, 2GiB or a number of bytes", text));
     };
     double number = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -94,7 +95,7 @@ Result<uint64_t> parse_size(const std::string& text) {
         factor = std::pow(1024.0, static_cast<double>(power + 1));
     }
     const double bytes = number * factor;
-    if (bytes >= 9e18) return fail(std::format("\"{}\" is more memory than any machine has", text));
+    if (bytes >= 9e18) return fail(fmt::format("\"{}\" is more memory than any machine has", text));
     return static_cast<uint64_t>(bytes);
 }
 
@@ -106,8 +107,8 @@ std::string format_bytes(uint64_t n_bytes) {
         value /= 1024;
         unit++;
     }
-    return unit == 0 ? std::format("{} bytes", n_bytes)
-                     : std::format("{:.{}f} {}", value,
+    return unit == 0 ? fmt::format("{} bytes", n_bytes)
+                     : fmt::format("{:.{}f} {}", value,
                                    value < 10    ? 2
                                    : value < 100 ? 1
                                                  : 0,

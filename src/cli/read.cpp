@@ -1,9 +1,9 @@
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
-#include <format>
 #include <memory>
 
 #include "cake/policy.hpp"
@@ -64,7 +64,7 @@ class Reading {
             auto text = to_utf8(document.text);
             if (text != document.text)
                 complain(
-                    std::format("warning: {}: contains bytes that are not UTF-8; they are replaced", document.name));
+                    fmt::format("warning: {}: contains bytes that are not UTF-8; they are replaced", document.name));
             document.text = std::move(text);
         }
         const DocumentText text(*documents, {});
@@ -91,7 +91,7 @@ class Reading {
         namespace fs = std::filesystem;
         constexpr size_t kMaxBytes = size_t{3} << 20U;  // with the tokens, this fits into the note of a session
         if (text.text.size() > kMaxBytes)
-            return fail(std::format("the documents have {} together, and one file holds {}: split them",
+            return fail(fmt::format("the documents have {} together, and one file holds {}: split them",
                                     format_bytes(text.text.size()), format_bytes(kMaxBytes)));
         std::error_code unknown;
         for (const auto& file : flags_.files)
@@ -100,9 +100,9 @@ class Reading {
         auto folder = fs::path(flags_.out).parent_path();
         if (folder.empty()) folder = ".";
         if (!fs::is_directory(folder, unknown))
-            return fail(std::format("{}: there is no folder {}", flags_.out, folder.string()));
+            return fail(fmt::format("{}: there is no folder {}", flags_.out, folder.string()));
         if (::access(folder.c_str(), W_OK) != 0)
-            return fail(std::format("{}: the folder {} cannot be written to", flags_.out, folder.string()));
+            return fail(fmt::format("{}: the folder {} cannot be written to", flags_.out, folder.string()));
         if (!flags_.out_given && fs::exists(flags_.out, unknown))
             return fail(flags_.out + ": exists already: pass -o with this name to replace it, or with another");
         return {};
@@ -129,7 +129,7 @@ class Reading {
         std::error_code unknown;
         const auto n_bytes = std::filesystem::file_size(flags_.out, unknown);
         const auto full = static_cast<double>(memory.kv_bytes_full_cache);
-        return std::format("{}: {} for {} tokens, {:.1f} % of their full cache of {}; read in {} with the policy {}\n",
+        return fmt::format("{}: {} for {} tokens, {:.1f} % of their full cache of {}; read in {} with the policy {}\n",
                            printable(flags_.out), format_bytes(unknown ? 0 : n_bytes),
                            format_count(static_cast<uint64_t>(sequence.n_tokens())),
                            full > 0 ? 100 * static_cast<double>(n_bytes) / full : 0,

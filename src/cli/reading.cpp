@@ -1,7 +1,8 @@
 #include "cli/reading.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -53,7 +54,7 @@ ProgressFunction shown_on(ProgressBar& bar, const Engine& engine, int64_t n_befo
 }
 
 Result<void> read_tokens(Sequence& sequence, const std::vector<Token>& tokens) {
-    ProgressBar bar(std::format("reading {} tokens", format_count(tokens.size())));
+    ProgressBar bar(fmt::format("reading {} tokens", format_count(tokens.size())));
     return sequence.append(tokens, {.progress = shown_on(bar)});
 }
 
@@ -100,7 +101,7 @@ Result<int64_t> read_stream(const Engine& engine, Sequence& sequence, Input& inp
 
 void warn_beyond_training(const Engine& engine, int64_t n_tokens) {
     if (n_tokens <= engine.info().n_ctx_train) return;
-    complain(std::format(
+    complain(fmt::format(
         "warning: the text has at least {} tokens, and the model was trained on texts of {}; it may answer badly",
         format_count(static_cast<uint64_t>(n_tokens)), format_count(static_cast<uint64_t>(engine.info().n_ctx_train))));
 }

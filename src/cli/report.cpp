@@ -1,7 +1,8 @@
 #include "cli/report.hpp"
 
+#include <fmt/format.h>
+
 #include <cmath>
-#include <format>
 
 #include "cli/parse.hpp"
 #include "text/optional_json.hpp"
@@ -23,10 +24,10 @@ double rate(size_t n, double seconds) {
 
 std::string format_duration(double seconds) {
     const auto whole = static_cast<int64_t>(std::lround(seconds));
-    if (seconds < 10) return std::format("{:.1f} s", seconds);
-    if (whole < 60) return std::format("{} s", whole);
-    if (whole < 3600) return std::format("{} min {} s", whole / 60, whole % 60);
-    return std::format("{} h {} min", whole / 3600, whole / 60 % 60);
+    if (seconds < 10) return fmt::format("{:.1f} s", seconds);
+    if (whole < 60) return fmt::format("{} s", whole);
+    if (whole < 3600) return fmt::format("{} min {} s", whole / 60, whole % 60);
+    return fmt::format("{} h {} min", whole / 3600, whole / 60 % 60);
 }
 
 const char* to_string(FinishReason reason) {
@@ -45,7 +46,7 @@ const char* to_string(FinishReason reason) {
 
 std::string policy_name(const SequenceOptions& options) {
     if (options.scorer.empty() && options.allocator.empty()) return options.policy;
-    return std::format("{} (scorer {}, allocator {})", options.policy,
+    return fmt::format("{} (scorer {}, allocator {})", options.policy,
                        options.scorer.empty() ? "as is" : options.scorer,
                        options.allocator.empty() ? "as is" : options.allocator);
 }
@@ -94,7 +95,7 @@ nlohmann::ordered_json to_json(const RunReport& report, const Engine& engine, co
 
 std::string summary(const RunReport& report, const Sequence& sequence) {
     const auto memory = sequence.memory();
-    return std::format(
+    return fmt::format(
         "prompt {} tokens, {:.1f} per second; generated {} tokens, {:.1f} per second\n"
         "K/V memory ({}): {} held of {} allowed; a full cache would hold {}\n",
         format_count(static_cast<uint64_t>(report.prompt_tokens)),

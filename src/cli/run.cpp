@@ -1,7 +1,6 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <format>
 #include <memory>
 #include <optional>
 

@@ -1,4 +1,5 @@
 #if __has_include(<malloc.h>)
+#include <fmt/format.h>
 #include <malloc.h>
 #endif
 
@@ -6,7 +7,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <ctime>
-#include <format>
 #include <future>
 #include <memory>
 
@@ -68,7 +68,7 @@ void tell(const std::string& line) {
 std::string address(const server::ServerOptions& options, int port) {
     const bool any = options.host == "0.0.0.0" || options.host == "::";
     const std::string host = any ? "localhost" : options.host;
-    return std::format("http://{}:{}/", host.contains(':') ? "[" + host + "]" : host, port);
+    return fmt::format("http://{}:{}/", host.contains(':') ? "[" + host + "]" : host, port);
 }
 
 void introduce(const ServeFlags& flags, const Engine& engine, const server::ApiServer& server) {
@@ -76,9 +76,9 @@ void introduce(const ServeFlags& flags, const Engine& engine, const server::ApiS
     const auto n_parallel = limits.n_parallel;
     const auto* budget = limits.sequence.budget ? std::get_if<TokensPerLayer>(&*limits.sequence.budget) : nullptr;
     const auto share = limits.bytes_of_stores / static_cast<uint64_t>(n_parallel);
-    tell(std::format("{} at {}", printable(engine.info().path), address(flags.server, server.port())));
+    tell(fmt::format("{} at {}", printable(engine.info().path), address(flags.server, server.port())));
     tell(
-        std::format("K/V memory: at most {}: {} sequences of {} tokens{} ({} each), and {} for what is held in "
+        fmt::format("K/V memory: at most {}: {} sequences of {} tokens{} ({} each), and {} for what is held in "
                     "full of the prompts being read, {} tokens in total",
                     format_bytes(limits.kv_bytes), n_parallel,
                     format_count(static_cast<uint64_t>(budget != nullptr ? budget->tokens : limits.n_ctx)),
@@ -129,7 +129,7 @@ int serve(const ServeFlags& flags) {
     }
     (*server)->close();
     if ((*server)->is_busy())
-        tell(std::format("Stopping: running requests have {} seconds to finish; interrupt again to stop at once.",
+        tell(fmt::format("Stopping: running requests have {} seconds to finish; interrupt again to stop at once.",
                          flags.grace_seconds));
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(flags.grace_seconds);
     while ((*server)->is_busy() && std::chrono::steady_clock::now() < end)

@@ -1,7 +1,8 @@
 #include "cake/engine.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <map>
 
 #include "backend/available_cpus.hpp"
@@ -24,7 +25,7 @@ std::string weight_types(const GgufFile& file, uint64_t n_bytes) {
     std::string text;
     for (const auto& [n, type] : order) {
         const auto percent = n * 100 / std::max<uint64_t>(n_bytes, 1);
-        if (percent > 0) text += std::format("{}{} {}%", text.empty() ? "" : ", ", ggml_type_name(type), percent);
+        if (percent > 0) text += fmt::format("{}{} {}%", text.empty() ? "" : ", ", ggml_type_name(type), percent);
     }
     return text;
 }
@@ -75,11 +76,11 @@ Result<Engine> Engine::load(const std::string& path, const EngineOptions& option
     silence_libraries();
     constexpr int32_t kMaxThreads = 512;  // ggml's limit
     if (options.threads < 0 || options.threads > kMaxThreads) {
-        return fail(std::format("{} threads are not possible: use 1 to {}", options.threads, kMaxThreads));
+        return fail(fmt::format("{} threads are not possible: use 1 to {}", options.threads, kMaxThreads));
     }
     constexpr int32_t kMaxBatch = 8192;  // bounds a chunk's mask, [tokens of the text, n_batch]
     if (options.n_batch < 1 || options.n_batch > kMaxBatch) {
-        return fail(std::format("a batch of {} tokens is not possible: use 1 to {}", options.n_batch, kMaxBatch));
+        return fail(fmt::format("a batch of {} tokens is not possible: use 1 to {}", options.n_batch, kMaxBatch));
     }
     auto file = GgufFile::open(path);
     if (!file) return std::unexpected(file.error());
@@ -95,7 +96,7 @@ Result<Engine> Engine::load(const std::string& path, const EngineOptions& option
     if (!vocabulary) return std::unexpected(vocabulary.error());
     if (vocabulary->n_tokens() > hparams->n_vocab) {
         return fail(Error::Code::corrupt,
-                    std::format("{}: the vocabulary has {} tokens and token_embd.weight has {} rows", path,
+                    fmt::format("{}: the vocabulary has {} tokens and token_embd.weight has {} rows", path,
                                 vocabulary->n_tokens(), hparams->n_vocab));
     }
     auto info = describe(*file, *hparams, *weights);

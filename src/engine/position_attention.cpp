@@ -1,7 +1,8 @@
 #include "engine/position_attention.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 
 #include "eviction/analyzer.hpp"
 
@@ -36,7 +37,7 @@ Result<void> take_layer(GraphRunner& runner, const SequenceParts& state, int32_t
 
 Result<std::vector<float>> attention_by_position(SequenceParts& state, int64_t n_queries) {
     if (n_queries < 1 || n_queries > state.config.options.window) {
-        return fail(std::format("the attention of the last {} tokens is not known: ask for 1 to {}", n_queries,
+        return fail(fmt::format("the attention of the last {} tokens is not known: ask for 1 to {}", n_queries,
                                 state.config.options.window));
     }
     if (!state.config.reads_queries()) return fail("no queries are kept: set SequenceOptions::keep_queries");

@@ -1,7 +1,8 @@
 #include "cake/sequence.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <memory>
 
 #include "cake/engine.hpp"
@@ -191,9 +192,9 @@ Result<void> make_up(Sequence& sequence, int64_t n_tokens) {
         return fail("only an empty sequence can be filled with a made-up text");
     constexpr int64_t kMaxTokens = int64_t{1} << 28;
     if (n_tokens < 1 || n_tokens > kMaxTokens)
-        return fail(std::format("a made-up text of {} tokens is not possible: use 1 to {}", n_tokens, kMaxTokens));
+        return fail(fmt::format("a made-up text of {} tokens is not possible: use 1 to {}", n_tokens, kMaxTokens));
     if (state.config.options.max_tokens > 0 && n_tokens > state.config.options.max_tokens)
-        return fail(std::format("a made-up text of {} tokens does not fit into the context of {}", n_tokens,
+        return fail(fmt::format("a made-up text of {} tokens does not fit into the context of {}", n_tokens,
                                 state.config.options.max_tokens));
     return within_memory([&] -> Result<void> {
         if (auto made = make_room(state, n_tokens); !made) {
@@ -233,7 +234,7 @@ Result<void> Sequence::save(const std::string& path) const {
 Result<Sequence> Sequence::load(const Engine& engine, const std::string& path, int64_t n_more) {
     constexpr int64_t kMaxTokens = int64_t{1} << 28;
     if (n_more < 0 || n_more > kMaxTokens)
-        return fail(std::format("{} more tokens per layer are not possible: use 0 to {}", n_more, kMaxTokens));
+        return fail(fmt::format("{} more tokens per layer are not possible: use 0 to {}", n_more, kMaxTokens));
     auto state = load_session(EngineAccess::state(engine), path, {.n_more = n_more});
     if (!state) return std::unexpected(state.error());
     return Sequence(std::move(*state));

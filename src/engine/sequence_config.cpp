@@ -1,7 +1,8 @@
 #include "engine/sequence_config.hpp"
 
+#include <fmt/format.h>
+
 #include <cmath>
-#include <format>
 #include <tuple>
 
 #include "memory/cache_type.hpp"
@@ -20,7 +21,7 @@ Result<Policy> policy_of(const SequenceOptions& o) {
     auto policy = resolve_policy(names_in(o));
     if (policy && !policy->evicts() && o.budget.has_value()) {
         return fail(
-            std::format("the policy {} keeps everything and takes no budget: leave the budget out, and bound the "
+            fmt::format("the policy {} keeps everything and takes no budget: leave the budget out, and bound the "
                         "context instead (-c)",
                         o.policy));
     }
@@ -30,12 +31,12 @@ Result<Policy> policy_of(const SequenceOptions& o) {
 Result<void> check_numbers(const SequenceOptions& o) {
     constexpr int32_t kMaxWindow = 1024;
     if (o.window < 1 || o.window > kMaxWindow)
-        return fail(std::format("a window of {} tokens is not possible: use 1 to {}", o.window, kMaxWindow));
+        return fail(fmt::format("a window of {} tokens is not possible: use 1 to {}", o.window, kMaxWindow));
     if (!std::isfinite(o.gamma) || o.gamma < 0) return fail("gamma must be a number of at least 0");
     constexpr int32_t kMaxPooled = 127;
     if (o.pool_kernel < 0 || o.pool_kernel > kMaxPooled || (o.pool_kernel > 0 && o.pool_kernel % 2 == 0)) {
         return fail(
-            std::format("a pooling kernel of {} keys is not possible: use an odd number up to {} (or 0 for the "
+            fmt::format("a pooling kernel of {} keys is not possible: use an odd number up to {} (or 0 for the "
                         "scorer's own)",
                         o.pool_kernel, kMaxPooled));
     }
@@ -45,7 +46,7 @@ Result<void> check_numbers(const SequenceOptions& o) {
     if (o.max_tokens < 0) return fail("the context must be at least 1 token (or 0 for no limit)");
     const auto* ratio = o.budget ? std::get_if<KvRatio>(&*o.budget) : nullptr;
     if (ratio != nullptr && (!(ratio->ratio > 0) || ratio->ratio > 1))
-        return fail(std::format("a K/V ratio of {} is not possible: it must be above 0 and at most 1", ratio->ratio));
+        return fail(fmt::format("a K/V ratio of {} is not possible: it must be above 0 and at most 1", ratio->ratio));
     return {};
 }
 
@@ -73,7 +74,7 @@ Result<CacheLayout> make_layout(const EngineState& engine, const SequenceOptions
                          static_cast<double>(layout.sliding_capacity(options.max_tokens));
     if (bytes > kMaxBytes) {
         return fail(
-            std::format("{}: sliding windows of {} tokens are larger than any memory", engine.file.path(), h.n_swa));
+            fmt::format("{}: sliding windows of {} tokens are larger than any memory", engine.file.path(), h.n_swa));
     }
     return layout;
 }
@@ -84,7 +85,7 @@ Result<void> check_types_of_device(const EngineState& engine, const SequenceOpti
     for (const auto& name : {options.cache_type_k, options.cache_type_v}) {
         if (name == "f16" || name == "q8_0" || name == "q4_0") continue;
         return fail(Error::Code::unsupported,
-                    std::format("K/V of type {} cannot be used on the device {}: use f16, q8_0 or q4_0, or the CPU",
+                    fmt::format("K/V of type {} cannot be used on the device {}: use f16, q8_0 or q4_0, or the CPU",
                                 name, engine.info.device));
     }
     return {};
@@ -126,7 +127,7 @@ Result<SequenceConfig> SequenceConfig::make(std::shared_ptr<const EngineState> e
     if (policy->evicts() && policy->scorer->reads.replay != Replay::none && engine->hparams.max_positions() > 0) {
         return fail(
             Error::Code::unsupported,
-            std::format("{}: has learned only {} positions, and the scorer {} needs more than the text has: use "
+            fmt::format("{}: has learned only {} positions, and the scorer {} needs more than the text has: use "
                         "another policy",
                         engine->file.path(), engine->hparams.max_positions(), policy->scorer->name));
     }
@@ -165,7 +166,7 @@ Result<KvShape> make_kv_shape(const Hparams& hparams, const KvHeads& heads, cons
         const auto type = parse_cache_type(name);
         if (!type) return type;
         if (head_dim % ggml_blck_size(*type) != 0) {
-            return fail(std::format(
+            return fail(fmt::format(
                 "the cache type {} needs heads with a multiple of {} values, and this model's have {}; f16 works", name,
                 ggml_blck_size(*type), head_dim));
         }
@@ -176,7 +177,7 @@ Result<KvShape> make_kv_shape(const Hparams& hparams, const KvHeads& heads, cons
     const bool v_in_k = hparams.has_latent();
     if (v_in_k && type_v != type_k && type_v != SequenceOptions{}.cache_type_v) {
         return fail(
-            std::format("this model's values are part of its keys, so --cache-type-v {} has no effect; "
+            fmt::format("this model's values are part of its keys, so --cache-type-v {} has no effect; "
                         "--cache-type-k sets the type of both",
                         type_v));
     }

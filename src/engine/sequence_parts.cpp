@@ -1,6 +1,6 @@
 #include "engine/sequence_parts.hpp"
 
-#include <format>
+#include <fmt/format.h>
 
 namespace cake {
 
@@ -19,7 +19,7 @@ Result<void> SequenceParts::open_cache(const CachePlan& plan) {
         return config.evicts()
                    ? std::unexpected(opened.error())
                    : fail(opened.error().code,
-                          std::format("a full cache of {} tokens: {}; bound the context (-c), or use a policy that "
+                          fmt::format("a full cache of {} tokens: {}; bound the context (-c), or use a policy that "
                                       "evicts",
                                       plan.tokens_per_layer, opened.error().message));
     }

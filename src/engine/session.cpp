@@ -1,13 +1,14 @@
 #include "engine/session.hpp"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <filesystem>
-#include <format>
 #include <functional>
 #include <iterator>
 #include <limits>
 #include <new>
 #include <nlohmann/json.hpp>
+
 #include <utility>
 
 #include "engine/json_fields.hpp"
@@ -110,10 +111,10 @@ class Loader {
   private:
     std::unexpected<Error> damaged(std::string_view what) const { return reader_.damaged(what); }
     std::unexpected<Error> with_path(const Error& error) const {
-        return fail(error.code, std::format("{}: {}", path_, error.message));
+        return fail(error.code, fmt::format("{}: {}", path_, error.message));
     }
     std::unexpected<Error> damaged_field(const std::string& key) const {
-        return damaged(std::format("\"{}\" is not valid", key));
+        return damaged(fmt::format("\"{}\" is not valid", key));
     }
 
     Result<void> accept() const {
@@ -132,7 +133,7 @@ class Loader {
         const Json* saved = fields.find("options");
         if (!fields.first_wrong().empty()) return damaged_field(fields.first_wrong());
         if (model != fingerprint(engine_->file)) {
-            return fail(std::format("{}: the session was made with another model ({}) and cannot be used with {}",
+            return fail(fmt::format("{}: the session was made with another model ({}) and cannot be used with {}",
                                     path_, name.substr(0, 80),
                                     std::filesystem::path(engine_->file.path()).filename().string()));
         }

@@ -1,7 +1,8 @@
 #include "engine/text_prefill.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <utility>
 #include <vector>
 
@@ -15,12 +16,12 @@ Result<void> check_text(const SequenceParts& state, std::span<const Token> token
     const int32_t n_vocab = state.config.hparams().n_vocab;
     const auto outside = std::ranges::find_if(tokens, [&](Token t) { return t < 0 || t >= n_vocab; });
     if (outside != tokens.end())
-        return fail(std::format("the token {} is outside the vocabulary of {}", *outside, n_vocab));
+        return fail(fmt::format("the token {} is outside the vocabulary of {}", *outside, n_vocab));
     constexpr int64_t kMaxTokens = int64_t{1} << 28;
     const int64_t limit = state.config.options.max_tokens > 0 ? state.config.options.max_tokens : kMaxTokens;
     const int64_t wanted = state.progress.n_tokens + static_cast<int64_t>(tokens.size());
     if (wanted > limit) {
-        return fail(std::format(
+        return fail(fmt::format(
             "the text reaches {} tokens and the context holds {}: use a larger context (-c) or a shorter text", wanted,
             limit));
     }
@@ -30,11 +31,11 @@ Result<void> check_text(const SequenceParts& state, std::span<const Token> token
 Result<void> check_room(const SequenceParts& state, int64_t n_more) {
     const int64_t most = state.config.hparams().max_positions();
     if (most > 0 && state.progress.n_tokens + n_more > most) {
-        return fail(std::format("the text reaches {} tokens, and this model has learned only {} positions",
+        return fail(fmt::format("the text reaches {} tokens, and this model has learned only {} positions",
                                 state.progress.n_tokens + n_more, most));
     }
     if (state.config.evicts() || state.progress.n_tokens + n_more <= state.cache.plan.tokens_per_layer) return {};
-    return fail(std::format("the context of {} tokens is full: use a larger one (-c) or a policy that evicts",
+    return fail(fmt::format("the context of {} tokens is full: use a larger one (-c) or a policy that evicts",
                             state.cache.plan.tokens_per_layer));
 }
 
@@ -131,14 +132,14 @@ Result<void> read_branches(const SequenceParts& base, std::span<SequenceParts* c
         return fail("only a sequence that holds all of its text can be branched from");
     for (const SequenceParts* state : states) {
         if (state->config.evicts() && state->config.scorer().reads.whole_text())
-            return fail(std::format("the scorer {} reads the whole text, so its text cannot be branched from",
+            return fail(fmt::format("the scorer {} reads the whole text, so its text cannot be branched from",
                                     state->config.scorer().name));
     }
     std::vector<SequenceStatus::Step> steps;
     steps.reserve(states.size());
     for (SequenceParts* state : states) {
         if (n_tokens < state->config.options.window)
-            return fail(std::format("a branch of {} tokens is shorter than the window of {}", n_tokens,
+            return fail(fmt::format("a branch of {} tokens is shorter than the window of {}", n_tokens,
                                     state->config.options.window));
         if (state->config.sums_attention() && !base.config.sums_attention())
             return fail("a branch whose scorer reads the attention of all queries needs a base whose scorer does");

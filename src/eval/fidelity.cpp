@@ -1,9 +1,10 @@
 #include "eval/fidelity.hpp"
 #include "cake/policy.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
-#include <format>
 #include <iterator>
 #include <vector>
 
@@ -99,7 +100,7 @@ class Comparison {
         const auto n_tokens = static_cast<int64_t>(tokens->size());
         if (n_read < 1 || n_tokens < n_needed) {
             return fail(
-                std::format("{}: has {} tokens, but {} are to be read and {} compared: use a longer text or "
+                fmt::format("{}: has {} tokens, but {} are to be read and {} compared: use a longer text or "
                             "fewer",
                             input.name, n_tokens, input.n_prompt, input.n_continuation));
         }

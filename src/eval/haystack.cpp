@@ -1,7 +1,8 @@
 #include "eval/haystack.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 
 #include "eval/metrics.hpp"
 
@@ -59,7 +60,7 @@ Result<Sample> bury(const Puzzle& puzzle, const Filler& filler, int64_t n_tokens
     std::string prompt = compose(puzzle, hay, needles);
     if (counter.count(prompt) > room) {
         return fail(
-            std::format("{} tokens are too few for the facts and the questions: use a larger length", n_tokens));
+            fmt::format("{} tokens are too few for the facts and the questions: use a larger length", n_tokens));
     }
     // Add sentences until the sum of their token counts fills the room. Then count the tokens of the whole prompt and
     // remove the sentences that do not fit. Repeat until no further sentence fits.

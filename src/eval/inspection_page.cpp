@@ -1,4 +1,3 @@
-#include <format>
 #include <nlohmann/json.hpp>
 
 #include "eval/inspection.hpp"

@@ -1,10 +1,11 @@
 #include "eval/jsonl.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <format>
 #include <fstream>
 
 namespace cake::eval {
@@ -26,8 +27,8 @@ Result<std::vector<std::string>> files_of(const std::vector<std::string>& paths)
         for (const auto& entry : fs::directory_iterator(path, error)) {
             if (entry.path().extension() == ".jsonl") files.push_back(entry.path().string());
         }
-        if (error) return fail(std::format("{}: {}", path, error.message()));
-        if (files.size() == before) return fail(std::format("{}: contains no .jsonl files", path));
+        if (error) return fail(fmt::format("{}: {}", path, error.message()));
+        if (files.size() == before) return fail(fmt::format("{}: contains no .jsonl files", path));
         std::sort(files.begin() + static_cast<ptrdiff_t>(before), files.end());
     }
     return files;
@@ -42,7 +43,7 @@ Result<std::vector<Sample>> read_samples(
     std::vector<Sample> samples;
     for (const auto& file : *files) {
         std::ifstream stream(file);
-        if (!stream) return fail(std::format("{}: {}", file, std::strerror(errno)));
+        if (!stream) return fail(fmt::format("{}: {}", file, std::strerror(errno)));
         int32_t n_read = -input.n_skip;
         std::string line;
         for (int64_t number = 1; n_read < input.n_samples && std::getline(stream, line); number++) {
@@ -54,11 +55,11 @@ Result<std::vector<Sample>> read_samples(
                 n_read++;
                 continue;
             }
-            const auto message = std::format("{}:{}: {}", file, number, sample.error().message);
+            const auto message = fmt::format("{}:{}: {}", file, number, sample.error().message);
             if (!input.keep_going) return fail(message + "; --keep-going skips such lines");
             input.warn(message + "; skipped");
         }
-        if (stream.bad()) return fail(std::format("{}: {}", file, std::strerror(errno)));
+        if (stream.bad()) return fail(fmt::format("{}: {}", file, std::strerror(errno)));
     }
     if (samples.empty())
         return fail(input.n_skip > 0 ? "the files contain no samples after those that --skip skips"
@@ -68,17 +69,17 @@ Result<std::vector<Sample>> read_samples(
 
 Result<std::string> string_field(const nlohmann::json& object, const char* name) {
     const auto found = object.find(name);
-    if (found == object.end()) return fail(std::format("the field \"{}\" is missing", name));
+    if (found == object.end()) return fail(fmt::format("the field \"{}\" is missing", name));
     if (found->is_string()) return found->get<std::string>();
     if (found->is_number_integer()) return found->dump();
-    return fail(std::format("the field \"{}\" is not a string", name));
+    return fail(fmt::format("the field \"{}\" is not a string", name));
 }
 
 Result<std::vector<std::string>> strings_field(const nlohmann::json& object, const char* name) {
     const auto found = object.find(name);
-    if (found == object.end()) return fail(std::format("the field \"{}\" is missing", name));
+    if (found == object.end()) return fail(fmt::format("the field \"{}\" is missing", name));
     if (!found->is_array() || !std::ranges::all_of(*found, [](const auto& x) { return x.is_string(); }))
-        return fail(std::format("the field \"{}\" is not a list of strings", name));
+        return fail(fmt::format("the field \"{}\" is not a list of strings", name));
     return found->get<std::vector<std::string>>();
 }
 

@@ -1,9 +1,10 @@
 // LongBench (arXiv 2308.14508) and LongBench v2 (arXiv 2412.15204). Prompts and answer lengths are those of the
 // benchmarks.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
-#include <format>
 #include <utility>
 
 #include "eval/jsonl.hpp"
@@ -124,7 +125,7 @@ Result<Sample> longbench_sample(const nlohmann::json& object) {
     const std::string_view plain = name->ends_with("_e") ? std::string_view(*name).substr(0, name->size() - 2) : *name;
     const auto* dataset = std::ranges::find(kDatasets, plain, &Dataset::name);
     if (dataset == std::end(kDatasets))
-        return fail(std::format("the dataset \"{}\" is not known; the datasets are: {}", *name, dataset_names()));
+        return fail(fmt::format("the dataset \"{}\" is not known; the datasets are: {}", *name, dataset_names()));
     const auto context = string_field(object, "context");
     if (!context) return std::unexpected(context.error());
     const auto input = string_field(object, "input");
@@ -139,10 +140,10 @@ Result<Sample> longbench_sample(const nlohmann::json& object) {
                   .metric = dataset->metric,
                   .max_tokens = dataset->max_tokens,
                   .first_line_only = dataset->first_line_only};
-    sample.prompt = std::format("{}{}", dataset->before, *context);
+    sample.prompt = fmt::format("{}{}", dataset->before, *context);
     sample.question_begin = sample.prompt.size();
     sample.prompt +=
-        std::format("{}{}{}", dataset->between, takes_input(*dataset) ? *input : std::string(), dataset->after);
+        fmt::format("{}{}{}", dataset->between, takes_input(*dataset) ? *input : std::string(), dataset->after);
     if (dataset->metric == classification) {
         auto classes = strings_field(object, "all_classes");
         if (!classes) return std::unexpected(classes.error());
@@ -163,11 +164,11 @@ Result<Sample> longbench_v2_sample(const nlohmann::json& object) {
     const auto& [context, question, a, b, c, d, answer, difficulty, length] = fields;
     if (answer.size() != 1 || answer.front() < 'A' || answer.front() > 'D')
         return fail("the field \"answer\" is not A, B, C or D");
-    const auto text = std::format(
+    const auto text = fmt::format(
         "Please read the following text and answer the question below.\n\n<text>\n{}\n</text>\n\n", context);
     return Sample{
         .subtasks = {"all", difficulty, length},
-        .prompt = std::format("{}What is the correct answer to this question: "
+        .prompt = fmt::format("{}What is the correct answer to this question: "
                               "{}\nChoices:\n(A) {}\n(B) {}\n(C) {}\n(D) {}\n\nFormat your response as follows: "
                               "\"The correct answer is (insert answer here)\".",
                               text, question, a, b, c, d),

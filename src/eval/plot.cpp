@@ -1,5 +1,6 @@
 #include "eval/plot.hpp"
 
+#include <fmt/format.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -8,7 +9,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <format>
 #include <memory>
 #include <vector>
 
@@ -45,7 +45,7 @@ std::vector<T> distinct(std::span<const Row> rows, Key key) {
 std::string begin_page(size_t n_panels, const std::string& title) {
     const auto columns = std::min<size_t>(n_panels, 3);
     const auto rows = (n_panels + columns - 1) / columns;
-    return std::format(
+    return fmt::format(
         "set terminal svg size {},{} font 'sans,12' background '#ffffff'\n"
         "set multiplot layout {},{} title {} font 'sans,14' noenhanced\n",
         static_cast<int>(columns) * kPanelWidth, static_cast<int>(rows) * kPanelHeight + 30, rows, columns,
@@ -54,7 +54,7 @@ std::string begin_page(size_t n_panels, const std::string& title) {
 
 std::string panel_name(const Row& row) {
     std::string name = row.subtask;
-    if (row.length_tokens > 0) name += std::format("{}{} tokens", name.empty() ? "" : ", ", row.length_tokens);
+    if (row.length_tokens > 0) name += fmt::format("{}{} tokens", name.empty() ? "" : ", ", row.length_tokens);
     return name;
 }
 
@@ -70,7 +70,7 @@ std::string panel(std::span<const Row> rows, const std::string& name, std::span<
     std::string plots;
     std::string figure;
     for (size_t p = 0; p < policies.size(); p++) {
-        const auto id = std::format("$d{}", p);
+        const auto id = fmt::format("$d{}", p);
         std::string block = id + " << EOD\n";
         bool any = false;
         for (const auto& row : rows) {
@@ -82,7 +82,7 @@ std::string panel(std::span<const Row> rows, const std::string& name, std::span<
             // A logarithmic axis cannot show 0.
             const double floor = f.name == "kl" ? kMinKl : -1e300;
             const auto point = [&](int64_t x) {
-                block += std::format("{} {} {} {}\n", x, std::max(f.value, floor), std::max(interval.low, floor),
+                block += fmt::format("{} {} {} {}\n", x, std::max(f.value, floor), std::max(interval.low, floor),
                                      std::max(interval.high, floor));
             };
             if (row.budget > 0) {
@@ -98,13 +98,13 @@ std::string panel(std::span<const Row> rows, const std::string& name, std::span<
         const bool level =
             std::ranges::none_of(rows, [&](const Row& r) { return r.policy == policies[p] && r.budget > 0; });
         if (!plots.empty()) plots += ", ";
-        plots += level ? std::format("{} using 1:2 with lines dt 2 lw 1.5 lc rgb '{}' notitle", id, colour)
-                       : std::format(
+        plots += level ? fmt::format("{} using 1:2 with lines dt 2 lw 1.5 lc rgb '{}' notitle", id, colour)
+                       : fmt::format(
                              "{0} using 1:2 with linespoints pt 7 ps 0.5 lw 1.8 lc rgb '{1}' notitle, {0} using "
                              "1:2:3:4 with yerrorbars pt 0 lw 0.8 lc rgb '{1}' notitle",
                              id, colour);
     }
-    std::string setup = std::format("{}set title {} noenhanced\nset ylabel {} noenhanced\n", data, quoted(name),
+    std::string setup = fmt::format("{}set title {} noenhanced\nset ylabel {} noenhanced\n", data, quoted(name),
                                     quoted(axis_name(figure)));
     setup += figure == "kl" ? "set logscale y\nset format y '10^{%L}'\nset autoscale y\n"
                             : (figure == "score" ? "set yrange [0:1.05]\n" : "set autoscale y\n");
@@ -117,7 +117,7 @@ std::string legend(std::span<const Row> rows, std::span<const std::string> polic
     for (size_t p = 0; p < policies.size(); p++) {
         const bool level =
             std::ranges::none_of(rows, [&](const Row& r) { return r.policy == policies[p] && r.budget > 0; });
-        plots += std::format("{}NaN with {} lw 1.8 lc rgb '{}' title {} noenhanced", plots.empty() ? "" : ", ",
+        plots += fmt::format("{}NaN with {} lw 1.8 lc rgb '{}' title {} noenhanced", plots.empty() ? "" : ", ",
                              level ? "lines dt 2" : "linespoints pt 7 ps 0.5", kColours[p % std::size(kColours)],
                              quoted(policies[p]));
     }
@@ -137,10 +137,10 @@ using File = std::unique_ptr<std::FILE, CloseFile>;
 Result<void> run_gnuplot(const std::string& commands, std::FILE* svg) {
     const File script(std::tmpfile());
     const File complaints(std::tmpfile());
-    if (!script || !complaints) return fail(std::format("cannot create a temporary file: {}", std::strerror(errno)));
+    if (!script || !complaints) return fail(fmt::format("cannot create a temporary file: {}", std::strerror(errno)));
     if (std::fwrite(commands.data(), 1, commands.size(), script.get()) != commands.size() ||
         std::fflush(script.get()) != 0 || std::fseek(script.get(), 0, SEEK_SET) != 0) {
-        return fail(std::format("cannot write a temporary file: {}", std::strerror(errno)));
+        return fail(fmt::format("cannot write a temporary file: {}", std::strerror(errno)));
     }
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
@@ -152,7 +152,7 @@ Result<void> run_gnuplot(const std::string& commands, std::FILE* svg) {
     pid_t process = 0;
     const int error = ::posix_spawnp(&process, name, &actions, nullptr, arguments, environ);
     posix_spawn_file_actions_destroy(&actions);
-    if (error != 0) return fail(std::format("gnuplot cannot be started: {}", std::strerror(error)));
+    if (error != 0) return fail(fmt::format("gnuplot cannot be started: {}", std::strerror(error)));
     int status = 0;
     while (::waitpid(process, &status, 0) < 0 && errno == EINTR) {
     }
@@ -175,10 +175,10 @@ std::string line_plot(std::span<const Row> rows, const std::string& title) {
     std::ranges::sort(budgets);
     if (budgets.empty()) budgets = {1, 2};
     std::string tics;
-    for (const int64_t b : budgets) tics += std::format("{}'{}' {}", tics.empty() ? "" : ", ", b, b);
+    for (const int64_t b : budgets) tics += fmt::format("{}'{}' {}", tics.empty() ? "" : ", ", b, b);
 
     std::string text = begin_page(names.size() + 1, title);
-    text += std::format(
+    text += fmt::format(
         "set logscale x 2\nset xrange [{}:{}]\nset xtics ({})\nset xlabel 'tokens kept per layer'\n"
         "set grid lc rgb '#dddddd'\nunset key\n",
         static_cast<double>(budgets.front()) / 1.15, static_cast<double>(budgets.back()) * 1.15, tics);
@@ -190,7 +190,7 @@ std::string heat_map(std::span<const Row> rows, const std::string& title) {
     std::vector<Row> cells;
     std::ranges::copy_if(rows, std::back_inserter(cells), [](const Row& r) { return r.depth >= 0; });
     const auto setting = [](const Row& r) {
-        return r.budget > 0 ? std::format("{}, {} tokens a layer", r.policy, r.budget) : r.policy;
+        return r.budget > 0 ? fmt::format("{}, {} tokens a layer", r.policy, r.budget) : r.policy;
     };
     const auto settings = distinct<std::string>(cells, setting);
     const auto lengths = distinct<int64_t>(cells, [](const Row& r) { return r.length_tokens; });
@@ -198,28 +198,28 @@ std::string heat_map(std::span<const Row> rows, const std::string& title) {
     const auto tics = [](const auto& values, auto show) {
         std::string text;
         for (size_t i = 0; i < values.size(); i++)
-            text += std::format("{}'{}' {}", text.empty() ? "" : ", ", show(values[i]), i);
+            text += fmt::format("{}'{}' {}", text.empty() ? "" : ", ", show(values[i]), i);
         return text;
     };
     const auto place = [](const auto& values, auto value) { return std::ranges::find(values, value) - values.begin(); };
 
     std::string text = begin_page(settings.size(), title);
-    text += std::format(
+    text += fmt::format(
         "set palette defined (0 '#d6604d', 0.5 '#fddbc7', 0.75 '#d1e5f0', 1 '#67a9cf')\nset cbrange [0:1]\nunset key\n"
         "set xlabel 'length of the text, tokens'\nset ylabel 'depth of the fact'\nset xtics ({})\nset ytics ({})\n"
         "set xrange [-0.5:{}]\nset yrange [{}:-0.5]\nset cblabel 'score'\n",
         tics(lengths, [](int64_t n) { return std::to_string(n); }),
-        tics(depths, [](double d) { return std::format("{:.0f}%%", d * 100); }),
+        tics(depths, [](double d) { return fmt::format("{:.0f}%%", d * 100); }),
         static_cast<double>(lengths.size()) - 0.5, static_cast<double>(depths.size()) - 0.5);
     for (size_t s = 0; s < settings.size(); s++) {
-        text += std::format("$h{} << EOD\n", s);
+        text += fmt::format("$h{} << EOD\n", s);
         for (const auto& row : cells) {
             if (setting(row) != settings[s]) continue;
             const double value = row.figures.front().value;
-            text += std::format("{} {} {} {:.2f}\n", place(lengths, row.length_tokens), place(depths, row.depth), value,
+            text += fmt::format("{} {} {} {:.2f}\n", place(lengths, row.length_tokens), place(depths, row.depth), value,
                                 value);
         }
-        text += std::format(
+        text += fmt::format(
             "EOD\nset title {} noenhanced\nplot $h{} using 1:2:(0.5):(0.5):3 with boxxyerror fs solid noborder lc "
             "palette, "
             "$h{} using 1:2:(sprintf('%.2f', $3)) with labels font ',10'\n",
@@ -235,14 +235,14 @@ Result<void> check_plotter() {
 }
 
 Result<void> draw_svg(const std::string& commands, const std::string& path) {
-    const std::string unfinished = std::format("{}.part-{}", path, ::getpid());
+    const std::string unfinished = fmt::format("{}.part-{}", path, ::getpid());
     const File svg(std::fopen(unfinished.c_str(), "wb"));
-    if (!svg) return fail(std::format("{}: {}", path, std::strerror(errno)));
+    if (!svg) return fail(fmt::format("{}: {}", path, std::strerror(errno)));
     auto drawn = run_gnuplot(commands, svg.get());
     if (drawn && std::rename(unfinished.c_str(), path.c_str()) == 0) return {};
     if (drawn) drawn = fail(std::strerror(errno));
     std::remove(unfinished.c_str());
-    return fail(drawn.error().code, std::format("{}: {}", path, drawn.error().message));
+    return fail(drawn.error().code, fmt::format("{}: {}", path, drawn.error().message));
 }
 
 }  // namespace cake::eval

@@ -1,7 +1,8 @@
 #include "eval/puzzle.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 
 #include "eval/words.hpp"
 
@@ -21,7 +22,7 @@ class Draw {
     /// "silver falcon", or "silver-falcon" as in RULER.
     std::string key() {
         return unique([this] {
-            return std::format("{}{}{}", adjectives()[draw(random_, adjectives().size())],
+            return fmt::format("{}{}{}", adjectives()[draw(random_, adjectives().size())],
                                wording_ == Wording::bundled ? ' ' : '-', nouns()[draw(random_, nouns().size())]);
         });
     }
@@ -50,7 +51,7 @@ class Draw {
 
 /// Formats the question as the bundled model's chat template does.
 void ask_bundled(Puzzle& puzzle, const std::string& question, int32_t max_tokens = 16) {
-    puzzle.question = std::format("\nUSER: {}\n", question);
+    puzzle.question = fmt::format("\nUSER: {}\n", question);
     puzzle.answer_begin = "ASSISTANT:";
     puzzle.max_tokens = max_tokens;
 }
@@ -70,8 +71,8 @@ constexpr std::string_view kNumbersHidden =
 constexpr int32_t kRulerNiahTokens = 128;
 
 std::string fact(Wording wording, const std::string& key, const std::string& value) {
-    return wording == Wording::bundled ? std::format("The code of the {} is {}.", key, value)
-                                       : std::format("One of the special magic numbers for {} is: {}.", key, value);
+    return wording == Wording::bundled ? fmt::format("The code of the {} is {}.", key, value)
+                                       : fmt::format("One of the special magic numbers for {} is: {}.", key, value);
 }
 
 /// A question about one of `n_keys` facts of the same form.
@@ -87,12 +88,12 @@ Puzzle look_up(Wording wording, Random& random, size_t n_keys) {
         if (i == 0) puzzle.answers = {value};
     }
     if (wording == Wording::bundled) {
-        ask_bundled(puzzle, std::format("What is the code of the {}?", keys.front()));
+        ask_bundled(puzzle, fmt::format("What is the code of the {}?", keys.front()));
     } else {
         ask_published(
             puzzle, kNumbersHidden,
-            std::format("What is the special magic number for {} mentioned in the provided text?", keys.front()),
-            std::format("The special magic number for {} mentioned in the provided text is", keys.front()),
+            fmt::format("What is the special magic number for {} mentioned in the provided text?", keys.front()),
+            fmt::format("The special magic number for {} mentioned in the provided text is", keys.front()),
             kRulerNiahTokens);
     }
     return puzzle;
@@ -127,15 +128,15 @@ Puzzle multivalue(Wording wording, Random& random, int64_t /*n_tokens*/) {
     for (size_t i = 0; i < kValues; i++) {
         puzzle.answers.push_back(draw.value());
         puzzle.needles.push_back(wording == Wording::bundled
-                                     ? std::format("One code of the {} is {}.", key, puzzle.answers.back())
+                                     ? fmt::format("One code of the {} is {}.", key, puzzle.answers.back())
                                      : fact(wording, key, puzzle.answers.back()));
     }
     if (wording == Wording::bundled) {
-        ask_bundled(puzzle, std::format("What is every code of the {}?", key), 32);
+        ask_bundled(puzzle, fmt::format("What is every code of the {}?", key), 32);
     } else {
         ask_published(puzzle, kNumbersHidden,
-                      std::format("What are all the special magic numbers for {} mentioned in the provided text?", key),
-                      std::format("The special magic numbers for {} mentioned in the provided text are", key),
+                      fmt::format("What are all the special magic numbers for {} mentioned in the provided text?", key),
+                      fmt::format("The special magic numbers for {} mentioned in the provided text are", key),
                       kRulerNiahTokens);
     }
     return puzzle;
@@ -153,19 +154,19 @@ Puzzle tracking(Wording wording, Random& random, int64_t /*n_tokens*/) {
         for (size_t i = 0; i < kNames; i++) {
             const std::string name = bundled ? draw.noun() : capitals(draw.noun());
             const std::string source = i == 0 ? value : (bundled ? "the value of " : "VAR ") + names.back();
-            puzzle.needles.push_back(bundled ? std::format("The value of {} is {}.", name, source)
-                                             : std::format("VAR {} = {}.", name, source));
+            puzzle.needles.push_back(bundled ? fmt::format("The value of {} is {}.", name, source)
+                                             : fmt::format("VAR {} = {}.", name, source));
             names.push_back(name);
         }
         if (chain > 0) continue;
         if (bundled) {
-            ask_bundled(puzzle, std::format("What is the value of {}?", names.back()));
+            ask_bundled(puzzle, fmt::format("What is the value of {}?", names.back()));
             puzzle.answers = {value};
         } else {
             ask_published(
                 puzzle, "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n",
-                std::format("Question: Find all variables that are assigned the value {} in the text above.", value),
-                std::format("Answer: According to the chain(s) of variable assignment in the text above, {} variables "
+                fmt::format("Question: Find all variables that are assigned the value {} in the text above.", value),
+                fmt::format("Answer: According to the chain(s) of variable assignment in the text above, {} variables "
                             "are assigned the value {}, they are: ",
                             kNames, value),
                 30);
@@ -186,14 +187,14 @@ Puzzle frequent(Wording wording, Random& random, int64_t /*n_tokens*/) {
     std::ranges::shuffle(listed, random);
     Puzzle puzzle;
     puzzle.answers = {most};
-    puzzle.needles = {std::format("Words of the {}: {}.", topic, joined(listed))};
+    puzzle.needles = {fmt::format("Words of the {}: {}.", topic, joined(listed))};
     if (wording == Wording::bundled) {
-        ask_bundled(puzzle, std::format("Which word is the most frequent of the {}?", topic));
+        ask_bundled(puzzle, fmt::format("Which word is the most frequent of the {}?", topic));
     } else {
         ask_published(puzzle,
                       "A list of words is hidden within the following text. Some words appear more often than others. "
                       "Memorize the one that appears most often.\n",
-                      std::format("Question: What is the most common word in the words of the {}?", topic),
+                      fmt::format("Question: What is the most common word in the words of the {}?", topic),
                       "Answer: The word that appears most often is", 20);
     }
     return puzzle;
@@ -209,18 +210,18 @@ Puzzle reasoning(Wording wording, Random& random, int64_t n_tokens) {
         const std::string second = draw.key();
         const std::string value = draw.value();
         puzzle.needles.push_back(wording == Wording::bundled
-                                     ? std::format("The friend of the {} is the {}.", first, second)
-                                     : std::format("The keeper of {} is {}.", first, second));
+                                     ? fmt::format("The friend of the {} is the {}.", first, second)
+                                     : fmt::format("The keeper of {} is {}.", first, second));
         puzzle.needles.push_back(fact(wording, second, value));
         asked.push_back(first);
         if (i == 0) puzzle.answers = {value};
     }
     if (wording == Wording::bundled) {
-        ask_bundled(puzzle, std::format("What is the code of the friend of the {}?", asked.front()));
+        ask_bundled(puzzle, fmt::format("What is the code of the friend of the {}?", asked.front()));
     } else {
         ask_published(puzzle, kNumbersHidden,
-                      std::format("What is the special magic number for the keeper of {}?", asked.front()),
-                      std::format("The special magic number for the keeper of {} is", asked.front()), kRulerNiahTokens);
+                      fmt::format("What is the special magic number for the keeper of {}?", asked.front()),
+                      fmt::format("The special magic number for the keeper of {} is", asked.front()), kRulerNiahTokens);
     }
     return puzzle;
 }

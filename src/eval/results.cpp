@@ -1,7 +1,7 @@
 #include "eval/results.hpp"
 
+#include <fmt/format.h>
 #include <algorithm>
-#include <format>
 #include <nlohmann/json.hpp>
 
 namespace cake::eval {
@@ -14,8 +14,8 @@ std::string shown_budget(const Row& row) {
 
 std::string shown(const Figure& figure) {
     return figure.interval
-               ? std::format("{:.3f} ({:.3f}–{:.3f})", figure.value, figure.interval->low, figure.interval->high)
-               : std::format("{:.3f}", figure.value);
+               ? fmt::format("{:.3f} ({:.3f}–{:.3f})", figure.value, figure.interval->low, figure.interval->high)
+               : fmt::format("{:.3f}", figure.value);
 }
 
 /// Number of characters, for alignment.
@@ -49,7 +49,7 @@ std::string to_table(const std::vector<Row>& rows) {
     if (!rows.empty()) {
         for (const auto& figure : rows.front().figures) cells[0].push_back(figure.name + " (95 %)");
     }
-    for (const double depth : depths) cells[0].push_back(std::format("at {:.0f}%", depth * 100));
+    for (const double depth : depths) cells[0].push_back(fmt::format("at {:.0f}%", depth * 100));
     for (const auto& row : rows) {
         if (row.depth >= 0) continue;
         auto& line = cells.emplace_back(std::vector<std::string>{row.policy, shown_budget(row)});
@@ -62,7 +62,7 @@ std::string to_table(const std::vector<Row>& rows) {
                 return r.depth == depth && r.policy == row.policy && r.budget == row.budget &&
                        r.subtask == row.subtask && r.length_tokens == row.length_tokens;
             });
-            line.push_back(found == rows.end() ? "" : std::format("{:.2f}", found->figures.front().value));
+            line.push_back(found == rows.end() ? "" : fmt::format("{:.2f}", found->figures.front().value));
         }
     }
 
@@ -86,17 +86,17 @@ std::string to_csv(const std::vector<Row>& rows) {
     std::string text = "policy,budget,subtask,length,depth,samples";
     if (!rows.empty()) {
         for (const auto& figure : rows.front().figures) {
-            text += std::format(",{0},{0}_low,{0}_high", figure.name);
+            text += fmt::format(",{0},{0}_low,{0}_high", figure.name);
         }
     }
     text += '\n';
     for (const auto& row : rows) {
         text +=
-            std::format("{},{},{},{},{},{}", csv_field(row.policy), row.budget, csv_field(row.subtask),
-                        row.length_tokens, row.depth < 0 ? std::string() : std::format("{}", row.depth), row.n_samples);
+            fmt::format("{},{},{},{},{},{}", csv_field(row.policy), row.budget, csv_field(row.subtask),
+                        row.length_tokens, row.depth < 0 ? std::string() : fmt::format("{}", row.depth), row.n_samples);
         for (const auto& figure : row.figures) {
-            text += std::format(",{}", figure.value);
-            text += figure.interval ? std::format(",{},{}", figure.interval->low, figure.interval->high) : ",,";
+            text += fmt::format(",{}", figure.value);
+            text += figure.interval ? fmt::format(",{},{}", figure.interval->low, figure.interval->high) : ",,";
         }
         text += '\n';
     }

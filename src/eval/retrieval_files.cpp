@@ -1,7 +1,8 @@
 // Tasks that read one kind of file each: kv-retrieval (lost-in-the-middle, arXiv 2307.03172) and longeval (LongChat).
 
+#include <fmt/format.h>
+
 #include <filesystem>
-#include <format>
 #include <regex>
 
 #include "eval/jsonl.hpp"
@@ -39,10 +40,10 @@ Result<Sample> kv_sample(const nlohmann::json& object) {
     if (!key) return std::unexpected(key.error());
     auto value = string_field(object, "value");
     if (!value) return std::unexpected(value.error());
-    auto text = std::format(
+    auto text = fmt::format(
         "Extract the value corresponding to the specified key in the JSON object below.\n\nJSON data:\n{}\n\n",
         data->text);
-    return Sample{.prompt = std::format("{}Key: \"{}\"\nCorresponding value:", text, *key),
+    return Sample{.prompt = fmt::format("{}Key: \"{}\"\nCorresponding value:", text, *key),
                   .question_begin = text.size(),
                   .answers = {std::move(*value)},
                   .metric = contains_all,

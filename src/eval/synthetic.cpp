@@ -1,8 +1,9 @@
 // Tasks that generate their texts: niah, needlebench, ruler.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
-#include <format>
 #include <regex>
 
 #include "eval/jsonl.hpp"
@@ -41,13 +42,13 @@ Result<std::vector<Sample>> hide(const TaskInput& input, std::string_view task, 
             for (const double depth : depths) {
                 for (int32_t i = input.n_skip; i < input.n_skip + input.n_samples; i++) {
                     if (input.progress && !input.progress(samples.size())) return samples;
-                    auto random = seeded(input.seed, std::format("{} {}", task, name), length, depth, i);
+                    auto random = seeded(input.seed, fmt::format("{} {}", task, name), length, depth, i);
                     const Puzzle puzzle = make(input.wording, random, length);
                     const auto filler = input.filler == "repeated"    ? repeated_filler()
                                         : input.filler == "generated" ? generated_filler(random)
                                                                       : text_filler(sentences, random);
                     auto sample = bury(puzzle, filler, length, depth, random, input.counter);
-                    if (!sample) return fail(sample.error().code, std::format("{}: {}", name, sample.error().message));
+                    if (!sample) return fail(sample.error().code, fmt::format("{}: {}", name, sample.error().message));
                     sample->subtasks = {std::string(name)};
                     samples.push_back(std::move(*sample));
                 }

@@ -1,8 +1,9 @@
 #include "eviction/scoring.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <exception>
-#include <format>
 #include <limits>
 #include <new>
 
@@ -19,12 +20,12 @@ Result<std::vector<float>> call(const Scorer& scorer, const ScorerInput& input) 
     } catch (const std::bad_alloc&) {
         throw;  // becomes an error of its own
     } catch (const std::exception& error) {
-        return fail(Error::Code::internal, std::format("the scorer {} failed: {}", scorer.name, error.what()));
+        return fail(Error::Code::internal, fmt::format("the scorer {} failed: {}", scorer.name, error.what()));
     }
     const size_t n_keys = input.scored().positions.size();
     if (scores.size() != n_keys)
         return fail(Error::Code::internal,
-                    std::format("the scorer {} returned {} scores for {} keys", scorer.name, scores.size(), n_keys));
+                    fmt::format("the scorer {} returned {} scores for {} keys", scorer.name, scores.size(), n_keys));
     // Infinity is reserved for tokens of the window.
     for (float& score : scores) score = std::min(score, std::numeric_limits<float>::max());
     return scores;
@@ -41,7 +42,7 @@ Result<std::vector<std::vector<float>>> score_layer(GraphRunner& runner, const M
     } catch (const std::bad_alloc&) {
         throw;  // becomes an error of its own
     } catch (const std::exception& error) {
-        return fail(Error::Code::internal, std::format("the scorer {} failed: {}", scorer.name, error.what()));
+        return fail(Error::Code::internal, fmt::format("the scorer {} failed: {}", scorer.name, error.what()));
     }
     for (int32_t head = 0; head < std::ssize(keys.slots); head++) {
         auto scored = call(scorer, data.input(head));

@@ -1,7 +1,8 @@
 #include "memory/cache_type.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 
 namespace cake {
 
@@ -9,7 +10,7 @@ Result<ggml_type> parse_cache_type(const std::string& name) {
     constexpr ggml_type kTypes[] = {GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_F32, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0};
     const auto* type = std::ranges::find_if(kTypes, [&](ggml_type t) { return name == ggml_type_name(t); });
     if (type == std::end(kTypes))
-        return fail(std::format("there is no cache type \"{}\"; use one of: f16, bf16, f32, q8_0, q4_0", name));
+        return fail(fmt::format("there is no cache type \"{}\"; use one of: f16, bf16, f32, q8_0, q4_0", name));
     return *type;
 }
 

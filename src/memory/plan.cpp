@@ -1,7 +1,8 @@
 #include "memory/plan.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <limits>
 #include <string>
 
@@ -25,13 +26,13 @@ struct StatedTokens {
 StatedTokens stated_tokens(const CacheLayout& layout, const CacheDemand& demand, int64_t n_prompt) {
     const Budget budget = demand.budget.value_or(TokensPerLayer{});
     if (const auto* per_layer = std::get_if<TokensPerLayer>(&budget))
-        return {.tokens = per_layer->tokens, .stated = std::format("{} tokens a layer", per_layer->tokens)};
+        return {.tokens = per_layer->tokens, .stated = fmt::format("{} tokens a layer", per_layer->tokens)};
     if (const auto* bytes = std::get_if<KvBytes>(&budget)) {
         const uint64_t fixed =
             sliding_bytes(layout, layout.sliding_capacity(demand.max_tokens)) + layout.recurrent_bytes();
         const uint64_t left = bytes->bytes - std::min(bytes->bytes, fixed);
         return {.tokens = static_cast<int64_t>(left / bytes_per_token(layout.sliced)),
-                .stated = std::format("{} bytes", bytes->bytes)};
+                .stated = fmt::format("{} bytes", bytes->bytes)};
     }
     // A ratio of a short prompt may be less than the window, which always stays.
     const double share = std::get<KvRatio>(budget).ratio * static_cast<double>(n_prompt);
@@ -40,7 +41,7 @@ StatedTokens stated_tokens(const CacheLayout& layout, const CacheDemand& demand,
 
 /// A remark for errors that state a number of bytes.
 std::string states_text(uint64_t bytes) {
-    return bytes == 0 ? "" : std::format(" ({} of them for the states of the recurrent layers)", bytes);
+    return bytes == 0 ? "" : fmt::format(" ({} of them for the states of the recurrent layers)", bytes);
 }
 
 /// The stated budget in tokens per layer.
@@ -51,7 +52,7 @@ Result<int64_t> budget_tokens(const CacheLayout& layout, const CacheDemand& dema
     const uint64_t min_bytes = sliding_bytes(layout, layout.sliding_capacity(demand.max_tokens)) +
                                layout.recurrent_bytes() +
                                bytes_per_token(layout.sliced) * static_cast<uint64_t>(demand.window);
-    return fail(std::format(
+    return fail(fmt::format(
         "a budget of {} cannot hold the window of {} tokens in {} layers: use at least {} tokens a layer, {} bytes{}, "
         "or a smaller --window",
         stated, demand.window, layout.sliced.n_layer, demand.window, min_bytes, states_text(layout.recurrent_bytes())));
@@ -62,7 +63,7 @@ Result<int32_t> decode_slack(int32_t interval, int64_t free_tokens) {
     const int64_t max_interval = std::max<int64_t>(1, free_tokens / 2);
     if (interval > max_interval) {
         return fail(
-            std::format("an evict interval of {} tokens takes more than half of the budget outside the window: "
+            fmt::format("an evict interval of {} tokens takes more than half of the budget outside the window: "
                         "use at most {}, or a larger budget",
                         interval, max_interval));
     }
@@ -96,9 +97,9 @@ Result<CachePlan> plan_cache(const CacheLayout& layout, const CacheDemand& deman
                    .sliding_tokens = layout.sliding_capacity(demand.evicts ? demand.max_tokens : *tokens)};
     if (is_larger_than_any_memory(layout, plan.tokens_per_layer, plan.sliding_tokens)) {
         return demand.evicts
-                   ? fail(std::format("a budget of {} tokens a layer is larger than any memory: use a smaller one",
+                   ? fail(fmt::format("a budget of {} tokens a layer is larger than any memory: use a smaller one",
                                       *tokens))
-                   : fail(std::format("a full cache of {} tokens is larger than any memory: bound the context (-c), or "
+                   : fail(fmt::format("a full cache of {} tokens is larger than any memory: bound the context (-c), or "
                                       "use a policy that evicts",
                                       *tokens));
     }

@@ -1,6 +1,7 @@
 #include "memory/session_file.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -11,7 +12,6 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <format>
 #include <fstream>
 #include <vector>
 
@@ -45,7 +45,7 @@ class File {
 };
 
 std::unexpected<Error> system_error(const std::string& path, Error::Code code = Error::Code::internal) {
-    return fail(code, std::format("{}: {}", path, std::strerror(errno)));
+    return fail(code, fmt::format("{}: {}", path, std::strerror(errno)));
 }
 
 template <typename T>
@@ -111,7 +111,7 @@ Result<SessionWriter> SessionWriter::create(const std::string& path, const std::
     if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
         return fail(path + ": is not a plain file; choose another path for the session");
     if (header.size() > kMaxHeaderBytes) return fail(path + ": the session's note is too long to be saved");
-    auto temporary = std::format("{}.part-{}", path, ::getpid());
+    auto temporary = fmt::format("{}.part-{}", path, ::getpid());
     const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (fd < 0) return system_error(path, Error::Code::not_found);
     SessionWriter writer(std::make_unique<State>(path, std::move(temporary), fd));
@@ -175,7 +175,7 @@ Result<SessionReader> SessionReader::open(const std::string& path) {
     if (begin.magic != kMagic) return not_one();
     if (begin.version != kSessionVersion) {
         return fail(Error::Code::unsupported,
-                    std::format("{}: the session has version {}, and this program reads version {}", path,
+                    fmt::format("{}: the session has version {}, and this program reads version {}", path,
                                 begin.version, kSessionVersion));
     }
     state->end = n_bytes - sizeof(sum);
@@ -207,7 +207,7 @@ const std::string& SessionReader::header() const {
 }
 
 std::unexpected<Error> SessionReader::damaged(std::string_view what) const {
-    return fail(Error::Code::corrupt, std::format("{}: the session is damaged ({})", state_->path, what));
+    return fail(Error::Code::corrupt, fmt::format("{}: the session is damaged ({})", state_->path, what));
 }
 
 uint64_t SessionReader::bytes_left() const {

@@ -1,7 +1,8 @@
 #include "model/architecture.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 
 namespace cake {
 
@@ -399,14 +400,14 @@ std::string architecture_traits(const Architecture& a) {
     add(a.experts.dense_lead, "dense first layers");
     add(a.experts.reads_layer_input, "experts chosen before attention");
     add(a.experts.beside_dense, "a dense feed-forward beside the experts");
-    add(a.swa_period > 0, std::format("sliding windows in {} of {} layers", a.swa_period - 1, a.swa_period));
+    add(a.swa_period > 0, fmt::format("sliding windows in {} of {} layers", a.swa_period - 1, a.swa_period));
     add(a.swa_heads, "other KV heads in layers with windows");
     add(a.shared_kv, "the last layers may read K and V of earlier ones");
     add(a.layer_embeddings, "embeddings for each layer");
-    add(a.swa_n_layer > 0, std::format("the windows only with {} layers", a.swa_n_layer));
+    add(a.swa_n_layer > 0, fmt::format("the windows only with {} layers", a.swa_n_layer));
     add(a.swa_rope_only, "RoPE only in layers with windows");
     add(a.swa_rope_is_plain, "unscaled RoPE in layers with windows");
-    add(a.no_rope_step > 0, std::format("no RoPE in one of {} layers", a.no_rope_step));
+    add(a.no_rope_step > 0, fmt::format("no RoPE in one of {} layers", a.no_rope_step));
     add(a.qk_norm == QkNorm::heads_if_stored, "normalised queries and keys, if the file has the norms");
     add(a.qk_norm != QkNorm::none && a.qk_norm != QkNorm::heads_if_stored, "normalised queries and keys");
     add(a.norm == NormKind::layer, "LayerNorm");

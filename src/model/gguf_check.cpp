@@ -1,5 +1,6 @@
 #include "model/gguf_check.hpp"
 
+#include <fmt/format.h>
 #include <ggml.h>
 #include <gguf.h>
 
@@ -8,7 +9,6 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
-#include <format>
 #include <limits>
 #include <optional>
 #include <set>
@@ -112,7 +112,7 @@ class Checker {
   private:
     std::unexpected<Error> truncated(std::string_view in) const {
         return fail(Error::Code::corrupt,
-                    std::format("the file ends in {} (byte {}): it is truncated or damaged; download it again", in,
+                    fmt::format("the file ends in {} (byte {}): it is truncated or damaged; download it again", in,
                                 reader_.offset()));
     }
 
@@ -126,7 +126,7 @@ class Checker {
         if (*version != 2 && *version != 3) {
             return fail(
                 Error::Code::unsupported,
-                std::format("GGUF version {} is not supported: versions 2 and 3 (little-endian) are", *version));
+                fmt::format("GGUF version {} is not supported: versions 2 and 3 (little-endian) are", *version));
         }
         const auto n_tensors = reader_.read<uint64_t>();
         const auto n_kv = reader_.read<uint64_t>();
@@ -134,7 +134,7 @@ class Checker {
         if (*n_tensors > kMaxEntries || *n_kv > kMaxEntries) {
             return fail(
                 Error::Code::corrupt,
-                std::format(
+                fmt::format(
                     "the header claims {} tensors and {} metadata keys; the file is damaged (at most {} of each)",
                     *n_tensors, *n_kv, kMaxEntries));
         }
@@ -149,9 +149,9 @@ class Checker {
         if (key->empty() || key->size() > kMaxName)
             return fail(Error::Code::corrupt, "a metadata key is empty or longer than 64 KiB");
         if (!keys_.insert(*key).second)
-            return fail(Error::Code::corrupt, std::format("the metadata key {} occurs twice", printable(*key)));
+            return fail(Error::Code::corrupt, fmt::format("the metadata key {} occurs twice", printable(*key)));
         const auto type = reader_.read<uint32_t>();
-        if (!type) return truncated(std::format("the metadata value {}", printable(*key)));
+        if (!type) return truncated(fmt::format("the metadata value {}", printable(*key)));
         if (*key == "general.alignment") return check_alignment(*type);
         if (*type == GGUF_TYPE_ARRAY) return check_array(*key);
         return check_values(*key, *type, 1);
@@ -170,24 +170,24 @@ class Checker {
     Result<void> check_array(std::string_view key) {
         const auto type = reader_.read<uint32_t>();
         const auto n = reader_.read<uint64_t>();
-        if (!type || !n) return truncated(std::format("the metadata array {}", printable(key)));
+        if (!type || !n) return truncated(fmt::format("the metadata array {}", printable(key)));
         if (*type == GGUF_TYPE_ARRAY)
-            return fail(Error::Code::corrupt, std::format("the metadata array {} contains arrays", printable(key)));
+            return fail(Error::Code::corrupt, fmt::format("the metadata array {} contains arrays", printable(key)));
         return check_values(key, *type, *n);
     }
 
     Result<void> check_values(std::string_view key, uint32_t type, uint64_t n) {
         if (type == GGUF_TYPE_STRING) {
             for (uint64_t i = 0; i < n; i++) {
-                if (!reader_.string()) return truncated(std::format("the metadata value {}", printable(key)));
+                if (!reader_.string()) return truncated(fmt::format("the metadata value {}", printable(key)));
             }
             return {};
         }
         const uint64_t bytes = scalar_bytes(type);
         if (bytes == 0)
             return fail(Error::Code::corrupt,
-                        std::format("the metadata value {} has the unknown type {}", printable(key), type));
-        if (n > reader_.left() / bytes) return truncated(std::format("the metadata value {}", printable(key)));
+                        fmt::format("the metadata value {} has the unknown type {}", printable(key), type));
+        if (n > reader_.left() / bytes) return truncated(fmt::format("the metadata value {}", printable(key)));
         reader_.skip(n * bytes);
         return {};
     }
@@ -199,24 +199,24 @@ class Checker {
         if (name->empty() || name->size() >= GGML_MAX_NAME) {
             return fail(
                 Error::Code::corrupt,
-                std::format("the tensor name \"{}\" is empty or longer than {} characters", shown, GGML_MAX_NAME - 1));
+                fmt::format("the tensor name \"{}\" is empty or longer than {} characters", shown, GGML_MAX_NAME - 1));
         }
         if (!names_.insert(*name).second)
-            return fail(Error::Code::corrupt, std::format("the tensor {} occurs twice", shown));
+            return fail(Error::Code::corrupt, fmt::format("the tensor {} occurs twice", shown));
         const auto n_dims = reader_.read<uint32_t>();
-        if (!n_dims) return truncated(std::format("the tensor {}", shown));
+        if (!n_dims) return truncated(fmt::format("the tensor {}", shown));
         if (*n_dims < 1 || *n_dims > GGML_MAX_DIMS) {
-            return fail(Error::Code::corrupt, std::format("the tensor {} has {} dimensions; 1 to {} are possible",
+            return fail(Error::Code::corrupt, fmt::format("the tensor {} has {} dimensions; 1 to {} are possible",
                                                           shown, *n_dims, GGML_MAX_DIMS));
         }
         uint64_t n_elements = 1;
         uint64_t row = 1;
         for (uint32_t d = 0; d < *n_dims; d++) {
             const auto size = reader_.read<uint64_t>();
-            if (!size) return truncated(std::format("the tensor {}", shown));
+            if (!size) return truncated(fmt::format("the tensor {}", shown));
             if (*size < 1 || *size > kMaxElements || n_elements > kMaxElements / *size) {
                 return fail(Error::Code::corrupt,
-                            std::format("the tensor {} has a dimension of {} or too many elements", shown,
+                            fmt::format("the tensor {} has a dimension of {} or too many elements", shown,
                                         static_cast<int64_t>(*size)));
             }
             n_elements *= *size;
@@ -229,15 +229,15 @@ class Checker {
         const std::string shown = printable(name);
         const auto type = reader_.read<uint32_t>();
         const auto offset = reader_.read<uint64_t>();
-        if (!type || !offset) return truncated(std::format("the tensor {}", shown));
+        if (!type || !offset) return truncated(fmt::format("the tensor {}", shown));
         const auto ggml = static_cast<ggml_type>(*type);
         if (*type >= GGML_TYPE_COUNT || ggml_blck_size(ggml) <= 0 || ggml_type_size(ggml) == 0) {
-            return fail(Error::Code::corrupt, std::format("the tensor {} has the unknown type {}", shown, *type));
+            return fail(Error::Code::corrupt, fmt::format("the tensor {} has the unknown type {}", shown, *type));
         }
         const auto block = static_cast<uint64_t>(ggml_blck_size(ggml));
         if (row % block != 0) {
             return fail(Error::Code::corrupt,
-                        std::format("the tensor {} has rows of {} elements, which {} does not divide into blocks of {}",
+                        fmt::format("the tensor {} has rows of {} elements, which {} does not divide into blocks of {}",
                                     shown, row, ggml_type_name(ggml), block));
         }
         extents_.push_back({.offset = *offset, .n_bytes = n_elements / block * ggml_type_size(ggml), .name = name});
@@ -252,13 +252,13 @@ class Checker {
         for (const auto& extent : extents_) {
             if (extent.offset % alignment_ != 0) {
                 return fail(Error::Code::corrupt,
-                            std::format("the tensor {} is at offset {}, which is not a multiple of {}",
+                            fmt::format("the tensor {} is at offset {}, which is not a multiple of {}",
                                         printable(extent.name), extent.offset, alignment_));
             }
             if (extent.offset > n_data || extent.n_bytes > n_data - extent.offset) {
                 return fail(
                     Error::Code::corrupt,
-                    std::format("the tensor {} ends at byte {} of {} bytes of data: the file is truncated or damaged; "
+                    fmt::format("the tensor {} ends at byte {} of {} bytes of data: the file is truncated or damaged; "
                                 "download it again",
                                 printable(extent.name),
                                 extent.offset > std::numeric_limits<uint64_t>::max() - extent.n_bytes
@@ -271,7 +271,7 @@ class Checker {
         for (size_t i = 1; i < extents_.size(); i++) {
             if (extents_[i - 1].offset + extents_[i - 1].n_bytes > extents_[i].offset) {
                 return fail(Error::Code::corrupt,
-                            std::format("the tensors {} and {} overlap", printable(extents_[i - 1].name),
+                            fmt::format("the tensors {} and {} overlap", printable(extents_[i - 1].name),
                                         printable(extents_[i].name)));
             }
         }

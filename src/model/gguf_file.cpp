@@ -1,7 +1,6 @@
 #include "model/gguf_file.hpp"
 
 #include <algorithm>
-#include <format>
 #include <functional>
 #include <utility>
 

@@ -1,6 +1,7 @@
 #include "model/gguf_part.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <format>
 #include <utility>
 
 #include "model/gguf_check.hpp"
@@ -17,14 +17,14 @@ namespace cake {
 
 Result<MappedFile> MappedFile::open(const std::string& path) {
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return fail(Error::Code::not_found, std::format("{}: {}", path, std::strerror(errno)));
+    if (fd < 0) return fail(Error::Code::not_found, fmt::format("{}: {}", path, std::strerror(errno)));
     struct stat status{};
     const bool regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
     const auto size = static_cast<size_t>(status.st_size);
     if (!regular || size == 0) {
         ::close(fd);
         return fail(size == 0 && regular ? Error::Code::corrupt : Error::Code::invalid_argument,
-                    std::format("{}: {}", path,
+                    fmt::format("{}: {}", path,
                                 S_ISDIR(status.st_mode) ? "is a folder; pass a GGUF file in it"
                                 : !regular              ? "is not a regular file"
                                                         : "is empty"));
@@ -32,7 +32,7 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
     void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
     ::close(fd);
     if (address == MAP_FAILED)
-        return fail(Error::Code::internal, std::format("{}: cannot be mapped: {}", path, std::strerror(errno)));
+        return fail(Error::Code::internal, fmt::format("{}: cannot be mapped: {}", path, std::strerror(errno)));
     return MappedFile({static_cast<const std::byte*>(address), size});
 }
 
@@ -80,7 +80,7 @@ Result<std::optional<uint32_t>> GgufPart::u32(const std::string& key) const {
             const int32_t value = gguf_get_val_i32(meta, id);
             if (value >= 0) return static_cast<uint32_t>(value);
             return fail(Error::Code::corrupt,
-                        std::format("{}: the metadata value {} is {}; it cannot be negative", path, key, value));
+                        fmt::format("{}: the metadata value {} is {}; it cannot be negative", path, key, value));
         }
         default:
             return wrong_type(key, "32-bit integer");
@@ -89,7 +89,7 @@ Result<std::optional<uint32_t>> GgufPart::u32(const std::string& key) const {
 
 std::unexpected<Error> GgufPart::wrong_type(const std::string& key, std::string_view wanted) const {
     const gguf_type type = gguf_get_kv_type(metadata.get(), gguf_find_key(metadata.get(), key.c_str()));
-    return fail(Error::Code::corrupt, std::format("{}: the metadata value {} is of type {} and must be of type {}",
+    return fail(Error::Code::corrupt, fmt::format("{}: the metadata value {} is of type {} and must be of type {}",
                                                   path, key, gguf_type_name(type), wanted));
 }
 

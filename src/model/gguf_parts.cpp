@@ -1,6 +1,7 @@
 #include "model/gguf_parts.hpp"
 
-#include <format>
+#include <fmt/format.h>
+
 #include <optional>
 #include <string_view>
 #include <unordered_map>
@@ -21,7 +22,7 @@ struct Split {
 
 /// The required end of a part's file name.
 std::string ending(uint32_t no, uint32_t count) {
-    return std::format("-{:05}-of-{:05}.gguf", no + 1, count);
+    return fmt::format("-{:05}-of-{:05}.gguf", no + 1, count);
 }
 
 /// The path of part `no`, derived from the path of another part. Empty if the name of that one does not have the
@@ -44,7 +45,7 @@ Result<Split> read_split(const GgufPart& part) {
     if (!n_tensors) return std::unexpected(n_tensors.error());
     if (count > kMaxParts || no >= count) {
         return fail(Error::Code::corrupt,
-                    std::format("{}: the metadata values split.no and split.count do not say which part of a model "
+                    fmt::format("{}: the metadata values split.no and split.count do not say which part of a model "
                                 "this is: the file is damaged",
                                 part.path));
     }
@@ -55,13 +56,13 @@ Result<GgufPart> open_part(uint32_t no, const GgufPart& first, const Split& spli
     const auto path = path_of(no, first.path, split);
     if (!path) {
         return fail(Error::Code::corrupt,
-                    std::format("{}: is the first of {} parts, and the others are found by its name, which must end "
+                    fmt::format("{}: is the first of {} parts, and the others are found by its name, which must end "
                                 "in {}: restore its original name",
                                 first.path, split.count, ending(0, split.count)));
     }
     auto part = GgufPart::open(*path);
     if (!part) {
-        return fail(part.error().code, std::format("part {} of {} of {} cannot be used: {}", no + 1, split.count,
+        return fail(part.error().code, fmt::format("part {} of {} of {} cannot be used: {}", no + 1, split.count,
                                                    first.path, part.error().message));
     }
     const auto own = read_split(*part);
@@ -69,7 +70,7 @@ Result<GgufPart> open_part(uint32_t no, const GgufPart& first, const Split& spli
     if (own->no != no || own->count != split.count) {
         return fail(
             Error::Code::corrupt,
-            std::format(
+            fmt::format(
                 "{}: its metadata says that it is part {} of {}, and its name says part {} of {}: download it again",
                 *path, own->no + 1, own->count, no + 1, split.count));
     }
@@ -86,7 +87,7 @@ Result<void> check_tensors(const std::vector<GgufPart>& parts, const Split& spli
             if (!added) {
                 return fail(
                     Error::Code::corrupt,
-                    std::format(
+                    fmt::format(
                         "{}: the tensor {} is also in {}: one of the two is damaged or belongs to another model",
                         part.path, ggml_get_name(t), other->second->path));
             }
@@ -95,7 +96,7 @@ Result<void> check_tensors(const std::vector<GgufPart>& parts, const Split& spli
     if (split.n_tensors && *split.n_tensors != seen.size()) {
         return fail(
             Error::Code::corrupt,
-            std::format("{}: the {} parts of the model have {} tensors, but the first one specifies {}: a part is "
+            fmt::format("{}: the {} parts of the model have {} tensors, but the first one specifies {}: a part is "
                         "damaged or belongs to another model",
                         parts.front().path, split.count, seen.size(), *split.n_tensors));
     }
@@ -110,7 +111,7 @@ Result<std::vector<GgufPart>> open_gguf_parts(const std::string& path) {
     const auto split = read_split(*first);
     if (!split) return std::unexpected(split.error());
     if (split->no > 0) {
-        return fail(std::format("{}: is part {} of {} of a model: pass the first, {}", path, split->no + 1,
+        return fail(fmt::format("{}: is part {} of {} of a model: pass the first, {}", path, split->no + 1,
                                 split->count,
                                 path_of(0, path, *split).value_or("whose name ends in " + ending(0, split->count))));
     }

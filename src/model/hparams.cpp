@@ -1,8 +1,9 @@
 #include "model/hparams.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
-#include <format>
 #include <functional>
 #include <numeric>
 
@@ -54,12 +55,12 @@ void read_sizes(KeyReader& keys, Hparams& h) {
     read_attention_kinds(keys, h);
     read_kv_heads(keys, h);
     if (h.n_embd % h.n_head != 0 && !keys.has("attention.key_length")) {
-        keys.note(std::format("embedding_length {} is not a multiple of attention.head_count {}", h.n_embd, h.n_head));
+        keys.note(fmt::format("embedding_length {} is not a multiple of attention.head_count {}", h.n_embd, h.n_head));
     }
     for (const int32_t n : {h.n_head_kv, h.swa_heads.n_head_kv}) {
         if (h.n_head % n != 0)
             keys.note(
-                std::format("attention.head_count {} is not a multiple of attention.head_count_kv {}", h.n_head, n));
+                fmt::format("attention.head_count {} is not a multiple of attention.head_count_kv {}", h.n_head, n));
     }
     const int32_t head_dim = std::max(h.n_embd / h.n_head, 1);
     h.head_dim_k = keys.count("attention.key_length", 1, kMaxWidth, head_dim);
@@ -89,7 +90,7 @@ void read_gating(KeyReader& keys, Hparams& h) {
     const int32_t gating = keys.count("expert_gating_func", 0, 3, 0);
     if (gating > 0) {
         h.expert_gating = static_cast<Gating>(gating);
-    } else if (keys.has_tensor(std::format("blk.{}.exp_probs_b.bias", h.n_layer_dense_lead))) {
+    } else if (keys.has_tensor(fmt::format("blk.{}.exp_probs_b.bias", h.n_layer_dense_lead))) {
         h.expert_gating = Gating::sigmoid;  // early files of GLM 4.7 Flash do not state it
     }
     h.expert_weights_norm = keys.flag("expert_weights_norm", traits.normalised);
@@ -119,7 +120,7 @@ void read_expert_groups(KeyReader& keys, Hparams& h) {
     const int32_t size = h.n_expert / h.n_expert_groups;
     if (h.n_expert % h.n_expert_groups != 0 || size < 2 || h.n_group_used * size < h.n_expert_used) {
         keys.note(
-            std::format("expert_group_count {} and expert_group_used_count {} do not go with {} experts, of which {} "
+            fmt::format("expert_group_count {} and expert_group_used_count {} do not go with {} experts, of which {} "
                         "are used",
                         h.n_expert_groups, h.n_group_used, h.n_expert, h.n_expert_used));
     }
@@ -179,7 +180,7 @@ Rope read_rope(KeyReader& keys, Hparams& h) {
     if (type != "none" && type != "linear" && type != "yarn" && type != "longrope") {
         keys.wrong(
             "rope.scaling.type",
-            std::format("is \"{}\"; none, linear, yarn and longrope are supported, and Llama 3's rope_freqs tensor",
+            fmt::format("is \"{}\"; none, linear, yarn and longrope are supported, and Llama 3's rope_freqs tensor",
                         type),
             Error::Code::unsupported);
     }
@@ -217,7 +218,7 @@ void read_rope_sections(KeyReader& keys, Hparams& h) {
     const bool all_good = std::ranges::all_of(sections, [&](int32_t n) { return n >= 0 && n <= h.n_rot; });
     if (sections.size() < 3 || sections.size() > h.rope_sections.size() || !all_good ||
         sections[0] + sections[1] == 0 || std::reduce(sections.begin(), sections.end(), int64_t{0}) > h.n_rot / 2)
-        return keys.wrong(key, std::format("must be an array of 3 or 4 widths that add up to at most {}", h.n_rot / 2));
+        return keys.wrong(key, fmt::format("must be an array of 3 or 4 widths that add up to at most {}", h.n_rot / 2));
     std::ranges::copy(sections, h.rope_sections.begin());
     keys.ignore("n_deepstack_layers");  // layers that read parts of images
 }
@@ -231,7 +232,7 @@ void read_rotation(KeyReader& keys, Hparams& h) {
         keys.ignore("rope.scaling.finetuned");
     h.n_rot = keys.count("rope.dimension_count", 1, kMaxWidth, h.head_dim_k);
     if (h.rotates && (h.n_rot > h.head_dim_k || h.n_rot % 2 != 0)) {
-        keys.note(std::format("rope.dimension_count {} must be even and at most the head's {}", h.n_rot, h.head_dim_k));
+        keys.note(fmt::format("rope.dimension_count {} must be even and at most the head's {}", h.n_rot, h.head_dim_k));
     }
     if (!a.learned_positions) h.rope = read_rope(keys, h);
     h.rope_swa = h.rope;
@@ -244,7 +245,7 @@ void read_rotation(KeyReader& keys, Hparams& h) {
     if (!a.swa_heads) return keys.require("rope.dimension_count_swa", h.n_rot);
     const int32_t swa_rot = keys.count("rope.dimension_count_swa", 1, kMaxWidth, h.swa_heads.head_dim_k);
     if (swa_rot > h.swa_heads.head_dim_k || swa_rot % 2 != 0) {
-        keys.note(std::format("rope.dimension_count_swa {} must be even and at most the head's {}", swa_rot,
+        keys.note(fmt::format("rope.dimension_count_swa {} must be even and at most the head's {}", swa_rot,
                               h.swa_heads.head_dim_k));
     }
     h.swa_heads.n_rot = swa_rot;
@@ -319,7 +320,7 @@ Result<Hparams> read_hparams(const GgufFile& file) {
     h.architecture = find_architecture(**name);
     if (h.architecture == nullptr) {
         return fail(Error::Code::unsupported,
-                    std::format("{}: the architecture \"{}\" is not supported; supported architectures: {}",
+                    fmt::format("{}: the architecture \"{}\" is not supported; supported architectures: {}",
                                 file.path(), **name, architecture_names()));
     }
     const auto title = file.string("general.name");

@@ -1,8 +1,9 @@
 #include "model/key_reader.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
-#include <format>
 #include <functional>
 #include <utility>
 
@@ -14,11 +15,11 @@ std::string KeyReader::key_name(const std::string& key) {
 }
 
 void KeyReader::note(const std::string& message, Error::Code code) {
-    if (!error_) error_ = Error{std::format("{}: {}", file_.path(), message), code};
+    if (!error_) error_ = Error{fmt::format("{}: {}", file_.path(), message), code};
 }
 
 void KeyReader::wrong(const std::string& key, std::string_view what, Error::Code code) {
-    note(std::format("the metadata value {}{} {}", prefix_, key, what), code);
+    note(fmt::format("the metadata value {}{} {}", prefix_, key, what), code);
 }
 
 template <typename T>
@@ -34,7 +35,7 @@ int32_t KeyReader::count(const std::string& key, uint32_t least, uint32_t most, 
         if (!fallback) wrong(key, "is missing");
         return fallback.value_or(static_cast<int32_t>(least));
     }
-    if (*value < least || *value > most) wrong(key, std::format("is {}; it must be {} to {}", *value, least, most));
+    if (*value < least || *value > most) wrong(key, fmt::format("is {}; it must be {} to {}", *value, least, most));
     return static_cast<int32_t>(std::clamp(*value, least, most));
 }
 
@@ -45,12 +46,12 @@ std::vector<int32_t> KeyReader::counts(const std::string& key, int32_t n, uint32
         return std::vector<int32_t>(wanted, count(key, least, most, fallback));
     auto values = integers(key);
     if (values.size() != wanted) {
-        wrong(key, std::format("has {} numbers for {} layers", values.size(), n));
+        wrong(key, fmt::format("has {} numbers for {} layers", values.size(), n));
         return std::vector<int32_t>(wanted, static_cast<int32_t>(least));
     }
     for (int32_t& value : values) {
         if (std::cmp_greater_equal(value, least) && std::cmp_less_equal(value, most)) continue;
-        wrong(key, std::format("is {}; it must be {} to {}", value, least, most));
+        wrong(key, fmt::format("is {}; it must be {} to {}", value, least, most));
         value = static_cast<int32_t>(least);
     }
     return values;
@@ -70,13 +71,13 @@ float KeyReader::positive(const std::string& key, std::optional<float> fallback)
         if (!fallback) wrong(key, "is missing");
         return fallback.value_or(1.0F);
     }
-    if (!std::isfinite(*value) || *value <= 0) wrong(key, std::format("is {}; it must be positive", *value));
+    if (!std::isfinite(*value) || *value <= 0) wrong(key, fmt::format("is {}; it must be positive", *value));
     return *value;
 }
 
 float KeyReader::not_negative(const std::string& key, float fallback) {
     const float value = value_of(file_.f32(key_name(key))).value_or(fallback);
-    if (!std::isfinite(value) || value < 0) wrong(key, std::format("is {}; it must be at least 0", value));
+    if (!std::isfinite(value) || value < 0) wrong(key, fmt::format("is {}; it must be at least 0", value));
     return value;
 }
 
@@ -94,7 +95,7 @@ std::vector<bool> KeyReader::pattern(const std::string& key, int32_t n_least, in
         const auto stated = value_of(file_.booleans(key_name(key)));
         if (!stated) return flags;
         if (std::ssize(*stated) != n && std::ssize(*stated) != n_least) {
-            wrong(key, std::format("has {} flags for {} layers", stated->size(), n));
+            wrong(key, fmt::format("has {} flags for {} layers", stated->size(), n));
             return flags;
         }
         std::ranges::copy(*stated, flags.begin());
@@ -114,7 +115,7 @@ std::vector<float> KeyReader::numbers(const std::string& key, int32_t n) {
     const auto wanted = static_cast<size_t>(n);
     if (values && values->size() == 1) values->resize(wanted, values->front());
     if (!values || values->size() < wanted || !std::ranges::all_of(*values, [](float x) { return std::isfinite(x); })) {
-        note(std::format("the metadata value {} must be a finite number for each of {} layers", key, n));
+        note(fmt::format("the metadata value {} must be a finite number for each of {} layers", key, n));
         return std::vector<float>(wanted);
     }
     return {values->begin(), values->begin() + n};
@@ -124,7 +125,7 @@ void KeyReader::require(const std::string& key, double only) {
     if (!has(key)) return ignore(key);
     const auto value = value_of(file_.number(key_name(key)));
     if (value && *value != only)
-        wrong(key, std::format("is {}: only {} is supported", *value, only), Error::Code::unsupported);
+        wrong(key, fmt::format("is {}: only {} is supported", *value, only), Error::Code::unsupported);
 }
 
 void KeyReader::refuse_unknown() {

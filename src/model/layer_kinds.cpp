@@ -1,7 +1,8 @@
 #include "model/layer_kinds.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <functional>
 
 namespace cake {
@@ -43,13 +44,13 @@ void check_recurrent_layers(KeyReader& keys, Hparams& h) {
         keys.note("no layer attends to the text, so there is no cache to evict from", Error::Code::unsupported);
     constexpr int64_t kMaxStates = int64_t{1} << 30;  // models have about a hundredth
     if (const int64_t n_numbers = n * h.recurrent.n_state(); n_numbers > kMaxStates)
-        keys.note(std::format("the states of the recurrent layers have {} numbers", n_numbers));
+        keys.note(fmt::format("the states of the recurrent layers have {} numbers", n_numbers));
 }
 
 /// Files of Granite 4 without recurrent layers state the sizes of such layers.
 void ignore_recurrence(KeyReader& keys) {
     for (const auto* size : {"conv_kernel", "state_size", "group_count", "inner_size", "time_step_rank"})
-        keys.ignore(std::format("ssm.{}", size));
+        keys.ignore(fmt::format("ssm.{}", size));
 }
 
 void read_windows(KeyReader& keys, Hparams& h) {
@@ -99,7 +100,7 @@ void read_shared_layers(KeyReader& keys, Hparams& h) {
     const int32_t last = h.n_layer_kv_from_start - 1;
     if (last < 1 || h.is_swa(last) || !h.is_swa(last - 1)) {
         keys.wrong("attention.shared_kv_layers",
-                   std::format("is {}, so that the layers before them do not end with one with a sliding window and "
+                   fmt::format("is {}, so that the layers before them do not end with one with a sliding window and "
                                "one without",
                                n),
                    Error::Code::unsupported);
@@ -115,7 +116,7 @@ void read_separate_blocks(KeyReader& keys, Hparams& h) {
             h.blocks.push_back({.mixer = block, .feed_forward = -1});
         } else if (h.blocks.empty() || h.blocks.back().feed_forward >= 0) {
             keys.note(
-                std::format("block {} is a feed-forward, and none of attention or recurrence is before it", block),
+                fmt::format("block {} is a feed-forward, and none of attention or recurrence is before it", block),
                 Error::Code::unsupported);
         } else {
             h.blocks.back().feed_forward = block;

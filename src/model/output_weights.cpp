@@ -1,7 +1,8 @@
 #include "model/output_weights.hpp"
 
+#include <fmt/format.h>
+
 #include <cstring>
-#include <format>
 #include <span>
 #include <string>
 
@@ -12,7 +13,7 @@ namespace {
 /// The values of a tensor, as float32.
 Result<std::vector<float>> read_floats(const GgufFile& file, const std::string& name) {
     const ggml_tensor* tensor = file.tensor(name);
-    if (tensor == nullptr) return fail(Error::Code::unsupported, std::format("the model has no tensor {}", name));
+    if (tensor == nullptr) return fail(Error::Code::unsupported, fmt::format("the model has no tensor {}", name));
     std::vector<float> values(static_cast<size_t>(ggml_nelements(tensor)));
     const auto data = file.data(tensor);
     if (tensor->type == GGML_TYPE_F32)
@@ -42,9 +43,9 @@ std::vector<float> of_latent_values(const Hparams& h, std::span<const float> out
 }  // namespace
 
 Result<std::vector<float>> read_output_weights(const GgufFile& file, const Hparams& hparams, int32_t layer) {
-    auto output = read_floats(file, std::format("blk.{}.attn_output.weight", hparams.blocks_of(layer).mixer));
+    auto output = read_floats(file, fmt::format("blk.{}.attn_output.weight", hparams.blocks_of(layer).mixer));
     if (!output || !hparams.has_latent()) return output;
-    const auto values = read_floats(file, std::format("blk.{}.attn_v_b.weight", layer));
+    const auto values = read_floats(file, fmt::format("blk.{}.attn_v_b.weight", layer));
     if (!values) return std::unexpected(values.error());
     return of_latent_values(hparams, *output, *values);
 }

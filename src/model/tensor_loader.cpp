@@ -1,7 +1,8 @@
 #include "model/tensor_loader.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <utility>
 
 namespace cake {
@@ -10,7 +11,7 @@ namespace {
 
 std::string shape_text(const ggml_tensor* tensor) {
     std::string text;
-    for (int d = 0; d < ggml_n_dims(tensor); d++) text += std::format("{}{}", d == 0 ? "" : " x ", tensor->ne[d]);
+    for (int d = 0; d < ggml_n_dims(tensor); d++) text += fmt::format("{}{}", d == 0 ? "" : " x ", tensor->ne[d]);
     return text;
 }
 
@@ -36,7 +37,7 @@ TensorLoader::TensorLoader(const GgufFile& file, const Compute& compute, bool re
 
 ggml_tensor* TensorLoader::required(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use) {
     if (file_.tensor(name) == nullptr) {
-        note(std::format("the tensor {} is missing", name));
+        note(fmt::format("the tensor {} is missing", name));
         return nullptr;
     }
     return add(name, shape, use);
@@ -73,12 +74,12 @@ ggml_tensor* TensorLoader::add(const std::string& name, std::initializer_list<in
     wanted.resize(GGML_MAX_DIMS, 1);
     if (!std::ranges::equal(wanted, source->ne)) {
         std::string text;
-        for (const int64_t n : shape) text += std::format("{}{}", text.empty() ? "" : " x ", n);
-        note(std::format("the tensor {} has the shape {}; {} is needed", name, shape_text(source), text));
+        for (const int64_t n : shape) text += fmt::format("{}{}", text.empty() ? "" : " x ", n);
+        note(fmt::format("the tensor {} has the shape {}; {} is needed", name, shape_text(source), text));
         return nullptr;
     }
     if (!computable(source->type, use)) {
-        note(std::format("the tensor {} is of type {}, which ggml cannot use in this computation", name,
+        note(fmt::format("the tensor {} is of type {}, which ggml cannot use in this computation", name,
                          ggml_type_name(source->type)),
              Error::Code::unsupported);
         return nullptr;
@@ -144,13 +145,13 @@ void TensorLoader::refuse_unused(const std::string& owner) {
         // Old converters wrote the RoPE frequencies of each layer as a tensor; they follow from the metadata.
         if (used_.contains(name) || name.ends_with("attn_rot_embd.weight") || name.ends_with("rope_freqs.weight"))
             continue;
-        note(std::format("the tensor {} is not one that {} has", name, owner), Error::Code::unsupported);
+        note(fmt::format("the tensor {} is not one that {} has", name, owner), Error::Code::unsupported);
         return;
     }
 }
 
 Result<LoadedTensors> TensorLoader::load() {
-    if (error_) return fail(error_->code, std::format("{}: {}", file_.path(), error_->message));
+    if (error_) return fail(error_->code, fmt::format("{}: {}", file_.path(), error_->message));
     if (auto mapped = map_in_place(); !mapped) return std::unexpected(mapped.error());
     if (auto copied = copy_rest(); !copied) return std::unexpected(copied.error());
     return std::move(loaded_);
@@ -236,7 +237,7 @@ Result<void> TensorLoader::copy_rest() {
         ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, n_bytes + alignment));
         if (!buffer)
             return fail(Error::Code::out_of_memory,
-                        std::format("{}: cannot allocate {} MiB for the weights", file_.path(), n_bytes >> 20U));
+                        fmt::format("{}: cannot allocate {} MiB for the weights", file_.path(), n_bytes >> 20U));
         ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         ggml_tallocr place = ggml_tallocr_new(buffer.get());
         for (auto* tensor : tensors) {

@@ -1,7 +1,8 @@
 #include "model/weights.hpp"
 
+#include <fmt/format.h>
+
 #include <array>
-#include <format>
 #include <string>
 
 namespace cake {
@@ -35,7 +36,7 @@ class LayerTaker {
     }
 
   private:
-    static std::string prefix_of(int32_t block) { return std::format("blk.{}.", block); }
+    static std::string prefix_of(int32_t block) { return fmt::format("blk.{}.", block); }
     std::string name(std::string_view rest) const { return prefix_ + std::string(rest); }
     Norm norm(std::string_view rest) { return tensors_.norm(name(rest), h_.n_embd, a_.norm_bias); }
 
@@ -183,7 +184,7 @@ class LayerTaker {
 
     /// What every token uses beside the experts. The names of its tensors end with `suffix`.
     void take_shared_feed_forward(std::string_view suffix, int64_t width) {
-        const auto named = [&](std::string_view part) { return name(std::format("{}{}", part, suffix)); };
+        const auto named = [&](std::string_view part) { return name(fmt::format("{}{}", part, suffix)); };
         if (a_.gated) w_.ffn_gate_shexp = tensors_.linear(named("ffn_gate"), h_.n_embd, width, false);
         w_.ffn_up_shexp = tensors_.linear(named("ffn_up"), h_.n_embd, width, false);
         w_.ffn_down_shexp = tensors_.linear(named("ffn_down"), width, h_.n_embd, false);
@@ -250,9 +251,9 @@ Result<Weights> load_weights(const GgufFile& file, const Hparams& hparams, const
     for (int32_t layer = 0; layer < hparams.n_layer; layer++)
         weights.layers.push_back(LayerTaker(tensors, hparams, layer).take());
     for (int32_t block = hparams.n_block; block < hparams.n_block_all; block++)
-        tensors.skip(std::format("blk.{}.", block));
+        tensors.skip(fmt::format("blk.{}.", block));
     tensors.refuse_unused(
-        std::format("the architecture {} with {} layers", hparams.architecture->name, hparams.n_layer));
+        fmt::format("the architecture {} with {} layers", hparams.architecture->name, hparams.n_layer));
     auto loaded = tensors.load();
     if (!loaded) return std::unexpected(loaded.error());
     weights.tensors = std::move(*loaded);

@@ -1,12 +1,12 @@
 #include "server/access.hpp"
 
 #include <arpa/inet.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
 #include <cstring>
-#include <format>
 #include <limits>
 #include <string_view>
 
@@ -60,7 +60,7 @@ bool is_address(const std::string& host) {
 }
 
 std::string too_large() {
-    return std::format("the body is larger than {} MiB", kMaxBodyBytes >> 20U);
+    return fmt::format("the body is larger than {} MiB", kMaxBodyBytes >> 20U);
 }
 
 std::string key_of(const httplib::Request& request) {
@@ -93,7 +93,7 @@ std::string address_of(const httplib::Request& request, const std::vector<std::s
 
 std::string random_id(std::string_view prefix) {
     std::random_device random;
-    return std::format("{}{:08x}{:08x}{:08x}{:08x}", prefix, random(), random(), random(), random());
+    return fmt::format("{}{:08x}{:08x}{:08x}{:08x}", prefix, random(), random(), random(), random());
 }
 
 std::string forwarded_address_of(const httplib::Request& request, const std::vector<std::string>& proxies) {

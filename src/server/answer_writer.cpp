@@ -1,6 +1,6 @@
 #include "server/answer_writer.hpp"
 
-#include <format>
+#include <fmt/format.h>
 
 namespace cake::server {
 
@@ -26,8 +26,8 @@ Json timings_of(const Answer& answer) {
 }
 
 std::string event(std::string_view data, std::string_view name) {
-    if (name.empty()) return std::format("data: {}\n\n", data);
-    return std::format("event: {}\ndata: {}\n\n", name, data);
+    if (name.empty()) return fmt::format("data: {}\n\n", data);
+    return fmt::format("event: {}\ndata: {}\n\n", name, data);
 }
 
 }  // namespace cake::server

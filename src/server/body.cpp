@@ -1,8 +1,9 @@
 #include "server/body.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
-#include <format>
 #include <vector>
 
 #include "text/utf8.hpp"
@@ -33,16 +34,16 @@ std::string beyond_limits(std::string_view text) {
         } else if (c == '"') {
             quoted = true;
         } else if (c == '{' || c == '[') {
-            if (n_fields.size() > kDeepest) return std::format("the body is nested more than {} levels deep", kDeepest);
+            if (n_fields.size() > kDeepest) return fmt::format("the body is nested more than {} levels deep", kDeepest);
             n_fields.push_back(0);
             if (++n_opened > kMaxArraysAndObjects)
-                return std::format("the body has more than {} arrays and objects", kMaxArraysAndObjects);
+                return fmt::format("the body has more than {} arrays and objects", kMaxArraysAndObjects);
         } else if (c == ',') {
-            if (++n_values > kMaxValues) return std::format("the body has more than {} values", kMaxValues);
+            if (++n_values > kMaxValues) return fmt::format("the body has more than {} values", kMaxValues);
         } else if ((c == '}' || c == ']') && n_fields.size() > 1) {
             n_fields.pop_back();
         } else if (c == ':' && ++n_fields.back() > kMaxFields) {
-            return std::format("an object in the body has more than {} fields", kMaxFields);
+            return fmt::format("an object in the body has more than {} fields", kMaxFields);
         }
     }
     return {};
@@ -75,7 +76,7 @@ ApiResult<Body> Body::parse(std::string_view text) {
         if (!parsed.is_object()) return invalid("the body must be a JSON object");
         return Body(std::move(parsed));
     } catch (const Json::out_of_range&) {
-        return invalid(std::format("{}: the number is too large", beginning_of(field)), beginning_of(field));
+        return invalid(fmt::format("{}: the number is too large", beginning_of(field)), beginning_of(field));
     } catch (const Json::exception& error) {
         // Cut the message, which begins with an error code of the library and quotes the input.
         const std::string_view what = error.what();
@@ -96,7 +97,7 @@ std::optional<bool> Body::flag(const std::string& name) {
     const Json* value = find(name);
     if (value == nullptr) return std::nullopt;
     if (value->is_boolean()) return value->get<bool>();
-    wrong(name, std::format("{} must be true or false", name));
+    wrong(name, fmt::format("{} must be true or false", name));
     return std::nullopt;
 }
 
@@ -104,7 +105,7 @@ std::optional<int64_t> Body::integer(const std::string& name, int64_t least, int
     const Json* value = find(name);
     if (value == nullptr) return std::nullopt;
     if (const auto number = whole_number(*value); number && *number >= least && *number <= most) return number;
-    wrong(name, std::format("{} must be an integer from {} to {}", name, least, most));
+    wrong(name, fmt::format("{} must be an integer from {} to {}", name, least, most));
     return std::nullopt;
 }
 
@@ -115,7 +116,7 @@ std::optional<double> Body::number(const std::string& name, double least, double
         const auto number = value->get<double>();
         if (number >= least && number <= most) return number;
     }
-    wrong(name, std::format("{} must be a number from {} to {}", name, least, most));
+    wrong(name, fmt::format("{} must be a number from {} to {}", name, least, most));
     return std::nullopt;
 }
 
@@ -124,7 +125,7 @@ std::optional<std::string> Body::text(const std::string& name, size_t max_bytes)
     if (value == nullptr) return std::nullopt;
     if (value->is_string() && value->get_ref<const std::string&>().size() <= max_bytes)
         return value->get<std::string>();
-    wrong(name, std::format("{} must be a string of at most {} bytes", name, max_bytes));
+    wrong(name, fmt::format("{} must be a string of at most {} bytes", name, max_bytes));
     return std::nullopt;
 }
 
@@ -135,7 +136,7 @@ void Body::ignore(std::initializer_list<const char*> names) {
 void Body::unsupported(const std::string& name, std::initializer_list<Json> harmless) {
     const Json* value = find(name);
     if (value == nullptr || std::ranges::contains(harmless, *value)) return;
-    wrong(name, std::format("{} is not supported: leave it out", name));
+    wrong(name, fmt::format("{} is not supported: leave it out", name));
 }
 
 void Body::wrong(const std::string& name, std::string message) {

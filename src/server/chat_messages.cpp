@@ -1,7 +1,8 @@
 #include "server/chat_messages.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <map>
 
 #include "server/tool_json.hpp"
@@ -26,7 +27,7 @@ class MessageReader {
     }
 
   private:
-    void wrong(std::string_view what) { body_.wrong("messages", std::format("messages[{}]{}", index_, what)); }
+    void wrong(std::string_view what) { body_.wrong("messages", fmt::format("messages[{}]{}", index_, what)); }
 
     ChatMessage read_message(const Json& message) {
         ChatMessage read;
@@ -38,7 +39,7 @@ class MessageReader {
         if (read.role == "developer") read.role = "system";
         if (read.role == "function") read.role = "tool";
         if (read.role != "system" && read.role != "user" && read.role != "assistant" && read.role != "tool") {
-            wrong(std::format(".role \"{}\" is not supported; system, developer, user, assistant and tool are",
+            wrong(fmt::format(".role \"{}\" is not supported; system, developer, user, assistant and tool are",
                               beginning_of(read.role)));
             return read;
         }
@@ -109,7 +110,7 @@ class MessageReader {
             const auto function = call.is_object() ? call.value("function", Json()) : Json();
             const auto name = function.is_object() ? function.value("name", Json()) : Json();
             if (!name.is_string()) {
-                wrong(std::format(".tool_calls[{}] must be an object with a function that has a name", i));
+                wrong(fmt::format(".tool_calls[{}] must be an object with a function that has a name", i));
                 return read;
             }
             Json arguments = function.value("arguments", Json());
@@ -138,7 +139,7 @@ class MessageReader {
 std::vector<ChatMessage> read_messages(Body& body) {
     const Json* list = body.find("messages");
     if (list == nullptr || !list->is_array() || list->empty() || list->size() > kMaxMessages) {
-        body.wrong("messages", std::format("messages must be an array of 1 to {} messages", kMaxMessages));
+        body.wrong("messages", fmt::format("messages must be an array of 1 to {} messages", kMaxMessages));
         return {};
     }
     return MessageReader(body).read(*list);

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <format>
 
 #include "engine/engine_state.hpp"
 #include "server/chat_messages.hpp"

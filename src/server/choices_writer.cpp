@@ -1,4 +1,3 @@
-#include <format>
 
 #include "server/answer_writer.hpp"
 #include "server/logprobs.hpp"

@@ -1,7 +1,8 @@
 #include "server/completions.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <functional>
 #include <utility>
 
@@ -215,7 +216,7 @@ std::expected<std::vector<std::shared_ptr<Generation>>, Refusal> Completions::su
     for (const auto& prompt : request.prompts) {
         auto generation = request.generation;
         generation.prompt = prompt.tokens;
-        if (!generations.empty()) generation.id += std::format("-{}", generations.size());
+        if (!generations.empty()) generation.id += fmt::format("-{}", generations.size());
         auto submitted = batcher_.submit(std::move(generation));
         if (!submitted) {
             for (const auto& earlier : generations) earlier->cancel();

@@ -1,6 +1,7 @@
 #include "server/connection.hpp"
 
 #include <arpa/inet.h>
+#include <fmt/format.h>
 #include <netdb.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -11,7 +12,6 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
-#include <format>
 #include <memory>
 #include <string_view>
 #include <thread>
@@ -44,7 +44,7 @@ std::string why_not_bound(const std::string& host, int port) {
     hints.ai_flags = AI_PASSIVE;
     addrinfo* found = nullptr;
     if (const int error = getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found); error != 0) {
-        return std::format(
+        return fmt::format(
             "the name \"{}\" does not resolve ({}): --host takes an address of this machine, such as "
             "127.0.0.1",
             host, error == EAI_SYSTEM ? std::strerror(errno) : gai_strerror(error));
@@ -54,7 +54,7 @@ std::string why_not_bound(const std::string& host, int port) {
     const bool bound = socket >= 0 && ::bind(socket, found->ai_addr, found->ai_addrlen) == 0;
     const int error = bound ? 0 : errno;
     if (socket >= 0) ::close(socket);
-    const auto where = std::format("cannot listen on {} port {}", host, port);
+    const auto where = fmt::format("cannot listen on {} port {}", host, port);
     switch (error) {
         case EADDRINUSE:
             return where + ": the port is in use; choose another with --port";
@@ -65,7 +65,7 @@ std::string why_not_bound(const std::string& host, int port) {
             return where +
                    ": this machine does not have that address; choose one of its own with --host, such as 127.0.0.1";
         default:
-            return std::format("{}: {}", where, error == 0 ? "the system gives no reason" : std::strerror(error));
+            return fmt::format("{}: {}", where, error == 0 ? "the system gives no reason" : std::strerror(error));
     }
 }
 

@@ -1,7 +1,8 @@
 #include "server/constraint_fields.hpp"
 
+#include <fmt/format.h>
+
 #include <array>
-#include <format>
 #include <string>
 #include <utility>
 
@@ -146,9 +147,9 @@ std::optional<Constraint> read_constraint(Body& body) {
         if (value == nullptr) continue;
         auto made = field.read(*value);
         if (!made) {
-            body.wrong(field.name, std::format("{}: {}", field.name, made.error().message));
+            body.wrong(field.name, fmt::format("{}: {}", field.name, made.error().message));
         } else if (*made && first != nullptr) {
-            body.wrong(field.name, std::format("{} and {} exclude each other: leave one out", first, field.name));
+            body.wrong(field.name, fmt::format("{} and {} exclude each other: leave one out", first, field.name));
         } else if (*made) {
             constraint = std::move(*made);
             first = field.name;

@@ -1,10 +1,10 @@
 #include "server/document_shelf.hpp"
 
+#include <fmt/format.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <format>
 #include <ranges>
 #include <system_error>
 
@@ -56,7 +56,7 @@ DocumentShelf::Found DocumentShelf::find(const std::string& name) {
         return fail(Error::Code::not_found,
                     all.empty()
                         ? "there are no documents in the folder of the server yet: cake read makes them"
-                        : std::format("there is no document \"{}\" here, only {}", beginning_of(name), list(all)));
+                        : fmt::format("there is no document \"{}\" here, only {}", beginning_of(name), list(all)));
     return look(name);
 }
 
@@ -116,19 +116,19 @@ DocumentShelf::Found DocumentShelf::open(const std::string& name, const std::str
 std::string DocumentShelf::problem_of(const SharedDocument& document, const BatcherLimits& limits) const {
     const auto& name = document.file.name;
     if (document.file.n_tokens >= limits.n_ctx)
-        return std::format(
+        return fmt::format(
             "{}: has {} tokens, and the context of the server {}: start the server with a larger one (-c)", name,
             document.file.n_tokens, limits.n_ctx);
     auto options = document_options(document, limits.sequence);
     options.max_tokens = limits.n_ctx;
     const auto engine = EngineAccess::state(engine_);
     const auto config = SequenceConfig::make(engine, options);
-    if (!config) return std::format("{}: {}", name, config.error().message);
+    if (!config) return fmt::format("{}: {}", name, config.error().message);
     const auto plan = config->plan(1);
-    if (!plan) return std::format("{}: {}", name, plan.error().message);
+    if (!plan) return fmt::format("{}: {}", name, plan.error().message);
     const uint64_t n_bytes = planned_bytes(engine->compute.buffer_type(), config->layout, *plan);
     if (n_bytes <= limits.bytes_of_stores) return {};
-    return std::format(
+    return fmt::format(
         "{}: takes {} bytes of K/V memory with its conversation, and all sequences of the server have {}: start the "
         "server with more (--kv-memory, or --parallel)",
         name, n_bytes, limits.bytes_of_stores);

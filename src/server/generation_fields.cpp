@@ -1,9 +1,10 @@
 #include "server/generation_fields.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <format>
 #include <variant>
 
 #include "cake/policy.hpp"
@@ -26,7 +27,7 @@ void read_stop(Body& body, std::vector<std::string>& stop) {
     };
     const bool list = value->is_array() && value->size() <= kMaxStops;
     if (list ? !std::ranges::all_of(*value, add) : !add(*value)) {
-        body.wrong("stop", std::format("stop must be a string of 1 to {} bytes, or an array of up to {} of them",
+        body.wrong("stop", fmt::format("stop must be a string of 1 to {} bytes, or an array of up to {} of them",
                                        kMaxBytes, kMaxStops));
     }
 }
@@ -37,7 +38,7 @@ void read_logit_bias(Body& body, const Engine& engine, std::vector<LogitBias>& b
     const Json* value = body.find("logit_bias");
     if (value == nullptr) return;
     const auto wrong = [&] {
-        body.wrong("logit_bias", std::format("logit_bias must map up to {} token ids below {} to numbers from {} to {}",
+        body.wrong("logit_bias", fmt::format("logit_bias must map up to {} token ids below {} to numbers from {} to {}",
                                              kMaxBiases, engine.info().n_vocab, -kMaxBias, kMaxBias));
     };
     if (!value->is_object() || value->size() > kMaxBiases) return wrong();
@@ -85,7 +86,7 @@ void read_samplers(Body& body, std::vector<SamplerStep>& samplers) {
         good = value->size() <= kMaxSteps && std::ranges::all_of(*value, add_name);
     if (!good)
         return body.wrong("samplers",
-                          std::format("samplers must be an array of these names: {}", sampler_step_names()));
+                          fmt::format("samplers must be an array of these names: {}", sampler_step_names()));
     samplers = std::move(steps);
 }
 
@@ -100,7 +101,7 @@ void read_dry_breakers(Body& body, std::vector<std::string>& breakers) {
     };
     if (!value->is_array() || value->size() > kMaxBreakers || !std::ranges::all_of(*value, is_good))
         return body.wrong("dry_sequence_breakers",
-                          std::format("dry_sequence_breakers must be an array of up to {} strings of 1 to {} bytes",
+                          fmt::format("dry_sequence_breakers must be an array of up to {} strings of 1 to {} bytes",
                                       kMaxBreakers, kMaxBytes));
     breakers = value->get<std::vector<std::string>>();
 }

@@ -1,7 +1,8 @@
 #include "server/http.hpp"
 
+#include <fmt/format.h>
+
 #include <filesystem>
-#include <format>
 
 #include "server/access.hpp"
 #include "server/connection_threads.hpp"
@@ -119,10 +120,10 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
         if (!response.body.empty()) return;
         const auto message =
             response.status == kNotFound
-                ? std::format("there is nothing at {} {}", beginning_of(request.method), beginning_of(request.path))
+                ? fmt::format("there is nothing at {} {}", beginning_of(request.method), beginning_of(request.path))
             : response.status == kTooLarge
                 ? too_large()
-                : std::format("the request cannot be understood ({})", httplib::status_message(response.status));
+                : fmt::format("the request cannot be understood ({})", httplib::status_message(response.status));
         send(response, ApiError{.status = response.status, .message = message}, request.path);
     });
     http_.set_exception_handler([](const Request& request, Response& response, const std::exception_ptr& thrown) {
@@ -132,7 +133,7 @@ ApiServer::ApiServer(const Engine& engine, const ServerOptions& options, std::un
         } catch (const std::bad_alloc&) {
             what = "out of memory: send a shorter request";
         } catch (const std::exception& error) {
-            what = std::format("unexpected: {}", error.what());
+            what = fmt::format("unexpected: {}", error.what());
         }
         send(response, ApiError{.status = kFailed, .message = what}, request.path);
     });
@@ -257,7 +258,7 @@ void ApiServer::add_routes() {
         if (name == model_) return send(response, models());
         send(response,
              ApiError{.status = kNotFound,
-                      .message = std::format("there is no model \"{}\" here; use \"{}\"", beginning_of(name), model_),
+                      .message = fmt::format("there is no model \"{}\" here; use \"{}\"", beginning_of(name), model_),
                       .code = "model_not_found"});
     });
     post("/tokenize", [this](const Request&, Response& response, const std::string& body) {

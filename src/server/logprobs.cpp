@@ -1,8 +1,9 @@
 #include "server/logprobs.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
-#include <format>
 
 #include "text/utf8.hpp"
 
@@ -45,7 +46,7 @@ std::string text_key(const Engine& engine, Token token) {
     std::string key = "bytes:";
     for (const char c : piece) {
         const auto byte = static_cast<unsigned char>(c);
-        key += byte < 0x80 ? std::string(1, c) : std::format("\\x{:02x}", byte);
+        key += byte < 0x80 ? std::string(1, c) : fmt::format("\\x{:02x}", byte);
     }
     return key;
 }

@@ -1,5 +1,6 @@
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 
 #include "server/foreign_requests.hpp"
 #include "server/tool_json.hpp"
@@ -33,7 +34,7 @@ ApiResult<std::string> text_of_blocks(const Json& content, const std::string& wh
 
 /// Appends a message to a chat, and the results of tools in it as messages of their own before it.
 ApiResult<void> add_message(Json& chat, const Json& message, size_t i) {
-    const auto where = std::format("messages[{}]", i);
+    const auto where = fmt::format("messages[{}]", i);
     const auto role = message.is_object() ? string_of(message, "role") : std::string();
     if (role != "user" && role != "assistant" && role != "system")
         return invalid(where + ".role must be user or assistant", "messages");
@@ -64,7 +65,7 @@ ApiResult<void> add_message(Json& chat, const Json& message, size_t i) {
             chat.push_back(
                 {{"role", "tool"}, {"tool_call_id", block.value("tool_use_id", Json(""))}, {"content", *result}});
         } else {
-            return invalid(std::format("{}.content has a block of the type \"{}\", which is not supported", where,
+            return invalid(fmt::format("{}.content has a block of the type \"{}\", which is not supported", where,
                                        beginning_of(type)),
                            "messages");
         }

@@ -1,4 +1,3 @@
-#include <format>
 
 #include "server/answer_writer.hpp"
 #include "text/json_text.hpp"

@@ -1,19 +1,20 @@
 #include "server/metrics.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 
 namespace cake::server {
 
 namespace {
 
 std::string heading(const std::string& name, const char* type, const char* help) {
-    return std::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
+    return fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
 }
 
 template <typename T>
 std::string metric(const std::string& name, const char* type, const char* help, T value) {
-    return heading(name, type, help) + std::format("{} {}\n", name, value);
+    return heading(name, type, help) + fmt::format("{} {}\n", name, value);
 }
 
 }  // namespace
@@ -30,10 +31,10 @@ std::string Histogram::text(const std::string& name) const {
     uint64_t n = 0;
     for (size_t i = 0; i < kBounds.size(); i++) {
         n += counts_[i];
-        text += std::format("{}_bucket{{le=\"{}\"}} {}\n", name, kBounds[i], n);
+        text += fmt::format("{}_bucket{{le=\"{}\"}} {}\n", name, kBounds[i], n);
     }
     return text +
-           std::format("{}_bucket{{le=\"+Inf\"}} {}\n{}_sum {}\n{}_count {}\n", name, count_, name, sum_, name, count_);
+           fmt::format("{}_bucket{{le=\"+Inf\"}} {}\n{}_sum {}\n{}_count {}\n", name, count_, name, sum_, name, count_);
 }
 
 void Metrics::add_request(const std::string& route, int status) {
@@ -63,7 +64,7 @@ std::string Metrics::text(const PoolReport& pool) const {
     const std::scoped_lock lock(mutex_);
     std::string text = heading("cake_requests_total", "counter", "Requests by route and HTTP status.");
     for (const auto& [key, n] : requests_)
-        text += std::format("cake_requests_total{{route=\"{}\",status=\"{}\"}} {}\n", key.first, key.second, n);
+        text += fmt::format("cake_requests_total{{route=\"{}\",status=\"{}\"}} {}\n", key.first, key.second, n);
     text += metric("cake_prompt_tokens_total", "counter", "Prompt tokens, including those that were in memory.",
                    prompt_tokens_);
     text += metric("cake_cached_tokens_total", "counter", "Prompt tokens that were already in memory.", cached_tokens_);

@@ -1,7 +1,8 @@
 #include "server/prompt_fields.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <span>
 
 #include "cake/token_stream.hpp"
@@ -12,7 +13,7 @@ namespace cake::server {
 namespace {
 
 std::string expected(const RequestContext& context) {
-    return std::format(
+    return fmt::format(
         "prompt must be a string, an array of tokens below {}, or an array of up to {} of these, none of them empty",
         context.engine.info().n_vocab, context.max_prompts);
 }
@@ -65,7 +66,7 @@ class PromptReader {
     ApiResult<void> check_length() const {
         if (std::ssize(prompt_.tokens) < context_.n_ctx) return {};
         return std::unexpected(
-            ApiError{.message = std::format("the prompt has {} tokens or more, and with its answer it has to fit into "
+            ApiError{.message = fmt::format("the prompt has {} tokens or more, and with its answer it has to fit into "
                                             "the context of {}: send a shorter one, or start the server with a "
                                             "larger context (-c)",
                                             prompt_.tokens.size(), context_.n_ctx),

@@ -1,6 +1,6 @@
 #include "server/request.hpp"
 
-#include <format>
+#include <fmt/format.h>
 
 #include "cake/token_stream.hpp"
 #include "engine/engine_state.hpp"
@@ -34,7 +34,7 @@ ApiResult<std::vector<Token>> read_detokenize_request(const Engine& engine, std:
     const Json* list = body->find("tokens");
     auto tokens = list != nullptr && list->is_array() ? token_list(*list, engine) : std::nullopt;
     if (!tokens)
-        body->wrong("tokens", std::format("tokens must be an array of tokens below {}", engine.info().n_vocab));
+        body->wrong("tokens", fmt::format("tokens must be an array of tokens below {}", engine.info().n_vocab));
     body->ignore({"model"});
     if (auto read = body->finish(); !read) return std::unexpected(read.error());
     return tokens.value_or(std::vector<Token>());

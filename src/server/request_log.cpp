@@ -1,7 +1,9 @@
 #include "server/request_log.hpp"
 
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 
 #include "server/answer_writer.hpp"
 #include "text/answer_text.hpp"
@@ -34,7 +36,7 @@ void RequestLog::write(const std::string& method, const std::string& path, int s
     if (as_json_) {
         Json line{
             {"time",
-             std::format("{:%FT%TZ}", std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now()))},
+             fmt::format("{:%FT%TZ}", std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now()))},
             {"method", in_line(method)},
             {"path", in_line(path)},
             {"status", status},
@@ -46,10 +48,10 @@ void RequestLog::write(const std::string& method, const std::string& path, int s
         if (!refused.empty()) line["error"] = in_line(refused);
         return log_(json_text(line));
     }
-    auto line = std::format("{} {} {} {:.3f} s", in_line(method), in_line(path), status, seconds);
+    auto line = fmt::format("{} {} {} {:.3f} s", in_line(method), in_line(path), status, seconds);
     if (notes.n_prompt >= 0)
         line +=
-            std::format(", {} tokens read ({} in memory), {} written", notes.n_prompt, notes.n_cached, notes.n_drawn);
+            fmt::format(", {} tokens read ({} in memory), {} written", notes.n_prompt, notes.n_cached, notes.n_drawn);
     if (!refused.empty()) line += ": " + in_line(refused);
     log_(line);
 }
@@ -59,7 +61,7 @@ void RequestLog::write_body(const std::string& what, const std::string& body) co
     constexpr size_t kMaxBytes = size_t{16} << 10U;
     const auto text = in_line(body, kMaxBytes);
     log_(as_json_ ? json_text(Json{{"body_of", in_line(what)}, {"body", text}})
-                  : std::format("  {}: {}", in_line(what), text));
+                  : fmt::format("  {}: {}", in_line(what), text));
 }
 
 }  // namespace cake::server

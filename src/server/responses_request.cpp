@@ -1,5 +1,6 @@
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <initializer_list>
 
 #include "server/foreign_requests.hpp"
@@ -23,7 +24,7 @@ ApiResult<std::string> text_of_content(const Json& content, size_t i) {
         else if (type == "refusal")
             text += string_of(part, "refusal");
         else
-            return invalid(std::format("input[{}].content has a part of the type \"{}\", which is not supported", i,
+            return invalid(fmt::format("input[{}].content has a part of the type \"{}\", which is not supported", i,
                                        beginning_of(type)),
                            "input");
     }
@@ -32,7 +33,7 @@ ApiResult<std::string> text_of_content(const Json& content, size_t i) {
 
 /// Adds an item of the input to the messages of a chat.
 ApiResult<void> add_item(Json& messages, const Json& item, size_t i) {
-    if (!item.is_object()) return invalid(std::format("input[{}] must be an object", i), "input");
+    if (!item.is_object()) return invalid(fmt::format("input[{}] must be an object", i), "input");
     const auto type = item.contains("type") ? string_of(item, "type") : "message";
     if (type == "message") {
         auto text = text_of_content(item.value("content", Json()), i);
@@ -57,7 +58,7 @@ ApiResult<void> add_item(Json& messages, const Json& item, size_t i) {
         if (text && !text->empty())
             messages.push_back({{"role", "assistant"}, {"content", nullptr}, {"reasoning_content", *text}});
     } else {
-        return invalid(std::format("input[{}] has the type \"{}\", which is not supported", i, beginning_of(type)),
+        return invalid(fmt::format("input[{}] has the type \"{}\", which is not supported", i, beginning_of(type)),
                        "input");
     }
     return {};

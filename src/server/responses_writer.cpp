@@ -1,4 +1,5 @@
-#include <format>
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "server/answer_writer.hpp"
@@ -80,7 +81,7 @@ class ResponsesWriter final : public AnswerWriter {
     std::string closing(const Answer& answer) override {
         const auto* how = status(answer);
         auto events = end_item(how);
-        return events += send(std::format("response.{}", how), {{"response", response(answer, how)}});
+        return events += send(fmt::format("response.{}", how), {{"response", response(answer, how)}});
     }
 
     std::string keep_alive(const Answer& answer) override {
@@ -125,7 +126,7 @@ class ResponsesWriter final : public AnswerWriter {
         const auto& id = answer.request().generation.id;
         const char* prefix = kind == "reasoning" ? "rs" : kind == "message" ? "msg" : "fc";
         items_.push_back({.kind = kind,
-                          .id = std::format("{}_{}_{}", prefix, items_.size(), id),
+                          .id = fmt::format("{}_{}_{}", prefix, items_.size(), id),
                           .text = {},
                           .call_id = {},
                           .name = {}});

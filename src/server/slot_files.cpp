@@ -1,11 +1,11 @@
 #include "server/slot_files.hpp"
 
+#include <fmt/format.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
-#include <format>
 
 #include "server/access.hpp"
 #include "server/generation_fields.hpp"
@@ -34,7 +34,7 @@ bool is_file_name(const std::string& name) {
 
 /// Files of different clients with the same name are different files.
 std::string name_on_disk(const std::string& file, const std::string& salt) {
-    return std::format("{}.{:016x}", file, XXH3_64bits(salt.data(), salt.size()));
+    return fmt::format("{}.{:016x}", file, XXH3_64bits(salt.data(), salt.size()));
 }
 
 }  // namespace

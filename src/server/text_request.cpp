@@ -1,6 +1,7 @@
-#include <format>
 
 #include "server/generation_fields.hpp"
+
+#include <fmt/format.h>
 #include "server/prompt_fields.hpp"
 #include "server/request.hpp"
 
@@ -53,7 +54,7 @@ ApiResult<void> check_reported(const std::vector<Prompt>& prompts, const Generat
     size_t n = 0;
     for (const auto& prompt : prompts) n += prompt.tokens.size() * static_cast<size_t>(generation.n_choices);
     if (!generation.prompt_logprobs || n <= kMaxReported) return {};
-    return invalid(std::format("echo with logprobs would report {} tokens, and {} are possible: send fewer or shorter "
+    return invalid(fmt::format("echo with logprobs would report {} tokens, and {} are possible: send fewer or shorter "
                                "prompts at once",
                                n, kMaxReported),
                    "echo");

@@ -1,9 +1,10 @@
 #include "server/tool_fields.hpp"
 #include "text/json_text.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
-#include <format>
 
 namespace cake::server {
 
@@ -22,7 +23,7 @@ bool is_name(const Json& name) {
 std::vector<Tool> read_list(Body& body, const Json& list) {
     std::vector<Tool> tools;
     if (!list.is_array() || list.size() > kMaxTools) {
-        body.wrong("tools", std::format("tools must be an array of up to {} tools", kMaxTools));
+        body.wrong("tools", fmt::format("tools must be an array of up to {} tools", kMaxTools));
         return tools;
     }
     for (size_t i = 0; i < list.size(); i++) {
@@ -31,7 +32,7 @@ std::vector<Tool> read_list(Body& body, const Json& list) {
         const auto function = type == "function" ? item.value("function", Json()) : Json();
         const auto name = function.is_object() ? function.value("name", Json()) : Json();
         if (!is_name(name)) {
-            body.wrong("tools", std::format("tools[{}] must be {{\"type\": \"function\", \"function\": {{\"name\": …, "
+            body.wrong("tools", fmt::format("tools[{}] must be {{\"type\": \"function\", \"function\": {{\"name\": …, "
                                             "\"parameters\": …}}}}, with a name of letters, digits, _, - and .",
                                             i));
             return tools;
@@ -40,12 +41,12 @@ std::vector<Tool> read_list(Body& body, const Json& list) {
         const auto parameters = function.value("parameters", Json());
         if (!parameters.is_object() && !parameters.is_null()) {
             body.wrong("tools",
-                       std::format("tools[{}].function.parameters must be a JSON schema, which is an object", i));
+                       fmt::format("tools[{}].function.parameters must be a JSON schema, which is an object", i));
             return tools;
         }
         if (parameters.is_object()) tool.parameters = parameters;
         if (std::ranges::contains(tools, tool.name, &Tool::name)) {
-            body.wrong("tools", std::format("tools[{}] has the name \"{}\" of another tool", i, tool.name));
+            body.wrong("tools", fmt::format("tools[{}] has the name \"{}\" of another tool", i, tool.name));
             return tools;
         }
         tools.push_back(std::move(tool));
@@ -91,7 +92,7 @@ ToolFields read_tools(Body& body) {
     if (fields.choice.is_required && fields.callable.empty()) {
         body.wrong("tool_choice", name.empty()
                                       ? std::string("tool_choice requires a call, but there are no tools")
-                                      : std::format("tool_choice names a tool that is not in tools: \"{}\"", name));
+                                      : fmt::format("tool_choice names a tool that is not in tools: \"{}\"", name));
     }
     fields.choice.is_parallel = body.flag("parallel_tool_calls").value_or(true);
     return fields;

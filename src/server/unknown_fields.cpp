@@ -1,6 +1,6 @@
 #include "server/unknown_fields.hpp"
 
-#include <format>
+#include <fmt/format.h>
 
 #include "text/utf8.hpp"
 
@@ -13,7 +13,7 @@ void UnknownFields::note(std::span<const std::string> names) {
     for (const auto& name : names) {
         const auto shown = beginning_of(name);
         if (noted_.size() < kMaxNoted && noted_.insert(shown).second)
-            log_(std::format("warning: requests have a field \"{}\", which is not known and has no effect", shown));
+            log_(fmt::format("warning: requests have a field \"{}\", which is not known and has no effect", shown));
     }
 }
 

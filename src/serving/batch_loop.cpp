@@ -1,7 +1,8 @@
 #include "serving/batch_loop.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <new>
 #include <system_error>
 #include <utility>
@@ -36,7 +37,7 @@ Result<std::unique_ptr<BatchLoop>> BatchLoop::start(const Engine& engine, const 
     constexpr int32_t kMaxSequences = 4096;
     if (options.pool.n_parallel < 1 || options.pool.n_parallel > kMaxSequences) {
         return fail(
-            std::format("{} sequences at once are not possible: use 1 to {}", options.pool.n_parallel, kMaxSequences));
+            fmt::format("{} sequences at once are not possible: use 1 to {}", options.pool.n_parallel, kMaxSequences));
     }
     if (options.pool.segment < 0) return fail("a segment must hold 1 token or more (0: the whole text)");
     if (options.n_queue < 0) return fail("the queue must hold 0 or more requests");
@@ -47,7 +48,7 @@ Result<std::unique_ptr<BatchLoop>> BatchLoop::start(const Engine& engine, const 
     } catch (const std::bad_alloc&) {
         return out_of_memory();
     } catch (const std::system_error& error) {
-        return fail(Error::Code::internal, std::format("no thread for the batcher: {}", error.what()));
+        return fail(Error::Code::internal, fmt::format("no thread for the batcher: {}", error.what()));
     }
 }
 
@@ -86,12 +87,12 @@ std::expected<WaitingRequest, Refusal> BatchLoop::prepare(GenerationRequest requ
     const auto n_prompt = static_cast<int64_t>(request.prompt.size());
     const int32_t n_parallel = limits_.n_parallel;
     if (request.n_choices < 1 || request.n_choices > n_parallel)
-        return refuse(std::format("{} answers at once are not possible: ask for 1 to {} (--parallel)",
+        return refuse(fmt::format("{} answers at once are not possible: ask for 1 to {} (--parallel)",
                                   request.n_choices, n_parallel));
     if (n_prompt + 1 > pool_.n_ctx()) {
         return std::unexpected(Refusal{
             .reason = Refusal::Reason::too_long,
-            .message = std::format("the prompt has {} tokens, and with its answer it has to fit into the context "
+            .message = fmt::format("the prompt has {} tokens, and with its answer it has to fit into the context "
                                    "of {}: send a shorter one, or start the server with a larger context (-c)",
                                    n_prompt, pool_.n_ctx())});
     }
@@ -122,7 +123,7 @@ std::expected<WaitingRequest, Refusal> BatchLoop::prepare(GenerationRequest requ
     const uint64_t n_bytes = kv_bytes_of(waiting.sequences);
     if (n_bytes > pool_.bytes_of_stores() || staging_bytes > pool_.bytes_of_staging()) {
         return refuse(
-            std::format("the request needs {} bytes of K/V memory and {} for the layer being read, and the server "
+            fmt::format("the request needs {} bytes of K/V memory and {} for the layer being read, and the server "
                         "has {} and {}: use a smaller budget or a shorter text",
                         n_bytes, staging_bytes, pool_.bytes_of_stores(), pool_.bytes_of_staging()),
             Refusal::Reason::budget);

@@ -1,7 +1,7 @@
+#include <fmt/format.h>
 #include <xxhash.h>
 
 #include <filesystem>
-#include <format>
 #include <system_error>
 
 #include "engine/engine_state.hpp"
@@ -81,7 +81,7 @@ Result<void> BatchLoop::load(CachedSequence& loaded, const std::string& path) {
         if (auto read = read_note(loaded, state); !read) return read;
         const auto& config = state.config;
         if (config.evicts() && config.options.max_tokens != pool_.n_ctx())
-            return fail(std::format("the session was saved with a context of {} tokens, and the server has {}",
+            return fail(fmt::format("the session was saved with a context of {} tokens, and the server has {}",
                                     config.options.max_tokens, pool_.n_ctx()));
         if (n_running() >= n_parallel() || n_bytes > pool_.stores_left() + cache_.kv_bytes())
             return fail("running requests leave no memory for another sequence: try again after their answers");

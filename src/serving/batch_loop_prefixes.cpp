@@ -1,7 +1,7 @@
+#include <fmt/format.h>
 #include <xxhash.h>
 
 #include <algorithm>
-#include <format>
 #include <utility>
 
 #include "engine/engine_state.hpp"
@@ -98,7 +98,7 @@ Result<void> BatchLoop::begin_with_saved(CachedSequence& sequence, const Generat
     if (!state)
         return fail(
             Error::Code::internal,
-            std::format("the document {} was removed or changed while the request waited: send it again", saved.name));
+            fmt::format("the document {} was removed or changed while the request waited: send it again", saved.name));
     sequence.state = std::move(*state);
     sequence.state->note.clear();
     sequence.tokens.assign(request.prompt.begin(), request.prompt.begin() + saved.n_tokens);

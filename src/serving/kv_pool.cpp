@@ -1,7 +1,8 @@
 #include "serving/kv_pool.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 
 #include "engine/replay_plan.hpp"
 #include "method/allocator.hpp"
@@ -88,7 +89,7 @@ Result<Sizes> largest_within(SequenceConfig config, const PoolOptions& options, 
     auto best = sized(min_tokens);
     if (!best) return best;
     if (best->total() > kv_bytes) {
-        return fail(std::format(
+        return fail(fmt::format(
             "K/V memory of {} bytes is too little: {} for what is held in full of a text of {} tokens, and {} for {} "
             "sequences of {} tokens a layer{}, add up to {} bytes; use a shorter context (-c), --segment or fewer "
             "sequences",

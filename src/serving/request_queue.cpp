@@ -1,7 +1,8 @@
 #include "serving/request_queue.hpp"
 
+#include <fmt/format.h>
+
 #include <cmath>
-#include <format>
 
 namespace cake {
 
@@ -38,7 +39,7 @@ std::optional<Refusal> RequestQueue::refusal(size_t n_choices) const {
         .reason = Refusal::Reason::busy,
         .message = n_queue_ == 0
                        ? "all sequences are in use, and no request may wait: try again later"
-                       : std::format("{} requests are already waiting, and no more may wait: try again later", n_ahead),
+                       : fmt::format("{} requests are already waiting, and no more may wait: try again later", n_ahead),
         .retry_after = wait_after(n_ahead)};
 }
 
@@ -49,7 +50,7 @@ std::optional<Refusal> RequestQueue::refusal(size_t n_choices, const std::string
     if (begins_at_once(n_choices) || n_its < share_of_client(n_queue_)) return std::nullopt;
     return Refusal{
         .reason = Refusal::Reason::busy,
-        .message = std::format(
+        .message = fmt::format(
             "{} requests of this client are already waiting, and no more of them may wait: try again later", n_its),
         .retry_after = wait_after(n_its)};
 }

@@ -1,10 +1,10 @@
 #include "text/chat_template.hpp"
 
+#include <fmt/format.h>
 #include <llama.h>
 #include <xxhash.h>
 
 #include <algorithm>
-#include <format>
 #include <limits>
 
 #include "text/bounded_json.hpp"
@@ -24,10 +24,10 @@ Result<Json> read_json(const std::string& text, bool is_array, const char* what)
     auto parsed = parse_bounded<Json>(text, kMaxDepth);
     if (!parsed)
         return fail(
-            std::format("{} must not be nested more than {} levels deep, nor have objects of more than 2,000 fields",
+            fmt::format("{} must not be nested more than {} levels deep, nor have objects of more than 2,000 fields",
                         what, kMaxDepth));
     if (!(is_array ? parsed->is_array() : parsed->is_object()))
-        return fail(std::format("{} must be a JSON {}", what, is_array ? "array" : "object"));
+        return fail(fmt::format("{} must be a JSON {}", what, is_array ? "array" : "object"));
     return std::move(*parsed);
 }
 
@@ -109,7 +109,7 @@ Result<std::string> render_known(const Json& messages, const std::string& known,
         n = apply();
     }
     if (n < 0) {
-        return fail(is_name ? std::format("\"{}\" is not one of the chat templates that libllama knows", known)
+        return fail(is_name ? fmt::format("\"{}\" is not one of the chat templates that libllama knows", known)
                             : std::string("the model's chat template is not one of those that libllama knows"));
     }
     text.resize(static_cast<size_t>(n));

@@ -1,7 +1,8 @@
 #include "text/gbnf.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <map>
 #include <optional>
 #include <utility>
@@ -46,7 +47,7 @@ class Parser : GbnfScanner {
         bnf_.root = root->second;
         for (const auto& rule : bnf_.rules) {
             if (rule.alternatives.empty())
-                return fail(std::format("the grammar's rule \"{}\" is used but not defined", beginning_of(rule.name)));
+                return fail(fmt::format("the grammar's rule \"{}\" is used but not defined", beginning_of(rule.name)));
         }
         return std::move(bnf_);
     }
@@ -75,7 +76,7 @@ class Parser : GbnfScanner {
             return true;
         }
         if (rules_by_name_.size() >= max_rules_)
-            return wrong(std::format("a grammar of more than {} rules is not accepted", max_rules_));
+            return wrong(fmt::format("a grammar of more than {} rules is not accepted", max_rules_));
         if (!add_rule(name, false, id)) return false;
         rules_by_name_.emplace(name, id);
         return true;
@@ -86,17 +87,17 @@ class Parser : GbnfScanner {
         if (its_name.empty()) return wrong("a rule must begin with its name, of letters, digits and hyphens");
         skip_space(false);
         if (!text.substr(at).starts_with("::="))
-            return wrong(std::format("the name \"{}\" is not followed by ::=", beginning_of(its_name)));
+            return wrong(fmt::format("the name \"{}\" is not followed by ::=", beginning_of(its_name)));
         at += 3;
         skip_space(true);
         uint32_t id = 0;
         if (!rule_named(its_name, id)) return false;
         if (!bnf_.rules[id].alternatives.empty())
-            return wrong(std::format("the rule \"{}\" is defined twice", beginning_of(its_name)));
+            return wrong(fmt::format("the rule \"{}\" is defined twice", beginning_of(its_name)));
         rule_name_ = its_name;
         if (uint64_t n_times = 1; !alternatives(id, 0, n_times)) return false;
         if (at < text.size() && peek() != '\n' && peek() != '\r')
-            return wrong(std::format("a rule cannot continue with \"{}\"", beginning_of(text.substr(at), 10)));
+            return wrong(fmt::format("a rule cannot continue with \"{}\"", beginning_of(text.substr(at), 10)));
         skip_space(true);
         return true;
     }
@@ -169,7 +170,7 @@ class Parser : GbnfScanner {
     bool group(Sequence& sequence, uint32_t depth, uint64_t& n_times) {
         if (depth == kDeepest)
             return wrong(
-                std::format("groups nested more than {} deep are not accepted: give the inner ones names", kDeepest));
+                fmt::format("groups nested more than {} deep are not accepted: give the inner ones names", kDeepest));
         at++;
         skip_space(true);
         uint32_t id = 0;
@@ -236,7 +237,7 @@ class Parser : GbnfScanner {
         last.n_times *= n_times;
         if (last.n_times > kMaxNestedTimes) {
             return wrong(
-                std::format("nested repetitions multiply to more than {}: make them smaller", kMaxNestedTimes));
+                fmt::format("nested repetitions multiply to more than {}: make them smaller", kMaxNestedTimes));
         }
         last.n_rules *= n_times;
         if (last.n_rules >= kMaxRulesRepeated)

@@ -1,7 +1,8 @@
 #include "text/gbnf_check.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <optional>
 #include <utility>
 
@@ -19,7 +20,7 @@ constexpr uint32_t kMaxWays = 4096;
 constexpr uint32_t kWaysOfCharacter = 2;
 
 std::string shown(const Bnf& bnf, uint32_t rule) {
-    return std::format("the grammar's rule \"{}\"", beginning_of(bnf.rules[rule].name));
+    return fmt::format("the grammar's rule \"{}\"", beginning_of(bnf.rules[rule].name));
 }
 
 /// Returns, for each rule, whether it is in the least set of rules that have an alternative whose rules are all in the
@@ -168,7 +169,7 @@ Result<uint32_t> most_ways(const Bnf& bnf, const Ways& ways, const std::vector<b
             }
         }
         if (most > kMaxWays) {
-            return fail(std::format("{} can continue in too many ways at one place: give it fewer alternatives",
+            return fail(fmt::format("{} can continue in too many ways at one place: give it fewer alternatives",
                                     shown(bnf, rule)));
         }
     }
@@ -180,14 +181,14 @@ Result<uint32_t> most_ways(const Bnf& bnf, const Ways& ways, const std::vector<b
 Result<void> check_rules(const Bnf& bnf) {
     const auto ends = least_set(bnf, true);
     if (const auto found = std::ranges::find(ends, false); found != ends.end()) {
-        return fail(std::format("{} can never end: give it an alternative that does not contain it",
+        return fail(fmt::format("{} can never end: give it an alternative that does not contain it",
                                 shown(bnf, static_cast<uint32_t>(found - ends.begin()))));
     }
     const auto may_be_empty = least_set(bnf, false);
     const auto beginnings = beginnings_of(bnf, may_be_empty);
     const Ways ways(beginnings);
     if (const auto rule = ways.in_circle()) {
-        return fail(std::format("{} begins with itself (left recursion): put something before it that is never empty",
+        return fail(fmt::format("{} begins with itself (left recursion): put something before it that is never empty",
                                 shown(bnf, *rule)));
     }
     const auto most = most_ways(bnf, ways, may_be_empty);
@@ -197,7 +198,7 @@ Result<void> check_rules(const Bnf& bnf) {
     // stays small. In others, it keeps growing.
     const size_t most_readings = 128 + 4 * size_t{*most};
     if (const auto rule = rule_of_many_readings(bnf, most_readings)) {
-        return fail(std::format("{} allows too many ways to read one text: make its alternatives begin differently",
+        return fail(fmt::format("{} allows too many ways to read one text: make its alternatives begin differently",
                                 shown(bnf, *rule)));
     }
     return {};

@@ -1,7 +1,8 @@
 #include "text/gbnf_scanner.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 
 #include "text/utf8.hpp"
 
@@ -23,7 +24,7 @@ bool GbnfScanner::is_of_a_name(char c) {
 
 bool GbnfScanner::wrong(std::string_view sentence) {
     const auto line = 1 + std::ranges::count(text.substr(0, at), '\n');
-    error = std::format("the grammar's line {}: {}", line, sentence);
+    error = fmt::format("the grammar's line {}: {}", line, sentence);
     return false;
 }
 
@@ -47,7 +48,7 @@ std::string_view GbnfScanner::name() {
 }
 
 bool GbnfScanner::character(uint32_t& value, std::string_view in) {
-    if (at >= text.size()) return wrong(std::format("{} is not closed", in));
+    if (at >= text.size()) return wrong(fmt::format("{} is not closed", in));
     if (peek() != '\\') {
         const auto read = utf8_character(text, at);
         value = read.value;
@@ -92,7 +93,7 @@ bool GbnfScanner::hexadecimal(uint32_t& value, size_t n_digits) {
     for (size_t i = 0; i < n_digits; i++) {
         const auto digit = at < text.size() ? kDigits.find(text[at]) : std::string_view::npos;
         if (digit == std::string_view::npos)
-            return wrong(std::format("this escape must be followed by {} hexadecimal digits", n_digits));
+            return wrong(fmt::format("this escape must be followed by {} hexadecimal digits", n_digits));
         value = value * 16 + static_cast<uint32_t>(digit % 16);
         at++;
     }
@@ -128,7 +129,7 @@ bool GbnfScanner::number(uint32_t& value) {
     value = 0;
     while (is_digit(peek())) {
         value = value * 10 + static_cast<uint32_t>(peek() - '0');
-        if (value > kMaxTimes) return wrong(std::format("a repetition of more than {} is not accepted", kMaxTimes));
+        if (value > kMaxTimes) return wrong(fmt::format("a repetition of more than {} is not accepted", kMaxTimes));
         at++;
     }
     return true;

@@ -1,10 +1,10 @@
 #include "text/grammar.hpp"
 
+#include <fmt/format.h>
 #include <llama.h>
 
 #include <chrono>
 #include <exception>
-#include <format>
 #include <limits>
 #include <optional>
 #include <span>
@@ -54,7 +54,7 @@ class GbnfRule final : public ConstraintRule {
 
 Result<CheckedGrammar> check_grammar(std::string gbnf) {
     if (gbnf.size() > kMaxGrammarBytes)
-        return fail(std::format("a grammar of more than {} bytes is not accepted", kMaxGrammarBytes));
+        return fail(fmt::format("a grammar of more than {} bytes is not accepted", kMaxGrammarBytes));
     if (gbnf.contains('\0') || !is_utf8(gbnf)) return fail("the grammar is not valid UTF-8");
     const auto bnf = parse_gbnf(gbnf, kMaxGrammarRules);
     if (!bnf) return std::unexpected(bnf.error());
@@ -67,7 +67,7 @@ Result<Grammar> Grammar::create(const llama_vocab* vocab, const CheckedGrammar& 
     try {
         sampler.reset(llama_sampler_init_grammar(vocab, grammar.gbnf().c_str(), "root"));
     } catch (const std::exception& error) {
-        return fail(std::format("the grammar cannot be read: {}", error.what()));
+        return fail(fmt::format("the grammar cannot be read: {}", error.what()));
     }
     if (!sampler) return fail("the grammar cannot be read: libllama does not accept it");
     return Grammar(vocab, std::move(sampler));
@@ -130,7 +130,7 @@ Result<void> Grammar::accept(int32_t token) {
     if (!allows(token)) {
         const bool was_stuck = is_stuck_;
         is_stuck_ = true;
-        return fail(was_stuck ? failure() : std::format("the grammar does not allow the token {} here", token));
+        return fail(was_stuck ? failure() : fmt::format("the grammar does not allow the token {} here", token));
     }
     const auto begin = std::chrono::steady_clock::now();
     character_ += token_piece(vocab_, token);
@@ -139,7 +139,7 @@ Result<void> Grammar::accept(int32_t token) {
         llama_sampler_accept(sampler_.get(), token);
     } catch (const std::exception& error) {
         is_stuck_ = true;
-        return fail(std::format("the grammar cannot continue with the token {}: {}", token, error.what()));
+        return fail(fmt::format("the grammar cannot continue with the token {}: {}", token, error.what()));
     }
     if (std::chrono::steady_clock::now() - begin > kLongestCall) is_stuck_ = true;
     return {};

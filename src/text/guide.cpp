@@ -1,8 +1,8 @@
 #include "text/guide.hpp"
 
 #include <cake_bridge.h>
+#include <fmt/format.h>
 
-#include <format>
 #include <limits>
 #include <mutex>
 #include <ranges>
@@ -69,7 +69,7 @@ class Guide final : public Restriction {
 
   private:
     void note(const BridgeText& message) {
-        if (failure_.empty() && !message.empty()) failure_ = std::format("the constraint failed: {}", message.text());
+        if (failure_.empty() && !message.empty()) failure_ = fmt::format("the constraint failed: {}", message.text());
     }
 
     GuidePtr guide_;
@@ -144,7 +144,7 @@ class GuideRule final : public ConstraintRule {
 
 Result<void> check_size(std::string_view text) {
     if (text.size() <= kMaxGuideBytes) return {};
-    return fail(std::format("it has {} bytes, and at most {} are accepted", text.size(), kMaxGuideBytes));
+    return fail(fmt::format("it has {} bytes, and at most {} are accepted", text.size(), kMaxGuideBytes));
 }
 
 }  // namespace

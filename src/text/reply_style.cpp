@@ -1,7 +1,7 @@
 #include "text/reply_style.hpp"
-#include "text/json_text.hpp"
 
-#include <format>
+#include <fmt/format.h>
+#include "text/json_text.hpp"
 
 namespace cake {
 
@@ -18,7 +18,7 @@ std::string source_of(const Vocabulary& vocabulary, const ChatOptions& options) 
 std::string instructions(const std::string& tools) {
     std::string list;
     for (const auto& tool : Json::parse(tools, nullptr, false)) list += json_text(tool) + "\n";
-    return std::format(
+    return fmt::format(
         "# Tools\n\n"
         "You can call functions to help with the request. Each line describes one of them:\n"
         "<tools>\n{}</tools>\n\n"
@@ -33,7 +33,7 @@ std::string calls_as_text(const Json& calls) {
     for (const auto& call : calls) {
         const auto& function = call["function"];
         const Json written{{"name", function["name"]}, {"arguments", function["arguments"]}};
-        text += std::format("\n<tool_call>\n{}\n</tool_call>", json_text(written));
+        text += fmt::format("\n<tool_call>\n{}\n</tool_call>", json_text(written));
     }
     return text;
 }
@@ -56,7 +56,7 @@ std::vector<ChatMessage> with_tools_as_text(std::span<const ChatMessage> message
         ChatMessage copy = message;
         const auto fields = message.fields.empty() ? Json::object() : Json::parse(message.fields, nullptr, false);
         if (message.role == "tool") {
-            const auto result = std::format("<tool_response>\n{}\n</tool_response>", message.content);
+            const auto result = fmt::format("<tool_response>\n{}\n</tool_response>", message.content);
             // Templates want users and assistants to take turns, so that several results are one message.
             if (!rewritten.empty() && rewritten.back().role == "user" && &message != messages.data() &&
                 (&message)[-1].role == "tool") {

@@ -1,9 +1,9 @@
 #include "text/template_renderer.hpp"
 
 #include <cake_bridge.h>
+#include <fmt/format.h>
 
 #include <ctime>
-#include <format>
 
 #include "text/bridge_text.hpp"
 #include "text/utf8.hpp"
@@ -29,7 +29,7 @@ size_t write_time(void* /*user*/, const char* format, size_t n_format, char* out
 }
 
 std::string where(size_t line) {
-    return line == 0 ? std::string("the chat template") : std::format("line {} of the chat template", line);
+    return line == 0 ? std::string("the chat template") : fmt::format("line {} of the chat template", line);
 }
 
 std::string sentence(const CakeRendered& rendered, std::string_view text) {
@@ -37,19 +37,19 @@ std::string sentence(const CakeRendered& rendered, std::string_view text) {
     const auto said = beginning_of(text, kMaxShown);
     switch (rendered.status) {
         case CAKE_RENDER_WRONG_SYNTAX:
-            return std::format("{} is not valid Jinja: {}", where(rendered.line), said);
+            return fmt::format("{} is not valid Jinja: {}", where(rendered.line), said);
         case CAKE_RENDER_FAILED:
-            return std::format("{} failed: {}", where(rendered.line), said);
+            return fmt::format("{} failed: {}", where(rendered.line), said);
         case CAKE_RENDER_REFUSED:
-            return std::format("{} rejects the conversation: {}", where(rendered.line), said);
+            return fmt::format("{} rejects the conversation: {}", where(rendered.line), said);
         case CAKE_RENDER_OUT_OF_FUEL:
-            return std::format("{} was still running at its limit: does it loop forever?", where(rendered.line));
+            return fmt::format("{} was still running at its limit: does it loop forever?", where(rendered.line));
         case CAKE_RENDER_TOO_LONG:
             return "the chat template makes far more text than the conversation contains";
         case CAKE_RENDER_BAD_CONTEXT:
-            return std::format("the conversation cannot be passed to the chat template: {}", said);
+            return fmt::format("the conversation cannot be passed to the chat template: {}", said);
         default:
-            return std::format("the chat template could not be rendered: {}", said);
+            return fmt::format("the chat template could not be rendered: {}", said);
     }
 }
 

@@ -1,7 +1,8 @@
 #include "text/tool_grammar.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 
 #include "text/guide.hpp"
 #include "text/json_text.hpp"
@@ -60,12 +61,12 @@ class Writer {
         const bool may_not_end = reply_.begins_in_reasoning && !choice_.is_required;
         const auto answer = choice_.is_required ? std::string("section further")
                             : has_schema        ? std::string("(section further | content_json)")
-                            : begins_with_token ? std::format("content? ({} rest further)?", items(open))
+                            : begins_with_token ? fmt::format("content? ({} rest further)?", items(open))
                                                 : std::string("(CONTENT | lead rest further)");
         rule("start", before + answer + (may_not_end ? " | ENDLESS" : ""));
         if (may_not_end)
             rule("ENDLESS",
-                 std::format(R"(~/(.|\n)*{}(.|\n)*/)", expression(reply_.reasoning.value_or(ReasoningMarks{}).end)));
+                 fmt::format(R"(~/(.|\n)*{}(.|\n)*/)", expression(reply_.reasoning.value_or(ReasoningMarks{}).end)));
         if (choice_.is_required || has_schema) {
             rule("section", items(open) + " rest");
             if (has_schema) write_schema("content_json", Json::parse(choice_.content_schema, nullptr, false));
@@ -73,10 +74,10 @@ class Writer {
             rule("content", R"(/(.|\n)+/)");
         } else {
             const auto mark = expression(open);
-            rule("CONTENT", std::format(R"(~/(.|\n)*{}(.|\n)*/)", mark));
-            std::string lead = std::format(R"(/(.|\n)*{}/)", mark);
+            rule("CONTENT", fmt::format(R"(~/(.|\n)*{}(.|\n)*/)", mark));
+            std::string lead = fmt::format(R"(/(.|\n)*{}/)", mark);
             if (reply_.reasoning && !reply_.begins_in_reasoning)
-                lead += std::format(R"( & ~/\s*{}(.|\n)*/)", expression(reply_.reasoning->begin));
+                lead += fmt::format(R"( & ~/\s*{}(.|\n)*/)", expression(reply_.reasoning->begin));
             rule("lead[lazy]", lead);
         }
         rule("further", choice_.is_parallel && !open.empty() ? R"((/\n?/ )" + items(open) + " rest)*" : R"("")");
@@ -90,7 +91,7 @@ class Writer {
     bool is_too_large() const { return text_.size() > kMaxGuideBytes; }
 
     void rule(std::string_view name, std::string_view right) {
-        if (!is_too_large()) text_ += std::format("{}: {}\n", name, right);
+        if (!is_too_large()) text_ += fmt::format("{}: {}\n", name, right);
     }
 
     /// A literal, in which control tokens are tokens.
@@ -108,7 +109,7 @@ class Writer {
                 continue;
             }
             end_plain();
-            result += std::format("{}<[{}]>", result.empty() ? "" : " ", found.token);
+            result += fmt::format("{}<[{}]>", result.empty() ? "" : " ", found.token);
             at += found.n_bytes;
         }
         end_plain();
@@ -129,12 +130,12 @@ class Writer {
         const auto of_end = items(end);
         if (of_end.contains("<[")) {
             const auto turn = format_.turn.empty() ? "" : " " + items(format_.turn);
-            const auto body = std::format(R"(/(.|\n)*/ {}{})", of_end, turn);
+            const auto body = fmt::format(R"(/(.|\n)*/ {}{})", of_end, turn);
             rule("reasoning", reply_.begins_in_reasoning ? body : items(begin) + " " + body);
         } else {
-            const auto body = std::format(R"((.|\n)*{}/)", expression(end));
+            const auto body = fmt::format(R"((.|\n)*{}/)", expression(end));
             rule("reasoning[lazy]",
-                 reply_.begins_in_reasoning ? "/" + body : std::format(R"(/\s*{}{})", expression(begin), body));
+                 reply_.begins_in_reasoning ? "/" + body : fmt::format(R"(/\s*{}{})", expression(begin), body));
         }
         return reply_.begins_in_reasoning ? R"(reasoning /\s{0,2}/ )" : R"((reasoning /\s{0,2}/)? )";
     }
@@ -145,16 +146,16 @@ class Writer {
         const auto& syntax = format_.syntax;
         const bool many = choice_.is_parallel;
         if (syntax.kind == Kind::python || syntax.is_list)
-            return std::format(R"("[" call {} "]" {})", many ? R"((", " call)*)" : "", close);
+            return fmt::format(R"("[" call {} "]" {})", many ? R"((", " call)*)" : "", close);
         if (syntax.kind == Kind::json)
-            return format_.open.empty() ? "call" : std::format(R"(/\n?/ call /\n?/ {})", close);
+            return format_.open.empty() ? "call" : fmt::format(R"(/\n?/ call /\n?/ {})", close);
         if (format_.begin.empty()) return "call " + close;
-        return std::format("({} call {}){} {}", items(format_.begin), items(format_.end), many ? "+" : "", close);
+        return fmt::format("({} call {}){} {}", items(format_.begin), items(format_.end), many ? "+" : "", close);
     }
 
     void write_calls() {
         std::string calls;
-        for (size_t i = 0; i < reply_.tools.size(); i++) calls += std::format("{}call_{}", i == 0 ? "" : " | ", i);
+        for (size_t i = 0; i < reply_.tools.size(); i++) calls += fmt::format("{}call_{}", i == 0 ? "" : " | ", i);
         rule("call", calls);
         for (size_t i = 0; i < reply_.tools.size(); i++) write_call(i);
         if (format_.syntax.kind == Kind::parameters) write_text_value();
@@ -166,23 +167,23 @@ class Writer {
         const size_t begin = mark.find_first_not_of('\n');
         const size_t end = mark.find_last_not_of('\n') + 1;
         rule("text_value", "until_mark " + literal(mark.substr(end)));
-        rule("until_mark[lazy]", std::format(R"(/(.|\n)*{}/)", expression(mark.substr(begin, end - begin))));
+        rule("until_mark[lazy]", fmt::format(R"(/(.|\n)*{}/)", expression(mark.substr(begin, end - begin))));
     }
 
     void write_call(size_t i) {
-        const auto name = std::format("call_{}", i);
+        const auto name = fmt::format("call_{}", i);
         const auto& tool = reply_.tools[i];
         const auto& syntax = format_.syntax;
-        const auto arguments = std::format("arguments_{}", i);
+        const auto arguments = fmt::format("arguments_{}", i);
         switch (syntax.kind) {
             case Kind::json:
-                rule(name, std::format(R"({} {} "}}")",
-                                       literal(std::format(R"({{"{}": {}, "{}": )", syntax.name_key, literal(tool.name),
+                rule(name, fmt::format(R"({} {} "}}")",
+                                       literal(fmt::format(R"({{"{}": {}, "{}": )", syntax.name_key, literal(tool.name),
                                                            syntax.arguments_key)),
                                        arguments));
                 return write_schema(arguments, with_definitions(object_schema(tool), tool));
             case Kind::named_json:
-                rule(name, std::format("{} {} {} {} {}", items(std::string(syntax.before_name) + tool.name),
+                rule(name, fmt::format("{} {} {} {} {}", items(std::string(syntax.before_name) + tool.name),
                                        syntax.name_is_id ? R"(/:[0-9]{1,3}/)" : R"("")", items(syntax.after_name),
                                        arguments, items(syntax.behind)));
                 return write_schema(arguments, with_definitions(object_schema(tool), tool));
@@ -231,7 +232,7 @@ class Writer {
         const auto required = tool.parameters.value("required", Json::array());
         for (const auto& [key, schema] : properties->items()) {
             Argument argument{.key = key,
-                              .value = std::format("argument_{}_{}", i, arguments.size()),
+                              .value = fmt::format("argument_{}_{}", i, arguments.size()),
                               .is_required = std::ranges::find(required, Json(key)) != required.end(),
                               .is_text = is_text_schema(schema)};
             if (argument.is_text && format_.syntax.kind == Kind::parameters)
@@ -248,7 +249,7 @@ class Writer {
         std::string texts;
         for (const auto& text : listed_texts(schema)) texts += (texts.empty() ? "" : " | ") + literal(text);
         if (texts.empty()) return "text_value";
-        rule(name, std::format("({}) {}", texts, items(format_.syntax.after_value)));
+        rule(name, fmt::format("({}) {}", texts, items(format_.syntax.after_value)));
         return name;
     }
 
@@ -259,7 +260,7 @@ class Writer {
             const auto head = std::string(syntax.before_key) + argument.key + std::string(syntax.after_key);
             const auto value = argument.is_text ? argument.value : argument.value + " " + items(syntax.after_value);
             const auto written = items(head) + " " + value;
-            result += argument.is_required ? " " + written : std::format(" ({})?", written);
+            result += argument.is_required ? " " + written : fmt::format(" ({})?", written);
         }
         return result;
     }
@@ -273,10 +274,10 @@ class Writer {
             if (argument.is_required)
                 required += (required.empty() ? " " : R"( ", " )") + written;
             else
-                optional += std::format(R"( (", " {})?)", written), any += (any.empty() ? "" : " | ") + written;
+                optional += fmt::format(R"( (", " {})?)", written), any += (any.empty() ? "" : " | ") + written;
         }
         if (!required.empty()) return required + optional;
-        return any.empty() ? "" : std::format(R"( (({0}) (", " ({0}))*)?)", any);
+        return any.empty() ? "" : fmt::format(R"( (({0}) (", " ({0}))*)?)", any);
     }
 
     const Vocabulary& vocabulary_;

@@ -1,11 +1,11 @@
 #include "text/vocabulary.hpp"
 
+#include <fmt/format.h>
 #include <gguf.h>
 #include <llama.h>
 
 #include <algorithm>
 #include <exception>
-#include <format>
 #include <limits>
 #include <mutex>
 #include <unordered_set>
@@ -30,7 +30,7 @@ Result<void> check_model(const gguf_context* metadata) {
     const std::string_view model = gguf_get_val_str(metadata, id);
     if (model != "llama" && model != "gpt2") {
         return fail(Error::Code::unsupported,
-                    std::format("the tokenizer \"{}\" is not supported; llama and gpt2 are", model.substr(0, 40)));
+                    fmt::format("the tokenizer \"{}\" is not supported; llama and gpt2 are", model.substr(0, 40)));
     }
     return {};
 }
@@ -46,9 +46,9 @@ Result<void> check_vocabulary(const gguf_context* metadata) {
     std::unordered_set<std::string> seen;
     for (int64_t i = 0; i < n_tokens; i++) {
         std::string text = gguf_get_arr_str(metadata, id, static_cast<size_t>(i));
-        if (text.empty()) text = std::format("[EMPTY_{}]", i);  // name that libllama gives it
+        if (text.empty()) text = fmt::format("[EMPTY_{}]", i);  // name that libllama gives it
         if (!seen.insert(std::move(text)).second) {
-            return fail(Error::Code::corrupt, std::format("tokenizer.ggml.tokens contains the token {} twice", i));
+            return fail(Error::Code::corrupt, fmt::format("tokenizer.ggml.tokens contains the token {} twice", i));
         }
     }
     const auto per_token = [&](const char* key, gguf_type type) {
@@ -58,7 +58,7 @@ Result<void> check_vocabulary(const gguf_context* metadata) {
     if (!per_token("tokenizer.ggml.scores", GGUF_TYPE_FLOAT32) ||
         !per_token("tokenizer.ggml.token_type", GGUF_TYPE_INT32)) {
         return fail(Error::Code::corrupt,
-                    std::format("tokenizer.ggml.scores and token_type must be arrays of {} numbers, one for each token",
+                    fmt::format("tokenizer.ggml.scores and token_type must be arrays of {} numbers, one for each token",
                                 n_tokens));
     }
     if (array_length(metadata, "tokenizer.ggml.merges", GGUF_TYPE_STRING) == -2) {

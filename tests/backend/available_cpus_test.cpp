@@ -1,10 +1,10 @@
 #include "backend/available_cpus.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <unistd.h>
 
-#include <format>
 #include <fstream>
 #include <initializer_list>
 #include <string>
@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 class MadeRoot {
   public:
     MadeRoot(std::initializer_list<std::pair<std::string, std::string>> files)
-        : path_(fs::temp_directory_path() / std::format("cake-cpus-{}-{}", ::getpid(), n_made++)) {
+        : path_(fs::temp_directory_path() / fmt::format("cake-cpus-{}-{}", ::getpid(), n_made++)) {
         for (const auto& [name, text] : files) {
             fs::create_directories((path_ / name).parent_path());
             std::ofstream(path_ / name) << text;

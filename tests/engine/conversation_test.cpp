@@ -1,12 +1,12 @@
 #include "cake/conversation.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
-#include <format>
 #include <stdexcept>
 
 #include "cake/token_stream.hpp"
@@ -45,7 +45,7 @@ TEST(Conversation, AQuestionThatWasNotAnsweredIsNotReadAgain) {
     const int64_t n_first = count(message("user", "The rain?") + kAnswer, false);
     EXPECT_EQ(asked.sequence().n_tokens(), n_first);
 
-    const auto path = std::filesystem::temp_directory_path() / std::format("cake-conversation-{}", ::getpid());
+    const auto path = std::filesystem::temp_directory_path() / fmt::format("cake-conversation-{}", ::getpid());
     ASSERT_TRUE(asked.save(path));
     auto loaded = Conversation::load(engine(), path, {.chat_template = "chatml"});
     std::filesystem::remove(path);
@@ -136,7 +136,7 @@ TEST(Conversation, ABegunMessageIsSavedAndContinuedWithMoreRoom) {
     auto begun = start();
     ASSERT_TRUE(begun.begin(kText));
     begun.set_note("a \"note\"");
-    const auto path = std::filesystem::temp_directory_path() / std::format("cake-begun-{}", ::getpid());
+    const auto path = std::filesystem::temp_directory_path() / fmt::format("cake-begun-{}", ::getpid());
     ASSERT_TRUE(begun.save(path));
     auto loaded = Conversation::load(engine(), path, {.chat_template = "chatml"}, 32);
     ASSERT_TRUE(loaded) << loaded.error().message;

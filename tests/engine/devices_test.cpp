@@ -1,11 +1,11 @@
 // A model on another device than the CPU: Vulkan, in software (Mesa's lavapipe).
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <format>
 #include <fstream>
 #include <iterator>
 
@@ -68,7 +68,7 @@ TEST_P(Device, GivesTheLogitsOfTheCpuAndKeepsItsTokens) {
         const auto cpu = load_on("none", GetParam(), type == "f16");
         EXPECT_EQ(cpu.info().device, "");
         for (const std::string policy : {"full", "cake", "snapkv", "h2o", "ada-snapkv"}) {
-            SCOPED_TRACE(std::format("{} {}", policy, type));
+            SCOPED_TRACE(fmt::format("{} {}", policy, type));
             SequenceOptions options{.policy = policy, .window = 8, .cache_type_k = type, .cache_type_v = type};
             if (policy == "full")
                 options.max_tokens = kPrompt + kDecoded;
@@ -119,7 +119,7 @@ TEST(DeviceSessions, GoOnOnTheCpuAndBack) {
     const auto device = load_on(device_name(), "qwen3");
     const auto cpu = load_on("none", "qwen3");
     const auto tokens = test::sample_tokens(cpu, kPrompt);
-    const auto path = (std::filesystem::temp_directory_path() / std::format("cake-device-{}", getpid())).string();
+    const auto path = (std::filesystem::temp_directory_path() / fmt::format("cake-device-{}", getpid())).string();
     for (const auto& [from, to] : {std::pair(&device, &cpu), std::pair(&cpu, &device)}) {
         auto sequence = test::start(*from, {.policy = "cake", .budget = TokensPerLayer{48}, .window = 8});
         test::append(sequence, tokens);

@@ -1,9 +1,9 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <format>
 
 #include "cake/engine.hpp"
 #include "cake/policy.hpp"
@@ -61,7 +61,7 @@ TEST_P(Fork, AnswersAtOnceAndIsSavedLikeTheOriginal) {
         append(original, std::span(tokens).first(n_tokens));
         auto copy = fork(original);
         ASSERT_TRUE(copy) << copy.error().message;
-        const auto path = testing::TempDir() + std::format("/cake-fork-{}", ::getpid());
+        const auto path = testing::TempDir() + fmt::format("/cake-fork-{}", ::getpid());
         ASSERT_TRUE(copy->save(path));
         auto loaded = Sequence::load(engine, path);
         std::filesystem::remove(path);

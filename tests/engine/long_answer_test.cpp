@@ -1,11 +1,11 @@
 // A short prompt and a long answer: nothing is evicted until decoding fills the layers.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <format>
 #include <set>
 
 #include "cake/batcher.hpp"
@@ -99,7 +99,7 @@ TEST_P(LongAnswer, IsSlicedAsAPromptOfTheSameTokens) {
 }
 
 TEST_P(LongAnswer, GoesOnFromASessionSavedAroundThatMoment) {
-    const std::string path = std::filesystem::temp_directory_path() / std::format("cake-long-answer-{}", ::getpid());
+    const std::string path = std::filesystem::temp_directory_path() / fmt::format("cake-long-answer-{}", ::getpid());
     auto kept = start(engine, options_of(GetParam()));
     append(kept, std::span(tokens).first(kPrompt));
     for (size_t i = kPrompt; i < kBudget + 2; i++) {
@@ -172,7 +172,7 @@ TEST(LongAnswerBound, HoldsWhereTheWindowIsAllThatIsHeld) {
     const auto tokens = test::sample_tokens(engine, 120);
     for (const auto* policy : {"cake", "cake:preference-heads"}) {
         for (const int64_t budget : {16, 17, 20}) {
-            SCOPED_TRACE(std::format("{} {}", policy, budget));
+            SCOPED_TRACE(fmt::format("{} {}", policy, budget));
             auto sequence = start(engine, {.policy = policy, .budget = TokensPerLayer{budget}, .window = 16});
             append(sequence, std::span(tokens).first(5));
             for (const Token token : tokens) {

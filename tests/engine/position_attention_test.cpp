@@ -1,12 +1,12 @@
 #include "engine/position_attention.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <format>
 #include <stdexcept>
 
 #include "engine/sequence_parts.hpp"
@@ -107,7 +107,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(AttentionByPosition, IsKeptInASession) {
     const auto engine = test::load("f32");
     const auto begun = begin(engine, {.policy = "full", .max_tokens = 300, .keep_queries = true});
-    const auto path = std::filesystem::temp_directory_path() / std::format("cake-attention-{}", ::getpid());
+    const auto path = std::filesystem::temp_directory_path() / fmt::format("cake-attention-{}", ::getpid());
     ASSERT_TRUE(begun.sequence.save(path));
     const auto loaded = Sequence::load(engine, path);
     std::filesystem::remove(path);

@@ -1,7 +1,7 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <format>
 
 #include "engine/generator.hpp"
 #include "support/test_models.hpp"
@@ -40,7 +40,7 @@ constexpr const char* kEnd = "[/think]";
 ReasoningLimit limit(int64_t max_tokens, bool is_begun) {
     return {.begin = kBegin,
             .end = kEnd,
-            .ending = std::format("\n{}\n\n", kEnd),
+            .ending = fmt::format("\n{}\n\n", kEnd),
             .max_tokens = max_tokens,
             .is_begun = is_begun};
 }
@@ -55,7 +55,7 @@ class Reasoning : public testing::Test {
 TEST_F(Reasoning, EndsAfterItsTokens) {
     for (const int64_t n : {0, 1, 7}) {
         const auto text = answer(engine, {.reasoning = limit(n, true)});
-        const auto end = text.find(std::format("\n{}\n\n", kEnd));
+        const auto end = text.find(fmt::format("\n{}\n\n", kEnd));
         ASSERT_NE(end, std::string::npos) << text;
         EXPECT_EQ(n_of(text.substr(0, end), 'a'), static_cast<size_t>(n) * n_each) << text;
         EXPECT_GT(n_of(text.substr(end), 'a'), n_each) << "the answer follows";

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -6,10 +7,10 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <format>
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
+
 #include <random>
 
 #include "cake/engine.hpp"
@@ -70,7 +71,7 @@ class Session : public testing::Test {
         write(path, bytes);
     }
 
-    const fs::path folder = fs::temp_directory_path() / std::format("cake-session-{}", ::getpid());
+    const fs::path folder = fs::temp_directory_path() / fmt::format("cake-session-{}", ::getpid());
     const std::string path = folder / "a.session";
     const Engine engine = test::load("f32", 64);
     const std::vector<Token> tokens = test::sample_tokens(engine, 260);

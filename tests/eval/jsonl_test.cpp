@@ -1,10 +1,10 @@
 #include "eval/jsonl.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <filesystem>
-#include <format>
 #include <fstream>
 
 namespace cake::eval {
@@ -13,7 +13,7 @@ namespace {
 class Files : public testing::Test {
   protected:
     void SetUp() override {
-        folder = std::filesystem::path(testing::TempDir()) / std::format("cake-jsonl-{}", ::getpid());
+        folder = std::filesystem::path(testing::TempDir()) / fmt::format("cake-jsonl-{}", ::getpid());
         std::filesystem::create_directories(folder);
     }
     void TearDown() override { std::filesystem::remove_all(folder); }

@@ -1,7 +1,8 @@
 #include "fuzz/body_maker.hpp"
 
+#include <fmt/format.h>
+
 #include <cmath>
-#include <format>
 #include <limits>
 #include <string_view>
 
@@ -326,7 +327,7 @@ std::string BodyMaker::body() {
     auto text = made.dump(-1, ' ', false, Json::error_handler_t::ignore);
     if (once_in(3000) && text.starts_with("{\"")) {  // many fields, to detect quadratic time
         std::string fields;
-        for (size_t i = 0; i < 20'000; i++) fields += std::format("\"{} {}\": 0, ", i, below(10));
+        for (size_t i = 0; i < 20'000; i++) fields += fmt::format("\"{} {}\": 0, ", i, below(10));
         text.insert(1, fields);
     }
     return once_in(5) ? changed(std::move(text)) : text;

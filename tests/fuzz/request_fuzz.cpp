@@ -1,12 +1,12 @@
 // Passes random bodies to all request parsers and checks each outcome: either an error in the shape of the API, or a
 // request within all limits. Exits with code 1 at the first body whose outcome is neither.
 
+#include <fmt/format.h>
 #include <unistd.h>
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
 #include <filesystem>
-#include <format>
 #include <map>
 #include <memory>
 #include <random>
@@ -155,7 +155,7 @@ int main(int argc, char** argv) {
         return 1;
     }
     ToolConstraints tool_constraints;
-    const auto folder = std::filesystem::temp_directory_path() / std::format("cake-fuzz-{}", ::getpid());
+    const auto folder = std::filesystem::temp_directory_path() / fmt::format("cake-fuzz-{}", ::getpid());
     if (!save_document(*engine, folder)) return 1;
     const std::shared_ptr<void> remove(nullptr, [&](void*) { std::filesystem::remove_all(folder); });
     DocumentShelf documents(*engine, folder.string(), {.template_name = "chatml"});

@@ -1,8 +1,8 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
-#include <format>
 #include <optional>
 #include <set>
 
@@ -21,8 +21,8 @@ class CakeCase {
     explicit CakeCase(const GoldenFile& golden) : file(golden) {}
 
     AttentionStats analyse(int32_t layer) const {
-        const auto q = file.tensor<float>(std::format("q_window.{}", layer), {head_dim, window, n_head});
-        const auto k = file.tensor<float>(std::format("k.{}", layer), {head_dim, n_tokens, n_head_kv});
+        const auto q = file.tensor<float>(fmt::format("q_window.{}", layer), {head_dim, window, n_head});
+        const auto k = file.tensor<float>(fmt::format("k.{}", layer), {head_dim, n_tokens, n_head_kv});
         const auto q_size = static_cast<size_t>(head_dim * window);
         const auto k_size = static_cast<size_t>(head_dim * n_tokens);
         const std::vector<int64_t> keys_by_head(static_cast<size_t>(n_head_kv), n_keys);
@@ -84,7 +84,7 @@ void check_preferences(const CakeCase& c) {
 void check_indicators(const CakeCase& c) {
     for (int32_t layer = 0; layer < c.n_layer; layer++) {
         SCOPED_TRACE(testing::Message() << "layer " << layer);
-        const auto expected = c.file.tensor<float>(std::format("indicator.{}", layer), {c.n_keys, c.n_head_kv});
+        const auto expected = c.file.tensor<float>(fmt::format("indicator.{}", layer), {c.n_keys, c.n_head_kv});
         const auto actual = c.indicator(c.analyse(layer));
         ASSERT_EQ(actual.size(), expected.size());
         const float tolerance = 1e-5F * std::ranges::max(expected);
@@ -96,9 +96,9 @@ void check_stages(const CakeCase& c) {
     const auto sizes =
         c.file.tensor<int32_t>("stage_sizes", {c.n_layer, c.n_layer});  // [layer, stage], c.window included
     for (int32_t layer = 0; layer < c.n_layer; layer++) {
-        const auto name = std::format("kept.{}", layer);
+        const auto name = fmt::format("kept.{}", layer);
         const auto expected = c.file.tensor<int32_t>(name, {-1, c.n_head_kv});
-        const auto theirs = c.file.tensor<float>(std::format("indicator.{}", layer), {c.n_keys, c.n_head_kv});
+        const auto theirs = c.file.tensor<float>(fmt::format("indicator.{}", layer), {c.n_keys, c.n_head_kv});
         const auto n_kept = expected.size() / static_cast<size_t>(c.n_head_kv);
         const auto scores = c.indicator(c.analyse(layer));
         for (int32_t head = 0; head < c.n_head_kv; head++) {

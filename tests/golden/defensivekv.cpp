@@ -1,9 +1,9 @@
 #include "method/defensivekv.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <format>
 
 #include "golden/golden_layer.hpp"
 #include "method/pinned.hpp"
@@ -27,13 +27,13 @@ std::vector<std::vector<float>> levelled(const GoldenLayer& layer) {
 void check_stages(const GoldenFile& file, const GoldenLayer& layer, int32_t number) {
     const auto& shape = layer.shape();
     const auto of_head = [&](const char* name, int32_t head) {
-        return part(file.floats(std::format("{}.{}", name, number), {shape.n_keys, shape.n_head_kv}), head,
+        return part(file.floats(fmt::format("{}.{}", name, number), {shape.n_keys, shape.n_head_kv}), head,
                     shape.n_keys);
     };
     EXPECT_NEAR(window_bias(layer.heads(), shape.window),
                 file.floats("window_bias", {file.integer("n_layer")})[static_cast<size_t>(number)], 1e-5);
     const auto scores = layer.scores();
-    const auto expected = file.floats(std::format("score.{}", number), {shape.n_tokens, shape.n_head_kv});
+    const auto expected = file.floats(fmt::format("score.{}", number), {shape.n_tokens, shape.n_head_kv});
     const auto levelled_scores = levelled(layer);
     for (int32_t head = 0; head < shape.n_head_kv; head++) {
         const auto& keys = layer.heads()[static_cast<size_t>(head)];
@@ -50,10 +50,10 @@ void check_stages(const GoldenFile& file, const GoldenLayer& layer, int32_t numb
             if (scores[static_cast<size_t>(head)][j] >= kPinnedScore) pinned.push_back(static_cast<int32_t>(j));
         expect_kept(
             pinned,
-            part(file.integers(std::format("pinned.{}", number), {shape.n_keys, shape.n_head_kv}), head, shape.n_keys),
+            part(file.integers(fmt::format("pinned.{}", number), {shape.n_keys, shape.n_head_kv}), head, shape.n_keys),
             {}, "pinned");
         EXPECT_EQ(std::ssize(pinned),
-                  file.integers(std::format("stage1_count.{}", number), {shape.n_head_kv})[static_cast<size_t>(head)]);
+                  file.integers(fmt::format("stage1_count.{}", number), {shape.n_head_kv})[static_cast<size_t>(head)]);
         expect_near(levelled_scores[static_cast<size_t>(head)], part(expected, head, shape.n_tokens), "score");
     }
 }
@@ -66,7 +66,7 @@ void check_defensivekv(const GoldenFile& file) {
     std::vector<std::vector<float>> all;
     for (int32_t number = 0; number < n_layer; number++) {
         SCOPED_TRACE(testing::Message() << "layer " << number);
-        GoldenLayer layer(file, std::format(".{}", number), *find_scorer("defensivekv"));
+        GoldenLayer layer(file, fmt::format(".{}", number), *find_scorer("defensivekv"));
         layer.budget = file.integer("n_kept_layer") / shape.n_head_kv;
         EXPECT_EQ(pin_limit(layer.input(0)), file.integer("stage1_limit"));
         check_stages(file, layer, number);
@@ -76,7 +76,7 @@ void check_defensivekv(const GoldenFile& file) {
         for (int32_t head = 0; head < shape.n_head_kv; head++) {
             const auto& of_head = scores[static_cast<size_t>(head)];
             expect_kept(select_top(of_head, kept[static_cast<size_t>(head)]),
-                        part(file.integers(std::format("keep_layer.{}", number), {shape.n_tokens, shape.n_head_kv}),
+                        part(file.integers(fmt::format("keep_layer.{}", number), {shape.n_tokens, shape.n_head_kv}),
                              head, shape.n_tokens),
                         {}, "keep_layer");
         }
@@ -91,7 +91,7 @@ void check_defensivekv(const GoldenFile& file) {
             const auto i = static_cast<size_t>(number * shape.n_head_kv + head);
             n_of_layer += kept[i];
             expect_kept(select_top(all[i], kept[i]),
-                        part(file.integers(std::format("keep.{}", number), {shape.n_tokens, shape.n_head_kv}), head,
+                        part(file.integers(fmt::format("keep.{}", number), {shape.n_tokens, shape.n_head_kv}), head,
                              shape.n_tokens),
                         {}, "keep");
         }

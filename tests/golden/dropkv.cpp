@@ -1,4 +1,3 @@
-#include <format>
 
 #include "golden/golden_layer.hpp"
 #include "method/pooling.hpp"

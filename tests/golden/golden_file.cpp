@@ -1,12 +1,14 @@
 #include "golden/golden_file.hpp"
 
+#include <fmt/format.h>
+
 namespace cake::test {
 
 GoldenFile::GoldenFile(const std::filesystem::path& path) {
     ggml_context* context = nullptr;
     file_.reset(gguf_init_from_file(path.c_str(), {.no_alloc = false, .ctx = &context}));
     context_.reset(context);
-    if (!file_ || !context_) throw std::runtime_error(std::format("{} is not a GGUF file", path.string()));
+    if (!file_ || !context_) throw std::runtime_error(fmt::format("{} is not a GGUF file", path.string()));
 }
 
 int32_t GoldenFile::integer(const std::string& name) const {

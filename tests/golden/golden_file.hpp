@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <format>
 #include <span>
 #include <stdexcept>
 #include <string>

@@ -1,10 +1,10 @@
 #include "method/kvzip.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
-#include <format>
 
 #include "golden/golden_layer.hpp"
 #include "method/attention_stats.hpp"
@@ -23,9 +23,9 @@ struct Case {
     /// file.
     std::vector<std::vector<float>> importance(int32_t layer, bool plus) const {
         const auto n_sink = static_cast<size_t>(file.integer("n_sink"));
-        const auto v = file.floats(std::format("v.{}", layer), {shape.head_dim, shape.n_tokens, shape.n_head_kv});
+        const auto v = file.floats(fmt::format("v.{}", layer), {shape.head_dim, shape.n_tokens, shape.n_head_kv});
         const auto output =
-            file.floats(std::format("w_o.{}", layer), {int64_t{shape.head_dim} * shape.n_head, file.integer("n_embd")});
+            file.floats(fmt::format("w_o.{}", layer), {int64_t{shape.head_dim} * shape.n_head, file.integer("n_embd")});
         std::vector<std::vector<float>> result(static_cast<size_t>(shape.n_head_kv),
                                                std::vector<float>(static_cast<size_t>(shape.n_tokens), 0.0F));
         for (int32_t head = 0; head < shape.n_head; head++) {
@@ -48,11 +48,11 @@ struct Case {
         const int32_t begin = chunks[static_cast<size_t>(2 * chunk)];
         const int32_t end = chunks[static_cast<size_t>(2 * chunk + 1)];
         const int32_t head_kv = head / shape.n_group;
-        const auto name = [&](const char* tensor) { return std::format("{}.{}.{}", tensor, layer, chunk); };
+        const auto name = [&](const char* tensor) { return fmt::format("{}.{}.{}", tensor, layer, chunk); };
         const auto queries = file.floats(name("q_replay"), {shape.head_dim, -1, shape.n_head});
         const auto n_replay = static_cast<int32_t>(queries.size()) / (shape.head_dim * shape.n_head);
         const auto own = file.floats(name("k_replay"), {shape.head_dim, n_replay, shape.n_head_kv});
-        const auto k = part(file.floats(std::format("k.{}", layer), {shape.head_dim, shape.n_tokens, shape.n_head_kv}),
+        const auto k = part(file.floats(fmt::format("k.{}", layer), {shape.head_dim, shape.n_tokens, shape.n_head_kv}),
                             head_kv, shape.head_dim * shape.n_tokens);
         const auto dim = static_cast<size_t>(shape.head_dim);
         const auto n_sink = static_cast<size_t>(std::min(file.integer("n_sink"), begin));
@@ -88,7 +88,7 @@ void check(const Case& c, bool plus) {
     const int32_t n_layer = c.file.integer("n_layer");
     const std::string suffix = plus ? "_plus" : "";
     const auto n_sink = static_cast<size_t>(c.file.integer("n_sink"));
-    const auto name = [&](const char* tensor, int32_t layer) { return std::format("{}{}.{}", tensor, suffix, layer); };
+    const auto name = [&](const char* tensor, int32_t layer) { return fmt::format("{}{}.{}", tensor, suffix, layer); };
     const auto mask = [&](const char* tensor, int32_t layer, int32_t head) {
         return part(c.file.integers(name(tensor, layer), {shape.n_tokens, shape.n_head_kv}), head, shape.n_tokens);
     };

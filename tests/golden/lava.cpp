@@ -1,9 +1,9 @@
 #include "method/lava.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <format>
 #include <limits>
 
 #include "golden/golden_layer.hpp"
@@ -26,13 +26,13 @@ std::vector<std::vector<float>> scores_of(const GoldenFile& file, const GoldenLa
         scores.push_back(lava_score_with(input, maximum ? max_pool : average_pool));
         expect_near(
             scores.back(),
-            part(file.floats(std::format("score.{}", number), {shape.n_keys, shape.n_head_kv}), head, shape.n_keys),
+            part(file.floats(fmt::format("score.{}", number), {shape.n_keys, shape.n_head_kv}), head, shape.n_keys),
             "score");
         const auto& values = layer.heads()[static_cast<size_t>(head)].values;
         const auto n_values = static_cast<size_t>(shape.head_dim) * static_cast<size_t>(shape.n_keys);
         const float norm = largest_norm(values.first(n_values), static_cast<size_t>(shape.n_keys));
         const float expected =
-            file.floats(std::format("value_norm.{}", number), {shape.n_head_kv})[static_cast<size_t>(head)];
+            file.floats(fmt::format("value_norm.{}", number), {shape.n_head_kv})[static_cast<size_t>(head)];
         EXPECT_NEAR(norm, expected, 1e-4 * expected);
     }
     return scores;
@@ -66,7 +66,7 @@ void check_lava(const GoldenFile& file) {
     std::vector<int32_t> budgets;
     for (int32_t number = 0; number < n_layer; number++) {
         SCOPED_TRACE(testing::Message() << "layer " << number);
-        const GoldenLayer layer(file, std::format(".{}", number), *find_scorer("lava"));
+        const GoldenLayer layer(file, fmt::format(".{}", number), *find_scorer("lava"));
         scores.push_back(scores_of(file, layer, number));
         const double ours = score_entropy(views(scores.back()));
         EXPECT_NEAR(ours, entropy[static_cast<size_t>(number)], 1e-4);
@@ -86,7 +86,7 @@ void check_lava(const GoldenFile& file) {
         const auto kept =
             select_heads(views(with_window(of_layer, shape.n_tokens)), budget + shape.window, shape.window, rule);
         const auto of_head = [&](const char* name, int32_t head) {
-            return part(file.integers(std::format("{}.{}", name, number), {shape.n_tokens, shape.n_head_kv}), head,
+            return part(file.integers(fmt::format("{}.{}", name, number), {shape.n_tokens, shape.n_head_kv}), head,
                         shape.n_tokens);
         };
         for (int32_t head = 0; head < shape.n_head_kv; head++) {

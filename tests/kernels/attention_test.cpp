@@ -1,7 +1,8 @@
 #include "kernels/attention.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 
 #include "kernels/kernel_cases.hpp"
 
@@ -25,8 +26,8 @@ struct Case {
 
     std::string text() const {
         std::string lengths;
-        for (const auto& head : problem.heads) lengths += std::format(" {}+{}", head.begin, head.length);
-        return std::format(
+        for (const auto& head : problem.heads) lengths += fmt::format(" {}+{}", head.begin, head.length);
+        return fmt::format(
             "seed {}: {} heads over{}, {} queries, dims {} {}, {} {}, {} threads, window {}, softcap {}{}", seed,
             problem.n_head, lengths, problem.n_queries, problem.dim_k, problem.dim_v, ggml_type_name(type_k),
             ggml_type_name(type_v), n_threads, problem.window, problem.softcap, has_sinks ? ", sinks" : "");

@@ -1,8 +1,9 @@
 #include "kernels/output_norms.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
-#include <format>
 
 #include "kernels/kernel_cases.hpp"
 
@@ -48,7 +49,7 @@ std::vector<double> reference(const OutputNormProblem& p, const CacheRows& v, co
 }
 
 void check(const Case& c) {
-    SCOPED_TRACE(std::format("seed {}: {} heads on {}, dim {}, n_embd {}, {}, {} threads", c.seed, c.problem.n_head,
+    SCOPED_TRACE(fmt::format("seed {}: {} heads on {}, dim {}, n_embd {}, {}, {} threads", c.seed, c.problem.n_head,
                              c.problem.heads.size(), c.problem.dim_v, c.problem.n_embd, ggml_type_name(c.type),
                              c.n_threads));
     int64_t n_slots = 0;

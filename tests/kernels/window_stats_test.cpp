@@ -1,7 +1,8 @@
 #include "kernels/window_stats.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <limits>
 #include <utility>
 
@@ -32,8 +33,8 @@ struct Case {
     std::string text() const {
         std::string lengths;
         for (size_t i = 0; i < problem.heads.size(); i++)
-            lengths += std::format(" {}+{} ({})", problem.heads[i].begin, problem.heads[i].length, problem.n_keys[i]);
-        return std::format("seed {}: {} heads over{}, {} queries, dim {}, {}, {} threads, softcap {}, sinks {}", seed,
+            lengths += fmt::format(" {}+{} ({})", problem.heads[i].begin, problem.heads[i].length, problem.n_keys[i]);
+        return fmt::format("seed {}: {} heads over{}, {} queries, dim {}, {}, {} threads, softcap {}, sinks {}", seed,
                            problem.n_head, lengths, problem.queries.size(), problem.dim_k, ggml_type_name(type),
                            n_threads, problem.softcap, has_sinks);
     }

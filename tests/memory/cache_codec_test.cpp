@@ -1,11 +1,11 @@
 #include "memory/cache_codec.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
-#include <format>
 #include <stdexcept>
 #include <vector>
 
@@ -22,7 +22,7 @@ const std::vector<int32_t> kLengths = {9, 7, 12, 8};
 
 class CacheCodec : public testing::Test {
   protected:
-    CacheCodec() : path(std::filesystem::temp_directory_path() / std::format("cake-codec-{}", ::getpid())) {}
+    CacheCodec() : path(std::filesystem::temp_directory_path() / fmt::format("cake-codec-{}", ::getpid())) {}
     ~CacheCodec() override { std::filesystem::remove(path); }
 
     /// An open cache with runs of kLengths, which hold no token yet.

@@ -1,9 +1,9 @@
 #include "memory/kv_store.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <format>
 #include <functional>
 #include <numeric>
 #include <random>
@@ -275,7 +275,7 @@ INSTANTIATE_TEST_SUITE_P(Types, KvStoreOfTypes,
                                          Types{GGML_TYPE_BF16, GGML_TYPE_F16}, Types{GGML_TYPE_Q8_0, GGML_TYPE_Q8_0},
                                          Types{GGML_TYPE_Q4_0, GGML_TYPE_Q4_0}, Types{GGML_TYPE_Q8_0, GGML_TYPE_F32}),
                          [](const auto& instance) {
-                             return std::format("{}_{}", ggml_type_name(instance.param.k),
+                             return fmt::format("{}_{}", ggml_type_name(instance.param.k),
                                                 ggml_type_name(instance.param.v));
                          });
 

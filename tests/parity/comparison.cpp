@@ -1,11 +1,11 @@
 #include "parity/comparison.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <format>
 #include <stdexcept>
 
 #include "support/llama_reference.hpp"
@@ -19,7 +19,7 @@ void expect_close(const std::string& what, std::span<const float> reference, std
                   size_t n_vocab, double most_kl) {
     ASSERT_EQ(reference.size(), ours.size());
     const double kl = mean_kl(reference, ours, n_vocab);
-    testing::Test::RecordProperty(what, std::format("{:.2g} of {:.2g}", kl, most_kl));
+    testing::Test::RecordProperty(what, fmt::format("{:.2g} of {:.2g}", kl, most_kl));
     EXPECT_LT(kl, most_kl) << what;
     // Greedy choices agree except for near ties: with a KL divergence of D, logits differ by about sqrt(2 D).
     EXPECT_LT(greedy_regret(reference, ours, n_vocab), 5 * std::sqrt(2 * most_kl));

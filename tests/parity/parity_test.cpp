@@ -1,12 +1,12 @@
 // Compares logits with those of llama.cpp on the same file, token by token.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
-#include <format>
 #include <fstream>
 #include <iterator>
 #include <stdexcept>
@@ -97,7 +97,7 @@ TEST(HalfPrecision, OfAttentionsProductsIsHarmlessOnRealText) {
         const double ours = mean_kl(exact, full_logits(path, tokens, {.threads = 2}, type), n_vocab);
         const double ggmls =
             mean_kl(exact, full_logits(path, tokens, {.threads = 2, .ggml_attention = true}, type), n_vocab);
-        RecordProperty(type, std::format("{:.3g} where ggml has {:.3g}", ours, ggmls));
+        RecordProperty(type, fmt::format("{:.3g} where ggml has {:.3g}", ours, ggmls));
         // Most of the error comes from the cache type, not from the products.
         EXPECT_LT(ours, 1.25 * ggmls) << type;
     }
@@ -121,7 +121,7 @@ TEST_P(HiddenStates, OfALongTextGiveLlamaCppsLogits) {
         ASSERT_TRUE(sequence.append(tokens, {.progress = {}, .all_logits = true}));
         EXPECT_EQ(sequence.memory().hidden_bytes_peak, tokens.size() * 128 * (most_f32_bytes == 0 ? 2 : 4));
         const double kl = mean_kl(reference, sequence.logits(), static_cast<size_t>(engine->info().n_vocab));
-        RecordProperty(most_f32_bytes == 0 ? "bf16" : "f32", std::format("{:.3g}", kl));
+        RecordProperty(most_f32_bytes == 0 ? "bf16" : "f32", fmt::format("{:.3g}", kl));
         EXPECT_LT(kl, 1e-4);
     }
 }

@@ -1,11 +1,11 @@
 // Compares widely used models with llama.cpp on a real text, if they have been fetched.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <format>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -34,7 +34,7 @@ std::vector<Token> text_of(const Engine& engine, size_t n) {
     std::ifstream file(variable("CAKE_PARITY_TEXT", std::string(CAKE_MODELS) + "/document.txt"));
     const std::string bytes{std::istreambuf_iterator<char>(file), {}};
     auto tokens = *engine.tokenize(bytes.substr(0, 12 * n));
-    if (tokens.size() < n) throw std::runtime_error(std::format("the text has less than {} tokens", n));
+    if (tokens.size() < n) throw std::runtime_error(fmt::format("the text has less than {} tokens", n));
     tokens.resize(n);
     return tokens;
 }
@@ -88,7 +88,7 @@ struct Distance {
     }
     double kl() const { return sum_kl / static_cast<double>(n); }
     double same() const { return static_cast<double>(n_same) / static_cast<double>(n); }
-    std::string text() const { return std::format("{:.2g}, {:.2f} %", kl(), 100 * same()); }
+    std::string text() const { return fmt::format("{:.2g}, {:.2f} %", kl(), 100 * same()); }
 };
 
 /// Uses 500 tokens by default, to save time. The figures of docs/models.md are for 2,000 tokens.
@@ -116,7 +116,7 @@ TEST_P(RealModel, GivesLlamaCppsLogits) {
         kernels.add(reference, ours.read(piece), n_vocab);
         kernels_half.add(reference, ours_half.read(piece), n_vocab);
     }
-    std::cout << std::format(
+    std::cout << fmt::format(
         "{} over {} tokens, mean KL divergence and likeliest tokens that are the same:\n"
         "  ggml's attention, against llama.cpp: {}\n"
         "  our kernels, f32 K/V, against llama.cpp with f32 K/V: {}\n"
@@ -157,7 +157,7 @@ TEST(RealHiddenStates, OfGemmaAreReadWholeAsInSegments) {
     const auto in_segments = logits(all_f32, 500);
     const double by_segments = test::mean_kl(logits(all_f32, 0), in_segments, n_vocab);
     const double by_bf16 = test::mean_kl(logits(0, 0), in_segments, n_vocab);
-    std::cout << std::format("whole against segments: {:.2g} in f32, {:.2g} in bf16\n", by_segments, by_bf16);
+    std::cout << fmt::format("whole against segments: {:.2g} in f32, {:.2g} in bf16\n", by_segments, by_bf16);
     // Products with quantised weights amplify rounding to this extent.
     EXPECT_LT(by_bf16, std::max(1e-3, 2 * by_segments));
 }

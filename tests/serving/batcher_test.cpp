@@ -1,7 +1,7 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <format>
 #include <ranges>
 #include <thread>
 
@@ -113,7 +113,7 @@ TEST(Batcher, WithoutTokensToDrawThePromptIsReadAndStaysInMemory) {
 TEST(Batcher, TheBoundHoldsHoweverPromptsAreRead) {
     for (const std::string model : {"f32", "gemma3", "gpt-oss"}) {
         for (const int64_t segment : {int64_t{0}, int64_t{100}}) {
-            SCOPED_TRACE(std::format("{} segment {}", model, segment));
+            SCOPED_TRACE(fmt::format("{} segment {}", model, segment));
             const auto engine = load(model, 64);
             auto options = small_options(4);
             options.pool.segment = segment;

@@ -1,10 +1,11 @@
 #include "support/real_models.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
 #include <filesystem>
-#include <format>
 #include <ranges>
 #include <string_view>
 
@@ -26,7 +27,7 @@ bool is_required(const std::string& name) {
 std::expected<std::string, std::string> real_model(const std::string& name) {
     const auto path = cli::models_folder() / (name + ".gguf");
     if (std::filesystem::exists(path)) return path.string();
-    std::string why = std::format("the model {} is not there: ./dev models {} fetches it", name, name);
+    std::string why = fmt::format("the model {} is not there: ./dev models {} fetches it", name, name);
     if (is_required(name)) ADD_FAILURE() << why;
     return std::unexpected(std::move(why));
 }

@@ -1,7 +1,8 @@
 #include "support/test_models.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <stdexcept>
 #include <utility>
 
@@ -114,7 +115,7 @@ std::vector<Token> sample_tokens(const Engine& engine, size_t n) {
     std::vector<Token> tokens;
     for (size_t day = 1; tokens.size() < n; day++) {
         for (size_t i = 0; i < 40; i++, day++) {
-            text += std::format("On day {} the {} crossed the {} river and {} of them came back. ", day * 7919 % 1009,
+            text += fmt::format("On day {} the {} crossed the {} river and {} of them came back. ", day * 7919 % 1009,
                                 day % 3 == 0 ? "riders" : "whalers", day % 5 == 0 ? "frozen" : "wide", day * day % 83);
         }
         tokens = value_of(engine.tokenize(text));

@@ -1,10 +1,10 @@
 #include "text/grammar.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
 #include <cmath>
-#include <format>
 #include <random>
 #include <utility>
 #include <vector>
@@ -155,7 +155,7 @@ TEST(CheckGrammar, SizesAreBounded) {
     expect_refused("root ::= \"" + repeated("abcdefghij", 600) + "\"{0,256}", large);
 
     std::string rules = "root ::= r0\n";
-    for (int i = 0; i < 1998; i++) rules += std::format("r{} ::= \"a\" r{}\n", i, i + 1);
+    for (int i = 0; i < 1998; i++) rules += fmt::format("r{} ::= \"a\" r{}\n", i, i + 1);
     EXPECT_TRUE(check_grammar(rules + "r1998 ::= \"a\"\n"));
     expect_refused(rules + "r1998 ::= r1999\nr1999 ::= \"a\"",
                    "the grammar's line 2000: a grammar of more than 2000 rules is not accepted");
@@ -164,7 +164,7 @@ TEST(CheckGrammar, SizesAreBounded) {
 
 TEST(CheckGrammar, WhatCannotEndOrBeginsWithItselfIsRefused) {
     const auto endless = [](const std::string& rule) {
-        return std::format("the grammar's rule \"{}\" can never end: give it an alternative that does not contain it",
+        return fmt::format("the grammar's rule \"{}\" can never end: give it an alternative that does not contain it",
                            rule);
     };
     expect_refused("root ::= root", endless("root"));
@@ -189,11 +189,11 @@ TEST(CheckGrammar, WhatCanBeReadInTooManyWaysIsRefused) {
     std::string doubling = "root ::= \"c\" r0\n";
     std::string empties = "root ::= r0 \"b\"\n";
     for (int i = 0; i < 40; i++) {
-        doubling += std::format("r{0} ::= r{1} \"x\" | r{1} \"y\"\n", i, i + 1);
-        empties += std::format("r{0} ::= r{1} r{1}\n", i, i + 1);
+        doubling += fmt::format("r{0} ::= r{1} \"x\" | r{1} \"y\"\n", i, i + 1);
+        empties += fmt::format("r{0} ::= r{1} r{1}\n", i, i + 1);
     }
     std::string alternatives = "root ::= \"w0\"";
-    for (int i = 1; i < 4000; i++) alternatives += std::format("|\"w{}\"", i);
+    for (int i = 1; i < 4000; i++) alternatives += fmt::format("|\"w{}\"", i);
     const std::string long_name(40, 'n');
     const std::vector<std::pair<std::string, std::string>> cases = {
         {doubling + "r40 ::= \"a\"", at_one_place},
@@ -205,7 +205,7 @@ TEST(CheckGrammar, WhatCanBeReadInTooManyWaysIsRefused) {
         {"root ::= \"x\" " + repeated("[ ]? ", 50), of_one_text},
         {"root ::= \"a\" root \"x\" | \"a\" root \"y\" | \"z\"", of_one_text},
         {"root ::= [a-z]{25} root \"x\" | [a-z]{25} root \"y\" | \"z\"", of_one_text},
-        {std::format("root ::= \"{0}\" root \"x\" | \"{0}\" root \"y\" | \"z\"", long_name), of_one_text},
+        {fmt::format("root ::= \"{0}\" root \"x\" | \"{0}\" root \"y\" | \"z\"", long_name), of_one_text},
         {"root ::= \"q\" a\na ::= \"a\" a \"x\" | \"a\" a \"y\" | \"z\"", of_one_text},
         {"root ::= (\"a\" | \"aa\")* \"b\"", of_one_text},
         {"root ::= \"a\" root \"x\"? | \"b\"", of_one_text},
@@ -223,7 +223,7 @@ TEST(CheckGrammar, WhatCanBeReadInTooManyWaysIsRefused) {
 
 TEST(CheckGrammar, DamagedGrammarsAreReadOrRefused) {
     const auto seed = std::random_device()();
-    SCOPED_TRACE(std::format("seed {}", seed));
+    SCOPED_TRACE(fmt::format("seed {}", seed));
     std::mt19937 random(seed);
     const std::string good =
         "root ::= (a | \"<\" [^\\x00-\\x1F\"<>]{2,5} b? \">\")+ # x\na ::= \"\\u00e9\\\"\" b*\nb ::= \".\" | \"!\" "
@@ -303,7 +303,7 @@ TEST(Grammar, ATokenThatIsNotAllowedIsAnErrorAndTheLast) {
         EXPECT_FALSE(grammar.allows(token));
         const auto accepted = grammar.accept(token);
         ASSERT_FALSE(accepted);
-        EXPECT_EQ(accepted.error().message, std::format("the grammar does not allow the token {} here", token));
+        EXPECT_EQ(accepted.error().message, fmt::format("the grammar does not allow the token {} here", token));
         EXPECT_FALSE(grammar.allows(token_of("a")));
         EXPECT_FALSE(grammar.accept(token_of("a")));
     }

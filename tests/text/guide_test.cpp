@@ -1,10 +1,10 @@
 #include "text/guide.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <chrono>
-#include <format>
 #include <random>
 #include <thread>
 
@@ -81,7 +81,7 @@ std::pair<std::string, bool> drawn(const Result<Constraint>& constraint, std::mt
 // These requests were refused by a server with fewer keywords.
 TEST(JsonSchema, WhatClientsSendIsEnforced) {
     const auto object = [](const std::string& property) {
-        return std::format(
+        return fmt::format(
             R"({{"type": "object", "properties": {{"x": {}}}, "required": ["x"], "additionalProperties": false}})",
             property);
     };
@@ -93,10 +93,10 @@ TEST(JsonSchema, WhatClientsSendIsEnforced) {
     expect_schema(object(R"({"type": "number", "exclusiveMinimum": 0})"), {R"({"x": 0.001})", R"({"x": 7})"},
                   {R"({"x": 0})", R"({"x": 0.0})", R"({"x": -1})"});
     expect_schema(object(R"({"type": "string", "maxLength": 257})"),
-                  {std::format(R"({{"x": "{}"}})", std::string(257, 'a'))},
-                  {std::format(R"({{"x": "{}"}})", std::string(258, 'a'))});
+                  {fmt::format(R"({{"x": "{}"}})", std::string(257, 'a'))},
+                  {fmt::format(R"({{"x": "{}"}})", std::string(258, 'a'))});
     expect_schema(object(R"({"type": "string", "maxLength": 65536})"),
-                  {std::format(R"({{"x": "{}"}})", std::string(500, 'a'))}, {R"({"x": 1})"});
+                  {fmt::format(R"({{"x": "{}"}})", std::string(500, 'a'))}, {R"({"x": 1})"});
     expect_schema(object(R"({"type": "string", "pattern": "^\\d{5}$"})"), {R"({"x": "01234"})"},
                   {R"({"x": "0123"})", R"({"x": "012345"})"});
     expect_schema(object(R"({"type": "string", "format": "email"})"), {R"({"x": "a.b@example.org"})"},
@@ -165,7 +165,7 @@ TEST(JsonSchema, WhatIsNoSchemaIsSaid) {
     EXPECT_EQ(error("{\"type\": \"text\"}"), "Invalid type: text");
     EXPECT_TRUE(error("{\"$ref\": \"#/nowhere\"}").contains("#/nowhere"));
     EXPECT_EQ(error(std::string((1 << 20) + 1, ' ')), "it has 1048577 bytes, and at most 1048576 are accepted");
-    const std::string deep = std::format("{{\"const\": {}1{}}}", std::string(10'000, '['), std::string(10'000, ']'));
+    const std::string deep = fmt::format("{{\"const\": {}1{}}}", std::string(10'000, '['), std::string(10'000, ']'));
     EXPECT_TRUE(error(deep).contains("recursion limit"));
 }
 
@@ -268,8 +268,8 @@ TEST(Guide, AnEnumOfAThousandStringsStaysUsable) {
     std::string strings;
     std::mt19937 random(2);
     for (int i = 0; i < 1000; i++)
-        strings += std::format("{}\"value {} of {}\"", i == 0 ? "" : ",", random(), random() % 1000);
-    const auto constraint = Constraint::json_schema(std::format("{{\"enum\": [{}]}}", strings));
+        strings += fmt::format("{}\"value {} of {}\"", i == 0 ? "" : ",", random(), random() % 1000);
+    const auto constraint = Constraint::json_schema(fmt::format("{{\"enum\": [{}]}}", strings));
     const auto [text, ended] = drawn(constraint, random, 100);
     EXPECT_TRUE(ended);
     EXPECT_TRUE(strings.contains(text));

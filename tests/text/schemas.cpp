@@ -3,12 +3,14 @@
 // Each line of the file: {"name": …, "schema": …, "tests": [{"valid": true or false, "data": …}, …]}. An instance is
 // wrong if it is valid and not accepted, or invalid and accepted. Only schemas that are accepted strictly are checked.
 
+#include <fmt/format.h>
 #include <CLI/CLI.hpp>
+
 #include <chrono>
-#include <format>
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
+
 #include <string>
 #include <vector>
 
@@ -35,17 +37,17 @@ class Checker {
 
     void check(const Json& line) {
         counts_.n++;
-        const auto name = line.value("name", std::format("line {}", counts_.n));
+        const auto name = line.value("name", fmt::format("line {}", counts_.n));
         const auto schema = line.at("schema").dump();
         if (const auto lenient = begun(schema, true))
             counts_.n_lenient++;
         else if (verbose_)
-            std::cout << std::format("{}: not accepted, even leniently: {}\n", name, lenient.error().message);
+            std::cout << fmt::format("{}: not accepted, even leniently: {}\n", name, lenient.error().message);
         const auto begin = std::chrono::steady_clock::now();
         const auto strict = begun(schema, false);
         const std::chrono::duration<double, std::milli> passed = std::chrono::steady_clock::now() - begin;
         if (!strict) {
-            if (verbose_) std::cout << std::format("{}: not accepted: {}\n", name, strict.error().message);
+            if (verbose_) std::cout << fmt::format("{}: not accepted: {}\n", name, strict.error().message);
             return;
         }
         counts_.n_accepted++;
@@ -56,7 +58,7 @@ class Checker {
             const bool valid = test.at("valid").get<bool>();
             if (accepts(**strict, text) == valid) continue;
             counts_.n_wrong++;
-            std::cout << std::format("{}: {} and {}: {}\n", name, valid ? "valid" : "invalid",
+            std::cout << fmt::format("{}: {} and {}: {}\n", name, valid ? "valid" : "invalid",
                                      valid ? "refused" : "accepted", text.substr(0, 200));
         }
     }
@@ -112,11 +114,11 @@ int main(int argc, char** argv) try {
     auto& counts = checker.counts();
     std::ranges::sort(counts.check_ms);
     if (const auto& ms = counts.check_ms; !ms.empty())
-        std::cout << std::format("time to compile: median {:.1f} ms, 95 % below {:.1f} ms, most {:.1f} ms\n",
+        std::cout << fmt::format("time to compile: median {:.1f} ms, 95 % below {:.1f} ms, most {:.1f} ms\n",
                                  ms[ms.size() / 2], ms[ms.size() * 95 / 100], ms.back());
-    std::cout << std::format("instances: {}\nschemas accepted leniently: {} of {}\n", counts.n_instances,
+    std::cout << fmt::format("instances: {}\nschemas accepted leniently: {} of {}\n", counts.n_instances,
                              counts.n_lenient, counts.n);
-    std::cout << std::format("schemas accepted: {} of {}\nwrong instances: {}\n", counts.n_accepted, counts.n,
+    std::cout << fmt::format("schemas accepted: {} of {}\nwrong instances: {}\n", counts.n_accepted, counts.n,
                              counts.n_wrong);
     const auto n = static_cast<double>(counts.n);
     const bool good = counts.n > 0 && static_cast<double>(counts.n_accepted) >= least_accepted * n &&
