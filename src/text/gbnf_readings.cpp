@@ -14,7 +14,7 @@ using Kind = Bnf::Symbol::Kind;
 
 // libllama follows every way to parse a token separately, even if several lead to the same state. The longest tokens of
 // vocabularies repeat one character.
-constexpr uint64_t kMaxWays = 10'000;
+constexpr uint64_t kMaxWaysOfAllTexts = 10'000;
 constexpr uint32_t kTokenLength = 16;
 constexpr uint32_t kRunLength = 64;
 // Max steps for one character, per parse that is allowed and in total.
@@ -79,7 +79,7 @@ class Trial {
     }
 
     void check(const Readings& readings) {
-        too_much_ = too_much_ || readings.stacks.size() > most_ || readings.all_ways > kMaxWays;
+        too_much_ = too_much_ || readings.stacks.size() > most_ || readings.all_ways > kMaxWaysOfAllTexts;
     }
 
     /// A place at the end of a rule is not pushed, so that recursion at the end of a rule does not make the stack grow.
