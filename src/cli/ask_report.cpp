@@ -27,7 +27,7 @@ Json to_json(const Answer& answer) {
     return {{"question", answer.question},
             {"text", answer.text},
             {"generated_tokens", n},
-            {"finish_reason", to_string(answer.finish_reason)},
+            {"finish_reason", answer.repeats_itself ? "repetition" : to_string(answer.finish_reason)},
             {"decode_tokens_per_second", n > 1 ? rate(n - 1, answer.seconds) : 0},
             {"sources", std::move(sources)}};
 }

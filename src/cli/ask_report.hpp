@@ -14,6 +14,7 @@ struct Answer {
     std::string question;
     std::string text;
     FinishReason finish_reason = FinishReason::length;
+    bool repeats_itself = false;  // it was stopped because of that
     int64_t n_tokens = 0;
     double seconds = 0;  // time from the first token to the last
     std::vector<Source> sources;

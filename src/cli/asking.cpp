@@ -17,6 +17,7 @@
 #include "cli/progress.hpp"
 #include "cli/reading.hpp"
 #include "cli/report.hpp"
+#include "text/repetition.hpp"
 
 namespace cake::cli {
 
@@ -208,14 +209,17 @@ Result<void> Asking::stream(Answer& answer) {
     if (sources_) sources_->begin_answer();
     // Include the last token of the question, which determines the first token of the answer.
     int64_t n_seen = sequence.n_tokens() - 1;
+    std::string drawn;  // with the white space at the beginning
     auto first = Clock::now();
     for (const auto& piece : dialog_->answer({.max_tokens = n_predict(),
                                               .ignore_eos = flags_.answer.ignore_eos,
                                               .sampling = flags_.answer.sampling,
-                                              .cancelled = interrupted})) {
+                                              .cancelled = [&] { return interrupted() || answer.repeats_itself; }})) {
         if (dialog_->n_drawn() == 1) first = Clock::now();
         const auto text = begun(piece, answer.text);
         answer.text += text;
+        drawn += piece;
+        answer.repeats_itself = !flags_.answer.ignore_eos && repeats_itself(drawn);
         if (auto written = flags_.json ? Result<void>() : write_output(text); !written) return written;
         if (sequence.n_tokens() - n_seen < sequence.options().window) continue;
         if (auto observed = observe(n_seen); !observed) return observed;
@@ -225,7 +229,12 @@ Result<void> Asking::stream(Answer& answer) {
     answer.finish_reason = dialog_->finish_reason();
     if (answer.finish_reason == FinishReason::failed) return std::unexpected(sequence.error());
     if (auto observed = observe(n_seen); !observed) return observed;
-    return flags_.json ? Result<void>() : write_output("\n");
+    if (auto written = flags_.json ? Result<void>() : write_output("\n"); !written) return written;
+    if (answer.repeats_itself)
+        complain(
+            "the answer repeats itself and was stopped: ask in other words, use a larger model, or let it go on with "
+            "--ignore-eos");
+    return {};
 }
 
 /// The value of -n, limited to the room in the context.

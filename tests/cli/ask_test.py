@@ -62,6 +62,16 @@ class Answers(Folder):
     def test_a_document_that_fits_is_kept_whole(self):
         self.assertRegex(ask("-f", self.file("short", "The box is red."), "Which?").stderr.decode(), r"\Akept all [\d.]+ KiB")
 
+    def test_an_answer_that_repeats_itself_is_stopped(self):
+        flags = ("-f", DOCUMENT, QUESTION, "-n", 2000, "--repeat-penalty", 0.1)  # draws again what it has drawn
+        result = ask("--json", *flags)
+        answer = json.loads(result.stdout)["answers"][0]
+        self.assertEqual(answer["finish_reason"], "repetition")
+        self.assertLess(answer["generated_tokens"], 1100)
+        self.assertIn("repeats itself", result.stderr.decode())
+        endless = report(*flags, "--ignore-eos")["answers"][0]
+        self.assertEqual((endless["finish_reason"], endless["generated_tokens"]), ("length", 2000))
+
     def test_the_document_may_come_from_standard_input(self):
         expected = ask("-f", DOCUMENT, QUESTION).stdout
         for arguments in (("-f", "-", QUESTION), ("-", QUESTION), (QUESTION, "-")):
