@@ -23,18 +23,18 @@ constexpr size_t kNodes = 64;
 constexpr size_t kNodesPerRing = 4;
 constexpr int64_t kLogitsPerGraph = 64;
 
-/// The step that comes next.
-struct Cursor {
-    enum class Phase { begin, embed, embed_replay, layers, replay, end_of_layer, logits, done };
-    Phase phase = Phase::begin;
-    int32_t layer = 0;
-    int64_t token = 0;  // index of the next token in the segment
-    size_t replay = 0;  // index of the next step of the replay
-};
-
 }  // namespace
 
 class Prefill::Work {
+    /// The step that comes next.
+    struct Cursor {
+        enum class Phase { begin, embed, embed_replay, layers, replay, end_of_layer, logits, done };
+        Phase phase = Phase::begin;
+        int32_t layer = 0;
+        int64_t token = 0;  // index of the next token in the segment
+        size_t replay = 0;  // index of the next step of the replay
+    };
+
   public:
     Work(std::span<SequenceParts* const> sequences, std::span<const Token> tokens, LogitsWanted wanted,
          const SequenceParts* base)
