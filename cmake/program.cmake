@@ -1,6 +1,6 @@
 # The program `cake`: commands, evaluation, and the server.
 
-find_package(CLI11 REQUIRED)
+find_package(CLI11 2.6 REQUIRED)
 pkg_check_modules(libedit REQUIRED IMPORTED_TARGET libedit)
 
 # The page of `cake inspect` and its script, embedded as constants.

@@ -94,10 +94,11 @@ def trained_length(log):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=pathlib.Path, default=text.ROOT / "build/train/checkpoint.pt")
-    parser.add_argument("--out", type=pathlib.Path, default=text.ROOT / "models/cake-mini.gguf")
+    parser.add_argument("--out", type=pathlib.Path, help="default: models/cake-mini.gguf, or build/cake-mini-hybrid.gguf")
     options = parser.parse_args()
     saved = torch.load(options.checkpoint, weights_only=False)
     model = Model(Shape(**saved["shape"]))
+    options.out = options.out or text.ROOT / ("build/cake-mini-hybrid.gguf" if model.shape.hybrid else "models/cake-mini.gguf")
     model.load_state_dict(saved["model"])
     vocabulary = json.loads((options.checkpoint.parent / "tokenizer.json").read_text())["model"]
     n_context = trained_length(saved["log"])

@@ -4,7 +4,7 @@
 Training is data-parallel over gloo, with one single-threaded process per core. On a small machine this is several times
 faster than one process with several threads. An interrupted training continues from its last checkpoint.
 
-usage: ./dev train [--hybrid] [--minutes M] [--processes N] [--out FOLDER]
+usage: ./dev train train [--hybrid] [--minutes M] [--processes N] [--out FOLDER]
 """
 
 import argparse

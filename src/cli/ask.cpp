@@ -125,6 +125,7 @@ void add_ask(CLI::App& app, std::function<int()>& action) {
     ask->add_option("--system-prompt", flags->conversation.system, "system message before the documents")
         ->type_name("TEXT");
     flags->chat_template.add_to(*ask);
+    ask->add_flag("--allow-repetition", flags->allow_repetition, "do not stop an answer that repeats itself");
     ask->add_flag("--json", flags->json, "print one JSON object with answers, sources, timings, memory and layers");
     add_segment(*ask, flags->segment);
     add_context(*ask, flags->n_ctx);

@@ -18,6 +18,7 @@
 #include "cli/reading.hpp"
 #include "cli/report.hpp"
 #include "text/repetition.hpp"
+#include "text/utf8.hpp"
 
 namespace cake::cli {
 
@@ -219,7 +220,7 @@ Result<void> Asking::stream(Answer& answer) {
         const auto text = begun(piece, answer.text);
         answer.text += text;
         drawn += piece;
-        answer.repeats_itself = !flags_.answer.ignore_eos && repeats_itself(drawn);
+        answer.repeats_itself = answer.repeats_itself || (!flags_.allow_repetition && repeats_itself(drawn));
         if (auto written = flags_.json ? Result<void>() : write_output(text); !written) return written;
         if (sequence.n_tokens() - n_seen < sequence.options().window) continue;
         if (auto observed = observe(n_seen); !observed) return observed;
@@ -227,13 +228,15 @@ Result<void> Asking::stream(Answer& answer) {
     answer.seconds = seconds_since(first);
     answer.n_tokens = dialog_->n_drawn();
     answer.finish_reason = dialog_->finish_reason();
+    answer.repeats_itself = answer.repeats_itself && answer.finish_reason == FinishReason::cancelled && !interrupted();
     if (answer.finish_reason == FinishReason::failed) return std::unexpected(sequence.error());
     if (auto observed = observe(n_seen); !observed) return observed;
     if (auto written = flags_.json ? Result<void>() : write_output("\n"); !written) return written;
     if (answer.repeats_itself)
-        complain(
-            "the answer repeats itself and was stopped: ask in other words, use a larger model, or let it go on with "
-            "--ignore-eos");
+        complain(fmt::format(
+            "the answer to \"{}\" repeats itself and was stopped: ask in other words, use a larger model, or "
+            "let it go on with --allow-repetition",
+            printable(beginning_of(answer.question))));
     return {};
 }
 

@@ -29,6 +29,7 @@ struct AskFlags {
     bool policy_given = false;
     bool interactive = false;
     bool json = false;
+    bool allow_repetition = false;
 };
 
 /// One run of `cake ask`: prefills the documents, followed by the questions, and answers one question after another.

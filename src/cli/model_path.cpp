@@ -21,7 +21,7 @@ std::string_view environment(const char* name) {
     return value == nullptr ? "" : value;
 }
 
-std::string list(const std::vector<std::string>& names) {
+std::string joined(const std::vector<std::string>& names) {
     std::string text;
     for (const auto& name : names) text += (text.empty() ? "" : ", ") + name;
     return text;
@@ -33,9 +33,9 @@ std::string what_would_work(const std::string& name) {
     const bool can_be_fetched = std::ranges::contains(known, name);
     std::string text = can_be_fetched ? fmt::format("; ./dev models {} fetches it", name) : "";
     const auto names = model_names();
-    if (!names.empty()) text += fmt::format("; {} has {}", models_folder().string(), list(names));
+    if (!names.empty()) text += fmt::format("; {} has {}", models_folder().string(), joined(names));
     if (names.empty() && !can_be_fetched)
-        text += fmt::format("; pass a GGUF file, or a model that ./dev models fetches: {}", list(known));
+        text += fmt::format("; pass a GGUF file, or a model that ./dev models fetches: {}", joined(known));
     return text;
 }
 

@@ -80,7 +80,7 @@ ApiResult<void> add_message(Json& chat, const Json& message, size_t i) {
 }
 
 /// The tools that the client runs. Those that Anthropic runs itself cannot be called here.
-ApiResult<Json> tools_of(const Json& tools) {
+ApiResult<Json> tools_of_messages(const Json& tools) {
     Json read = Json::array();
     if (!tools.is_array()) return invalid("tools must be an array of tools", "tools");
     for (const auto& tool : tools) {
@@ -121,7 +121,7 @@ ApiResult<Json> chat_of_messages(const Json& body) {
         if (name == "stop_sequences") {
             chat["stop"] = value;
         } else if (name == "tools") {
-            auto tools = tools_of(value);
+            auto tools = tools_of_messages(value);
             if (!tools) return std::unexpected(tools.error());
             chat["tools"] = std::move(*tools);
         } else if (name == "tool_choice") {

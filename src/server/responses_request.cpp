@@ -88,7 +88,7 @@ Json joined(const Json& messages) {
 }
 
 /// The tools that are functions. Those that OpenAI runs itself cannot be called here.
-Json tools_of(const Json& tools) {
+Json tools_of_responses(const Json& tools) {
     Json read = Json::array();
     for (const auto& tool : tools) {
         if (!tool.is_object() || tool.value("type", Json()) != "function") continue;
@@ -153,7 +153,7 @@ ApiResult<ResponsesRequest> chat_of_responses(const Json& body, ResponseStore& s
     for (const auto& [name, value] : body.items())
         if (is_shared(name)) read.chat[name] = value;
     if (body.contains("max_output_tokens")) read.chat["max_tokens"] = body["max_output_tokens"];
-    if (body.contains("tools") && body["tools"].is_array()) read.chat["tools"] = tools_of(body["tools"]);
+    if (body.contains("tools") && body["tools"].is_array()) read.chat["tools"] = tools_of_responses(body["tools"]);
     if (const auto choice = body.value("tool_choice", Json()); !choice.is_null()) {
         const bool names = choice.is_object() && string_of(choice, "type") == "function";
         if (names)

@@ -13,7 +13,7 @@ namespace cake {
 
 namespace {
 
-using Kind = Bnf::Symbol::Kind;
+using SymbolKind = Bnf::Symbol::Kind;
 
 // Max ways to continue a text. libllama follows each of them for every token of the vocabulary.
 constexpr uint32_t kMaxWays = 4096;
@@ -44,8 +44,8 @@ std::vector<bool> least_set(const Bnf& bnf, bool with_characters) {
         for (const uint32_t begin : bnf.rules[rule].alternatives) {
             bool possible = true;
             Alternative alternative{.rule = rule, .n_open = 0};
-            for (uint32_t i = begin; bnf.symbols[i].kind != Kind::end; i++) {
-                if (bnf.symbols[i].kind != Kind::rule) {
+            for (uint32_t i = begin; bnf.symbols[i].kind != SymbolKind::end; i++) {
+                if (bnf.symbols[i].kind != SymbolKind::rule) {
                     possible = possible && with_characters;
                     continue;
                 }
@@ -76,21 +76,21 @@ struct Beginnings {
 std::vector<Beginnings> beginnings_of(const Bnf& bnf, const std::vector<bool>& may_be_empty) {
     const auto has_empty_alternative = [&](uint32_t rule) {
         return std::ranges::any_of(bnf.rules[rule].alternatives,
-                                   [&](uint32_t begin) { return bnf.symbols[begin].kind == Kind::end; });
+                                   [&](uint32_t begin) { return bnf.symbols[begin].kind == SymbolKind::end; });
     };
     std::vector<Beginnings> result(bnf.rules.size());
     for (uint32_t rule = 0; rule < bnf.rules.size(); rule++) {
         for (const uint32_t begin : bnf.rules[rule].alternatives) {
             bool is_seen = true;  // true if libllama detects that everything up to here may be empty
-            for (uint32_t i = begin; bnf.symbols[i].kind != Kind::end; i++) {
-                if (bnf.symbols[i].kind != Kind::rule) {
+            for (uint32_t i = begin; bnf.symbols[i].kind != SymbolKind::end; i++) {
+                if (bnf.symbols[i].kind != SymbolKind::rule) {
                     result[rule].n_characters++;
                     break;
                 }
                 const uint32_t first = bnf.symbols[i].value;
                 // a ::= b a |, the expansion of ("x"*)*, only repeats the same parse. libllama detects this or refuses
                 // it.
-                const bool same_again = first == rule && bnf.symbols[i + 1].kind == Kind::end && !is_seen;
+                const bool same_again = first == rule && bnf.symbols[i + 1].kind == SymbolKind::end && !is_seen;
                 is_seen = is_seen && has_empty_alternative(first);
                 if (!same_again) result[rule].rules.push_back(first);
                 if (!may_be_empty[first]) break;
@@ -158,11 +158,11 @@ Result<uint32_t> most_ways(const Bnf& bnf, const Ways& ways, const std::vector<b
         most = std::max(most, ways[rule]);
         for (const uint32_t begin : bnf.rules[rule].alternatives) {
             uint32_t end = begin;
-            while (bnf.symbols[end].kind != Kind::end) end++;
+            while (bnf.symbols[end].kind != SymbolKind::end) end++;
             uint32_t behind = 0;
             for (uint32_t i = end; i-- > begin;) {
                 const auto symbol = bnf.symbols[i];
-                const bool is_rule = symbol.kind == Kind::rule;
+                const bool is_rule = symbol.kind == SymbolKind::rule;
                 const bool skipped = is_rule && may_be_empty[symbol.value];
                 behind = sum(is_rule ? ways[symbol.value] : kWaysOfCharacter, skipped ? behind : 0);
                 most = std::max(most, behind);

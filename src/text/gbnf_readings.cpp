@@ -10,7 +10,7 @@ namespace cake {
 
 namespace {
 
-using Kind = Bnf::Symbol::Kind;
+using SymbolKind = Bnf::Symbol::Kind;
 
 // libllama follows every way to parse a token separately, even if several lead to the same state. The longest tokens of
 // vocabularies repeat one character.
@@ -84,7 +84,7 @@ class Trial {
 
     /// A place at the end of a rule is not pushed, so that recursion at the end of a rule does not make the stack grow.
     uint32_t push(uint32_t place, uint32_t below) {
-        if (bnf_.symbols[place].kind == Kind::end) return below;
+        if (bnf_.symbols[place].kind == SymbolKind::end) return below;
         const uint64_t key = (uint64_t{place} << 32U) | below;
         const auto [found, is_new] = ids_.try_emplace(key, static_cast<uint32_t>(stacks_.size()));
         if (is_new) {
@@ -107,7 +107,7 @@ class Trial {
             if (id == kEmpty) continue;
             const auto [place, below, depth] = stacks_[id];
             const auto symbol = bnf_.symbols[place];
-            if (symbol.kind != Kind::rule) {
+            if (symbol.kind != SymbolKind::rule) {
                 if (index_[id].round != round_) {
                     index_[id] = {.round = round_, .index = static_cast<uint32_t>(readings.stacks.size())};
                     readings.stacks.push_back(id);
@@ -125,7 +125,7 @@ class Trial {
 
     bool is_read_by(uint32_t stack, uint32_t character) const {
         const auto symbol = bnf_.symbols[stacks_[stack].place];
-        if (symbol.kind == Kind::character) return symbol.value == character;
+        if (symbol.kind == SymbolKind::character) return symbol.value == character;
         return std::ranges::any_of(bnf_.sets[symbol.value], [=](const Bnf::Range& range) {
             return range.first <= character && character <= range.last;
         });
@@ -152,7 +152,7 @@ class Trial {
         std::vector<uint32_t> all;
         for (const uint32_t stack : readings.stacks) {
             const auto symbol = bnf_.symbols[stacks_[stack].place];
-            if (symbol.kind == Kind::character) {
+            if (symbol.kind == SymbolKind::character) {
                 all.push_back(symbol.value);
                 continue;
             }

@@ -11,7 +11,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kMaxDepth = 64;
+constexpr int kMaxLiteralDepth = 64;
 
 std::optional<Json> some(Json value) {
     return std::optional<Json>(std::in_place, std::move(value));
@@ -141,7 +141,7 @@ std::optional<Json> PythonReader::dictionary(int depth) {
 
 std::optional<Json> PythonReader::value(int depth) {
     skip_space();
-    if (at_ == text_.size() || depth > kMaxDepth) return std::nullopt;
+    if (at_ == text_.size() || depth > kMaxLiteralDepth) return std::nullopt;
     switch (text_[at_]) {
         case '"':
         case '\'':

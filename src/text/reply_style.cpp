@@ -9,7 +9,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string source_of(const Vocabulary& vocabulary, const ChatOptions& options) {
+std::string template_source(const Vocabulary& vocabulary, const ChatOptions& options) {
     if (!options.template_name.empty()) return {};
     if (!options.template_source.empty()) return options.template_source;
     return vocabulary.chat_template("tool_use").value_or("") + vocabulary.chat_template().value_or("");
@@ -41,7 +41,7 @@ std::string calls_as_text(const Json& calls) {
 }  // namespace
 
 ReplyStyle reply_style_of(const Vocabulary& vocabulary, const ChatOptions& options) {
-    const auto source = source_of(vocabulary, options);
+    const auto source = template_source(vocabulary, options);
     const auto* format = source.contains("tools") ? reply_format_of(source) : nullptr;
     return {.format = format != nullptr ? format : &usual_reply_format(),
             .template_has_tools = format != nullptr,

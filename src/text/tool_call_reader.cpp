@@ -16,10 +16,10 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Calls = std::optional<std::vector<ToolCall>>;
 
-constexpr int kMaxDepth = 64;
+constexpr int kMaxCallDepth = 64;
 
 Json read_json(std::string_view text) {
-    auto read = parse_bounded<Json>(text, kMaxDepth);
+    auto read = parse_bounded<Json>(text, kMaxCallDepth);
     return read ? std::move(*read) : Json(Json::value_t::discarded);
 }
 

@@ -12,7 +12,7 @@ namespace cake {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using Kind = CallSyntax::Kind;
+using SyntaxKind = CallSyntax::Kind;
 
 /// White space between the parts of the arguments, the same as in other answers (WHITE_SPACE in bridge/src/guide.rs).
 constexpr const char* kWhiteSpace = R"(\x20{1,2}|\r?\n[\x20\x09]{0,40})";
@@ -145,9 +145,9 @@ class Writer {
         const auto close = closing(format_.close);
         const auto& syntax = format_.syntax;
         const bool many = choice_.is_parallel;
-        if (syntax.kind == Kind::python || syntax.is_list)
+        if (syntax.kind == SyntaxKind::python || syntax.is_list)
             return fmt::format(R"("[" call {} "]" {})", many ? R"((", " call)*)" : "", close);
-        if (syntax.kind == Kind::json)
+        if (syntax.kind == SyntaxKind::json)
             return format_.open.empty() ? "call" : fmt::format(R"(/\n?/ call /\n?/ {})", close);
         if (format_.begin.empty()) return "call " + close;
         return fmt::format("({} call {}){} {}", items(format_.begin), items(format_.end), many ? "+" : "", close);
@@ -158,7 +158,7 @@ class Writer {
         for (size_t i = 0; i < reply_.tools.size(); i++) calls += fmt::format("{}call_{}", i == 0 ? "" : " | ", i);
         rule("call", calls);
         for (size_t i = 0; i < reply_.tools.size(); i++) write_call(i);
-        if (format_.syntax.kind == Kind::parameters) write_text_value();
+        if (format_.syntax.kind == SyntaxKind::parameters) write_text_value();
     }
 
     /// A text up to the first mark that ends it, which is what the reader takes for the value.
@@ -176,21 +176,21 @@ class Writer {
         const auto& syntax = format_.syntax;
         const auto arguments = fmt::format("arguments_{}", i);
         switch (syntax.kind) {
-            case Kind::json:
+            case SyntaxKind::json:
                 rule(name, fmt::format(R"({} {} "}}")",
                                        literal(fmt::format(R"({{"{}": {}, "{}": )", syntax.name_key, literal(tool.name),
                                                            syntax.arguments_key)),
                                        arguments));
                 return write_schema(arguments, with_definitions(object_schema(tool), tool));
-            case Kind::named_json:
+            case SyntaxKind::named_json:
                 rule(name, fmt::format("{} {} {} {} {}", items(std::string(syntax.before_name) + tool.name),
                                        syntax.name_is_id ? R"(/:[0-9]{1,3}/)" : R"("")", items(syntax.after_name),
                                        arguments, items(syntax.behind)));
                 return write_schema(arguments, with_definitions(object_schema(tool), tool));
-            case Kind::parameters:
+            case SyntaxKind::parameters:
                 return rule(name, items(std::string(syntax.before_name) + tool.name + std::string(syntax.after_name)) +
                                       parameters(tool, i));
-            case Kind::python:
+            case SyntaxKind::python:
                 return rule(name, literal(tool.name + "(") + python_arguments(tool, i) + " \")\"");
         }
     }
@@ -235,7 +235,7 @@ class Writer {
                               .value = fmt::format("argument_{}_{}", i, arguments.size()),
                               .is_required = std::ranges::find(required, Json(key)) != required.end(),
                               .is_text = is_text_schema(schema)};
-            if (argument.is_text && format_.syntax.kind == Kind::parameters)
+            if (argument.is_text && format_.syntax.kind == SyntaxKind::parameters)
                 argument.value = write_plain_text(argument.value, schema);
             else
                 write_schema(argument.value, with_definitions(schema, tool));

@@ -69,7 +69,7 @@ class Answers(Folder):
         self.assertEqual(answer["finish_reason"], "repetition")
         self.assertLess(answer["generated_tokens"], 1100)
         self.assertIn("repeats itself", result.stderr.decode())
-        endless = report(*flags, "--ignore-eos")["answers"][0]
+        endless = report(*flags, "--allow-repetition")["answers"][0]
         self.assertEqual((endless["finish_reason"], endless["generated_tokens"]), ("length", 2000))
 
     def test_the_document_may_come_from_standard_input(self):

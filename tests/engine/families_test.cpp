@@ -76,7 +76,7 @@ TEST_P(Family, HoldsTheBoundAtATwentiethOfTheCache) {
 
 TEST_P(Family, ReadsInSegmentsAndTokenByTokenWhatItReadsAtOnce) {
     const auto engine = load(GetParam(), 64);
-    const auto tokens = test::sample_tokens(engine, 260);
+    const auto tokens = test::sample_tokens(engine, 300);
     const auto n_vocab = static_cast<size_t>(engine.info().n_vocab);
     const SequenceOptions options{.policy = "full", .cache_type_k = "f32", .cache_type_v = "f32", .max_tokens = 300};
     auto whole = start(engine, options);

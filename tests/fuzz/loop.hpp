@@ -39,8 +39,8 @@ class FuzzLoop {
             constexpr double kReportSeconds = 30;
             if (i == from_ || elapsed() - reported >= kReportSeconds) {
                 reported = elapsed();
-                std::fprintf(stderr, "input %lld of %lld\n", static_cast<long long>(i),
-                             static_cast<long long>(runs_));  // for --from after a crash
+                std::fprintf(stderr, "input %lld after %.0f s\n", static_cast<long long>(i),
+                             elapsed());  // for --from after a crash
             }
             const double before = processor_seconds();
             auto wrong = look(input);

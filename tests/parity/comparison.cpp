@@ -25,6 +25,26 @@ void expect_close(const std::string& what, std::span<const float> reference, std
     EXPECT_LT(greedy_regret(reference, ours, n_vocab), 5 * std::sqrt(2 * most_kl));
 }
 
+/// Logits of the second half of a text, which is decoded token by token. The first half is read in two segments.
+std::vector<float> logits_in_parts(const std::string& path, std::span<const Token> tokens) {
+    auto engine = Engine::load(path, {.threads = 2, .repack = true});
+    if (!engine) throw std::runtime_error(engine.error().message);
+    auto sequence = start(*engine, {.policy = "full",
+                                    .cache_type_k = "f32",
+                                    .cache_type_v = "f32",
+                                    .max_tokens = static_cast<int64_t>(tokens.size())});
+    const size_t half = tokens.size() / 2;
+    const size_t first = half / 10;
+    append(sequence, tokens.first(first));
+    append(sequence, tokens.subspan(first, half - first));
+    std::vector<float> logits;
+    for (const Token token : tokens.subspan(half)) {
+        if (const auto decoded = sequence.decode(token); !decoded) throw std::runtime_error(decoded.error().message);
+        logits.append_range(sequence.logits());
+    }
+    return logits;
+}
+
 }  // namespace
 
 std::vector<float> full_logits(const std::string& path, std::span<const Token> tokens, const EngineOptions& options,
@@ -50,6 +70,11 @@ void expect_parity(const std::string& path, std::span<const Token> tokens, doubl
     const auto single = llama_logits(path, tokens, {.cache_type = GGML_TYPE_F32, .repack = repack});
     expect_close(layout + "_kernels", single, full_logits(path, tokens, {.threads = 2, .repack = repack}, "f32"),
                  n_vocab, std::max(most_kl, mean_kl(single, half, n_vocab)));
+    if (!repack) return;
+    const size_t begin = tokens.size() / 2 * n_vocab;
+    const auto end = std::span(single).subspan(begin);
+    expect_close(layout + "_in_parts", end, logits_in_parts(path, tokens), n_vocab,
+                 std::max(most_kl, mean_kl(end, std::span(half).subspan(begin), n_vocab)));
 }
 
 }  // namespace cake::test

@@ -316,6 +316,7 @@ TEST(Batcher, DecodingGoesOnWhileALongPromptIsRead) {
     const auto first = submit(*batcher, greedy(*batcher, std::span(text).first(20), -1));
     while (!std::holds_alternative<TokenDrawn>(first->next(kLongest)->what)) continue;
     const auto second = submit(*batcher, greedy(*batcher, std::span(text).first(1990), 1));
+    while (first->next(std::chrono::milliseconds(0))) continue;
     int64_t n_between = 0;
     bool done = false;
     while (!done) {
