@@ -211,16 +211,17 @@ Result<void> Asking::stream(Answer& answer) {
     // Include the last token of the question, which determines the first token of the answer.
     int64_t n_seen = sequence.n_tokens() - 1;
     std::string drawn;  // with the white space at the beginning
+    bool repeats = false;
     auto first = Clock::now();
     for (const auto& piece : dialog_->answer({.max_tokens = n_predict(),
                                               .ignore_eos = flags_.answer.ignore_eos,
                                               .sampling = flags_.answer.sampling,
-                                              .cancelled = [&] { return interrupted() || answer.repeats_itself; }})) {
+                                              .cancelled = [&] { return interrupted() || repeats; }})) {
         if (dialog_->n_drawn() == 1) first = Clock::now();
         const auto text = begun(piece, answer.text);
         answer.text += text;
         drawn += piece;
-        answer.repeats_itself = answer.repeats_itself || (!flags_.allow_repetition && repeats_itself(drawn));
+        repeats = repeats || (!flags_.allow_repetition && repeats_itself(drawn));
         if (auto written = flags_.json ? Result<void>() : write_output(text); !written) return written;
         if (sequence.n_tokens() - n_seen < sequence.options().window) continue;
         if (auto observed = observe(n_seen); !observed) return observed;
@@ -228,7 +229,7 @@ Result<void> Asking::stream(Answer& answer) {
     answer.seconds = seconds_since(first);
     answer.n_tokens = dialog_->n_drawn();
     answer.finish_reason = dialog_->finish_reason();
-    answer.repeats_itself = answer.repeats_itself && answer.finish_reason == FinishReason::cancelled && !interrupted();
+    answer.repeats_itself = repeats && answer.finish_reason == FinishReason::cancelled && !interrupted();
     if (answer.finish_reason == FinishReason::failed) return std::unexpected(sequence.error());
     if (auto observed = observe(n_seen); !observed) return observed;
     if (auto written = flags_.json ? Result<void>() : write_output("\n"); !written) return written;

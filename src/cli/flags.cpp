@@ -1,6 +1,7 @@
 #include "cli/flags.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <limits>
@@ -22,9 +23,7 @@ namespace {
 constexpr const char* kGroup = "K/V cache and eviction";
 
 std::string list(const std::vector<std::string>& names) {
-    std::string text;
-    for (const auto& name : names) text += (text.empty() ? "" : ", ") + name;
-    return text;
+    return fmt::format("{}", fmt::join(names, ", "));
 }
 
 std::string list(const std::vector<Named>& entries) {

@@ -1,6 +1,7 @@
 #include "cli/model_path.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -21,21 +22,15 @@ std::string_view environment(const char* name) {
     return value == nullptr ? "" : value;
 }
 
-std::string joined(const std::vector<std::string>& names) {
-    std::string text;
-    for (const auto& name : names) text += (text.empty() ? "" : ", ") + name;
-    return text;
-}
-
 /// Part of an error message: how to get the model, or which models exist.
 std::string what_would_work(const std::string& name) {
     const auto known = known_model_names();
     const bool can_be_fetched = std::ranges::contains(known, name);
     std::string text = can_be_fetched ? fmt::format("; ./dev models {} fetches it", name) : "";
     const auto names = model_names();
-    if (!names.empty()) text += fmt::format("; {} has {}", models_folder().string(), joined(names));
+    if (!names.empty()) text += fmt::format("; {} has {}", models_folder().string(), fmt::join(names, ", "));
     if (names.empty() && !can_be_fetched)
-        text += fmt::format("; pass a GGUF file, or a model that ./dev models fetches: {}", joined(known));
+        text += fmt::format("; pass a GGUF file, or a model that ./dev models fetches: {}", fmt::join(known, ", "));
     return text;
 }
 

@@ -1,6 +1,7 @@
 #include "eval/puzzle.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -104,12 +105,6 @@ std::string capitals(std::string text) {
     return text;
 }
 
-std::string joined(const std::vector<std::string>& words) {
-    std::string text;
-    for (const auto& word : words) text += (text.empty() ? "" : " ") + word;
-    return text;
-}
-
 }  // namespace
 
 Puzzle single(Wording wording, Random& random, int64_t /*n_tokens*/) {
@@ -187,7 +182,7 @@ Puzzle frequent(Wording wording, Random& random, int64_t /*n_tokens*/) {
     std::ranges::shuffle(listed, random);
     Puzzle puzzle;
     puzzle.answers = {most};
-    puzzle.needles = {fmt::format("Words of the {}: {}.", topic, joined(listed))};
+    puzzle.needles = {fmt::format("Words of the {}: {}.", topic, fmt::join(listed, " "))};
     if (wording == Wording::bundled) {
         ask_bundled(puzzle, fmt::format("Which word is the most frequent of the {}?", topic));
     } else {

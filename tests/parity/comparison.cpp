@@ -25,14 +25,20 @@ void expect_close(const std::string& what, std::span<const float> reference, std
     EXPECT_LT(greedy_regret(reference, ours, n_vocab), 5 * std::sqrt(2 * most_kl));
 }
 
+/// A full cache with room for `n_tokens`.
+Sequence full_cache(const std::string& path, size_t n_tokens, const EngineOptions& options,
+                    const std::string& cache_type) {
+    auto engine = Engine::load(path, options);
+    if (!engine) throw std::runtime_error(engine.error().message);
+    return start(*engine, {.policy = "full",
+                           .cache_type_k = cache_type,
+                           .cache_type_v = cache_type,
+                           .max_tokens = static_cast<int64_t>(n_tokens)});
+}
+
 /// Logits of the second half of a text, which is decoded token by token. The first half is read in two segments.
 std::vector<float> logits_in_parts(const std::string& path, std::span<const Token> tokens) {
-    auto engine = Engine::load(path, {.threads = 2, .repack = true});
-    if (!engine) throw std::runtime_error(engine.error().message);
-    auto sequence = start(*engine, {.policy = "full",
-                                    .cache_type_k = "f32",
-                                    .cache_type_v = "f32",
-                                    .max_tokens = static_cast<int64_t>(tokens.size())});
+    auto sequence = full_cache(path, tokens.size(), {.threads = 2, .repack = true}, "f32");
     const size_t half = tokens.size() / 2;
     const size_t first = half / 10;
     append(sequence, tokens.first(first));
@@ -49,12 +55,7 @@ std::vector<float> logits_in_parts(const std::string& path, std::span<const Toke
 
 std::vector<float> full_logits(const std::string& path, std::span<const Token> tokens, const EngineOptions& options,
                                const std::string& cache_type) {
-    auto engine = Engine::load(path, options);
-    if (!engine) throw std::runtime_error(engine.error().message);
-    auto sequence = start(*engine, {.policy = "full",
-                                    .cache_type_k = cache_type,
-                                    .cache_type_v = cache_type,
-                                    .max_tokens = static_cast<int64_t>(tokens.size())});
+    auto sequence = full_cache(path, tokens.size(), options, cache_type);
     const auto read = sequence.append(tokens, {.all_logits = true});
     if (!read) throw std::runtime_error(read.error().message);
     return {sequence.logits().begin(), sequence.logits().end()};

@@ -238,7 +238,7 @@ TEST(Batcher, WhatIsCancelledEndsAndTheOthersGoOn) {
     const auto reading = submit(*batcher, greedy(*batcher, std::span(text).first(1900), 100));
     const auto generating = submit(*batcher, greedy(*batcher, std::span(text).first(50), -1));
     const auto good = submit(*batcher, greedy(*batcher, std::span(text).first(100), 60));
-    while (!std::holds_alternative<TokenDrawn>(generating->next(kLongest)->what)) continue;
+    wait_for_token(*generating);
     generating->cancel();
     reading->cancel();
     EXPECT_EQ(collect(*good).front().tokens(), alone.tokens());
@@ -297,7 +297,7 @@ TEST(Batcher, AClientWithManyRequestsDoesNotKeepOthersWaiting) {
     std::vector<std::shared_ptr<Generation>> endless;
     for (int i = 0; i < 2; i++) {
         endless.push_back(submit(*batcher, greedy(*batcher, std::span(text).first(20), -1)));
-        while (!std::holds_alternative<TokenDrawn>(endless.back()->next(kLongest)->what)) continue;
+        wait_for_token(*endless.back());
     }
     std::vector<std::shared_ptr<Generation>> greedy_client;
     for (int i = 0; i < 8; i++) greedy_client.push_back(from("many"));
@@ -314,7 +314,7 @@ TEST(Batcher, DecodingGoesOnWhileALongPromptIsRead) {
     auto batcher = start(engine, small_options(2));
     const auto text = sample_tokens(engine, 2000);
     const auto first = submit(*batcher, greedy(*batcher, std::span(text).first(20), -1));
-    while (!std::holds_alternative<TokenDrawn>(first->next(kLongest)->what)) continue;
+    wait_for_token(*first);
     const auto second = submit(*batcher, greedy(*batcher, std::span(text).first(1990), 1));
     while (first->next(std::chrono::milliseconds(0))) continue;
     int64_t n_between = 0;

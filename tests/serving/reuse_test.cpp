@@ -117,13 +117,19 @@ std::vector<Token> joined(std::span<const Token> a, std::span<const Token> b) {
     return both;
 }
 
+/// Nothing is evicted from less than 600 tokens.
+BatcherOptions with_room() {
+    auto options = small_options(2);
+    options.pool.sequence.budget = TokensPerLayer{600};
+    return options;
+}
+
 class Conversations : public testing::TestWithParam<std::string> {};
 
 /// The second turn of a conversation, whose first is in memory, is answered as if all of it had just been read.
 TEST_P(Conversations, AreAnsweredAsIfTheyHadJustBeenRead) {
     const auto engine = load(GetParam(), 128);
-    auto options = small_options(2);
-    options.pool.sequence.budget = TokensPerLayer{600};
+    const auto options = with_room();
     auto batcher = start(engine, options);
     const auto text = sample_tokens(engine, 400);
     auto request = greedy(*batcher, std::span(text).first(250), 16);
@@ -132,8 +138,7 @@ TEST_P(Conversations, AreAnsweredAsIfTheyHadJustBeenRead) {
     request.prompt.append_range(std::span(text).subspan(250));
     const auto outcome = answer(*batcher, request);
     EXPECT_EQ(outcome.n_cached, 265) << "the last token of an answer has not been passed through the model";
-    auto fresh = start(engine, options);
-    const auto alone = answer(*fresh, request);
+    const auto alone = fresh_answer(engine, options, request);
     EXPECT_EQ(alone.n_cached, 0);
     EXPECT_EQ(outcome.tokens(), alone.tokens());
     EXPECT_EQ(batcher->report().n_evicted_tokens, 0);
@@ -146,8 +151,7 @@ class Snapshots : public testing::TestWithParam<std::string> {};
 /// Later prompts of a conversation may differ from the first in what the template put in front of the answer.
 TEST_P(Snapshots, TakeRecurrentStatesBackToTheLastMessage) {
     const auto engine = load(GetParam(), 128);
-    auto options = small_options(2);
-    options.pool.sequence.budget = TokensPerLayer{600};
+    const auto options = with_room();
     auto batcher = start(engine, options);
     const auto text = sample_tokens(engine, 800);
     auto request = greedy(*batcher, std::span(text).first(300), 20);
@@ -161,8 +165,7 @@ TEST_P(Snapshots, TakeRecurrentStatesBackToTheLastMessage) {
     answer(*batcher, request);
     const auto outcome = answer(*batcher, next);
     EXPECT_EQ(outcome.n_cached, 290);
-    auto fresh = start(engine, options);
-    const auto alone = answer(*fresh, next);
+    const auto alone = fresh_answer(engine, options, next);
     EXPECT_EQ(alone.n_cached, 0);
     EXPECT_EQ(outcome.tokens(), alone.tokens());
     EXPECT_EQ(outcome.logprobs(), alone.logprobs());
@@ -212,8 +215,7 @@ TEST_P(Prefixes, AreReadOnceWhateverFollows) {
         EXPECT_EQ(answer(*batcher, with_prefix(*batcher, one, 320)).n_cached,
                   policy == kFullPolicy && !only_on ? 469 : 320)
             << "nothing was evicted from the first conversation, of which more is shared";
-        auto fresh = start(engine, options);
-        const auto alone = answer(*fresh, with_prefix(*fresh, other, 320));
+        const auto alone = fresh_answer(engine, options, with_prefix(*batcher, other, 320));
         EXPECT_EQ(alone.n_cached, 0);
         auto sequence = test::start(engine, batcher->limits().sequence);
         test::append(sequence, prefix);

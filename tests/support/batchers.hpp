@@ -66,6 +66,19 @@ inline Outcome answer(Batcher& batcher, GenerationRequest request) {
     return collect(*submit(batcher, std::move(request))).front();
 }
 
+/// The answer of a batcher that has read nothing before.
+inline Outcome fresh_answer(const Engine& engine, const BatcherOptions& options, const GenerationRequest& request) {
+    return answer(*start(engine, options), request);
+}
+
+/// Waits until a request generates.
+inline void wait_for_token(Generation& generation) {
+    for (auto event = generation.next(kLongest);; event = generation.next(kLongest)) {
+        if (!event) throw std::runtime_error("no token has been drawn for too long");
+        if (std::holds_alternative<TokenDrawn>(event->what)) return;
+    }
+}
+
 /// The budget is 64 tokens per layer, so longer prompts cause evictions.
 inline BatcherOptions small_options(int32_t n_parallel) {
     return {.pool = {.sequence = {.budget = TokensPerLayer{64}, .window = 8}, .n_parallel = n_parallel, .n_ctx = 2048}};
