@@ -114,6 +114,7 @@ add_library(cake_cli STATIC
   src/cli/bench.cpp
   src/cli/chat.cpp
   src/cli/cli11.cpp
+  src/cli/device_flags.cpp
   src/cli/dialog.cpp
   src/cli/document_file.cpp
   src/cli/documents.cpp

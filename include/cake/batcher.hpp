@@ -138,7 +138,7 @@ class CAKE_API Generation {
 
 /// Reason why a request was not accepted.
 struct Refusal {
-    enum class Reason { invalid, too_long, budget, constraint, busy };
+    enum class Reason { invalid, too_long, budget, constraint, busy, lost };
     Reason reason = Reason::invalid;
     std::string message{};
     std::chrono::seconds retry_after{0};  // set if the reason is `busy`
@@ -221,6 +221,10 @@ class CAKE_API Batcher {
     virtual bool is_busy() = 0;
     /// Like close(), and cancels all waiting and running requests.
     virtual void end_all() = 0;
+
+    /// For on_lost_server(): ends all requests with this error and refuses all further ones with it. Reports are still
+    /// given. The computing thread waits for ever, and the destructor for it.
+    virtual void lose(const std::string& message) = 0;
 
     virtual const BatcherLimits& limits() const = 0;
     virtual PoolReport report() = 0;

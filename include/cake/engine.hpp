@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cake/chat.hpp"
+#include "cake/device.hpp"
 #include "cake/error.hpp"
 #include "cake/export.hpp"
 #include "cake/sequence.hpp"
@@ -20,16 +21,16 @@ struct EngineOptions {
     int32_t n_batch = 512;  // tokens in a chunk of a prefill, 1 to 8,192
     bool repack = true;     // copy weights into a faster layout if there is one; false: use them from the mapped file
     bool ggml_attention = false;  // compute attention with ggml instead of our own kernels, for comparison
-    /// Where the layers are computed: a name of list_devices(), "none" for the CPU, or empty for the first GPU that has
-    /// room for the weights, and else the CPU.
-    std::string device{};
+    DeviceOptions devices{};
 };
 
 /// Description of a GGUF model.
 struct ModelInfo {
     std::string path;     // path of the first file
     int32_t n_files = 1;  // number of files; more than 1 for a split model
-    std::string device;   // name of the device that computes the layers; empty: the CPU
+    /// The devices that compute the layers, in their order; empty: the CPU computes all. The last one also computes the
+    /// output, which counts as a layer.
+    std::vector<DeviceLayers> devices;
     std::string name;
     std::string architecture;
     int32_t n_layer = 0;

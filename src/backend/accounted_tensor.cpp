@@ -16,4 +16,16 @@ Result<AccountedTensor> AccountedTensor::allocate(Accountant& accountant, Memory
     return result;
 }
 
+Result<PartTensors> PartTensors::allocate(Accountant& accountant, MemoryUse use, const LayerMemory& memory,
+                                          ggml_type type, int64_t ne0, int64_t ne1, const char* what) {
+    PartTensors result;
+    result.memory_ = memory;
+    for (size_t i = 0; i < memory.n_parts(); i++) {
+        auto tensor = AccountedTensor::allocate(accountant, use, memory.part(i).buffer_type, type, ne0, ne1, what);
+        if (!tensor) return std::unexpected(tensor.error());
+        result.tensors_.push_back(std::move(*tensor));
+    }
+    return result;
+}
+
 }  // namespace cake

@@ -4,6 +4,8 @@
 #include <ggml-backend.h>
 #include <ggml-cpu.h>
 
+#include <utility>
+
 #include "backend/devices.hpp"
 
 namespace cake {
@@ -23,19 +25,46 @@ Result<void> status(ggml_status status) {
 
 }  // namespace
 
-Result<Compute> Compute::create(int32_t n_threads, const std::string& device) {
+Result<Compute> Compute::create(int32_t n_threads, std::span<const DeviceLayers> layers) {
     load_backends();
     Compute compute;
     compute.n_threads_ = n_threads;
-    if (!device.empty()) {
-        const auto found = find_device(device);
+    for (const auto& [name, n_layer] : layers) {
+        if (name.empty()) continue;
+        const auto found = find_device(name);
         if (!found) return std::unexpected(found.error());
         compute.backends_.emplace_back(ggml_backend_dev_init(*found, nullptr));
         if (!compute.backends_.back())
-            return fail(Error::Code::internal, fmt::format("the device {} cannot be started", device));
+            return fail(Error::Code::internal, fmt::format("the device {} cannot be started", name));
     }
     if (auto added = compute.add_cpu(); !added) return std::unexpected(added.error());
+
+    compute.place(layers);
     return compute;
+}
+
+void Compute::place(std::span<const DeviceLayers> layers) {
+    ggml_backend_t cpu = backends_.back().get();
+    output_backend_ = cpu;
+    if (layers.empty()) {
+        memory_ = memory_of(cpu);
+        part_backends_ = {cpu};
+        return;
+    }
+    auto next = backends_.begin();
+    int32_t end = 0;
+    std::vector<LayerMemory::Part> parts;
+    for (const auto& [name, n_layer] : layers) {
+        output_backend_ = name.empty() ? cpu : (next++)->get();
+        part_backends_.push_back(output_backend_);
+        parts.push_back({.end = end += n_layer, .memory = memory_of(output_backend_)});
+    }
+    // A device that computes only the output holds nothing of a text.
+    if (parts.size() > 1 && layers.back().n_layer == 1) {
+        parts.pop_back();
+        part_backends_.pop_back();
+    }
+    memory_ = LayerMemory(std::move(parts));
 }
 
 Result<void> Compute::add_cpu() {
@@ -71,9 +100,10 @@ Result<void> Compute::run(ggml_backend_sched_t scheduler, ggml_cgraph* graph) co
     return status(ggml_backend_sched_graph_compute(scheduler, graph));
 }
 
-DeviceMemory Compute::memory() const {
-    if (ggml_backend_buft_is_host(buffer_type())) return buffer_type();
-    return {buffer_type(), backends_.front().get(), turn_.get()};
+DeviceMemory Compute::memory_of(ggml_backend_t backend) const {
+    ggml_backend_buffer_type_t type = ggml_backend_get_default_buffer_type(backend);
+    if (ggml_backend_buft_is_host(type)) return type;
+    return {type, backend, turn_.get()};
 }
 
 std::vector<ggml_backend_t> Compute::backends() const {

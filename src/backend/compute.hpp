@@ -10,18 +10,19 @@
 #include <string>
 #include <vector>
 
-#include "backend/device_memory.hpp"
+#include "backend/layer_memory.hpp"
+#include "cake/device.hpp"
 #include "cake/error.hpp"
 
 namespace cake {
 
-/// The device that a model runs on, with its backend, and the CPU with a persistent thread pool, which computes what
-/// the device cannot.
+/// The devices that compute the layers of a model, with their backends, and the CPU with a persistent thread pool, which
+/// computes what they cannot.
 class Compute {
   public:
-    /// `device`: name of a ggml device; empty: the CPU. `n_threads` must be at least 1. Backends are loaded at run
-    /// time. Fails if there is no such device, or no CPU backend.
-    static Result<Compute> create(int32_t n_threads, const std::string& device = {});
+    /// `layers`: see place_layers(); empty: the CPU computes all. `n_threads` must be at least 1. Backends are loaded at
+    /// run time. Fails if there is no such device, or no CPU backend.
+    static Result<Compute> create(int32_t n_threads, std::span<const DeviceLayers> layers = {});
 
     /// Computes an allocated graph on the CPU. Threads that share the device take turns.
     Result<void> run(ggml_cgraph* graph) const;
@@ -29,12 +30,15 @@ class Compute {
     Result<void> run(ggml_backend_sched_t scheduler, ggml_cgraph* graph) const;
 
     bool is_cpu() const { return backends_.size() == 1; }
-    ggml_backend_dev_t device() const { return ggml_backend_get_device(backends_.front().get()); }
     ggml_backend_dev_t cpu() const { return ggml_backend_get_device(backends_.back().get()); }
-    ggml_backend_buffer_type_t buffer_type() const { return ggml_backend_dev_buffer_type(device()); }
-    /// The memory of the device.
-    DeviceMemory memory() const;
-    /// The device, if it is not the CPU, and then the CPU.
+    /// The devices that compute a layer, and the output.
+    ggml_backend_dev_t device(int32_t layer) const {
+        return ggml_backend_get_device(part_backends_[memory_.part_of(layer)]);
+    }
+    ggml_backend_dev_t output_device() const { return ggml_backend_get_device(output_backend_); }
+    /// What the layers keep is on the devices that compute them.
+    const LayerMemory& memory() const { return memory_; }
+    /// The devices, and then the CPU.
     std::vector<ggml_backend_t> backends() const;
     /// Layouts that weights on the CPU can be repacked into, best first.
     std::vector<ggml_backend_buffer_type_t> repacked_buffer_types() const;
@@ -43,12 +47,17 @@ class Compute {
   private:
     Compute() = default;
     Result<void> add_cpu();
+    void place(std::span<const DeviceLayers> layers);
+    DeviceMemory memory_of(ggml_backend_t backend) const;
 
     using Threadpool = std::unique_ptr<ggml_threadpool, std::function<void(ggml_threadpool*)>>;
     int32_t n_threads_ = 1;
     Threadpool threadpool_;  // must outlive the backend that uses it
     std::vector<ggml_backend_ptr> backends_;
     std::unique_ptr<std::mutex> turn_ = std::make_unique<std::mutex>();
+    std::vector<ggml_backend_t> part_backends_;  // by part of memory_
+    ggml_backend_t output_backend_ = nullptr;
+    LayerMemory memory_{nullptr};
 };
 
 }  // namespace cake

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <mutex>
 #include <ranges>
+#include <string_view>
 
 namespace cake {
 
@@ -15,12 +16,17 @@ bool is_gpu(ggml_backend_dev_t device) {
     return type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU;
 }
 
+bool is_remote(ggml_backend_dev_t device) {
+    return std::string_view(ggml_backend_dev_name(device)).starts_with("RPC");
+}
+
 /// The devices of list_devices(). Accelerators such as BLAS have no memory of their own and are left out.
 std::vector<ggml_backend_dev_t> devices() {
     load_backends();
     std::vector<ggml_backend_dev_t> found;
     for (size_t i = 0; i < ggml_backend_dev_count(); i++)
         if (is_gpu(ggml_backend_dev_get(i))) found.push_back(ggml_backend_dev_get(i));
+    std::ranges::stable_partition(found, is_remote);  // so that the output is computed here
     return found;
 }
 
@@ -53,12 +59,6 @@ Result<ggml_backend_dev_t> find_device(const std::string& name) {
                 fmt::format("there is no device \"{}\" here: use {}none (the CPU)", name, names));
 }
 
-std::string usual_device(uint64_t n_bytes) {
-    constexpr uint64_t kRoom = uint64_t{512} << 20U;
-    for (const auto& device : list_devices())
-        if (device.free_bytes > n_bytes + kRoom) return device.name;
-    return {};
-}
 
 std::vector<DeviceInfo> list_devices() {
     return devices() | std::views::transform(describe) | std::ranges::to<std::vector>();

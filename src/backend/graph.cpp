@@ -23,7 +23,7 @@ ggml_tensor* Graph::output(ggml_tensor* node) {
 GraphRunner::GraphRunner(const Compute& compute, Accountant& accountant)
     : compute_(compute),
       accountant_(accountant),
-      allocator_(compute.is_cpu() ? ggml_gallocr_new(compute.buffer_type()) : nullptr) {}
+      allocator_(compute.is_cpu() ? ggml_gallocr_new(compute.memory().part(0).buffer_type) : nullptr) {}
 
 GraphRunner::~GraphRunner() {
     accountant_.give(MemoryUse::compute, n_bytes_);

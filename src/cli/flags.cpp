@@ -8,8 +8,8 @@
 #include <ranges>
 #include <variant>
 
-#include "cake/device.hpp"
 #include "cake/policy.hpp"
+#include "cli/device_flags.hpp"
 #include "cli/input.hpp"
 #include "cli/model_path.hpp"
 #include "cli/output.hpp"
@@ -41,16 +41,6 @@ std::vector<std::string> options_of_all_methods() {
     return all;
 }
 
-/// Ends the program with the list, as --version ends it.
-[[noreturn]] void show_devices() {
-    std::string text;
-    for (const auto& device : list_devices()) {
-        text += fmt::format("{}{}: {}, {} free of {}", text.empty() ? "" : "\n", device.name, device.description,
-                            format_bytes(device.free_bytes), format_bytes(device.total_bytes));
-    }
-    throw CLI::CallForVersion(text.empty() ? "no device but the CPU" : text, 0);
-}
-
 }  // namespace
 
 void ModelFlags::add_to(CLI::App& app) {
@@ -65,11 +55,7 @@ void ModelFlags::add_to(CLI::App& app) {
         ->type_name("N")
         ->check(CLI::Range(1, 8192))
         ->capture_default_str();
-    app.add_option("--device", options.device,
-                   "where the layers are computed: a device of --list-devices, or none, for the CPU (default: the "
-                   "first GPU that has room for the model)")
-        ->type_name("NAME");
-    app.add_flag_callback("--list-devices", show_devices, "list the devices, and end")->trigger_on_parse();
+    add_devices(app, options.devices);
     app.add_flag("--ggml-attention", options.ggml_attention,
                  "compute attention with ggml instead of our own kernels, for comparison");
     app.add_flag("--no-repack", no_repack, "compute with the weights as they are in the file: less memory, slower");
@@ -83,9 +69,9 @@ EngineOptions ModelFlags::engine_options() const {
 
 Result<Engine> ModelFlags::load() const {
     auto engine = find_model(path).and_then([&](const auto& file) { return Engine::load(file, engine_options()); });
-    if (engine && !engine->info().device.empty())
-        complain(fmt::format("the layers are computed on {}{}", engine->info().device,
-                             options.device.empty() ? ", which has room for them (--device none: on the CPU)" : ""));
+    if (engine && !engine->info().devices.empty())
+        complain(text_of(engine->info().devices) +
+                 (options.devices == DeviceOptions() ? " (--device none: all on the CPU)" : ""));
     return engine;
 }
 

@@ -129,7 +129,7 @@ Result<void> show(const InfoFlags& flags) {
     if (flags.families) return show_families(flags.json);
     const auto path = find_model(flags.path);
     if (!path) return std::unexpected(path.error());
-    const auto engine = Engine::load(*path, {.threads = 1, .repack = false, .device = "none"});
+    const auto engine = Engine::load(*path, {.threads = 1, .repack = false, .devices = {.device = "none"}});
     if (!engine) return std::unexpected(engine.error());
     const auto token = engine->kv_token_bytes(flags.cache_type_k, flags.cache_type_v);
     if (!token) return std::unexpected(token.error());

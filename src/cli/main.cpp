@@ -2,12 +2,17 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <array>
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <sstream>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
+#include "cake/device.hpp"
 #include "cli/commands.hpp"
 #include "cli/output.hpp"
 #include "cli/parse.hpp"
@@ -16,15 +21,22 @@ namespace {
 
 using namespace cake::cli;
 
-/// Replaces short flags of llama.cpp that have more than one letter.
+/// Short flags of llama.cpp that have more than one letter, which CLI11 does not know.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kShort{{{"-ctk", "--cache-type-k"},
+                                                                              {"-ctv", "--cache-type-v"},
+                                                                              {"-dev", "--device"},
+                                                                              {"-ngl", "--gpu-layers"},
+                                                                              {"-ts", "--tensor-split"},
+                                                                              {"-sm", "--split-mode"},
+                                                                              {"-mg", "--main-gpu"}}};
+
+/// Replaces these flags by their long forms.
 std::vector<std::string> arguments(char** argv) {
     std::vector<std::string> result;
     for (char** next = argv + 1; *next != nullptr; next++) {
         const std::string_view argument = *next;
-        result.emplace_back(argument == "-ctk"   ? "--cache-type-k"
-                            : argument == "-ctv" ? "--cache-type-v"
-                            : argument == "-dev" ? "--device"
-                                                 : argument);
+        const auto found = std::ranges::find(kShort, argument, &std::pair<std::string_view, std::string_view>::first);
+        result.emplace_back(found == kShort.end() ? argument : found->second);
     }
     std::ranges::reverse(result);  // as CLI11 expects
     return result;
@@ -83,6 +95,10 @@ int execute(int argc, char** argv) {
 
 int main(int argc, char** argv) {
     if (!open_standard_files()) return kFailed;  // before any other file is opened
+    cake::on_lost_server([](const std::string& message) {
+        complain(message);
+        std::_Exit(kFailed);
+    });
     try {
         return execute(argc, argv);
     } catch (const std::bad_alloc&) {

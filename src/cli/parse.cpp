@@ -44,8 +44,8 @@ bool is_plain_number(std::string_view text) {
 
 /// True unless the type of the option is known to be text, so that new options are checked by default.
 bool takes_number(const CLI::Option& option) {
-    constexpr std::string_view kTexts[] = {"ADDRESS", "FILE",   "FOLDER", "FORMAT", "JSON", "KEY",
-                                           "NAME",    "ORIGIN", "SIZE",   "TASK",   "TEXT", "TYPE"};
+    constexpr std::string_view kTexts[] = {"ADDRESS", "FILE", "FOLDER", "FORMAT", "HOST", "JSON", "KEY",  "LAYERS",
+                                           "MODE",    "NAME", "ORIGIN", "SHARES", "SIZE", "TASK", "TEXT", "TYPE"};
     if (option.get_items_expected_min() == 0) return false;  // a flag, or an optional value
     const auto shown = option.get_type_name();               // "NAME|FILE", "TOKENS,…", "N:INT in [1 - 512]"
     const auto end = std::ranges::find_if_not(shown, [](char c) { return c >= 'A' && c <= 'Z'; });

@@ -121,6 +121,10 @@ int serve(const ServeFlags& flags) {
         complain(server.error().message);
         return kFailed;
     }
+    on_lost_server([&server](const std::string& message) {
+        complain(message);
+        (*server)->lose(message);
+    });
     introduce(flags, *engine, **server);
     while (!signal_comes(signals)) {
         if ((*server)->listens()) continue;
@@ -135,6 +139,7 @@ int serve(const ServeFlags& flags) {
     while ((*server)->is_busy() && std::chrono::steady_clock::now() < end)
         if (signal_comes(signals)) break;
     pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // another signal ends the process at once
+    if ((*server)->has_lost()) std::_Exit(kFailed);
     return kDone;
 }
 

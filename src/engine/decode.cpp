@@ -111,14 +111,15 @@ class Decode {
         const int32_t kv_layer = h_.kv_layer(layer);
         const auto& store = cache.of(kv_layer);
         ggml_tensor* slots = slots_of(i * h_.n_layer + layer, store.shape().n_head_kv);
-        if (projected.key != nullptr) write_rows(store.buffer().k(), projected.key, i, slots);
-        if (projected.value != nullptr) write_rows(store.buffer().v(), projected.value, i, slots);
+        const auto& buffer = store.buffer(kv_layer);
+        if (projected.key != nullptr) write_rows(buffer.k(), projected.key, i, slots);
+        if (projected.value != nullptr) write_rows(buffer.v(), projected.value, i, slots);
         if (ggml_tensor* queries = cache.queries.layer(layer); queries != nullptr) {
             ggml_tensor* row =
                 ggml_view_1d(graph_.context(), ring_rows_.tensor, 1, static_cast<size_t>(i) * sizeof(int64_t));
             write_rows(queries, projected.query, i, row);
         }
-        return {.k = store.buffer().k(), .v = store.buffer().v(), .heads = held_slots(store, kv_layer)};
+        return {.k = buffer.k(), .v = buffer.v(), .heads = held_slots(store, kv_layer)};
     }
 
     ggml_tensor* slots_of(int64_t row, int64_t n_head_kv) const {

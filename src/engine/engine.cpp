@@ -6,7 +6,7 @@
 #include <map>
 
 #include "backend/available_cpus.hpp"
-#include "backend/devices.hpp"
+#include "backend/placement.hpp"
 #include "engine/engine_state.hpp"
 #include "engine/sequence_parts.hpp"
 #include "memory/kv_buffer.hpp"
@@ -86,9 +86,10 @@ Result<Engine> Engine::load(const std::string& path, const EngineOptions& option
     if (!file) return std::unexpected(file.error());
     auto hparams = read_hparams(*file);
     if (!hparams) return std::unexpected(hparams.error());
-    const auto device = options.device.empty() ? usual_device(bytes_of(*file)) : options.device;
-    auto compute = Compute::create(options.threads > 0 ? options.threads : std::min(available_cpus(), kMaxThreads),
-                                   device == "none" ? "" : device);
+    auto layers = place_layers(options.devices, hparams->n_layer, bytes_of(*file));
+    if (!layers) return std::unexpected(layers.error());
+    auto compute =
+        Compute::create(options.threads > 0 ? options.threads : std::min(available_cpus(), kMaxThreads), *layers);
     if (!compute) return std::unexpected(compute.error());
     auto weights = load_weights(*file, *hparams, *compute, options.repack);
     if (!weights) return std::unexpected(weights.error());
@@ -100,7 +101,7 @@ Result<Engine> Engine::load(const std::string& path, const EngineOptions& option
                                 vocabulary->n_tokens(), hparams->n_vocab));
     }
     auto info = describe(*file, *hparams, *weights);
-    if (!compute->is_cpu()) info.device = device;
+    info.devices = std::move(*layers);
     const AttentionMethod attention{.kernels = !options.ggml_attention && compute->is_cpu(),
                                     .n_threads = compute->n_threads()};
     return Engine(std::make_shared<const EngineState>(options, std::move(*file), std::move(*hparams),

@@ -1,6 +1,7 @@
 #include "engine/made_up.hpp"
 
 #include <algorithm>
+#include <map>
 #include <random>
 
 #include "eviction/slicing.hpp"
@@ -31,10 +32,11 @@ void fill(ggml_tensor* rows, int64_t n, std::mt19937& random) {
 
 /// Fills every run with `length` tokens, whose positions are spread evenly over the last `n_spread` of `n_tokens`.
 void fill(KvStore& store, int32_t length, int64_t n_spread, int64_t n_tokens, std::mt19937& random) {
-    int64_t n_rows = 0;
+    std::map<const KvBuffer*, int64_t> n_rows;
     for (const int32_t layer : store.layers()) {
         for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
-            n_rows = std::max(n_rows, store.extend(layer, head, length) + length);
+            int64_t& n = n_rows[&store.buffer(layer)];
+            n = std::max(n, store.extend(layer, head, length) + length);
             int64_t i = 0;
             for (int32_t& position : store.positions(layer, head))
                 position = static_cast<int32_t>(n_tokens - n_spread + n_spread * i++ / length);
@@ -42,8 +44,10 @@ void fill(KvStore& store, int32_t length, int64_t n_spread, int64_t n_tokens, st
             std::ranges::fill(store.sums(layer, head), 0.0F);
         }
     }
-    fill(store.buffer().k(), n_rows, random);
-    if (!store.buffer().v_in_k()) fill(store.buffer().v(), n_rows, random);
+    for (const auto& [buffer, n] : n_rows) {
+        fill(buffer->k(), n, random);
+        if (!buffer->v_in_k()) fill(buffer->v(), n, random);
+    }
 }
 
 }  // namespace

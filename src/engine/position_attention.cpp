@@ -16,7 +16,7 @@ Result<void> take_layer(GraphRunner& runner, const SequenceParts& state, int32_t
                         const std::vector<WindowQuery>& queries, std::vector<float>& by_position) {
     const AttentionInput input{.queries = state.cache.queries.layer(layer),
                                .window = queries,
-                               .k = state.cache.sliced.buffer().k(),
+                               .k = state.cache.sliced.buffer(layer).k(),
                                .heads = held_slots(state.cache.sliced, layer)};
     std::vector<int64_t> n_keys;
     for (const auto& head : input.heads) n_keys.push_back(head.length);

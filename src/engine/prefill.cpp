@@ -145,7 +145,6 @@ class Prefill::Work {
 
     Result<void> allocate() {
         auto& accountant = first().accountant;
-        auto* type = engine().compute.buffer_type();
         const auto& h = hparams();
         if (auto planned = plan_replay(); !planned) return planned;
         const int64_t n_rows =
@@ -156,7 +155,8 @@ class Prefill::Work {
         auto& report = first().report;
         report.layer_bytes = std::max(report.layer_bytes, staging_.size_bytes());
 
-        auto hidden = HiddenStates::allocate(accountant, type, h.n_embd, n_segment(), first().max_hidden_f32_bytes);
+        auto hidden = HiddenStates::allocate(accountant, engine().compute.memory(), h.n_embd, n_segment(),
+                                             first().max_hidden_f32_bytes);
         if (!hidden) return std::unexpected(hidden.error());
         hidden_ = std::move(*hidden);
 
@@ -226,6 +226,7 @@ class Prefill::Work {
         cursor_ = {
             .phase = Cursor::Phase::layers, .layer = layer, .token = hparams().has_kv(layer) ? 0 : first_output_};
         const auto position = static_cast<int32_t>(first().progress.n_tokens);
+        hidden_.enter(layer);
         if (moments_) moments_->begin_layer();
         if (has_state(layer) && base_ != nullptr) first().cache.recurrent.copy(base_->cache.recurrent, layer);
         if (is_recurrent(layer) || !hparams().has_kv(layer)) return;  // what it reads is there already
@@ -269,7 +270,7 @@ class Prefill::Work {
         const auto sink = [&](const Projections& projected) -> std::vector<AttendedSlots> {
             staging().put(graph, projected, slots);
             ring_rows = window_queries_.store(graph, sequences_, layer, projected.query, begin);
-            if (sums_attention() && is_sliced(layer)) chunk_queries_.store(graph, projected.query);
+            if (sums_attention() && is_sliced(layer)) chunk_queries_.store(graph, layer, projected.query);
             if (moments_ && is_sliced(layer))
                 moments_->add_nodes(graph, projected.unrotated_query, first().progress.n_tokens + begin);
             return {{.k = staging().buffer().k(), .v = staging().buffer().v(), .heads = staging().slots_to(end)}};

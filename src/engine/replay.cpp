@@ -65,16 +65,16 @@ Result<ReplayPass> ReplayPass::make(SequenceParts& sequence, std::span<const Tok
             pass.n_tokens_ += end - begin;
         }
     }
-    auto* type = engine.compute.buffer_type();
+    const auto& memory = engine.compute.memory();
     auto hidden =
-        HiddenStates::allocate(sequence.accountant, type, h.n_embd, pass.n_tokens_, sequence.max_hidden_f32_bytes);
+        HiddenStates::allocate(sequence.accountant, memory, h.n_embd, pass.n_tokens_, sequence.max_hidden_f32_bytes);
     if (!hidden) return std::unexpected(hidden.error());
     pass.hidden_ = std::move(*hidden);
     if (h.has_recurrent()) {
-        auto state = AccountedTensor::allocate(sequence.accountant, MemoryUse::compute, type, GGML_TYPE_F32,
-                                               h.recurrent.n_state(), 1, "the state of a replay");
-        if (!state) return std::unexpected(state.error());
-        pass.state_ = std::move(*state);
+        auto states = PartTensors::allocate(sequence.accountant, MemoryUse::compute, memory, GGML_TYPE_F32,
+                                            h.recurrent.n_state(), 1, "the state of a replay");
+        if (!states) return std::unexpected(states.error());
+        pass.states_ = std::move(*states);
     }
     auto queries = ChunkQueries::allocate(sequence, std::min(n_batch, pass.n_tokens_));
     if (!queries) return std::unexpected(queries.error());
@@ -104,6 +104,7 @@ Result<void> ReplayPass::embed(GraphRunner& runner, size_t step) {
 
 Result<void> ReplayPass::begin_layer(GraphRunner& runner, const StagingLayer& staging, int32_t layer) {
     layer_ = layer;
+    hidden_.enter(layer);
     scored_ = sequence_->config.layout.is_sliced(layer);
     if (!scored_) return {};
     if (wanted_.attention) attention_ = begun_importance(staging, n_text_);
@@ -126,10 +127,11 @@ Result<void> ReplayPass::run(GraphRunner& runner, GraphRunner& analysis, const S
     const bool last = layer_ == last_layer();
     const bool has_state = engine().hparams.has_state(layer_);
     // Each chunk goes on from the state after the text.
-    if (has_state && batch.begin == 0) ggml_backend_tensor_copy(sequence_->cache.recurrent.layer(layer_), state_.get());
+    ggml_tensor* state = has_state ? states_.of(layer_) : nullptr;
+    if (has_state && batch.begin == 0) ggml_backend_tensor_copy(sequence_->cache.recurrent.layer(layer_), state);
     if (engine().hparams.is_recurrent(layer_)) {
         return run_recurrent_layer(runner, engine(), layer_, hidden_, batch.row, batch.row + n, batch.row,
-                                   state_.get());
+                                   state);
     }
     constexpr size_t kMoreNodes = 16;
     Graph graph(LayerGraph::max_nodes(engine().hparams) + kMoreNodes);
@@ -140,14 +142,13 @@ Result<void> ReplayPass::run(GraphRunner& runner, GraphRunner& analysis, const S
     const auto sink = [&](const Projections& projected) -> std::vector<AttendedSlots> {
         auto* context = graph.context();
         staging.put(graph, projected, rows);
-        if (scored_) queries_.store(graph, projected.query);
+        if (scored_) queries_.store(graph, layer_, projected.query);
         if (scored_ && wanted_.output) {
             norms = graph.output(ggml_sqrt(context, ggml_sum_rows(context, ggml_sqr(context, projected.input))));
             graph.add(norms);
         }
         return {{.k = staging.buffer().k(), .v = staging.buffer().v(), .heads = staging.slots_to(n_text_ + batch.end)}};
     };
-    ggml_tensor* state = state_.get();
     const LayerInput input{.hidden = hidden_.read(graph, batch.row, batch.row + n),
                            .positions = positions,
                            .tokens = ids,
@@ -172,7 +173,7 @@ Result<void> ReplayPass::run(GraphRunner& runner, GraphRunner& analysis, const S
 Result<void> ReplayPass::score(GraphRunner& analysis, const StagingLayer& staging, const Batch& batch,
                                std::vector<float> hidden_norms) {
     const auto& chunk = chunks_[batch.chunk];
-    const ReplayQueries replay{.queries = queries_.rows(),
+    const ReplayQueries replay{.queries = queries_.rows(layer_),
                                .n_queries = batch.end - batch.begin,
                                .k = staging.buffer().k(),
                                .heads = staging.slots_to(n_text_ + batch.end),

@@ -74,7 +74,7 @@ class ReplayPass {
     int64_t n_tokens_ = 0;
     int64_t position_ = 0;
     HiddenStates hidden_;
-    AccountedTensor state_;  // f32 [n_state] state of a recurrent layer after a chunk's tokens so far
+    PartTensors states_;  // f32 [n_state] state of a recurrent layer after a chunk's tokens so far
     ChunkQueries queries_;
     int32_t layer_ = 0;
     bool scored_ = false;                    // whether tokens of the layer are scored

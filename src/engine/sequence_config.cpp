@@ -85,8 +85,9 @@ Result<void> check_types_of_device(const EngineState& engine, const SequenceOpti
     for (const auto& name : {options.cache_type_k, options.cache_type_v}) {
         if (name == "f16" || name == "q8_0" || name == "q4_0") continue;
         return fail(Error::Code::unsupported,
-                    fmt::format("K/V of type {} cannot be used on the device {}: use f16, q8_0 or q4_0, or the CPU",
-                                name, engine.info.device));
+                    fmt::format("K/V of type {} cannot be used on a device: use f16, q8_0 or q4_0, or the CPU "
+                                "(--device none)",
+                                name));
     }
     return {};
 }

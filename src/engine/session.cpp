@@ -119,7 +119,7 @@ class Loader {
 
     Result<void> accept() const {
         if (!options_.accept) return {};
-        return options_.accept(*state_, planned_bytes(engine_->compute.buffer_type(), state_->config.layout, plan_));
+        return options_.accept(*state_, planned_bytes(engine_->compute.memory(), state_->config.layout, plan_));
     }
 
     Result<void> make_state(const Json& header) {

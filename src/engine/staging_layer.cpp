@@ -56,7 +56,7 @@ void StagingLayer::copy(const KvStore& store, int32_t layer, int32_t position) {
         sums_[i].resize(static_cast<size_t>(slots.length));
         kept_scores_[i].assign_range(store.scores(layer, head));
         const RowMove move{.from = run.begin, .to = slots.begin, .length = run.length};
-        move_slots(store.buffer(), buffer_, {&move, 1});
+        move_slots(store.buffer(layer), buffer_, {&move, 1});
     }
 }
 

@@ -19,7 +19,7 @@ Result<void> add_decoded_attention(GraphRunner& runner, const ManagedCache& mana
     if (!managed.rules.sums_attention() || unread == 0) return {};
     AttentionInput input{.queries = managed.cache.queries.layer(layer),
                          .window = newest_queries(managed.cache.queries, unread),
-                         .k = managed.cache.sliced.buffer().k(),
+                         .k = managed.cache.sliced.buffer(layer).k(),
                          .heads = held_slots(managed.cache.sliced, layer)};
     std::vector<std::span<float>> sums;
     for (int32_t head = 0; head < managed.rules.layout.sliced.n_head_kv; head++)

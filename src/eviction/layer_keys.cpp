@@ -22,7 +22,7 @@ std::vector<HeadSlots> LayerKeys::outside() const {
 }
 
 LayerKeys held_keys(const KvStore& store, int32_t layer, int32_t window) {
-    LayerKeys keys{.buffer = store.buffer(), .slots = held_slots(store, layer), .positions = {}, .sums = {}};
+    LayerKeys keys{.buffer = store.buffer(layer), .slots = held_slots(store, layer), .positions = {}, .sums = {}};
     keys.set_window(window);
     for (int32_t head = 0; head < store.shape().n_head_kv; head++) {
         keys.positions.push_back(store.positions(layer, head));

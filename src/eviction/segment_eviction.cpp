@@ -14,7 +14,7 @@ SegmentEviction::SegmentEviction(const ManagedCache& managed, int64_t n_new, int
     : managed_(managed), n_after_(n_after) {
     int64_t n_slots = int64_t{managed.rules.layout.sliced.n_layer} * managed.rules.layout.sliced.n_head_kv * n_new;
     for (const int32_t layer : managed.cache.sliced.layers()) n_slots += managed.cache.sliced.n_held(layer);
-    fits_ = n_slots <= managed.cache.sliced.buffer().n_slots();
+    fits_ = n_slots <= managed.cache.sliced.n_slots();
 }
 
 int64_t SegmentEviction::total_tokens() const {

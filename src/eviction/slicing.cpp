@@ -75,7 +75,7 @@ void make_room_for_decoding(const ManagedCache& managed) {
     auto& store = managed.cache.sliced;
     const auto layers = store.layers();
     const int64_t n_runs = std::ssize(layers) * managed.rules.layout.sliced.n_head_kv;
-    int64_t left = store.buffer().n_slots() - n_runs * managed.cache.plan.slack;
+    int64_t left = store.n_slots() - n_runs * managed.cache.plan.slack;
     for (const int32_t layer : layers) left -= store.n_held(layer);
     // All runs get an equal share of the slots that the prompt left free. If the prompt filled part of the slack, the
     // share is negative, and the first eviction frees the slack again.

@@ -56,9 +56,10 @@ Result<void> write_store(SessionWriter& writer, const KvStore& store) {
             if (auto w = write(store.scores(layer, head)); !w) return w;
             if (auto w = write(store.sums(layer, head)); !w) return w;
             const Run& run = store.runs(layer)[static_cast<size_t>(head)];
-            if (auto w = write_rows(writer, store.buffer().k(), run.begin, run.length); !w) return w;
-            if (store.buffer().v_in_k()) continue;
-            if (auto w = write_rows(writer, store.buffer().v(), run.begin, run.length); !w) return w;
+            const auto& buffer = store.buffer(layer);
+            if (auto w = write_rows(writer, buffer.k(), run.begin, run.length); !w) return w;
+            if (buffer.v_in_k()) continue;
+            if (auto w = write_rows(writer, buffer.v(), run.begin, run.length); !w) return w;
         }
     }
     return {};
@@ -75,8 +76,9 @@ Result<void> read_run(SessionReader& reader, KvStore& store, int32_t layer, int3
     const bool rising = std::ranges::adjacent_find(positions, std::greater_equal{}) == positions.end();
     if (!rising || positions.front() < 0 || positions.back() >= n_tokens)
         return reader.damaged("the positions of its tokens are out of order");
-    if (auto r = read_rows(reader, store.buffer().k(), first, length); !r) return r;
-    return store.buffer().v_in_k() ? Result<void>() : read_rows(reader, store.buffer().v(), first, length);
+    const auto& buffer = store.buffer(layer);
+    if (auto r = read_rows(reader, buffer.k(), first, length); !r) return r;
+    return buffer.v_in_k() ? Result<void>() : read_rows(reader, buffer.v(), first, length);
 }
 
 Result<void> read_sliding(SessionReader& reader, KvStore& store, int32_t length, int64_t n_tokens) {
@@ -101,8 +103,9 @@ Result<void> write_cache(SessionWriter& writer, const SequenceCache& cache) {
     }
     if (auto w = write_store(writer, cache.sliced); !w) return w;
     if (auto w = write_store(writer, cache.sliding); !w) return w;
-    ggml_tensor* states = cache.recurrent.all();
-    return states == nullptr ? Result<void>() : write_rows(writer, states, 0, states->ne[1]);
+    for (const int32_t layer : cache.recurrent.layers())
+        if (auto w = write_rows(writer, cache.recurrent.layer(layer), 0, 1); !w) return w;
+    return {};
 }
 
 Result<void> read_cache(SessionReader& reader, SequenceCache& cache, std::span<const int32_t> sliced_lengths,
@@ -119,8 +122,9 @@ Result<void> read_cache(SessionReader& reader, SequenceCache& cache, std::span<c
         }
     }
     if (auto r = read_sliding(reader, cache.sliding, sliding_length, n_tokens); !r) return r;
-    ggml_tensor* states = cache.recurrent.all();
-    return states == nullptr ? Result<void>() : read_rows(reader, states, 0, states->ne[1]);
+    for (const int32_t layer : cache.recurrent.layers())
+        if (auto r = read_rows(reader, cache.recurrent.layer(layer), 0, 1); !r) return r;
+    return {};
 }
 
 }  // namespace cake

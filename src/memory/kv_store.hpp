@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/accountant.hpp"
+#include "backend/layer_memory.hpp"
 #include "memory/kv_buffer.hpp"
 
 namespace cake {
@@ -27,9 +28,9 @@ class SlotNotes {
     float* scores() const { return scores_.get(); }          // [n_slots] latest scores by the policy
     float* sums() const { return sums_.get(); }              // [n_slots] cumulative attention
 
-    void set(int64_t slot, int32_t position);  // for a new token: score and cumulative attention are 0
+    void set(int64_t slot, int32_t position) const;  // for a new token: score and cumulative attention are 0
     /// Moves the notes of `n` slots; the ranges may overlap.
-    void move(int64_t from, int64_t to, int64_t n);
+    void move(int64_t from, int64_t to, int64_t n) const;
 
   private:
     // Not initialised, so that pages are only used once a token needs them: a budget may be far larger than what is
@@ -40,23 +41,35 @@ class SlotNotes {
     AccountedBytes bytes_;
 };
 
+/// How the slots of a store are divided among its layers: in equal shares, or by arrange().
+enum class LayerShares { equal, any };
+
+/// Number of layers whose equal shares the part of a store with `n_layer` layers has room for.
+int64_t part_layers(const KvShape& shape, int32_t n_layer, LayerShares shares);
+
 /// The compressed cache of some layers of a model: a fixed number of slots, allocated once, in runs of different
 /// lengths for each layer and KV head. It stores tokens and never makes decisions. Layers are numbered as in the model.
+/// If the layers are on several devices, each has a part of the store. With LayerShares::any, every part has room for
+/// all slots, because any of its layers may get most of them.
 class KvStore {
   public:
     KvStore() = default;
     /// Allocates `n_layer * tokens_per_layer` tokens, which arrange() divides among the runs. `layers`: numbers of the
     /// layers, ascending, `shape.n_layer` of them; empty: 0, 1, ….
-    static Result<KvStore> create(Accountant& accountant, const DeviceMemory& memory, const KvShape& shape,
-                                  int64_t tokens_per_layer, std::span<const int32_t> layers = {});
+    static Result<KvStore> create(Accountant& accountant, const LayerMemory& memory, const KvShape& shape,
+                                  int64_t tokens_per_layer, std::span<const int32_t> layers = {},
+                                  LayerShares shares = LayerShares::any);
 
     const KvShape& shape() const { return shape_; }
     std::span<const int32_t> layers() const { return layers_; }  // [n_layer] ascending
     bool holds(int32_t layer) const {
         return layer < std::ssize(index_of_layer_) && index_of_layer_[static_cast<size_t>(layer)] >= 0;
     }
-    const KvBuffer& buffer() const { return buffer_; }
-    int64_t capacity_tokens() const { return buffer_.n_slots() / shape_.n_head_kv; }
+    /// The buffer with the slots of a layer.
+    const KvBuffer& buffer(int32_t layer) const { return part(layer).buffer; }
+    /// Number of slots that arrange() divides.
+    int64_t n_slots() const { return n_slots_; }
+    int64_t capacity_tokens() const { return n_slots_ / shape_.n_head_kv; }
 
     std::span<const Run> runs(int32_t layer) const;  // one for each KV head
     /// Number of slots that hold a token, over all KV heads.
@@ -68,21 +81,21 @@ class KvStore {
 
     // Notes on the tokens of a run, oldest first.
     std::span<const int32_t> positions(int32_t layer, int32_t head) const {
-        return of_run<const int32_t>(notes_.positions(), layer, head);
+        return of_run<const int32_t>(notes(layer).positions(), layer, head);
     }
-    std::span<int32_t> positions(int32_t layer, int32_t head) { return of_run(notes_.positions(), layer, head); }
+    std::span<int32_t> positions(int32_t layer, int32_t head) { return of_run(notes(layer).positions(), layer, head); }
     std::span<const float> scores(int32_t layer, int32_t head) const {
-        return of_run<const float>(notes_.scores(), layer, head);
+        return of_run<const float>(notes(layer).scores(), layer, head);
     }
-    std::span<float> scores(int32_t layer, int32_t head) { return of_run(notes_.scores(), layer, head); }
+    std::span<float> scores(int32_t layer, int32_t head) { return of_run(notes(layer).scores(), layer, head); }
     std::span<const float> sums(int32_t layer, int32_t head) const {
-        return of_run<const float>(notes_.sums(), layer, head);
+        return of_run<const float>(notes(layer).sums(), layer, head);
     }
-    std::span<float> sums(int32_t layer, int32_t head) { return of_run(notes_.sums(), layer, head); }
+    std::span<float> sums(int32_t layer, int32_t head) { return of_run(notes(layer).sums(), layer, head); }
 
     /// Bytes of the slots that hold a token.
     size_t bytes_used() const;
-    size_t bytes_allocated() const { return buffer_.size_bytes(); }
+    size_t bytes_allocated() const;
 
     /// Drops all tokens of a run except those at `kept`, ascending indices into the run. The run does not move.
     void keep(int32_t layer, int32_t head, std::span<const int32_t> kept);
@@ -119,15 +132,26 @@ class KvStore {
         const Run& r = run(layer, head);
         return {values + r.begin, static_cast<size_t>(r.length)};
     }
-    void slide(Run& run, int64_t begin);
-    void arrange_runs(std::span<Run> runs, std::span<const int32_t> capacities, int64_t begin, int64_t end);
+    /// The slots of the layers on one device.
+    struct Part {
+        KvBuffer buffer;
+        SlotNotes notes;
+        size_t n_runs = 0;
+    };
+    const Part& part(int32_t layer) const { return parts_[part_of_layer_[layer_index(layer)]]; }
+    const SlotNotes& notes(int32_t layer) const { return part(layer).notes; }
+    size_t layer_index(int32_t layer) const;
+    static void slide(const Part& part, Run& run, int64_t begin);
+    static void arrange_runs(const Part& part, std::span<Run> runs, std::span<const int32_t> capacities, int64_t begin,
+                             int64_t end);
 
     KvShape shape_;
-    KvBuffer buffer_;
-    std::vector<Run> runs_;  // [n_head_kv, n_layer]
+    int64_t n_slots_ = 0;
+    std::vector<Part> parts_;  // in the order of their layers
+    std::vector<Run> runs_;    // [n_head_kv, n_layer]
     std::vector<int32_t> layers_;
     std::vector<int32_t> index_of_layer_;  // [highest layer + 1] index in layers_; -1: not in this store
-    SlotNotes notes_;
+    std::vector<size_t> part_of_layer_;    // [n_layer] by index in layers_
 };
 
 }  // namespace cake

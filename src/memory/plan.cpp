@@ -107,13 +107,29 @@ Result<CachePlan> plan_cache(const CacheLayout& layout, const CacheDemand& deman
         const auto slack = decode_slack(demand.evict_interval, *tokens - demand.window);
         if (!slack) return std::unexpected(slack.error());
         plan.slack = *slack;
+        plan.shares = LayerShares::any;
     }
     return plan;
 }
 
-uint64_t store_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t tokens_per_layer) {
-    if (shape.n_layer == 0) return 0;
-    return kv_buffer_bytes(type, shape, tokens_per_layer * shape.n_layer * shape.n_head_kv);
+namespace {
+
+uint64_t store_bytes(const LayerMemory& memory, const KvShape& shape, std::span<const int32_t> layers,
+                     int64_t tokens_per_layer, LayerShares shares) {
+    uint64_t n_bytes = 0;
+    for (size_t i = 0; i < memory.n_parts(); i++) {
+        const int64_t n_layer = part_layers(shape, memory.n_layers(i, layers), shares);
+        if (n_layer > 0)
+            n_bytes +=
+                kv_buffer_bytes(memory.part(i).buffer_type, shape, tokens_per_layer * n_layer * shape.n_head_kv);
+    }
+    return n_bytes;
+}
+
+}  // namespace
+
+uint64_t sliding_store_bytes(const LayerMemory& memory, const CacheLayout& layout, int32_t tokens) {
+    return store_bytes(memory, layout.sliding, layout.sliding_layers, tokens, LayerShares::equal);
 }
 
 uint64_t staging_bytes(ggml_backend_buffer_type_t type, const CacheLayout& layout, int64_t n_rows) {
@@ -122,9 +138,15 @@ uint64_t staging_bytes(ggml_backend_buffer_type_t type, const CacheLayout& layou
     return layout.has_other_windows ? std::max(of(layout.sliced), of(layout.sliding)) : of(layout.sliced);
 }
 
-uint64_t planned_bytes(ggml_backend_buffer_type_t type, const CacheLayout& layout, const CachePlan& plan) {
-    return store_bytes(type, layout.sliced, plan.tokens_per_layer) +
-           store_bytes(type, layout.sliding, plan.sliding_tokens) + layout.recurrent_bytes();
+uint64_t staging_bytes(const LayerMemory& memory, const CacheLayout& layout, int64_t n_rows) {
+    uint64_t n_bytes = 0;
+    for (size_t i = 0; i < memory.n_parts(); i++) n_bytes += staging_bytes(memory.part(i).buffer_type, layout, n_rows);
+    return n_bytes;
+}
+
+uint64_t planned_bytes(const LayerMemory& memory, const CacheLayout& layout, const CachePlan& plan) {
+    return store_bytes(memory, layout.sliced, layout.sliced_layers, plan.tokens_per_layer, plan.shares) +
+           sliding_store_bytes(memory, layout, plan.sliding_tokens) + layout.recurrent_bytes();
 }
 
 }  // namespace cake

@@ -7,7 +7,7 @@
 
 #include "cake/budget.hpp"
 #include "cake/error.hpp"
-#include "memory/kv_buffer.hpp"
+#include "memory/kv_store.hpp"
 
 namespace cake {
 
@@ -52,6 +52,7 @@ struct CachePlan {
     int64_t tokens_per_layer = 0;  // the stated budget: mean over the sliced layers, including window and slack
     int32_t slack = 0;             // tokens that a sliced layer may gain between two evictions
     int32_t sliding_tokens = 0;    // capacity of a sliding layer
+    LayerShares shares = LayerShares::equal;  // of the sliced layers: equal if nothing is evicted
 
     bool operator==(const CachePlan&) const = default;
 };
@@ -64,11 +65,14 @@ Result<void> check_budget(const CacheLayout& layout, const CacheDemand& demand);
 /// make_layout().
 Result<CachePlan> plan_cache(const CacheLayout& layout, const CacheDemand& demand, int64_t n_prompt);
 
-/// Bytes of a store with `tokens_per_layer` tokens in each layer of `shape`.
-uint64_t store_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t tokens_per_layer);
-/// Bytes of what a prefill stages: one layer in full, or one of each kind, with `n_rows` slots for each KV head.
+/// Bytes of the sliding layers, with `tokens` tokens in each.
+uint64_t sliding_store_bytes(const LayerMemory& memory, const CacheLayout& layout, int32_t tokens);
+/// Bytes of what a prefill stages on a device: one layer in full, or one of each kind, with `n_rows` slots for each KV
+/// head.
 uint64_t staging_bytes(ggml_backend_buffer_type_t type, const CacheLayout& layout, int64_t n_rows);
+/// The same on all devices.
+uint64_t staging_bytes(const LayerMemory& memory, const CacheLayout& layout, int64_t n_rows);
 /// Bytes of all K/V memory of a plan.
-uint64_t planned_bytes(ggml_backend_buffer_type_t type, const CacheLayout& layout, const CachePlan& plan);
+uint64_t planned_bytes(const LayerMemory& memory, const CacheLayout& layout, const CachePlan& plan);
 
 }  // namespace cake

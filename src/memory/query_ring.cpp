@@ -5,27 +5,39 @@
 
 namespace cake {
 
-Result<QueryRing> QueryRing::create(Accountant& accountant, ggml_backend_buffer_type_t type,
-                                    std::span<const int32_t> layers, int64_t width, int64_t window) {
-    const size_t layer_bytes = GGML_PAD(ggml_row_size(GGML_TYPE_F32, width) * static_cast<size_t>(window),
+Result<QueryRing> QueryRing::create(Accountant& accountant, const LayerMemory& memory, std::span<const int32_t> layers,
+                                    int64_t width, int64_t window) {
+    QueryRing ring;
+    ring.n_rows_ = window;
+    ring.context_.reset(
+        ggml_init({.mem_size = layers.size() * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
+    for (size_t i = 0; i < memory.n_parts(); i++) {
+        const auto of_part = layers.first(static_cast<size_t>(memory.n_layers(i, layers)));
+        layers = layers.subspan(of_part.size());
+        if (auto added = ring.add(accountant, memory.part(i).buffer_type, of_part, width); !added)
+            return std::unexpected(added.error());
+    }
+    return ring;
+}
+
+Result<void> QueryRing::add(Accountant& accountant, ggml_backend_buffer_type_t type, std::span<const int32_t> layers,
+                            int64_t width) {
+    if (layers.empty()) return {};
+    const size_t layer_bytes = GGML_PAD(ggml_row_size(GGML_TYPE_F32, width) * static_cast<size_t>(n_rows_),
                                         ggml_backend_buft_get_alignment(type));
     auto buffer = AccountedBuffer::allocate(accountant, MemoryUse::compute, type, layer_bytes * layers.size(),
                                             "the window's queries");
     if (!buffer) return std::unexpected(buffer.error());
-    QueryRing ring;
-    ring.buffer_ = std::move(*buffer);
-    ring.n_rows_ = window;
-    ring.context_.reset(
-        ggml_init({.mem_size = layers.size() * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
-    auto* next = static_cast<std::byte*>(ggml_backend_buffer_get_base(ring.buffer_.get()));
+    auto* next = static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer->get()));
     for (const int32_t layer : layers) {
-        auto* tensor = ggml_new_tensor_2d(ring.context_.get(), GGML_TYPE_F32, width, window);
-        ggml_backend_tensor_alloc(ring.buffer_.get(), tensor, next);
+        auto* tensor = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, width, n_rows_);
+        ggml_backend_tensor_alloc(buffer->get(), tensor, next);
         next += layer_bytes;
-        ring.layers_.resize(static_cast<size_t>(layer) + 1);
-        ring.layers_.back() = tensor;
+        layers_.resize(static_cast<size_t>(layer) + 1);
+        layers_.back() = tensor;
     }
-    return ring;
+    buffers_.push_back(std::move(*buffer));
+    return {};
 }
 
 ggml_tensor* QueryRing::layer(int32_t layer) const {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/accountant.hpp"
+#include "backend/layer_memory.hpp"
 
 namespace cake {
 
@@ -17,11 +18,11 @@ class QueryRing {
     QueryRing() = default;
     /// `layers`: numbers of the layers that have a ring, as in the model; `width`: values in the query of a token, all
     /// heads.
-    static Result<QueryRing> create(Accountant& accountant, ggml_backend_buffer_type_t type,
-                                    std::span<const int32_t> layers, int64_t width, int64_t window);
+    static Result<QueryRing> create(Accountant& accountant, const LayerMemory& memory, std::span<const int32_t> layers,
+                                    int64_t width, int64_t window);
 
     /// True if queries are kept.
-    bool is_kept() const { return buffer_.size_bytes() > 0; }
+    bool is_kept() const { return !buffers_.empty(); }
     /// The queries of a layer, f32 [width, window]; null if it has no ring.
     ggml_tensor* layer(int32_t layer) const;
 
@@ -42,7 +43,10 @@ class QueryRing {
     void restore(int32_t n_filled, int32_t next);
 
   private:
-    AccountedBuffer buffer_;
+    Result<void> add(Accountant& accountant, ggml_backend_buffer_type_t type, std::span<const int32_t> layers,
+                     int64_t width);
+
+    std::vector<AccountedBuffer> buffers_;  // one on each device that has some of the layers
     ggml_context_ptr context_;
     std::vector<ggml_tensor*> layers_;  // by layer number; null if it has no ring
     int64_t n_rows_ = 1;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "backend/accounted_tensor.hpp"
+#include "backend/layer_memory.hpp"
 
 namespace cake {
 
@@ -13,7 +14,7 @@ class RecurrentStates {
   public:
     RecurrentStates() = default;
     /// All numbers are 0, as before a text. `layers`: numbered as in the model, ascending.
-    static Result<RecurrentStates> create(Accountant& accountant, ggml_backend_buffer_type_t type,
+    static Result<RecurrentStates> create(Accountant& accountant, const LayerMemory& memory,
                                           std::span<const int32_t> layers, int64_t n_state);
 
     std::span<const int32_t> layers() const { return layers_; }
@@ -22,15 +23,14 @@ class RecurrentStates {
     /// Overwrites one layer's state, or all, with those of states of the same shape.
     void copy(const RecurrentStates& from, int32_t layer) const;
     void copy(const RecurrentStates& from) const;
-    size_t size_bytes() const { return states_.get() == nullptr ? 0 : ggml_nbytes(states_.get()); }
-    /// All states, f32 [n_state, number of recurrent layers]; null if there are none.
-    ggml_tensor* all() const { return states_.get(); }
+    bool is_empty() const { return layers_.empty(); }
+    size_t size_bytes() const;
 
   private:
     std::vector<int32_t> layers_;
-    AccountedTensor states_;
-    ggml_context_ptr context_;         // owns the views
-    std::vector<ggml_tensor*> views_;  // by layer of the model; null if the layer is not recurrent
+    std::vector<AccountedTensor> states_;  // [n_state, layers] on each device that has some of the layers
+    ggml_context_ptr context_;             // owns the views
+    std::vector<ggml_tensor*> views_;      // by layer of the model; null if the layer is not recurrent
 };
 
 }  // namespace cake

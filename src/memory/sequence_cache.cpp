@@ -2,25 +2,26 @@
 
 namespace cake {
 
-Result<SequenceCache> SequenceCache::open(Accountant& accountant, const DeviceMemory& memory, const CacheLayout& layout,
+Result<SequenceCache> SequenceCache::open(Accountant& accountant, const LayerMemory& memory, const CacheLayout& layout,
                                           const CachePlan& plan, int64_t query_width, int64_t window) {
-    ggml_backend_buffer_type_t type = memory.buffer_type;
     SequenceCache cache;
-    auto sliced = KvStore::create(accountant, memory, layout.sliced, plan.tokens_per_layer, layout.sliced_layers);
+    auto sliced =
+        KvStore::create(accountant, memory, layout.sliced, plan.tokens_per_layer, layout.sliced_layers, plan.shares);
     if (!sliced) return std::unexpected(sliced.error());
     cache.sliced = std::move(*sliced);
     if (layout.sliding.n_layer > 0) {
-        auto sliding = KvStore::create(accountant, memory, layout.sliding, plan.sliding_tokens, layout.sliding_layers);
+        auto sliding = KvStore::create(accountant, memory, layout.sliding, plan.sliding_tokens, layout.sliding_layers,
+                                       LayerShares::equal);
         if (!sliding) return std::unexpected(sliding.error());
         cache.sliding = std::move(*sliding);
         const auto n_runs = static_cast<size_t>(layout.sliding.n_layer) * static_cast<size_t>(layout.sliding.n_head_kv);
         cache.sliding.arrange(std::vector<int32_t>(n_runs, plan.sliding_tokens));
     }
-    auto recurrent = RecurrentStates::create(accountant, type, layout.recurrent_layers, layout.n_recurrent_state);
+    auto recurrent = RecurrentStates::create(accountant, memory, layout.recurrent_layers, layout.n_recurrent_state);
     if (!recurrent) return std::unexpected(recurrent.error());
     cache.recurrent = std::move(*recurrent);
     if (query_width > 0) {
-        auto queries = QueryRing::create(accountant, type, layout.sliced_layers, query_width, window);
+        auto queries = QueryRing::create(accountant, memory, layout.sliced_layers, query_width, window);
         if (!queries) return std::unexpected(queries.error());
         cache.queries = std::move(*queries);
     }

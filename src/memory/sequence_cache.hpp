@@ -20,7 +20,7 @@ struct SequenceCache {
 
     /// Allocates the cache as planned. `query_width`: values in the query of a token, all heads; 0: no queries are
     /// kept.
-    static Result<SequenceCache> open(Accountant& accountant, const DeviceMemory& memory, const CacheLayout& layout,
+    static Result<SequenceCache> open(Accountant& accountant, const LayerMemory& memory, const CacheLayout& layout,
                                       const CachePlan& plan, int64_t query_width, int64_t window);
 
     bool is_open() const { return plan.tokens_per_layer > 0; }

@@ -29,7 +29,8 @@ size_t most_tensors(const GgufFile& file) {
 
 }  // namespace
 
-TensorLoader::TensorLoader(const GgufFile& file, const Compute& compute, bool repack) : file_(file), compute_(compute) {
+TensorLoader::TensorLoader(const GgufFile& file, const Compute& compute, bool repack)
+    : file_(file), compute_(compute), device_(compute.cpu()) {
     if (repack) repacked_ = compute.repacked_buffer_types();
     loaded_.context.reset(
         ggml_init({.mem_size = most_tensors(file) * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
@@ -86,7 +87,7 @@ ggml_tensor* TensorLoader::add(const std::string& name, std::initializer_list<in
     }
     ggml_tensor* tensor = ggml_dup_tensor(loaded_.context.get(), source);
     ggml_set_name(tensor, name.c_str());
-    entries_[tensor] = {.use = use, .sources = {source}};
+    entries_[tensor] = {.use = use, .device = device_, .sources = {source}};
     if (used_.insert(name).second) loaded_.n_bytes += ggml_nbytes(tensor);
     return tensor;
 }
@@ -106,7 +107,7 @@ bool TensorLoader::join_all(std::span<Linear* const> parts) {
         if (part->bias != nullptr) biases.push_back(part->bias);
     }
     const auto is_repacked = [&](const ggml_tensor* weight) {
-        return repacked_type(weight, TensorUse::matrix) != nullptr;
+        return repacked_type(weight, entries_.at(const_cast<ggml_tensor*>(weight))) != nullptr;
     };
     if (!std::ranges::all_of(weights, is_repacked)) return false;
     const Linear whole{.weight = joined(weights), .bias = biases.empty() ? nullptr : joined(biases)};
@@ -119,7 +120,7 @@ ggml_tensor* TensorLoader::joined(std::span<ggml_tensor* const> parts) {
     const int rows = entries_.at(parts[0]).use == TensorUse::vector ? 0 : 1;
     std::vector<int64_t> shape(parts[0]->ne, parts[0]->ne + rows + 1);
     shape.back() = 0;
-    Entry whole{.use = entries_.at(parts[0]).use, .sources = {}};
+    Entry whole{.use = entries_.at(parts[0]).use, .device = entries_.at(parts[0]).device, .sources = {}};
     for (ggml_tensor* part : parts) {
         shape.back() += part->ne[rows];
         whole.sources.append_range(entries_.at(part).sources);
@@ -177,22 +178,23 @@ bool TensorLoader::supports(ggml_backend_dev_t device, ggml_backend_buffer_type_
 }
 
 /// Tables are not worth the memory of another device, since few of their rows are read.
-bool TensorLoader::is_on_cpu(const ggml_tensor* tensor, TensorUse use) const {
-    if (compute_.is_cpu() || use == TensorUse::table) return true;
-    return use != TensorUse::vector && !supports(compute_.device(), compute_.buffer_type(), tensor, use);
+bool TensorLoader::is_on_cpu(const ggml_tensor* tensor, const Entry& entry) const {
+    if (entry.device == compute_.cpu() || entry.use == TensorUse::table) return true;
+    return entry.use != TensorUse::vector &&
+           !supports(entry.device, ggml_backend_dev_buffer_type(entry.device), tensor, entry.use);
 }
 
-ggml_backend_buffer_type_t TensorLoader::repacked_type(const ggml_tensor* tensor, TensorUse use) const {
-    if (use != TensorUse::matrix && use != TensorUse::experts) return nullptr;
-    if (!is_on_cpu(tensor, use)) return nullptr;
-    const auto can = [&](auto* type) { return supports(compute_.cpu(), type, tensor, use); };
+ggml_backend_buffer_type_t TensorLoader::repacked_type(const ggml_tensor* tensor, const Entry& entry) const {
+    if (entry.use != TensorUse::matrix && entry.use != TensorUse::experts) return nullptr;
+    if (!is_on_cpu(tensor, entry)) return nullptr;
+    const auto can = [&](auto* type) { return supports(compute_.cpu(), type, tensor, entry.use); };
     const auto found = std::ranges::find_if(repacked_, can);
     return found == repacked_.end() ? nullptr : *found;
 }
 
-ggml_backend_buffer_type_t TensorLoader::type_for(const ggml_tensor* tensor, TensorUse use) const {
-    if (auto* repacked = repacked_type(tensor, use); repacked != nullptr) return repacked;
-    return is_on_cpu(tensor, use) ? ggml_backend_dev_buffer_type(compute_.cpu()) : compute_.buffer_type();
+ggml_backend_buffer_type_t TensorLoader::type_for(const ggml_tensor* tensor, const Entry& entry) const {
+    if (auto* repacked = repacked_type(tensor, entry); repacked != nullptr) return repacked;
+    return ggml_backend_dev_buffer_type(is_on_cpu(tensor, entry) ? compute_.cpu() : entry.device);
 }
 
 /// Places the tensors that need no other layout in the mapped file.
@@ -203,7 +205,7 @@ Result<void> TensorLoader::map_in_place() {
     ggml_backend_buffer_type_t cpu_type = ggml_backend_dev_buffer_type(compute_.cpu());
     std::map<const GgufPart*, ggml_backend_buffer_ptr> buffers;
     for (auto& [tensor, entry] : entries_) {
-        if (entry.sources.size() != 1 || type_for(tensor, entry.use) != cpu_type) continue;
+        if (entry.sources.size() != 1 || type_for(tensor, entry) != cpu_type) continue;
         const auto data = file_.data(entry.sources[0]);
         const size_t alignment = ggml_backend_buft_get_alignment(cpu_type);
         if (reinterpret_cast<uintptr_t>(data.data()) % alignment != 0) continue;
@@ -227,7 +229,7 @@ Result<void> TensorLoader::copy_rest() {
     std::map<ggml_backend_buffer_type_t, std::vector<ggml_tensor*>> by_type;
     for (auto& [tensor, entry] : entries_) {
         if (tensor->data != nullptr) continue;
-        by_type[type_for(tensor, entry.use)].push_back(tensor);
+        by_type[type_for(tensor, entry)].push_back(tensor);
     }
     for (auto& [type, tensors] : by_type) {
         size_t n_bytes = 0;

@@ -44,13 +44,16 @@ struct LoadedTensors {
     ggml_context_ptr context;
 };
 
-/// Takes tensors of a file by name and shape, then loads them into the memory of the device, or of the CPU if they are
-/// tables or if the device cannot compute with them. On the CPU, they get a repacked layout if there is a faster one
+/// Takes tensors of a file by name and shape, then loads them into the memory of their device, or of the CPU if they
+/// are tables or if the device cannot compute with them. On the CPU, they get a repacked layout if there is a faster one
 /// for the tensor, and otherwise stay in the mapped file if possible.
 class TensorLoader {
   public:
     /// `file` and `compute` must outlive this.
     TensorLoader(const GgufFile& file, const Compute& compute, bool repack);
+
+    /// The device of the tensors that are taken from now on; before the first call, it is the CPU.
+    void place(ggml_backend_dev_t device) { device_ = device; }
 
     /// Return null if the file does not have the tensor or if it cannot be used; if that is an error, it is recorded.
     ggml_tensor* required(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
@@ -84,16 +87,17 @@ class TensorLoader {
   private:
     struct Entry {
         TensorUse use;
+        ggml_backend_dev_t device;
         std::vector<const ggml_tensor*> sources;  // tensors of the file that are stacked in this one
     };
 
     ggml_tensor* add(const std::string& name, std::initializer_list<int64_t> shape, TensorUse use);
     bool supports(ggml_backend_dev_t device, ggml_backend_buffer_type_t type, const ggml_tensor* tensor,
                   TensorUse use) const;
-    bool is_on_cpu(const ggml_tensor* tensor, TensorUse use) const;
+    bool is_on_cpu(const ggml_tensor* tensor, const Entry& entry) const;
     /// The memory and layout that a tensor gets.
-    ggml_backend_buffer_type_t type_for(const ggml_tensor* tensor, TensorUse use) const;
-    ggml_backend_buffer_type_t repacked_type(const ggml_tensor* tensor, TensorUse use) const;
+    ggml_backend_buffer_type_t type_for(const ggml_tensor* tensor, const Entry& entry) const;
+    ggml_backend_buffer_type_t repacked_type(const ggml_tensor* tensor, const Entry& entry) const;
     ggml_tensor* joined(std::span<ggml_tensor* const> parts);
     bool join_all(std::span<Linear* const> parts);
     Result<void> map_in_place();
@@ -102,6 +106,7 @@ class TensorLoader {
 
     const GgufFile& file_;
     const Compute& compute_;
+    ggml_backend_dev_t device_;
     std::vector<ggml_backend_buffer_type_t> repacked_;
     std::map<ggml_tensor*, Entry> entries_;
     std::set<std::string> used_;

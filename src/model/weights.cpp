@@ -222,10 +222,6 @@ void take_common(TensorLoader& tensors, const Hparams& h, Weights& w) {
     w.token_embd = tensors.required("token_embd.weight", {h.n_embd, h.n_vocab}, TensorUse::table);
     if (a.learned_positions)
         w.position_embd = tensors.required("position_embd.weight", {h.n_embd, h.n_ctx_train}, TensorUse::table);
-    w.output_norm = tensors.norm(std::string(a.output_norm), h.n_embd, a.norm_bias);
-    const auto* output = a.needs_output || tensors.has("output.weight") ? "output.weight" : "token_embd.weight";
-    w.output.weight = tensors.required(output, {h.n_embd, h.n_vocab}, TensorUse::matrix);
-    w.output.bias = tensors.optional("output.bias", {h.n_vocab}, TensorUse::vector);
     if (h.n_embd_per_layer > 0) {
         const int64_t width = int64_t{h.n_embd_per_layer} * h.n_layer;
         w.per_layer_token_embd = tensors.required("per_layer_token_embd.weight", {width, h.n_vocab}, TensorUse::table);
@@ -242,14 +238,27 @@ void take_common(TensorLoader& tensors, const Hparams& h, Weights& w) {
     w.rope_factors_short = tensors.optional("rope_factors_short.weight", {h.n_rot / 2}, TensorUse::vector);
 }
 
+void take_output(TensorLoader& tensors, const Hparams& h, Weights& w) {
+    const auto& a = *h.architecture;
+    w.output_norm = tensors.norm(std::string(a.output_norm), h.n_embd, a.norm_bias);
+    const auto* output = a.needs_output || tensors.has("output.weight") ? "output.weight" : "token_embd.weight";
+    w.output.weight = tensors.required(output, {h.n_embd, h.n_vocab}, TensorUse::matrix);
+    w.output.bias = tensors.optional("output.bias", {h.n_vocab}, TensorUse::vector);
+}
+
 }  // namespace
 
 Result<Weights> load_weights(const GgufFile& file, const Hparams& hparams, const Compute& compute, bool repack) {
     TensorLoader tensors(file, compute, repack);
     Weights weights;
+    tensors.place(compute.device(0));
     take_common(tensors, hparams, weights);
-    for (int32_t layer = 0; layer < hparams.n_layer; layer++)
+    tensors.place(compute.output_device());
+    take_output(tensors, hparams, weights);
+    for (int32_t layer = 0; layer < hparams.n_layer; layer++) {
+        tensors.place(compute.device(layer));
         weights.layers.push_back(LayerTaker(tensors, hparams, layer).take());
+    }
     for (int32_t block = hparams.n_block; block < hparams.n_block_all; block++)
         tensors.skip(fmt::format("blk.{}.", block));
     tensors.refuse_unused(

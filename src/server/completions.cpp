@@ -37,6 +37,8 @@ ApiError error_of(const Refusal& refusal, Api api) {
             return {.status = kInvalid, .message = refusal.message, .param = "kv_budget"};
         case Refusal::Reason::too_long:
             return {.status = kInvalid, .message = refusal.message, .param = prompt, .code = "context_length_exceeded"};
+        case Refusal::Reason::lost:
+            return {.status = kUnavailable, .message = refusal.message, .code = "device_lost"};
         case Refusal::Reason::busy:
             break;
     }

@@ -126,7 +126,7 @@ std::string DocumentShelf::problem_of(const SharedDocument& document, const Batc
     if (!config) return fmt::format("{}: {}", name, config.error().message);
     const auto plan = config->plan(1);
     if (!plan) return fmt::format("{}: {}", name, plan.error().message);
-    const uint64_t n_bytes = planned_bytes(engine->compute.buffer_type(), config->layout, *plan);
+    const uint64_t n_bytes = planned_bytes(engine->compute.memory(), config->layout, *plan);
     if (n_bytes <= limits.bytes_of_stores) return {};
     return fmt::format(
         "{}: takes {} bytes of K/V memory with its conversation, and all sequences of the server have {}: start the "

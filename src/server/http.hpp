@@ -49,6 +49,10 @@ class ApiServer {
     bool is_busy() { return batcher_->is_busy() || completions_.n_answers() > 0; }
     /// False if the server does not accept connections any more, for example because of a system error.
     bool listens() const { return state_.listens; }
+    /// Ends all requests with this error and refuses further ones, because a device has gone away. The server must not
+    /// be destroyed then, because its computing thread waits for ever.
+    void lose(const std::string& message) { batcher_->lose(message); }
+    bool has_lost() { return batcher_->refusal().transform([](const auto& it) { return it.reason == Refusal::Reason::lost; }).value_or(false); }
 
   private:
     struct State {

@@ -76,6 +76,7 @@ std::expected<std::shared_ptr<Generation>, Refusal> BatchLoop::submit(Generation
     auto waiting = prepare(std::move(request));
     if (!waiting) return std::unexpected(waiting.error());
     auto generation = waiting->generation;
+    note_open(generation);
     if (auto busy = queue_.push(std::move(*waiting))) return std::unexpected(std::move(*busy));
     return generation;
 } catch (const std::bad_alloc&) {
@@ -111,7 +112,7 @@ std::expected<WaitingRequest, Refusal> BatchLoop::prepare(GenerationRequest requ
         staging_bytes =
             pool_.staging_bytes(state->config, plan->tokens_per_layer, n_prompt - saved.n_tokens + saved.longest_run);
         const bool may_snapshot = request.n_choices == 1 && saved.path.empty() && engine_->hparams.has_recurrent();
-        const uint64_t n_bytes = planned_bytes(engine_->compute.buffer_type(), state->config.layout, *plan) +
+        const uint64_t n_bytes = planned_bytes(engine_->compute.memory(), state->config.layout, *plan) +
                                  (may_snapshot ? state->config.layout.recurrent_bytes() : 0);
         waiting.sequences.push_back({.id = request.id,
                                      .salt = request.cache_salt,
@@ -149,7 +150,22 @@ int64_t BatchLoop::tokens_of_full_cache(const GenerationRequest& request, const 
     return std::clamp(n_prompt + answer + 1, least, pool_.n_ctx());
 }
 
+void BatchLoop::note_open(const std::shared_ptr<EventQueue>& generation) {
+    const MutexLock lock(open_mutex_);
+    std::erase_if(open_, [](const auto& other) { return other.expired(); });
+    open_.push_back(generation);
+}
+
+void BatchLoop::lose(const std::string& message) {
+    queue_.lose(message);
+    const MutexLock lock(open_mutex_);
+    for (const auto& open : open_)
+        if (const auto generation = open.lock())
+            generation->fail({.message = message, .code = Error::Code::internal});
+}
+
 void BatchLoop::end_all() {
+    if (queue_.lost()) return;
     close();
     queue_.between_steps([this] { end_everything(FinishReason::cancelled); });
 }

@@ -32,6 +32,7 @@ class BatchLoop final : public Batcher {
     void close() override { queue_.close(); }
     bool is_busy() override { return queue_.is_busy(); }
     void end_all() override;
+    void lose(const std::string& message) override;
     const BatcherLimits& limits() const override { return limits_; }
     PoolReport report() override;
     std::vector<SlotReport> slots() override;
@@ -51,6 +52,7 @@ class BatchLoop final : public Batcher {
 
     BatchLoop(const Engine& engine, KvPool pool, const BatcherOptions& options);
 
+    void note_open(const std::shared_ptr<EventQueue>& generation);
     std::expected<WaitingRequest, Refusal> prepare(GenerationRequest request);
     int64_t tokens_of_full_cache(const GenerationRequest& request, const SequenceConfig& config) const;
 
@@ -87,6 +89,8 @@ class BatchLoop final : public Batcher {
     KvPool pool_;
     RequestQueue queue_;
     RecentReports reports_;
+    Mutex open_mutex_;
+    std::vector<std::weak_ptr<EventQueue>> open_ CAKE_GUARDED_BY(open_mutex_);  // requests that may not have ended
 
     // ---- used by the compute thread only
     std::list<Running> running_;

@@ -59,7 +59,7 @@ void BatchLoop::keep_prefix(const ActiveRequest& active) {
     if (!config.evicts()) config.options.max_tokens = n_tokens;
     const auto plan = config.plan(n_tokens);
     if (!plan) return;
-    const uint64_t n_bytes = planned_bytes(engine_->compute.buffer_type(), config.layout, *plan);
+    const uint64_t n_bytes = planned_bytes(engine_->compute.memory(), config.layout, *plan);
     const bool is_room_left = n_bytes <= pool_.stores_left() && n_running() + cache_.size() < n_parallel();
     if (!is_room_left && !was_seen) return;
     if (!make_room_for(1) || !take_stores(n_bytes)) return;

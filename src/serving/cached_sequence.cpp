@@ -59,12 +59,12 @@ size_t reusable_tokens(const CachedSequence& sequence, const SequenceOptions& op
 
 void take_snapshot(CachedSequence& sequence) {
     const auto& states = sequence.state->cache.recurrent;
-    if (!sequence.may_snapshot || states.all() == nullptr) return;
+    if (!sequence.may_snapshot || states.is_empty()) return;
     auto& snapshot = sequence.snapshot;
     snapshot.n_tokens = 0;
-    if (snapshot.states.all() == nullptr) {
+    if (snapshot.states.is_empty()) {
         const auto& config = sequence.state->config;
-        auto made = RecurrentStates::create(sequence.state->accountant, config.engine->compute.buffer_type(),
+        auto made = RecurrentStates::create(sequence.state->accountant, config.engine->compute.memory(),
                                             config.layout.recurrent_layers, config.layout.n_recurrent_state);
         if (!made) return;
         snapshot.states = std::move(*made);

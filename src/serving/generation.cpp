@@ -31,9 +31,25 @@ std::optional<GenerationEvent> EventQueue::next() {
 void EventQueue::tell(decltype(GenerationEvent::what) what) {
     {
         const std::scoped_lock lock(mutex_);
-        events_.push_back({.what = std::move(what), .when = std::chrono::steady_clock::now()});
+        add(std::move(what));
     }
     told_.notify_one();
+}
+
+void EventQueue::fail(const Error& error) {
+    {
+        const std::scoped_lock lock(mutex_);
+        for (size_t i = 0; i < is_open_.size(); i++)
+            if (is_open_[i])
+                add(ChoiceEnded{.choice = static_cast<int32_t>(i), .reason = FinishReason::failed, .error = error});
+    }
+    told_.notify_all();
+}
+
+/// Requires the lock.
+void EventQueue::add(decltype(GenerationEvent::what) what) {
+    if (const auto* ended = std::get_if<ChoiceEnded>(&what)) is_open_[static_cast<size_t>(ended->choice)] = false;
+    events_.push_back({.what = std::move(what), .when = std::chrono::steady_clock::now()});
 }
 
 TokenDrawn with_logprobs(int32_t choice, Token token, std::span<const float> logits, int32_t n) {

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "cake/batcher.hpp"
 #include "text/sampler.hpp"
@@ -17,7 +18,7 @@ namespace cake {
 /// Passes the events of one request from the batcher's thread to the thread that submitted it.
 class EventQueue final : public Generation {
   public:
-    explicit EventQueue(int32_t n_choices) : n_open_(n_choices) {}
+    explicit EventQueue(int32_t n_choices) : n_open_(n_choices), is_open_(static_cast<size_t>(n_choices), true) {}
 
     std::optional<GenerationEvent> next(std::chrono::milliseconds most) override;
     std::optional<GenerationEvent> next() override;
@@ -25,14 +26,18 @@ class EventQueue final : public Generation {
 
     bool cancelled() const { return cancelled_; }
     void tell(decltype(GenerationEvent::what) what);
+    /// Ends the choices that have not ended.
+    void fail(const Error& error);
 
   private:
+    void add(decltype(GenerationEvent::what) what);
     std::optional<GenerationEvent> take();
 
     std::mutex mutex_;
     std::condition_variable told_;
     std::deque<GenerationEvent> events_;
-    int32_t n_open_;  // choices whose end has not been taken yet
+    int32_t n_open_;             // choices whose end has not been taken yet
+    std::vector<bool> is_open_;  // choices whose end has not been told yet
     std::atomic<bool> cancelled_ = false;
 };
 

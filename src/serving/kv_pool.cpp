@@ -27,7 +27,7 @@ int64_t staging_rows(const SequenceConfig& config, int64_t tokens_per_layer, int
 }
 
 uint64_t bytes_of_rows(const SequenceConfig& config, int64_t rows) {
-    return cake::staging_bytes(config.engine->compute.buffer_type(), config.layout, rows);
+    return cake::staging_bytes(config.engine->compute.memory(), config.layout, rows);
 }
 
 int64_t context_of(const EngineState& engine, int64_t stated) {
@@ -55,7 +55,7 @@ Result<Sizes> sizes_of(const SequenceConfig& config, const PoolOptions& options)
     const int64_t n_ctx = config.options.max_tokens;
     // Each sequence may keep a snapshot of its states.
     const uint64_t store =
-        planned_bytes(config.engine->compute.buffer_type(), config.layout, *plan) + config.layout.recurrent_bytes();
+        planned_bytes(config.engine->compute.memory(), config.layout, *plan) + config.layout.recurrent_bytes();
     const bool adds_replay = options.may_replay && (!config.evicts() || config.replay() == Replay::none);
     const uint64_t staging =
         bytes_of_rows(config, staging_rows(config, plan->tokens_per_layer, options.segment, n_ctx) +
@@ -138,8 +138,8 @@ uint64_t KvPool::staging_bytes(const SequenceConfig& config, int64_t tokens_per_
 int64_t KvPool::tokens_of_full_cache(const SequenceConfig& config, int32_t n_sequences) const {
     const auto& layout = config.layout;
     uint64_t share = bytes_of_stores_ / static_cast<uint64_t>(n_sequences);
-    share -= std::min(share, store_bytes(config.engine->compute.buffer_type(), layout.sliding,
-                                         layout.sliding_capacity(config.options.max_tokens)));
+    share -= std::min(share, sliding_store_bytes(config.engine->compute.memory(), layout,
+                                                 layout.sliding_capacity(config.options.max_tokens)));
     share -= std::min(share, 2 * layout.recurrent_bytes());  // with a snapshot
     const uint64_t per_token = layout.sliced.token_bytes() * static_cast<uint64_t>(layout.sliced.n_layer);
     return static_cast<int64_t>(share / per_token);

@@ -27,6 +27,7 @@ std::optional<Refusal> RequestQueue::refusal() {
 }
 
 std::optional<Refusal> RequestQueue::refusal(size_t n_choices) const {
+    if (lost_) return Refusal{.reason = Refusal::Reason::lost, .message = *lost_};
     if (closed_ || stopping_) {
         constexpr std::chrono::seconds kRestart(10);
         return Refusal{.reason = Refusal::Reason::busy,
@@ -76,7 +77,7 @@ void RequestQueue::close() {
 
 bool RequestQueue::is_busy() {
     const MutexLock lock(mutex_);
-    return n_running_ > 0 || !waiting_.empty();
+    return !lost_ && (n_running_ > 0 || !waiting_.empty());
 }
 
 void RequestQueue::stop() {
@@ -118,6 +119,17 @@ void RequestQueue::no_more_steps() {
         has_steps_ = false;
     }
     run_tasks();
+}
+
+void RequestQueue::lose(std::string message) {
+    const MutexLock lock(mutex_);
+    lost_ = std::move(message);
+    has_steps_ = false;
+}
+
+std::optional<std::string> RequestQueue::lost() {
+    const MutexLock lock(mutex_);
+    return lost_;
 }
 
 void RequestQueue::admit(const std::function<size_t(const std::string& client)>& n_running,

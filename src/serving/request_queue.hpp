@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -47,13 +48,21 @@ class RequestQueue {
     bool is_busy() CAKE_EXCLUDES(mutex_);
     /// Like close(), and makes wait() return false.
     void stop() CAKE_EXCLUDES(mutex_);
-    /// Runs `work` on the compute thread, between two steps, and returns its result.
+    /// Runs `work` on the compute thread, between two steps, and returns its result. After lose(), it runs at once.
     template <typename Work>
     auto between_steps(Work work) -> decltype(work()) {
         const auto task = std::make_shared<std::packaged_task<decltype(work())()>>(std::move(work));
+        auto result = task->get_future();
         if (!push_task([task] { (*task)(); })) (*task)();
-        return task->get_future().get();
+        constexpr std::chrono::milliseconds kMoment(200);
+        while (result.wait_for(kMoment) != std::future_status::ready)
+            if (auto message = lost()) throw std::runtime_error(*message);
+        return result.get();
     }
+    /// Refuses all further requests with this message, because the compute thread will never take another step.
+    void lose(std::string message) CAKE_EXCLUDES(mutex_);
+    /// The message of lose(); nothing before.
+    std::optional<std::string> lost() CAKE_EXCLUDES(mutex_);
 
     // ---- called from the compute thread
 
@@ -106,6 +115,7 @@ class RequestQueue {
     bool closed_ CAKE_GUARDED_BY(mutex_) = false;
     bool stopping_ CAKE_GUARDED_BY(mutex_) = false;
     bool has_steps_ CAKE_GUARDED_BY(mutex_) = true;
+    std::optional<std::string> lost_ CAKE_GUARDED_BY(mutex_);
 };
 
 }  // namespace cake

@@ -14,7 +14,7 @@ from support.cake_process import assert_refused, cake  # noqa: E402
 # Options whose value is a text. All other options with a value take a number and are tested.
 TEXTS = {
     "--allocator", "--answers", "--api-key", "--cache-type-k", "--cache-type-v", "--chat-template", "--chat-template-file",
-    "--chat-template-kwargs", "--cors", "--data", "--device", "--documents", "--dry-sequence-breaker", "--file", "--filler", "--host", "--kv-memory", "--load-session", "--log-format", "--model", "--output",
+    "--chat-template-kwargs", "--cors", "--data", "--device", "--documents", "--gpu-layers", "--rpc", "--split-mode", "--tensor-split", "--dry-sequence-breaker", "--file", "--filler", "--host", "--kv-memory", "--load-session", "--log-format", "--model", "--output",
     "--plot", "--plot-kind", "--policy", "--prompt", "--reasoning-format", "--samplers", "--save-session", "--scorer", "--slot-save-path", "--sources", "--subtask", "--system-prompt", "--trusted-proxy", "--wording",
 }  # fmt: skip
 # Options that take several numbers, separated by commas.

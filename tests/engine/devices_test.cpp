@@ -1,4 +1,4 @@
-// A model on another device than the CPU: Vulkan, in software (Mesa's lavapipe).
+// Models on other devices than the CPU: Vulkan, in software (Mesa's lavapipe), and ggml's RPC servers on this machine.
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -12,6 +12,7 @@
 #include "cake/device.hpp"
 #include "cake/engine.hpp"
 #include "support/llama_reference.hpp"
+#include "support/rpc_server.hpp"
 #include "support/test_models.hpp"
 
 namespace cake {
@@ -20,19 +21,31 @@ namespace {
 constexpr int64_t kPrompt = 160;
 constexpr int64_t kDecoded = 24;
 
-Engine load_on(const std::string& device, const std::string& model, bool ggml_attention = true) {
+/// Where the layers of a model are.
+struct Placement {
+    std::string name;  // of the test
+    DeviceOptions options;
+};
+
+Engine load_on(const DeviceOptions& devices, const std::string& model, bool ggml_attention = true) {
     auto engine = Engine::load(test::model_path(model),
-                               {.threads = 2, .n_batch = 64, .ggml_attention = ggml_attention, .device = device});
+                               {.threads = 2, .n_batch = 64, .ggml_attention = ggml_attention, .devices = devices});
     if (!engine) throw std::runtime_error(engine.error().message);
     return std::move(*engine);
 }
 
-/// The first device of the suite, which the environment makes visible.
-std::string device_name() {
-    const auto devices = list_devices();
-    if (devices.empty())
-        throw std::runtime_error("no Vulkan device: install mesa-vulkan-drivers and libggml0-backend-vulkan");
-    return devices.front().name;
+const DeviceOptions kCpu{.device = "none"};
+constexpr const char* kVulkan = "Vulkan0";  // the environment of the suite makes it visible
+
+/// Starts the servers of the tests, once, and makes their devices available as RPC0 and RPC1.
+void start_servers() {
+    static std::vector<test::RpcServer> servers(2);
+    static const bool added = [] {
+        for (auto& server : servers)
+            if (auto done = add_rpc_servers(server.start()); !done) throw std::runtime_error(done.error().message);
+        return true;
+    }();
+    ASSERT_TRUE(added);
 }
 
 /// Number of the KV head and position in the text of every token that is held, sorted.
@@ -54,19 +67,26 @@ double overlap(const std::vector<int64_t>& a, const std::vector<int64_t>& b) {
     return static_cast<double>(both.size()) / static_cast<double>(std::max(a.size(), b.size()));
 }
 
-class Device : public testing::TestWithParam<std::string> {};
+class Device : public testing::TestWithParam<std::tuple<std::string, Placement>> {
+  protected:
+    void SetUp() override {
+        if (std::get<1>(GetParam()).options.device.contains("RPC")) start_servers();
+    }
+    const std::string& model() const { return std::get<0>(GetParam()); }
+    const DeviceOptions& devices() const { return std::get<1>(GetParam()).options; }
+};
 
 /// Beside f16 K/V, the reference is ggml's attention on the CPU. That rounds queries to 8 bits beside q8_0 K/V, which
 /// the device does not do, so there the reference is our own kernels.
 TEST_P(Device, GivesTheLogitsOfTheCpuAndKeepsItsTokens) {
-    const auto device = load_on(device_name(), GetParam());
-    EXPECT_EQ(device.info().device, device_name());
+    const auto device = load_on(devices(), model());
+    EXPECT_FALSE(device.info().devices.empty());
     const auto tokens = test::sample_tokens(device, kPrompt + kDecoded);
     for (const std::string type : {"f16", "q8_0"}) {
         // Devices round to q8_0 a little differently, and a token may then choose other experts.
         if (type == "q8_0" && device.info().n_expert > 0) continue;
-        const auto cpu = load_on("none", GetParam(), type == "f16");
-        EXPECT_EQ(cpu.info().device, "");
+        const auto cpu = load_on(kCpu, model(), type == "f16");
+        EXPECT_TRUE(cpu.info().devices.empty());
         for (const std::string policy : {"full", "cake", "snapkv", "h2o", "ada-snapkv"}) {
             SCOPED_TRACE(fmt::format("{} {}", policy, type));
             SequenceOptions options{.policy = policy, .window = 8, .cache_type_k = type, .cache_type_v = type};
@@ -94,9 +114,10 @@ TEST_P(Device, GivesTheLogitsOfTheCpuAndKeepsItsTokens) {
 /// On text, scores differ enough that rounding does not change which tokens are kept.
 TEST(DeviceOfATrainedModel, KeepsTheSameTokensAndGivesTheSameAnswer) {
     const auto load_bundled = [](const std::string& device) {
-        return *Engine::load(CAKE_MODELS "/cake-mini.gguf", {.threads = 2, .ggml_attention = true, .device = device});
+        return *Engine::load(CAKE_MODELS "/cake-mini.gguf",
+                             {.threads = 2, .ggml_attention = true, .devices = {.device = device}});
     };
-    const auto device = load_bundled(device_name());
+    const auto device = load_bundled(kVulkan);
     const auto cpu = load_bundled("none");
     std::ifstream file(CAKE_MODELS "/document.txt");
     const std::string document{std::istreambuf_iterator<char>(file), {}};
@@ -115,9 +136,9 @@ TEST(DeviceOfATrainedModel, KeepsTheSameTokensAndGivesTheSameAnswer) {
 }
 
 /// Sessions cross over between devices.
-TEST(DeviceSessions, GoOnOnTheCpuAndBack) {
-    const auto device = load_on(device_name(), "qwen3");
-    const auto cpu = load_on("none", "qwen3");
+TEST_P(Device, SessionsGoOnOnTheCpuAndBack) {
+    const auto device = load_on(devices(), model());
+    const auto cpu = load_on(kCpu, model());
     const auto tokens = test::sample_tokens(cpu, kPrompt);
     const auto path = (std::filesystem::temp_directory_path() / fmt::format("cake-device-{}", getpid())).string();
     for (const auto& [from, to] : {std::pair(&device, &cpu), std::pair(&cpu, &device)}) {
@@ -135,7 +156,7 @@ TEST(DeviceSessions, GoOnOnTheCpuAndBack) {
 }
 
 TEST(DeviceTypes, ThatAreNotSupportedAreRefusedWithThoseThatAre) {
-    const auto device = load_on(device_name(), "qwen3");
+    const auto device = load_on({.device = kVulkan}, "qwen3");
     for (const auto* type : {"f32", "bf16"}) {
         const auto sequence = device.sequence({.cache_type_v = type});
         ASSERT_FALSE(sequence);
@@ -145,16 +166,30 @@ TEST(DeviceTypes, ThatAreNotSupportedAreRefusedWithThoseThatAre) {
 }
 
 TEST(DeviceNames, ThatDoNotExistAreRefusedWithThoseThatDo) {
-    const auto engine = Engine::load(test::model_path("qwen3"), {.device = "Vulkan7"});
+    const auto engine = Engine::load(test::model_path("qwen3"), {.devices = {.device = "Vulkan7"}});
     ASSERT_FALSE(engine);
-    EXPECT_NE(engine.error().message.find("no device \"Vulkan7\" here: use " + device_name() + " or none"),
-              std::string::npos)
+    EXPECT_NE(engine.error().message.find("no device \"Vulkan7\" here: use "), std::string::npos)
         << engine.error().message;
+    EXPECT_NE(engine.error().message.find("Vulkan0 or none"), std::string::npos) << engine.error().message;
 }
 
+/// The tests' models have 4 layers.
+const std::vector<Placement> kPlacements = {
+    {.name = "Vulkan", .options = {.device = kVulkan}},
+    {.name = "CpuAndVulkan", .options = {.device = kVulkan, .n_gpu_layers = 3}},
+    {.name = "CpuAndRpc", .options = {.device = "RPC0", .n_gpu_layers = 3}},
+    {.name = "RpcAndRpc", .options = {.device = "RPC0,RPC1", .tensor_split = {1, 1}}},
+};
+
 INSTANTIATE_TEST_SUITE_P(, Device,
-                         testing::Values("llama", "qwen2", "qwen3", "gemma3", "gpt-oss", "deepseek2", "qwen35"),
-                         test::family_test_name);
+                         testing::Combine(testing::Values("llama", "qwen2", "qwen3", "gemma3", "gpt-oss", "deepseek2",
+                                                          "qwen35"),
+                                          testing::ValuesIn(kPlacements)),
+                         [](const auto& instance) {
+                             std::string name = std::get<0>(instance.param);
+                             std::ranges::replace(name, '-', '_');
+                             return name + "_" + std::get<1>(instance.param).name;
+                         });
 
 }  // namespace
 }  // namespace cake

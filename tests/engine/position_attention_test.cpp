@@ -51,7 +51,7 @@ std::vector<double> mean_attention(const SequenceParts& s, int32_t layer, int32_
         std::vector<double> weights;
         double sum = 0;
         for (int64_t slot = 0; slot < run.length - age; slot++) {
-            const auto key = row(s.cache.sliced.buffer().k(), run.begin + slot, 0, h.head_dim_k);
+            const auto key = row(s.cache.sliced.buffer(layer).k(), run.begin + slot, 0, h.head_dim_k);
             double logit = 0;
             for (size_t d = 0; d < key.size(); d++)
                 logit += static_cast<double>(query[d]) * static_cast<double>(key[d]);

@@ -60,7 +60,7 @@ class CacheCodec : public testing::Test {
             store.scores(layer, head)[at] = next++;
             store.sums(layer, head)[at] = next++;
         }
-        for (ggml_tensor* rows : {store.buffer().k(), store.buffer().v()}) {
+        for (ggml_tensor* rows : {store.buffer(layer).k(), store.buffer(layer).v()}) {
             std::vector<uint8_t> bytes(static_cast<size_t>(n) * rows->nb[1]);
             std::ranges::generate(bytes, [&] { return static_cast<uint8_t>(random = random * 31 + 7); });
             ggml_backend_tensor_set(rows, bytes.data(), static_cast<size_t>(first) * rows->nb[1], bytes.size());
@@ -118,8 +118,8 @@ void expect_same(const KvStore& a, const KvStore& b, int32_t layer, int32_t head
     EXPECT_TRUE(std::ranges::equal(a.positions(layer, head), b.positions(layer, head)));
     EXPECT_TRUE(std::ranges::equal(a.scores(layer, head), b.scores(layer, head)));
     EXPECT_TRUE(std::ranges::equal(a.sums(layer, head), b.sums(layer, head)));
-    EXPECT_EQ(bytes_of(a.buffer().k(), left.begin, left.length), bytes_of(b.buffer().k(), right.begin, right.length));
-    EXPECT_EQ(bytes_of(a.buffer().v(), left.begin, left.length), bytes_of(b.buffer().v(), right.begin, right.length));
+    EXPECT_EQ(bytes_of(a.buffer(layer).k(), left.begin, left.length), bytes_of(b.buffer(layer).k(), right.begin, right.length));
+    EXPECT_EQ(bytes_of(a.buffer(layer).v(), left.begin, left.length), bytes_of(b.buffer(layer).v(), right.begin, right.length));
 }
 
 TEST_F(CacheCodec, ReadsWhatWasWritten) {

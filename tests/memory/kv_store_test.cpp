@@ -44,6 +44,7 @@ struct Token {
 struct Types {
     ggml_type k;
     ggml_type v;
+    int32_t layers_of_first_part;  // the others are in a second part
 };
 
 class KvStoreOfTypes : public testing::TestWithParam<Types> {
@@ -54,7 +55,10 @@ class KvStoreOfTypes : public testing::TestWithParam<Types> {
     static constexpr int32_t kFlightTokens = 20;
 
     static KvStore create(Accountant& accountant, const KvShape& shape) {
-        auto store = KvStore::create(accountant, test::cpu_buffer_type(), shape, kTokensPerLayer);
+        const DeviceMemory memory(test::cpu_buffer_type());
+        const LayerMemory parts({{.end = GetParam().layers_of_first_part, .memory = memory},
+                                 {.end = kLayers, .memory = memory}});
+        auto store = KvStore::create(accountant, parts, shape, kTokensPerLayer);
         if (!store) throw std::runtime_error(store.error().message);
         return std::move(*store);
     }
@@ -168,8 +172,8 @@ class KvStoreOfTypes : public testing::TestWithParam<Types> {
             const auto& token = expected(layer, head)
                                     .emplace_back(next_position, 0.0F, 0.0F, random_bytes(random, shape.row_bytes_k()),
                                                   random_bytes(random, shape.row_bytes_v()));
-            write_row(store.buffer().k(), run.begin + run.length - 1, token.k);
-            write_row(store.buffer().v(), run.begin + run.length - 1, token.v);
+            write_row(store.buffer(layer).k(), run.begin + run.length - 1, token.k);
+            write_row(store.buffer(layer).v(), run.begin + run.length - 1, token.v);
         }
         next_position++;
     }
@@ -190,6 +194,7 @@ class KvStoreOfTypes : public testing::TestWithParam<Types> {
         size_t n_slots = 0;
         int64_t end = 0;
         for (int32_t layer = 0; layer < kLayers; layer++) {
+            if (layer > 0 && &store.buffer(layer) != &store.buffer(layer - 1)) end = 0;
             size_t n_layer_slots = 0;
             for (int32_t head = 0; head < kHeads; head++) n_layer_slots += expected(layer, head).size();
             ASSERT_EQ(store.n_held(layer), static_cast<int64_t>(n_layer_slots));
@@ -202,14 +207,14 @@ class KvStoreOfTypes : public testing::TestWithParam<Types> {
                 ASSERT_LE(run.length, run.capacity);
                 ASSERT_GE(run.begin, end) << "the run reaches into the one before";
                 end = run.begin + run.capacity;
-                ASSERT_LE(end, store.buffer().n_slots());
+                ASSERT_LE(end, store.buffer(layer).n_slots());
                 n_slots += tokens.size();
                 for (size_t i = 0; i < tokens.size(); i++) {
                     ASSERT_EQ(store.positions(layer, head)[i], tokens[i].position);
                     ASSERT_EQ(store.scores(layer, head)[i], tokens[i].score);
                     ASSERT_EQ(store.sums(layer, head)[i], tokens[i].sum);
-                    ASSERT_EQ(read_row(store.buffer().k(), run.begin + static_cast<int64_t>(i)), tokens[i].k);
-                    ASSERT_EQ(read_row(store.buffer().v(), run.begin + static_cast<int64_t>(i)), tokens[i].v);
+                    ASSERT_EQ(read_row(store.buffer(layer).k(), run.begin + static_cast<int64_t>(i)), tokens[i].k);
+                    ASSERT_EQ(read_row(store.buffer(layer).v(), run.begin + static_cast<int64_t>(i)), tokens[i].v);
                 }
             }
         }
@@ -271,12 +276,15 @@ TEST_P(KvStoreOfTypes, HoldsWhatAListOfTokensWouldThroughAnySequenceOfOperations
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, KvStoreOfTypes,
-                         testing::Values(Types{GGML_TYPE_F32, GGML_TYPE_F32}, Types{GGML_TYPE_F16, GGML_TYPE_F16},
-                                         Types{GGML_TYPE_BF16, GGML_TYPE_F16}, Types{GGML_TYPE_Q8_0, GGML_TYPE_Q8_0},
-                                         Types{GGML_TYPE_Q4_0, GGML_TYPE_Q4_0}, Types{GGML_TYPE_Q8_0, GGML_TYPE_F32}),
+                         testing::Values(Types{GGML_TYPE_F32, GGML_TYPE_F32, 4}, Types{GGML_TYPE_F16, GGML_TYPE_F16, 4},
+                                         Types{GGML_TYPE_BF16, GGML_TYPE_F16, 4},
+                                         Types{GGML_TYPE_Q8_0, GGML_TYPE_Q8_0, 4},
+                                         Types{GGML_TYPE_Q4_0, GGML_TYPE_Q4_0, 4},
+                                         Types{GGML_TYPE_Q8_0, GGML_TYPE_F32, 4},
+                                         Types{GGML_TYPE_F16, GGML_TYPE_F16, 1}, Types{GGML_TYPE_Q8_0, GGML_TYPE_F32, 3}),
                          [](const auto& instance) {
-                             return fmt::format("{}_{}", ggml_type_name(instance.param.k),
-                                                ggml_type_name(instance.param.v));
+                             return fmt::format("{}_{}_{}", ggml_type_name(instance.param.k),
+                                                ggml_type_name(instance.param.v), instance.param.layers_of_first_part);
                          });
 
 constexpr KvShape kSmall = {
@@ -313,6 +321,27 @@ TEST(KvStore, LayersOfUnequalRoomLieOneAfterTheOther) {
     EXPECT_EQ(std::vector(first.begin(), first.end()), (std::vector<int32_t>{12}));
     EXPECT_EQ(std::vector(second.begin(), second.end()), (std::vector<int32_t>{20, 21}));
     EXPECT_EQ(store->bytes_used(), 3 * kSmall.slot_bytes());
+}
+
+/// With shares of any size, each device has room for the whole budget; with equal ones, for that of its own layers.
+TEST(KvStore, EveryPartHasRoomForWhatItsLayersMayGet) {
+    const DeviceMemory memory(test::cpu_buffer_type());
+    const LayerMemory parts({{.end = 1, .memory = memory}, {.end = 2, .memory = memory}});
+    for (const auto shares : {LayerShares::any, LayerShares::equal}) {
+        Accountant accountant;
+        auto store = KvStore::create(accountant, parts, kSmall, 5, {}, shares);
+        ASSERT_TRUE(store);
+        EXPECT_EQ(store->capacity_tokens(), 10);
+        EXPECT_EQ(store->bytes_allocated(),
+                  2 * kv_buffer_bytes(test::cpu_buffer_type(), kSmall, shares == LayerShares::any ? 10 : 5));
+        EXPECT_EQ(accountant.bytes_now(MemoryUse::kv), store->bytes_allocated());
+        store->arrange(shares == LayerShares::any ? std::vector<int32_t>{9, 1} : std::vector<int32_t>{5, 5});
+        store->push(0, 1);
+        store->push(1, 2);
+        EXPECT_NE(store->buffer(0).k()->data, store->buffer(1).k()->data);
+        EXPECT_EQ(store->positions(0, 0).front(), 1);
+        EXPECT_EQ(store->positions(1, 0).front(), 2);
+    }
 }
 
 TEST(KvStore, ABudgetThatTheDeviceCannotGiveIsRefused) {

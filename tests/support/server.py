@@ -22,11 +22,13 @@ class Server:
         self.process = subprocess.Popen(
             [CAKE, "serve", "-m", str(model), "-t", str(threads), "--port", "0", *CHATML, *map(str, arguments)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**environment(), **(env or {})}, text=True, errors="replace")
-        first = self.process.stderr.readline()
-        match = re.search(r"http://[^:/]+:(\d+)/", first)
-        if not match:
-            self.process.kill()
-            raise RuntimeError(first + self.process.communicate()[1])
+        head = ""
+        while not (match := re.search(r"http://[^:/]+:(\d+)/", head)):
+            line = self.process.stderr.readline()
+            head += line
+            if not line:
+                self.process.kill()
+                raise RuntimeError(head + self.process.communicate()[1])
         self.port = int(match[1])
         self.lines = []
         self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stderr), daemon=True)
