@@ -168,6 +168,7 @@ struct PoolReport {
     uint64_t kv_bytes_peak = 0;
     uint64_t hidden_bytes_peak = 0;
     uint64_t compute_bytes_peak = 0;
+    std::vector<DeviceMemoryReport> devices;  // without their budgets; empty if the CPU computes all layers
     int64_t n_waiting = 0;
     int64_t n_reading = 0;
     int64_t n_generating = 0;

@@ -87,6 +87,16 @@ struct LayerReport {
 
 /// Memory use in bytes. Peaks count allocated memory; the budget is allocated at once. The staging layer is the one
 /// layer whose K/V a prefill holds in full. If layers share K and V, it is one layer of each kind of attention.
+/// Memory on one device. On each of several devices, the budget has room for whatever its layers may get of it.
+struct DeviceMemoryReport {
+    std::string device;  // empty: the CPU
+    uint64_t kv_bytes_budget = 0;
+    uint64_t kv_bytes_peak = 0;
+    uint64_t kv_bytes_allocated = 0;
+    uint64_t hidden_bytes_peak = 0;
+    uint64_t compute_bytes_peak = 0;
+};
+
 struct MemoryReport {
     int64_t budget_tokens_per_layer = 0;  // mean over the layers that attend to the whole text
     uint64_t kv_bytes_budget = 0;
@@ -97,6 +107,7 @@ struct MemoryReport {
     uint64_t layer_bytes = 0;          // the largest staging layer so far
     uint64_t hidden_bytes_peak = 0;
     uint64_t compute_bytes_peak = 0;
+    std::vector<DeviceMemoryReport> devices;  // the same by device; empty if the CPU computes all layers
 };
 
 /// Checks everything in the options that does not depend on the model: names, ranges, and options that exclude each

@@ -8,27 +8,42 @@
 
 namespace cake {
 
-void Accountant::take(MemoryUse use, size_t n_bytes) {
-    now_[index(use)] += n_bytes;
-    peak_[index(use)] = std::max(peak_[index(use)], now_[index(use)]);
-    if (whole_ != nullptr) whole_->take(use, n_bytes);
+ggml_backend_dev_t device_of(ggml_backend_buffer_type_t type) {
+    return ggml_backend_buft_is_host(type) ? nullptr : ggml_backend_buft_get_device(type);
 }
 
-void Accountant::give(MemoryUse use, size_t n_bytes) {
-    assert(n_bytes <= now_[index(use)]);
-    now_[index(use)] -= n_bytes;
-    if (whole_ != nullptr) whole_->give(use, n_bytes);
+void Accountant::Counts::take(size_t i, size_t n_bytes) {
+    now[i] += n_bytes;
+    peak[i] = std::max(peak[i], now[i]);
 }
 
-AccountedBytes::AccountedBytes(Accountant& accountant, MemoryUse use, size_t n_bytes)
-    : accountant_(&accountant), use_(use), n_bytes_(n_bytes) {
-    accountant.take(use, n_bytes);
+void Accountant::Counts::give(size_t i, size_t n_bytes) {
+    assert(n_bytes <= now[i]);
+    now[i] -= n_bytes;
+}
+
+void Accountant::take(MemoryUse use, size_t n_bytes, ggml_backend_dev_t device) {
+    all_.take(index(use), n_bytes);
+    by_device_[device].take(index(use), n_bytes);
+    if (whole_ != nullptr) whole_->take(use, n_bytes, device);
+}
+
+void Accountant::give(MemoryUse use, size_t n_bytes, ggml_backend_dev_t device) {
+    all_.give(index(use), n_bytes);
+    by_device_[device].give(index(use), n_bytes);
+    if (whole_ != nullptr) whole_->give(use, n_bytes, device);
+}
+
+AccountedBytes::AccountedBytes(Accountant& accountant, MemoryUse use, size_t n_bytes, ggml_backend_dev_t device)
+    : accountant_(&accountant), use_(use), n_bytes_(n_bytes), device_(device) {
+    accountant.take(use, n_bytes, device);
 }
 
 AccountedBytes::AccountedBytes(AccountedBytes&& other) noexcept
     : accountant_(std::exchange(other.accountant_, nullptr)),
       use_(other.use_),
-      n_bytes_(std::exchange(other.n_bytes_, 0)) {}
+      n_bytes_(std::exchange(other.n_bytes_, 0)),
+      device_(other.device_) {}
 
 AccountedBytes& AccountedBytes::operator=(AccountedBytes&& other) noexcept {
     if (this != &other) {
@@ -36,12 +51,13 @@ AccountedBytes& AccountedBytes::operator=(AccountedBytes&& other) noexcept {
         accountant_ = std::exchange(other.accountant_, nullptr);
         use_ = other.use_;
         n_bytes_ = std::exchange(other.n_bytes_, 0);
+        device_ = other.device_;
     }
     return *this;
 }
 
 void AccountedBytes::release() {
-    if (accountant_ != nullptr) accountant_->give(use_, n_bytes_);
+    if (accountant_ != nullptr) accountant_->give(use_, n_bytes_, device_);
     accountant_ = nullptr;
     n_bytes_ = 0;
 }
@@ -65,7 +81,7 @@ Result<AccountedBuffer> AccountedBuffer::allocate(Accountant& accountant, Memory
                     fmt::format("{} needs {} MiB of memory and the device {} has {} MiB: ask for less", what,
                                 n_bytes >> 20U, ggml_backend_buft_name(type), total_bytes >> 20U));
     }
-    result.bytes_ = AccountedBytes(accountant, use, n_bytes);
+    result.bytes_ = AccountedBytes(accountant, use, n_bytes, device_of(type));
     return result;
 }
 

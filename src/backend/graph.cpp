@@ -26,7 +26,7 @@ GraphRunner::GraphRunner(const Compute& compute, Accountant& accountant)
       allocator_(compute.is_cpu() ? ggml_gallocr_new(compute.memory().part(0).buffer_type) : nullptr) {}
 
 GraphRunner::~GraphRunner() {
-    accountant_.give(MemoryUse::compute, n_bytes_);
+    for (const auto& [device, n_bytes] : n_bytes_) accountant_.give(MemoryUse::compute, n_bytes, device);
 }
 
 Result<void> GraphRunner::allocate(Graph& graph) {
@@ -37,7 +37,7 @@ Result<void> GraphRunner::allocate(Graph& graph) {
 
 bool GraphRunner::allocate_on_cpu(Graph& graph) {
     if (!ggml_gallocr_alloc_graph(allocator_.get(), graph.get())) return false;
-    account(ggml_gallocr_get_buffer_size(allocator_.get(), 0));
+    account(nullptr, ggml_gallocr_get_buffer_size(allocator_.get(), 0));
     return true;
 }
 
@@ -52,16 +52,17 @@ bool GraphRunner::allocate_on_device(Graph& graph) {
     }
     ggml_backend_sched_reset(scheduler_.get());
     if (!ggml_backend_sched_alloc_graph(scheduler_.get(), graph.get())) return false;
-    size_t n_bytes = 0;
-    for (ggml_backend_t backend : backends) n_bytes += ggml_backend_sched_get_buffer_size(scheduler_.get(), backend);
-    account(n_bytes);
+    for (ggml_backend_t backend : backends)
+        account(device_of(ggml_backend_get_default_buffer_type(backend)),
+                ggml_backend_sched_get_buffer_size(scheduler_.get(), backend));
     return true;
 }
 
-void GraphRunner::account(size_t n_bytes) {
-    if (n_bytes > n_bytes_) accountant_.take(MemoryUse::compute, n_bytes - n_bytes_);
-    if (n_bytes < n_bytes_) accountant_.give(MemoryUse::compute, n_bytes_ - n_bytes);
-    n_bytes_ = n_bytes;
+void GraphRunner::account(ggml_backend_dev_t device, size_t n_bytes) {
+    size_t& counted = n_bytes_[device];
+    if (n_bytes > counted) accountant_.take(MemoryUse::compute, n_bytes - counted, device);
+    if (n_bytes < counted) accountant_.give(MemoryUse::compute, counted - n_bytes, device);
+    counted = n_bytes;
 }
 
 Result<void> GraphRunner::compute(Graph& graph) {

@@ -2,6 +2,7 @@
 
 #include <ggml-cpp.h>
 
+#include <map>
 #include <memory>
 #include <numeric>
 #include <span>
@@ -57,14 +58,14 @@ class GraphRunner {
   private:
     bool allocate_on_cpu(Graph& graph);
     bool allocate_on_device(Graph& graph);
-    void account(size_t n_bytes);
+    void account(ggml_backend_dev_t device, size_t n_bytes);
 
     const Compute& compute_;
     Accountant& accountant_;
     ggml_gallocr_ptr allocator_;          // if the model runs on the CPU
     ggml_backend_sched_ptr scheduler_{};  // if it runs on another device: nodes that it lacks run on the CPU
     size_t most_nodes_ = 0;               // size of the graphs for which the scheduler has room
-    size_t n_bytes_ = 0;
+    std::map<ggml_backend_dev_t, size_t> n_bytes_;  // by device; null: the host
 };
 
 /// Sets an input of an allocated graph. Does nothing if no node reads the input, since it has no memory then.

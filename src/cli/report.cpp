@@ -51,6 +51,19 @@ std::string policy_name(const SequenceOptions& options) {
                        options.allocator.empty() ? "as is" : options.allocator);
 }
 
+/// Memory by device; empty if the CPU computes all layers.
+nlohmann::ordered_json devices_json(const MemoryReport& memory) {
+    auto devices = nlohmann::ordered_json::array();
+    for (const auto& device : memory.devices)
+        devices.push_back({{"device", device.device.empty() ? "CPU" : device.device},
+                           {"kv_bytes_budget", device.kv_bytes_budget},
+                           {"kv_bytes_peak", device.kv_bytes_peak},
+                           {"kv_bytes_now", device.kv_bytes_allocated},
+                           {"hidden_bytes_peak", device.hidden_bytes_peak},
+                           {"compute_bytes_peak", device.compute_bytes_peak}});
+    return devices;
+}
+
 nlohmann::ordered_json held_json(const Sequence& sequence) {
     const auto memory = sequence.memory();
     nlohmann::ordered_json layers = nlohmann::ordered_json::array();
@@ -74,6 +87,7 @@ nlohmann::ordered_json held_json(const Sequence& sequence) {
               {"bytes_full_cache", memory.kv_bytes_full_cache}}},
             {"hidden_bytes_peak", memory.hidden_bytes_peak},
             {"compute_bytes_peak", memory.compute_bytes_peak},
+            {"devices", devices_json(memory)},
             {"layers", std::move(layers)}};
 }
 

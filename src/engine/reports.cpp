@@ -38,7 +38,32 @@ MemoryReport memory_report(const SequenceParts& state) {
                                    bytes_of(s.config.layout.sliding, n_window) + n_recurrent,
             .layer_bytes = s.report.layer_bytes,
             .hidden_bytes_peak = s.accountant.bytes_peak(MemoryUse::hidden),
-            .compute_bytes_peak = s.accountant.bytes_peak(MemoryUse::compute)};
+            .compute_bytes_peak = s.accountant.bytes_peak(MemoryUse::compute),
+            .devices = device_reports(state)};
+}
+
+std::vector<DeviceMemoryReport> device_reports(const Accountant& accountant, const Compute& compute) {
+    std::vector<DeviceMemoryReport> reports;
+    if (compute.is_cpu()) return reports;
+    for (ggml_backend_t backend : compute.backends()) {
+        ggml_backend_dev_t device = device_of(ggml_backend_get_default_buffer_type(backend));
+        reports.push_back({.device = device == nullptr ? "" : ggml_backend_dev_name(device),
+                           .kv_bytes_peak = accountant.bytes_peak(MemoryUse::kv, device),
+                           .kv_bytes_allocated = accountant.bytes_now(MemoryUse::kv, device),
+                           .hidden_bytes_peak = accountant.bytes_peak(MemoryUse::hidden, device),
+                           .compute_bytes_peak = accountant.bytes_peak(MemoryUse::compute, device)});
+    }
+    return reports;
+}
+
+std::vector<DeviceMemoryReport> device_reports(const SequenceParts& state) {
+    const auto& compute = state.config.engine->compute;
+    auto reports = device_reports(state.accountant, compute);
+    for (size_t i = 0; i < reports.size(); i++) {
+        ggml_backend_dev_t device = device_of(ggml_backend_get_default_buffer_type(compute.backends()[i]));
+        reports[i].kv_bytes_budget = state.cache.bytes_on(device);
+    }
+    return reports;
 }
 
 std::vector<int32_t> layers_holding(const SequenceParts& state, int64_t n_tokens) {

@@ -32,6 +32,11 @@ Json of_inspection(const Inspection& inspection) {
         for (const uint8_t count : counts) line += static_cast<char>('0' + std::min<int>(count, 70));
         kept.push_back(std::move(line));
     }
+    Json devices = Json::array();
+    for (const auto& device : inspection.memory.devices)
+        devices.push_back({{"device", device.device.empty() ? "CPU" : device.device},
+                           {"bytes_budget", device.kv_bytes_budget},
+                           {"bytes_peak", device.kv_bytes_peak}});
     Json moments = Json::array();
     for (const auto& moment : inspection.moments)
         moments.push_back({moment.tokens, moment.held_bytes, moment.full_bytes});
@@ -42,6 +47,7 @@ Json of_inspection(const Inspection& inspection) {
             {"bytes_peak", inspection.memory.kv_bytes_peak},
             {"bytes_now", inspection.memory.kv_bytes_now},
             {"bytes_full", inspection.memory.kv_bytes_full_cache},
+            {"devices", std::move(devices)},
             {"layers", std::move(layers)},
             {"stages", inspection.stages},
             {"kept", std::move(kept)},

@@ -1,27 +1,13 @@
 #include "eviction/analyzer.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "backend/kernel_nodes.hpp"
+#include "eviction/graph_stats.hpp"
 
 namespace cake {
 
 namespace {
-
-/// [n_foreign + n_keys, queries of the window]; the first `n_foreign` columns are not keys.
-std::vector<float> causal_mask(std::span<const WindowQuery> window, int64_t n_foreign, int64_t n_keys) {
-    std::vector<float> mask(static_cast<size_t>(n_foreign + n_keys) * window.size(), -INFINITY);
-    for (size_t i = 0; i < window.size(); i++) {
-        const auto begin = static_cast<ptrdiff_t>(i) * (n_foreign + n_keys) + n_foreign;
-        std::fill_n(mask.begin() + begin, std::max<int64_t>(n_keys - window[i].unseen, 0), 0.0F);
-    }
-    return mask;
-}
-
-size_t newest_of(std::span<const WindowQuery> window) {
-    return static_cast<size_t>(std::ranges::min_element(window, {}, &WindowQuery::unseen) - window.begin());
-}
 
 Result<AttentionStats> stats_of_kernels(GraphRunner& runner, int32_t n_threads, const AttentionTraits& traits,
                                         const AttentionInput& input, std::vector<int64_t> n_keys) {
@@ -53,18 +39,15 @@ Result<AttentionStats> stats_of_kernels(GraphRunner& runner, int32_t n_threads, 
 
 }  // namespace
 
+size_t newest_of(std::span<const WindowQuery> window) {
+    return static_cast<size_t>(std::ranges::min_element(window, {}, &WindowQuery::unseen) - window.begin());
+}
+
 Result<AttentionStats> attention_stats(GraphRunner& runner, const AttentionMethod& method,
                                        const AttentionTraits& traits, const AttentionInput& input,
                                        std::vector<int64_t> n_keys) {
-    if (method.kernels) return stats_of_kernels(runner, method.n_threads, traits, input, std::move(n_keys));
-    AttentionStats stats(input.n_head(), n_keys);
-    const auto n_queries = static_cast<int32_t>(input.window.size());
-    const auto newest = static_cast<int32_t>(newest_of(input.window));
-    auto done = for_each_attention(runner, traits, input, [&](int32_t head, std::span<const float> attention) {
-        add_head(stats, head, attention, n_queries, newest);
-    });
-    if (!done) return std::unexpected(done.error());
-    return stats;
+    return method.kernels ? stats_of_kernels(runner, method.n_threads, traits, input, std::move(n_keys))
+                          : stats_of_graph(runner, traits, input, n_keys);
 }
 
 std::vector<WindowQuery> newest_queries(const QueryRing& ring, int64_t n) {
@@ -121,7 +104,6 @@ Result<void> for_each_attention(GraphRunner& runner, const AttentionTraits& trai
     const int64_t longest = std::ranges::max(input.heads, {}, &HeadSlots::length).length;
     const AccountedBytes held(runner.accountant(), MemoryUse::compute,
                               2 * sizeof(float) * static_cast<size_t>(longest * n_queries));
-    const int64_t head_dim = input.k->ne[0];
     std::vector<float> mask;
     std::vector<float> attention;
 
@@ -133,24 +115,11 @@ Result<void> for_each_attention(GraphRunner& runner, const AttentionTraits& trai
         attention.resize(static_cast<size_t>(slots.length * n_queries));
         Graph graph(16);
         auto* context = graph.context();
-        ggml_tensor* k = ggml_view_2d(context, input.k, head_dim, length, input.k->nb[1],
+        ggml_tensor* k = ggml_view_2d(context, input.k, input.k->ne[0], length, input.k->nb[1],
                                       static_cast<size_t>(begin) * input.k->nb[1]);
-        ggml_tensor* of_head =
-            ggml_view_2d(context, input.queries, head_dim, input.queries->ne[1], input.queries->nb[1],
-                         static_cast<size_t>(head) * static_cast<size_t>(head_dim) * sizeof(float));
         ggml_tensor* numbers = graph.input(GGML_TYPE_I32, n_queries);
-        ggml_tensor* q = ggml_get_rows(context, of_head, numbers);
         ggml_tensor* bias = graph.input(GGML_TYPE_F32, length, n_queries);
-        ggml_tensor* logits = ggml_mul_mat(context, k, q);
-        float scale = traits.scale;
-        if (traits.softcap > 0) {
-            logits = ggml_tanh(context, ggml_scale(context, logits, scale / traits.softcap));
-            scale = traits.softcap;
-        }
-        ggml_tensor* weights = ggml_soft_max_ext(context, logits, bias, scale, 0.0F);
-        if (traits.sinks != nullptr) {
-            ggml_soft_max_add_sinks(weights, sinks_of(context, traits.sinks, head, 1));
-        }
+        ggml_tensor* weights = softmax_weights(graph, traits, input, k, head, 1, numbers, bias);
         graph.output(weights);
         if (auto allocated = runner.allocate(graph); !allocated) return allocated;
         set_input<float>(bias, mask);

@@ -24,6 +24,9 @@ struct AttentionInput {
     int32_t n_group() const { return n_head() / static_cast<int32_t>(heads.size()); }
 };
 
+/// Index of the query with the fewest unseen slots.
+size_t newest_of(std::span<const WindowQuery> window);
+
 /// The Attention Analyzer: computes statistics of the attention from the window's queries to the keys outside the
 /// window. The query with the fewest unseen slots counts as the newest.
 /// `n_keys`: [n_head_kv] number of keys outside the window.

@@ -91,6 +91,13 @@ size_t KvStore::index(int32_t layer, int32_t head) const {
     return layer_index(layer) * static_cast<size_t>(shape_.n_head_kv) + static_cast<size_t>(head);
 }
 
+size_t KvStore::bytes_on(ggml_backend_dev_t device) const {
+    size_t n_bytes = 0;
+    for (const Part& part : parts_)
+        if (device_of(part.buffer.memory().buffer_type) == device) n_bytes += part.buffer.size_bytes();
+    return n_bytes;
+}
+
 size_t KvStore::bytes_allocated() const {
     size_t n_bytes = 0;
     for (const Part& part : parts_) n_bytes += part.buffer.size_bytes();

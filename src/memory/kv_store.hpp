@@ -96,6 +96,8 @@ class KvStore {
     /// Bytes of the slots that hold a token.
     size_t bytes_used() const;
     size_t bytes_allocated() const;
+    /// Those on a device; null: the host.
+    size_t bytes_on(ggml_backend_dev_t device) const;
 
     /// Drops all tokens of a run except those at `kept`, ascending indices into the run. The run does not move.
     void keep(int32_t layer, int32_t head, std::span<const int32_t> kept);

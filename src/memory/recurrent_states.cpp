@@ -28,6 +28,13 @@ Result<RecurrentStates> RecurrentStates::create(Accountant& accountant, const La
     return result;
 }
 
+size_t RecurrentStates::bytes_on(ggml_backend_dev_t device) const {
+    size_t n_bytes = 0;
+    for (const auto& states : states_)
+        if (device_of(ggml_backend_buffer_get_type(states.get()->buffer)) == device) n_bytes += ggml_nbytes(states.get());
+    return n_bytes;
+}
+
 size_t RecurrentStates::size_bytes() const {
     size_t n_bytes = 0;
     for (const auto& states : states_) n_bytes += ggml_nbytes(states.get());

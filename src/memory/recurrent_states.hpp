@@ -25,6 +25,8 @@ class RecurrentStates {
     void copy(const RecurrentStates& from) const;
     bool is_empty() const { return layers_.empty(); }
     size_t size_bytes() const;
+    /// Those on a device; null: the host.
+    size_t bytes_on(ggml_backend_dev_t device) const;
 
   private:
     std::vector<int32_t> layers_;

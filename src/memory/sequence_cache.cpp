@@ -29,6 +29,10 @@ Result<SequenceCache> SequenceCache::open(Accountant& accountant, const LayerMem
     return cache;
 }
 
+size_t SequenceCache::bytes_on(ggml_backend_dev_t device) const {
+    return sliced.bytes_on(device) + sliding.bytes_on(device) + recurrent.bytes_on(device);
+}
+
 void SequenceCache::copy(const SequenceCache& from) {
     std::vector<int32_t> lengths;
     for (const int32_t layer : sliced.layers())

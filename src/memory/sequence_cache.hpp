@@ -24,6 +24,8 @@ struct SequenceCache {
                                       const CachePlan& plan, int64_t query_width, int64_t window);
 
     bool is_open() const { return plan.tokens_per_layer > 0; }
+    /// Bytes allocated for tokens and states on a device; null: the host.
+    size_t bytes_on(ggml_backend_dev_t device) const;
     /// The store of a layer that holds tokens.
     KvStore& of(int32_t layer) { return const_cast<KvStore&>(std::as_const(*this).of(layer)); }
     const KvStore& of(int32_t layer) const {

@@ -17,6 +17,25 @@ std::string metric(const std::string& name, const char* type, const char* help, 
     return heading(name, type, help) + fmt::format("{} {}\n", name, value);
 }
 
+/// The memory of each device; empty if the CPU computes all layers.
+std::string device_metrics(const PoolReport& pool) {
+    if (pool.devices.empty()) return {};
+    std::string text;
+    const auto add = [&](const char* name, const char* help, uint64_t DeviceMemoryReport::* bytes) {
+        text += heading(name, "gauge", help);
+        for (const auto& device : pool.devices)
+            text += fmt::format("{}{{device=\"{}\"}} {}\n", name, device.device.empty() ? "CPU" : device.device,
+                                device.*bytes);
+    };
+    add("cake_device_kv_bytes", "K/V memory that is allocated now, by device.", &DeviceMemoryReport::kv_bytes_allocated);
+    add("cake_device_kv_bytes_peak", "Its peak, by device.", &DeviceMemoryReport::kv_bytes_peak);
+    add("cake_device_hidden_bytes_peak", "Peak memory of hidden states, by device.",
+        &DeviceMemoryReport::hidden_bytes_peak);
+    add("cake_device_compute_bytes_peak", "Peak memory of intermediate results, by device.",
+        &DeviceMemoryReport::compute_bytes_peak);
+    return text;
+}
+
 }  // namespace
 
 void Histogram::add(double seconds) {
@@ -85,7 +104,7 @@ std::string Metrics::text(const PoolReport& pool) const {
     text += metric("cake_kv_bytes_bound", "gauge", "Upper bound of the K/V memory.", pool.kv_bytes_bound);
     text += metric("cake_hidden_bytes_peak", "gauge", "Peak memory of hidden states.", pool.hidden_bytes_peak);
     text += metric("cake_compute_bytes_peak", "gauge", "Peak memory of intermediate results.", pool.compute_bytes_peak);
-    return text;
+    return text + device_metrics(pool);
 }
 
 }  // namespace cake::server

@@ -13,6 +13,7 @@ PoolReport BatchLoop::report() {
                           .kv_bytes_peak = accountant_.bytes_peak(MemoryUse::kv),
                           .hidden_bytes_peak = accountant_.bytes_peak(MemoryUse::hidden),
                           .compute_bytes_peak = accountant_.bytes_peak(MemoryUse::compute),
+                          .devices = device_reports(accountant_, engine_->compute),
                           .n_waiting = static_cast<int64_t>(queue_.n_waiting()),
                           .n_idle = static_cast<int64_t>(cache_.size())};
         int64_t n_slots = n_evicted_slots_;

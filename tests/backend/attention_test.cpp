@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <stdexcept>
 
+#include "backend/accounted_tensor.hpp"
 #include "eviction/analyzer.hpp"
 #include "method/attention_stats.hpp"
 #include "support/cpu.hpp"
@@ -113,6 +115,40 @@ TEST_P(Attention, OfOurKernelsOverRunsOfAnyLengthIsTheDefinition) {
 
 TEST_P(Attention, OfGgmlOverRunsOfAnyLengthIsTheDefinition) {
     expect_the_definition({.kernels = false});
+}
+
+/// The last 2 slots of each KV head are the window's own.
+TEST_P(Attention, StatisticsOfKernelsAndGraphsAreThoseOfTheDefinition) {
+    const auto queries = random_values(kDim * kHeads * kQueries);
+    auto rows = AccountedTensor::allocate(accountant, MemoryUse::compute, test::cpu_buffer_type(), GGML_TYPE_F32,
+                                          kDim * kHeads, kQueries, "the queries");
+    ASSERT_TRUE(rows);
+    ggml_backend_tensor_set(rows->get(), queries.data(), 0, queries.size() * sizeof(float));
+    std::vector<int64_t> n_keys;
+    for (const auto& slots : GetParam()) n_keys.push_back(std::max<int64_t>(slots.length - 2, 0));
+    AttentionStats expected(kHeads, n_keys);
+    for (int32_t head = 0; head < kHeads; head++)
+        add_head(expected, head, expected_weights(head, queries), kQueries, kQueries - 1);
+    for (const bool kernels : {true, false}) {
+        SCOPED_TRACE(kernels ? "kernels" : "a graph");
+        const auto stats = attention_stats(
+            runner, {.kernels = kernels, .n_threads = 2}, traits,
+            {.queries = rows->get(), .window = {{0, 4}, {1, 3}, {2, 2}, {3, 1}, {4, 0}}, .k = buffer.k(), .heads = GetParam()},
+            n_keys);
+        ASSERT_TRUE(stats) << stats.error().message;
+        EXPECT_NEAR(stats->dispersion, expected.dispersion, 1e-5 * std::max(1.0, expected.dispersion));
+        EXPECT_NEAR(stats->shift, expected.shift, 1e-6);
+        for (size_t head = 0; head < kHeadsKv; head++) {
+            const auto& actual = stats->heads[head];
+            const auto& of_head = expected.heads[head];
+            ASSERT_EQ(actual.mean.size(), of_head.mean.size());
+            for (size_t i = 0; i < actual.mean.size(); i++) {
+                ASSERT_NEAR(actual.mean[i], of_head.mean[i], 1e-6);
+                ASSERT_NEAR(actual.variance[i], of_head.variance[i], 1e-6);
+                ASSERT_NEAR(actual.last[i], of_head.last[i], 1e-6);
+            }
+        }
+    }
 }
 
 TEST_P(Attention, WeightsAreShownHeadByHead) {
