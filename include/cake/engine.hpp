@@ -64,6 +64,10 @@ struct KvTokenBytes {
     uint64_t swa_layer = 0;  // in a layer with a sliding window
 };
 
+/// Number of layers that a device has room for, beside some hundred MiB for K/V and intermediate results, if it has
+/// room for the output, which counts as one of them. At most ModelInfo::n_layer + 1; see DeviceOptions::n_gpu_layers.
+CAKE_API int32_t layers_with_room(const DeviceInfo& device, const ModelInfo& model);
+
 struct EngineState;
 
 /// A loaded model. Sequences share it and keep it alive; sequences on different threads take turns computing.

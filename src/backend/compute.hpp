@@ -16,12 +16,12 @@
 
 namespace cake {
 
-/// The devices that compute the layers of a model, with their backends, and the CPU with a persistent thread pool, which
-/// computes what they cannot.
+/// The devices that compute the layers of a model, with their backends, and the CPU with a persistent thread pool,
+/// which computes what they cannot.
 class Compute {
   public:
-    /// `layers`: see place_layers(); empty: the CPU computes all. `n_threads` must be at least 1. Backends are loaded at
-    /// run time. Fails if there is no such device, or no CPU backend.
+    /// `layers`: see place_layers(); empty: the CPU computes all. `n_threads` must be at least 1. Backends are loaded
+    /// at run time. Fails if there is no such device, or no CPU backend.
     static Result<Compute> create(int32_t n_threads, std::span<const DeviceLayers> layers = {});
 
     /// Computes an allocated graph on the CPU. Threads that share the device take turns.

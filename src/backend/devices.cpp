@@ -59,7 +59,6 @@ Result<ggml_backend_dev_t> find_device(const std::string& name) {
                 fmt::format("there is no device \"{}\" here: use {}none (the CPU)", name, names));
 }
 
-
 std::vector<DeviceInfo> list_devices() {
     return devices() | std::views::transform(describe) | std::ranges::to<std::vector>();
 }

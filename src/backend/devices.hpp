@@ -15,5 +15,4 @@ void load_backends();
 /// The device with this name, as list_devices() has it, or an error that lists them.
 Result<ggml_backend_dev_t> find_device(const std::string& name);
 
-
 }  // namespace cake

@@ -26,12 +26,11 @@ std::vector<std::string> names_of(const std::vector<DeviceInfo>& devices) {
 
 /// The first device that has room for the weights and some hundred MiB besides, or all if they have together.
 std::vector<std::string> roomy_devices(uint64_t n_bytes) {
-    constexpr uint64_t kRoom = uint64_t{512} << 20U;
     const auto devices = list_devices();
     uint64_t n_free = 0;
     for (const auto& device : devices) {
-        if (device.free_bytes > n_bytes + kRoom) return {device.name};
-        n_free += device.free_bytes - std::min(device.free_bytes, kRoom);
+        if (device.free_bytes > n_bytes + kRoomBesideWeights) return {device.name};
+        n_free += device.free_bytes - std::min(device.free_bytes, kRoomBesideWeights);
     }
     return n_free > n_bytes ? names_of(devices) : std::vector<std::string>();
 }
@@ -53,8 +52,8 @@ Result<std::vector<std::string>> chosen_devices(const DeviceOptions& options, ui
     }
     if (options.split || names.empty()) return names;
     if (options.main_gpu < 0 || options.main_gpu >= std::ssize(names))
-        return fail(Error::Code::not_found, fmt::format("there is no device number {}, only 0 to {}", options.main_gpu,
-                                                        std::ssize(names) - 1));
+        return fail(Error::Code::not_found,
+                    fmt::format("there is no device number {}, only 0 to {}", options.main_gpu, std::ssize(names) - 1));
     return std::vector{names[static_cast<size_t>(options.main_gpu)]};
 }
 
@@ -65,7 +64,8 @@ Result<std::vector<double>> shares_of(const DeviceOptions& options, const std::v
                               std::ranges::any_of(shares, [](double x) { return x > 0; });
         if (!possible) return fail("the shares of the devices must be numbers of at least 0, and not all 0");
         if (shares.size() != names.size())
-            return fail(fmt::format("{} shares are given for {} devices: give one for each", shares.size(), names.size()));
+            return fail(
+                fmt::format("{} shares are given for {} devices: give one for each", shares.size(), names.size()));
         return shares;
     }
     std::vector<double> shares;

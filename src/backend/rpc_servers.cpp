@@ -61,7 +61,8 @@ Result<void> check_name(const std::string& server) {
     const auto digits = std::string_view(server).substr(colon == std::string::npos ? server.size() : colon + 1);
     const auto read = std::from_chars(digits.data(), digits.data() + digits.size(), port);
     constexpr int kMaxPort = 65535;
-    if (colon == 0 || read.ec != std::errc() || read.ptr != digits.data() + digits.size() || port < 1 || port > kMaxPort)
+    if (colon == 0 || read.ec != std::errc() || read.ptr != digits.data() + digits.size() || port < 1 ||
+        port > kMaxPort)
         return fail(fmt::format("\"{}\" is not HOST:PORT, such as 127.0.0.1:50052", server));
     return {};
 }
@@ -139,7 +140,8 @@ Result<ggml_backend_reg_t> registry_of(const std::string& server) {
     constexpr std::chrono::seconds kPatience(5);
     ggml_backend_reg_t registry = added.wait_for(kPatience) == std::future_status::ready ? added.get() : nullptr;
     if (registry == nullptr)
-        return fail(Error::Code::not_found, fmt::format("{} does not answer: is ggml-rpc-server running there?", server));
+        return fail(Error::Code::not_found,
+                    fmt::format("{} does not answer: is ggml-rpc-server running there?", server));
     return registry;
 }
 

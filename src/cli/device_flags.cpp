@@ -27,7 +27,8 @@ std::optional<int32_t> gpu_layers_in(const std::string& text) {
     if (text == "auto") return std::nullopt;
     if (text == "all") return std::numeric_limits<int32_t>::max();
     const auto n = number_of<int32_t>(text);
-    if (!n) throw CLI::ValidationError("--gpu-layers", fmt::format("\"{}\" is not a number of layers, all or auto", text));
+    if (!n)
+        throw CLI::ValidationError("--gpu-layers", fmt::format("\"{}\" is not a number of layers, all or auto", text));
     return n;
 }
 
@@ -61,15 +62,17 @@ std::vector<double> shares_in(const std::string& text) {
 
 void add_devices(CLI::App& app, DeviceOptions& devices) {
     constexpr const char* kDevices = "Devices";
-    app.add_option("--device", devices.device,
-                   "devices of --list-devices that compute the layers, also -dev; none: the CPU (default: the first GPU "
-                   "that has room for the model, or all together)")
+    app.add_option(
+           "--device", devices.device,
+           "devices of --list-devices that compute the layers, also -dev; none: the CPU (default: the first GPU "
+           "that has room for the model, or all together)")
         ->type_name("NAME[,NAME …]")
         ->group(kDevices);
     app.add_option_function<std::string>(
            "--gpu-layers,--n-gpu-layers",
            [&devices](const std::string& text) { devices.n_gpu_layers = gpu_layers_in(text); },
-           "layers at the end of the model that devices compute, also -ngl; the output counts as one more: a number, or "
+           "layers at the end of the model that devices compute, also -ngl; the output counts as one more: a number, "
+           "or "
            "all (default), or auto")
         ->type_name("LAYERS")
         ->group(kDevices);
@@ -96,7 +99,8 @@ void add_devices(CLI::App& app, DeviceOptions& devices) {
         ->type_name("HOST:PORT[,…]")
         ->trigger_on_parse()
         ->group(kDevices);
-    app.add_flag_callback("--list-devices", [&devices] { show_devices(devices); }, "list the devices, and end")
+    app.add_flag_callback(
+           "--list-devices", [&devices] { show_devices(devices); }, "list the devices, and end")
         ->trigger_on_parse()
         ->group(kDevices);
 }

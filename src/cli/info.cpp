@@ -30,6 +30,29 @@ bool has_other_windows(const ModelInfo& m) {
     return m.n_swa_layers > 0 && (m.n_head_kv_swa != m.n_head_kv || m.head_dim_k_swa != m.head_dim_k);
 }
 
+/// What each device has room for; empty if there is none.
+std::string devices_text(const ModelInfo& model) {
+    std::string text;
+    for (const auto& device : list_devices()) {
+        const int32_t n = layers_with_room(device, model);
+        const auto room = n > model.n_layer ? "all layers"
+                          : n > 0           ? fmt::format("{} of {} layers (-ngl {})", n, model.n_layer + 1, n)
+                                            : "no layer";
+        text += fmt::format("\n{}, {}: has room for {}", device.name, printable(device.description), room);
+    }
+    return text.empty() ? text : text + "\n";
+}
+
+nlohmann::ordered_json devices_json(const ModelInfo& model) {
+    auto devices = nlohmann::ordered_json::array();
+    for (const auto& device : list_devices())
+        devices.push_back({{"device", device.name},
+                           {"description", device.description},
+                           {"bytes_free", device.free_bytes},
+                           {"layers_with_room", layers_with_room(device, model)}});
+    return devices;
+}
+
 std::string as_text(const Engine& engine, const KvTokenBytes& token) {
     const ModelInfo& m = engine.info();
     const auto bytes = [&](int64_t n_tokens, int64_t per_layer) { return engine.kv_bytes(token, n_tokens, per_layer); };
@@ -82,7 +105,7 @@ std::string as_text(const Engine& engine, const KvTokenBytes& token) {
                        two ? "one more layer of each kind of attention is" : "one more layer is",
                        format_bytes(staged * static_cast<uint64_t>(kTexts[1])),
                        format_count(static_cast<uint64_t>(kTexts[1])));
-    return out;
+    return out + devices_text(m);
 }
 
 nlohmann::ordered_json as_json(const Engine& engine, const KvTokenBytes& token) {
@@ -112,7 +135,8 @@ nlohmann::ordered_json as_json(const Engine& engine, const KvTokenBytes& token) 
             {"head_dim_swa", m.head_dim_k_swa},
             {"n_vocab", m.n_vocab},
             {"n_ctx_train", m.n_ctx_train},
-            {"kv_bytes_per_token", engine.kv_bytes(token, 1, 1) - m.recurrent_bytes}};
+            {"kv_bytes_per_token", engine.kv_bytes(token, 1, 1) - m.recurrent_bytes},
+            {"devices", devices_json(m)}};
 }
 
 Result<void> show_families(bool json) {

@@ -23,12 +23,12 @@ using namespace cake::cli;
 
 /// Short flags of llama.cpp that have more than one letter, which CLI11 does not know.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kShort{{{"-ctk", "--cache-type-k"},
-                                                                              {"-ctv", "--cache-type-v"},
-                                                                              {"-dev", "--device"},
-                                                                              {"-ngl", "--gpu-layers"},
-                                                                              {"-ts", "--tensor-split"},
-                                                                              {"-sm", "--split-mode"},
-                                                                              {"-mg", "--main-gpu"}}};
+                                                                               {"-ctv", "--cache-type-v"},
+                                                                               {"-dev", "--device"},
+                                                                               {"-ngl", "--gpu-layers"},
+                                                                               {"-ts", "--tensor-split"},
+                                                                               {"-sm", "--split-mode"},
+                                                                               {"-mg", "--main-gpu"}}};
 
 /// Replaces these flags by their long forms.
 std::vector<std::string> arguments(char** argv) {

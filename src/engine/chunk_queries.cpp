@@ -6,9 +6,9 @@ namespace cake {
 
 Result<ChunkQueries> ChunkQueries::allocate(SequenceParts& sequence, int64_t n_tokens) {
     const auto& h = sequence.config.hparams();
-    auto rows = PartTensors::allocate(sequence.accountant, MemoryUse::compute, sequence.config.engine->compute.memory(),
-                                      GGML_TYPE_F32, int64_t{h.head_dim_k} * h.n_head, n_tokens,
-                                      "the queries of a batch");
+    auto rows =
+        PartTensors::allocate(sequence.accountant, MemoryUse::compute, sequence.config.engine->compute.memory(),
+                              GGML_TYPE_F32, int64_t{h.head_dim_k} * h.n_head, n_tokens, "the queries of a batch");
     if (!rows) return std::unexpected(rows.error());
     ChunkQueries result;
     result.rows_ = std::move(*rows);

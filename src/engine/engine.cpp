@@ -109,6 +109,13 @@ Result<Engine> Engine::load(const std::string& path, const EngineOptions& option
                                                       std::move(*vocabulary), std::move(info)));
 }
 
+int32_t layers_with_room(const DeviceInfo& device, const ModelInfo& model) {
+    const int32_t n_all = model.n_layer + 1;
+    const uint64_t of_layer = model.weight_bytes / static_cast<uint64_t>(n_all) + 1;
+    const uint64_t n_free = device.free_bytes - std::min(device.free_bytes, kRoomBesideWeights);
+    return static_cast<int32_t>(std::min<uint64_t>(n_free / of_layer, static_cast<uint64_t>(n_all)));
+}
+
 Engine::Engine(std::shared_ptr<const EngineState> state) : state_(std::move(state)) {}
 
 Result<Sequence> Engine::sequence(const SequenceOptions& options) const {

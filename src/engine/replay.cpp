@@ -130,8 +130,7 @@ Result<void> ReplayPass::run(GraphRunner& runner, GraphRunner& analysis, const S
     ggml_tensor* state = has_state ? states_.of(layer_) : nullptr;
     if (has_state && batch.begin == 0) ggml_backend_tensor_copy(sequence_->cache.recurrent.layer(layer_), state);
     if (engine().hparams.is_recurrent(layer_)) {
-        return run_recurrent_layer(runner, engine(), layer_, hidden_, batch.row, batch.row + n, batch.row,
-                                   state);
+        return run_recurrent_layer(runner, engine(), layer_, hidden_, batch.row, batch.row + n, batch.row, state);
     }
     constexpr size_t kMoreNodes = 16;
     Graph graph(LayerGraph::max_nodes(engine().hparams) + kMoreNodes);

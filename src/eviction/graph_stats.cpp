@@ -32,8 +32,8 @@ ggml_tensor* over_keys(ggml_context* context, ggml_tensor* values) {
 void add_reduction(Graph& graph, ggml_tensor* weights, int64_t n_keys, PartStats& part) {
     auto* context = graph.context();
     const int64_t n_queries = weights->ne[1];
-    ggml_tensor* of_keys = ggml_view_3d(context, weights, n_keys, n_queries, weights->ne[2], weights->nb[1],
-                                        weights->nb[2], 0);
+    ggml_tensor* of_keys =
+        ggml_view_3d(context, weights, n_keys, n_queries, weights->ne[2], weights->nb[1], weights->nb[2], 0);
     ggml_tensor* by_key = ggml_cont(context, ggml_permute(context, of_keys, 1, 0, 2, 3));  // [n_queries, n_keys, n]
     ggml_tensor* mean = ggml_scale(context, ggml_sum_rows(context, by_key), 1.0F / static_cast<float>(n_queries));
     ggml_tensor* squares = ggml_sum_rows(context, ggml_sqr(context, ggml_sub(context, by_key, mean)));
@@ -145,7 +145,8 @@ Result<AttentionStats> stats_of_graph(GraphRunner& runner, const AttentionTraits
     const std::vector<int32_t> newest(static_cast<size_t>(n_group), static_cast<int32_t>(newest_of(input.window)));
     for (const auto& part : parts) {
         set_input<int32_t>(part.newest, std::span(newest).first(static_cast<size_t>(part.newest->ne[1])));
-        if (part.first % n_group == 0) set_input<float>(part.mask, causal_mask(input.window, part.n_foreign, part.n_slots));
+        if (part.first % n_group == 0)
+            set_input<float>(part.mask, causal_mask(input.window, part.n_foreign, part.n_slots));
     }
     if (auto computed = runner.compute(graph); !computed) return std::unexpected(computed.error());
     for (const auto& part : parts) read_part(part, n_group, stats);

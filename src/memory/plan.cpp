@@ -120,8 +120,7 @@ uint64_t store_bytes(const LayerMemory& memory, const KvShape& shape, std::span<
     for (size_t i = 0; i < memory.n_parts(); i++) {
         const int64_t n_layer = part_layers(shape, memory.n_layers(i, layers), shares);
         if (n_layer > 0)
-            n_bytes +=
-                kv_buffer_bytes(memory.part(i).buffer_type, shape, tokens_per_layer * n_layer * shape.n_head_kv);
+            n_bytes += kv_buffer_bytes(memory.part(i).buffer_type, shape, tokens_per_layer * n_layer * shape.n_head_kv);
     }
     return n_bytes;
 }

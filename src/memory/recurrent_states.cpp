@@ -31,7 +31,8 @@ Result<RecurrentStates> RecurrentStates::create(Accountant& accountant, const La
 size_t RecurrentStates::bytes_on(ggml_backend_dev_t device) const {
     size_t n_bytes = 0;
     for (const auto& states : states_)
-        if (device_of(ggml_backend_buffer_get_type(states.get()->buffer)) == device) n_bytes += ggml_nbytes(states.get());
+        if (device_of(ggml_backend_buffer_get_type(states.get()->buffer)) == device)
+            n_bytes += ggml_nbytes(states.get());
     return n_bytes;
 }
 

@@ -45,8 +45,8 @@ struct LoadedTensors {
 };
 
 /// Takes tensors of a file by name and shape, then loads them into the memory of their device, or of the CPU if they
-/// are tables or if the device cannot compute with them. On the CPU, they get a repacked layout if there is a faster one
-/// for the tensor, and otherwise stay in the mapped file if possible.
+/// are tables or if the device cannot compute with them. On the CPU, they get a repacked layout if there is a faster
+/// one for the tensor, and otherwise stay in the mapped file if possible.
 class TensorLoader {
   public:
     /// `file` and `compute` must outlive this.

@@ -285,7 +285,8 @@ void ApiServer::add_routes() {
     http_.Get("/health", [this](const Request&, Response& response) {
         if (state_.closing)
             return send(response, ApiError{.status = kUnavailable, .message = "the server is being stopped"});
-        if (has_lost()) return send(response, ApiError{.status = kUnavailable, .message = batcher_->refusal()->message});
+        if (has_lost())
+            return send(response, ApiError{.status = kUnavailable, .message = batcher_->refusal()->message});
         send(response, Json{{"status", "ok"}});
     });
     http_.Get("/metrics", [this](const Request&, Response& response) {

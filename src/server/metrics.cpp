@@ -27,7 +27,8 @@ std::string device_metrics(const PoolReport& pool) {
             text += fmt::format("{}{{device=\"{}\"}} {}\n", name, device.device.empty() ? "CPU" : device.device,
                                 device.*bytes);
     };
-    add("cake_device_kv_bytes", "K/V memory that is allocated now, by device.", &DeviceMemoryReport::kv_bytes_allocated);
+    add("cake_device_kv_bytes", "K/V memory that is allocated now, by device.",
+        &DeviceMemoryReport::kv_bytes_allocated);
     add("cake_device_kv_bytes_peak", "Its peak, by device.", &DeviceMemoryReport::kv_bytes_peak);
     add("cake_device_hidden_bytes_peak", "Peak memory of hidden states, by device.",
         &DeviceMemoryReport::hidden_bytes_peak);

@@ -160,8 +160,7 @@ void BatchLoop::lose(const std::string& message) {
     queue_.lose(message);
     const MutexLock lock(open_mutex_);
     for (const auto& open : open_)
-        if (const auto generation = open.lock())
-            generation->fail({.message = message, .code = Error::Code::internal});
+        if (const auto generation = open.lock()) generation->fail({.message = message, .code = Error::Code::internal});
 }
 
 void BatchLoop::end_all() {

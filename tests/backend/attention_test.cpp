@@ -131,10 +131,12 @@ TEST_P(Attention, StatisticsOfKernelsAndGraphsAreThoseOfTheDefinition) {
         add_head(expected, head, expected_weights(head, queries), kQueries, kQueries - 1);
     for (const bool kernels : {true, false}) {
         SCOPED_TRACE(kernels ? "kernels" : "a graph");
-        const auto stats = attention_stats(
-            runner, {.kernels = kernels, .n_threads = 2}, traits,
-            {.queries = rows->get(), .window = {{0, 4}, {1, 3}, {2, 2}, {3, 1}, {4, 0}}, .k = buffer.k(), .heads = GetParam()},
-            n_keys);
+        const auto stats = attention_stats(runner, {.kernels = kernels, .n_threads = 2}, traits,
+                                           {.queries = rows->get(),
+                                            .window = {{0, 4}, {1, 3}, {2, 2}, {3, 1}, {4, 0}},
+                                            .k = buffer.k(),
+                                            .heads = GetParam()},
+                                           n_keys);
         ASSERT_TRUE(stats) << stats.error().message;
         EXPECT_NEAR(stats->dispersion, expected.dispersion, 1e-5 * std::max(1.0, expected.dispersion));
         EXPECT_NEAR(stats->shift, expected.shift, 1e-6);

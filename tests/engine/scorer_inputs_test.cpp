@@ -32,8 +32,8 @@ class ScorerInputs : public testing::TestWithParam<std::string> {
     }
 
     AccountedTensor tensor(ggml_type type, int64_t width, int64_t rows) {
-        auto made = AccountedTensor::allocate(accountant, MemoryUse::compute, engine->compute.memory().part(0).buffer_type, type,
-                                              width, rows, "a test");
+        auto made = AccountedTensor::allocate(
+            accountant, MemoryUse::compute, engine->compute.memory().part(0).buffer_type, type, width, rows, "a test");
         EXPECT_TRUE(made);
         return std::move(*made);
     }

@@ -118,8 +118,10 @@ void expect_same(const KvStore& a, const KvStore& b, int32_t layer, int32_t head
     EXPECT_TRUE(std::ranges::equal(a.positions(layer, head), b.positions(layer, head)));
     EXPECT_TRUE(std::ranges::equal(a.scores(layer, head), b.scores(layer, head)));
     EXPECT_TRUE(std::ranges::equal(a.sums(layer, head), b.sums(layer, head)));
-    EXPECT_EQ(bytes_of(a.buffer(layer).k(), left.begin, left.length), bytes_of(b.buffer(layer).k(), right.begin, right.length));
-    EXPECT_EQ(bytes_of(a.buffer(layer).v(), left.begin, left.length), bytes_of(b.buffer(layer).v(), right.begin, right.length));
+    EXPECT_EQ(bytes_of(a.buffer(layer).k(), left.begin, left.length),
+              bytes_of(b.buffer(layer).k(), right.begin, right.length));
+    EXPECT_EQ(bytes_of(a.buffer(layer).v(), left.begin, left.length),
+              bytes_of(b.buffer(layer).v(), right.begin, right.length));
 }
 
 TEST_F(CacheCodec, ReadsWhatWasWritten) {

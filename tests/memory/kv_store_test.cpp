@@ -56,8 +56,8 @@ class KvStoreOfTypes : public testing::TestWithParam<Types> {
 
     static KvStore create(Accountant& accountant, const KvShape& shape) {
         const DeviceMemory memory(test::cpu_buffer_type());
-        const LayerMemory parts({{.end = GetParam().layers_of_first_part, .memory = memory},
-                                 {.end = kLayers, .memory = memory}});
+        const LayerMemory parts(
+            {{.end = GetParam().layers_of_first_part, .memory = memory}, {.end = kLayers, .memory = memory}});
         auto store = KvStore::create(accountant, parts, shape, kTokensPerLayer);
         if (!store) throw std::runtime_error(store.error().message);
         return std::move(*store);
@@ -275,17 +275,16 @@ TEST_P(KvStoreOfTypes, HoldsWhatAListOfTokensWouldThroughAnySequenceOfOperations
     EXPECT_EQ(accountant.bytes_now(MemoryUse::kv), bytes);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, KvStoreOfTypes,
-                         testing::Values(Types{GGML_TYPE_F32, GGML_TYPE_F32, 4}, Types{GGML_TYPE_F16, GGML_TYPE_F16, 4},
-                                         Types{GGML_TYPE_BF16, GGML_TYPE_F16, 4},
-                                         Types{GGML_TYPE_Q8_0, GGML_TYPE_Q8_0, 4},
-                                         Types{GGML_TYPE_Q4_0, GGML_TYPE_Q4_0, 4},
-                                         Types{GGML_TYPE_Q8_0, GGML_TYPE_F32, 4},
-                                         Types{GGML_TYPE_F16, GGML_TYPE_F16, 1}, Types{GGML_TYPE_Q8_0, GGML_TYPE_F32, 3}),
-                         [](const auto& instance) {
-                             return fmt::format("{}_{}_{}", ggml_type_name(instance.param.k),
-                                                ggml_type_name(instance.param.v), instance.param.layers_of_first_part);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Types, KvStoreOfTypes,
+    testing::Values(Types{GGML_TYPE_F32, GGML_TYPE_F32, 4}, Types{GGML_TYPE_F16, GGML_TYPE_F16, 4},
+                    Types{GGML_TYPE_BF16, GGML_TYPE_F16, 4}, Types{GGML_TYPE_Q8_0, GGML_TYPE_Q8_0, 4},
+                    Types{GGML_TYPE_Q4_0, GGML_TYPE_Q4_0, 4}, Types{GGML_TYPE_Q8_0, GGML_TYPE_F32, 4},
+                    Types{GGML_TYPE_F16, GGML_TYPE_F16, 1}, Types{GGML_TYPE_Q8_0, GGML_TYPE_F32, 3}),
+    [](const auto& instance) {
+        return fmt::format("{}_{}_{}", ggml_type_name(instance.param.k), ggml_type_name(instance.param.v),
+                           instance.param.layers_of_first_part);
+    });
 
 constexpr KvShape kSmall = {
     .n_layer = 2, .n_head_kv = 1, .head_dim_k = 4, .head_dim_v = 4, .type_k = GGML_TYPE_F32, .type_v = GGML_TYPE_F32};

@@ -36,8 +36,8 @@ CacheDemand demand(Budget budget) {
 TEST(Plan, TokensPerLayerAreTheBudgetAsStated) {
     const auto plan = plan_cache(all_sliced(), demand(TokensPerLayer{1000}), 1);
     ASSERT_TRUE(plan) << plan.error().message;
-    EXPECT_EQ(*plan, (CachePlan{
-                         .tokens_per_layer = 1000, .slack = 32, .sliding_tokens = 1, .shares = LayerShares::any}));
+    EXPECT_EQ(*plan,
+              (CachePlan{.tokens_per_layer = 1000, .slack = 32, .sliding_tokens = 1, .shares = LayerShares::any}));
 }
 
 TEST(Plan, BytesAreOfAllLayersTogetherRoundedDown) {

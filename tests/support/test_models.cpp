@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <stdexcept>
 #include <utility>
 
@@ -92,7 +93,9 @@ std::string family_test_name(const testing::TestParamInfo<std::string>& instance
 }
 
 Engine load(const std::string& name, int32_t n_batch) {
-    return value_of(Engine::load(model_path(name), {.threads = 2, .n_batch = n_batch}));
+    const char* device = std::getenv("CAKE_TEST_DEVICE");
+    return value_of(Engine::load(
+        model_path(name), {.threads = 2, .n_batch = n_batch, .devices = {.device = device == nullptr ? "" : device}}));
 }
 
 Sequence start(const Engine& engine, const SequenceOptions& options) {

@@ -20,7 +20,8 @@ std::vector<std::string> family_names();
 /// Name of a parameterised test over these models.
 std::string family_test_name(const testing::TestParamInfo<std::string>& instance);
 
-/// Loads one of these models. This function and the following ones throw on any error.
+/// Loads one of these models, on the devices that CAKE_TEST_DEVICE names, if it is set. This function and the following
+/// ones throw on any error.
 Engine load(const std::string& name, int32_t n_batch = 512);
 Sequence start(const Engine& engine, const SequenceOptions& options);
 void append(Sequence& sequence, std::span<const Token> tokens);
