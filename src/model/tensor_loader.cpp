@@ -238,8 +238,11 @@ Result<void> TensorLoader::copy_rest() {
             n_bytes += GGML_PAD(ggml_backend_buft_get_alloc_size(type, tensor), alignment);
         ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, n_bytes + alignment));
         if (!buffer)
-            return fail(Error::Code::out_of_memory,
-                        fmt::format("{}: cannot allocate {} MiB for the weights", file_.path(), n_bytes >> 20U));
+            return fail(
+                Error::Code::out_of_memory,
+                fmt::format("{}: cannot allocate {} MiB for the weights in the memory of {}: compute fewer layers "
+                            "there (-ngl), or none (--device none)",
+                            file_.path(), n_bytes >> 20U, ggml_backend_buft_name(type)));
         ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         ggml_tallocr place = ggml_tallocr_new(buffer.get());
         for (auto* tensor : tensors) {
