@@ -69,6 +69,25 @@ ggml_tensor* attend_by_ggml(Graph& graph, const AttentionTraits& traits, ggml_te
 
 }  // namespace
 
+bool supports_slots(ggml_backend_dev_t device, const SlotTypes& types) {
+    constexpr int64_t kSlots = 256;
+    const ggml_context_ptr context(
+        ggml_init({.mem_size = 16 * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
+    const auto tensor = [&](ggml_type type, int64_t ne0, int64_t ne1, int64_t ne2) {
+        return ggml_new_tensor_3d(context.get(), type, ne0, ne1, ne2);
+    };
+    ggml_tensor* k = tensor(types.k, types.head_dim_k, kSlots, types.n_head_kv);
+    ggml_tensor* v = tensor(types.v, types.head_dim_v, kSlots, types.n_head_kv);
+    ggml_tensor* q = tensor(GGML_TYPE_F32, types.head_dim_k, 1, types.n_head);
+    const auto writes = [&](ggml_tensor* rows) {
+        ggml_tensor* values = tensor(GGML_TYPE_F32, rows->ne[0], 1, types.n_head_kv);
+        return ggml_backend_dev_supports_op(
+            device, ggml_set_rows(context.get(), rows, values, tensor(GGML_TYPE_I64, 1, 1, 1)));
+    };
+    return ggml_backend_dev_supports_op(device, ggml_flash_attn_ext(context.get(), q, k, v, nullptr, 1, 0, 0)) &&
+           writes(k) && writes(v);
+}
+
 ggml_tensor* sinks_of(ggml_context* context, ggml_tensor* sinks, int64_t first_head, int64_t n_head) {
     ggml_tensor* part = ggml_view_1d(context, sinks, n_head, static_cast<size_t>(first_head) * sizeof(float));
     return first_head == 0 ? part : ggml_cont(context, part);  // its begin may not be aligned as devices want it

@@ -52,6 +52,17 @@ Attended attend(Graph& graph, const AttentionMethod& method, const AttentionTrai
                 std::vector<AttendedSlots> sequences);
 void set_masks(const Attended& attended);
 
+/// True if a device writes K and V of these types and computes attention over them. `n_head`: query heads.
+struct SlotTypes {
+    ggml_type k;
+    ggml_type v;
+    int64_t head_dim_k;
+    int64_t head_dim_v;
+    int64_t n_head;
+    int64_t n_head_kv;
+};
+bool supports_slots(ggml_backend_dev_t device, const SlotTypes& types);
+
 /// The sinks of `n_head` query heads: f32 [n_head].
 ggml_tensor* sinks_of(ggml_context* context, ggml_tensor* sinks, int64_t first_head, int64_t n_head);
 

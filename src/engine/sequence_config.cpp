@@ -79,15 +79,34 @@ Result<CacheLayout> make_layout(const EngineState& engine, const SequenceOptions
     return layout;
 }
 
-/// Devices differ in the types with which they compute attention.
-Result<void> check_types_of_device(const EngineState& engine, const SequenceOptions& options) {
+/// Refuses K/V of types with which a device does not compute attention, if it does with others. Heads of a size with
+/// which it never does are computed on the CPU.
+Result<void> check_types_of_devices(const EngineState& engine, const CacheLayout& layout) {
     if (engine.compute.is_cpu()) return {};
-    for (const auto& name : {options.cache_type_k, options.cache_type_v}) {
-        if (name == "f16" || name == "q8_0" || name == "q4_0") continue;
+    for (int32_t layer = 0; layer < engine.hparams.n_layer_kv_from_start; layer++) {
+        if (!layout.holds_tokens(layer)) continue;
+        ggml_backend_dev_t device = engine.compute.device(layer);
+        const auto& shape = layout.is_sliding(layer) ? layout.sliding : layout.sliced;
+        const auto supports = [&](ggml_type k, ggml_type v) {
+            return supports_slots(device, {.k = k,
+                                           .v = v,
+                                           .head_dim_k = shape.head_dim_k,
+                                           .head_dim_v = shape.head_dim_v,
+                                           .n_head = engine.hparams.n_head,
+                                           .n_head_kv = shape.n_head_kv});
+        };
+        if (device == engine.compute.cpu() || supports(shape.type_k, shape.type_v)) continue;
+        std::string others;
+        for (const ggml_type type : kCacheTypes)
+            if (shape.head_dim_k % ggml_blck_size(type) == 0 && shape.head_dim_v % ggml_blck_size(type) == 0 &&
+                supports(type, type))
+                others += fmt::format("{}{}", others.empty() ? "" : ", ", ggml_type_name(type));
+        if (others.empty()) continue;
         return fail(Error::Code::unsupported,
-                    fmt::format("K/V of type {} cannot be used on a device: use f16, q8_0 or q4_0, or the CPU "
-                                "(--device none)",
-                                name));
+                    fmt::format("{} cannot compute attention with K of type {} and V of type {}: use one of {} for both, "
+                                "or the CPU (--device none)",
+                                ggml_backend_dev_name(device), ggml_type_name(shape.type_k),
+                                ggml_type_name(shape.type_v), others));
     }
     return {};
 }
@@ -132,9 +151,9 @@ Result<SequenceConfig> SequenceConfig::make(std::shared_ptr<const EngineState> e
                         "another policy",
                         engine->file.path(), engine->hparams.max_positions(), policy->scorer->name));
     }
-    if (auto checked = check_types_of_device(*engine, options); !checked) return std::unexpected(checked.error());
     auto layout = make_layout(*engine, options);
     if (!layout) return std::unexpected(layout.error());
+    if (auto checked = check_types_of_devices(*engine, *layout); !checked) return std::unexpected(checked.error());
     const auto& h = engine->hparams;
     SequenceConfig config{
         {.options = options,

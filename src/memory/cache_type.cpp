@@ -7,9 +7,8 @@
 namespace cake {
 
 Result<ggml_type> parse_cache_type(const std::string& name) {
-    constexpr ggml_type kTypes[] = {GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_F32, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0};
-    const auto* type = std::ranges::find_if(kTypes, [&](ggml_type t) { return name == ggml_type_name(t); });
-    if (type == std::end(kTypes))
+    const auto* type = std::ranges::find_if(kCacheTypes, [&](ggml_type t) { return name == ggml_type_name(t); });
+    if (type == std::end(kCacheTypes))
         return fail(fmt::format("there is no cache type \"{}\"; use one of: f16, bf16, f32, q8_0, q4_0", name));
     return *type;
 }
