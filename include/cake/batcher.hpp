@@ -224,7 +224,7 @@ class CAKE_API Batcher {
     virtual void end_all() = 0;
 
     /// For on_lost_server(): ends all requests with this error and refuses all further ones with it. Reports are still
-    /// given. The computing thread waits for ever, and the destructor for it.
+    /// given. The computing thread never returns, so the batcher must not be destroyed: end the process instead.
     virtual void lose(const std::string& message) = 0;
 
     virtual const BatcherLimits& limits() const = 0;

@@ -29,8 +29,12 @@ CAKE_API Result<void> add_rpc_servers(const std::string& servers);
 
 /// Sets what happens if one of these servers goes away while a model needs it. ggml cannot go on from there: the calls
 /// that wait for the server never return. `lost` gets a sentence for the user and may end the process. Without it, the
-/// process is aborted.
+/// process is aborted. For this, add_rpc_servers() sets ggml's abort callback, and calls the one that was set before it
+/// for other errors.
 CAKE_API void on_lost_server(std::function<void(const std::string& message)> lost);
+
+/// How a model is divided among devices: not at all, or by layers.
+enum class SplitMode { none, layer };
 
 /// Where the layers of a model are computed.
 struct DeviceOptions {
@@ -39,12 +43,12 @@ struct DeviceOptions {
     /// set.
     std::string device{};
     /// Number of layers that are computed on devices, those at the end of the model. The output matrix counts as one
-    /// more layer. Not set: all; 0: the CPU computes everything.
+    /// more layer. Not set: all, if the devices are named or have room; 0: the CPU computes everything.
     std::optional<int32_t> n_gpu_layers{};
     /// Shares of the layers that the devices get, one for each. Empty: as their free memory is.
     std::vector<double> tensor_split{};
-    bool split = true;     // false: only the device number main_gpu is used
-    int32_t main_gpu = 0;  // an index of the devices
+    SplitMode split_mode = SplitMode::layer;
+    int32_t main_gpu = 0;  // index of the device that computes all layers with SplitMode::none
     std::string rpc{};     // see add_rpc_servers()
 
     bool operator==(const DeviceOptions&) const = default;

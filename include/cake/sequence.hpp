@@ -85,8 +85,6 @@ struct LayerReport {
     std::optional<int32_t> kv_layer{};  // the earlier layer whose K and V it reads, if it has none of its own
 };
 
-/// Memory use in bytes. Peaks count allocated memory; the budget is allocated at once. The staging layer is the one
-/// layer whose K/V a prefill holds in full. If layers share K and V, it is one layer of each kind of attention.
 /// Memory on one device. On each of several devices, the budget has room for whatever its layers may get of it.
 struct DeviceMemoryReport {
     std::string device;  // empty: the CPU
@@ -97,6 +95,8 @@ struct DeviceMemoryReport {
     uint64_t compute_bytes_peak = 0;
 };
 
+/// Memory use in bytes. Peaks count allocated memory; the budget is allocated at once. The staging layer is the one
+/// layer whose K/V a prefill holds in full. If layers share K and V, it is one layer of each kind of attention.
 struct MemoryReport {
     int64_t budget_tokens_per_layer = 0;  // mean over the layers that attend to the whole text
     uint64_t kv_bytes_budget = 0;

@@ -81,8 +81,8 @@ bool supports_slots(ggml_backend_dev_t device, const SlotTypes& types) {
     ggml_tensor* q = tensor(GGML_TYPE_F32, types.head_dim_k, 1, types.n_head);
     const auto writes = [&](ggml_tensor* rows) {
         ggml_tensor* values = tensor(GGML_TYPE_F32, rows->ne[0], 1, types.n_head_kv);
-        return ggml_backend_dev_supports_op(
-            device, ggml_set_rows(context.get(), rows, values, tensor(GGML_TYPE_I64, 1, 1, 1)));
+        return ggml_backend_dev_supports_op(device,
+                                            ggml_set_rows(context.get(), rows, values, tensor(GGML_TYPE_I64, 1, 1, 1)));
     };
     return ggml_backend_dev_supports_op(device, ggml_flash_attn_ext(context.get(), q, k, v, nullptr, 1, 0, 0)) &&
            writes(k) && writes(v);

@@ -16,7 +16,7 @@ namespace cake {
 class LayerMemory {
   public:
     struct Part {
-        int32_t end;  // number of the first layer behind the part
+        int32_t end;  // number of the first layer after the part
         DeviceMemory memory;
     };
 
@@ -30,7 +30,7 @@ class LayerMemory {
 
     size_t n_parts() const { return parts_.size(); }
     const DeviceMemory& part(size_t index) const { return parts_[index].memory; }
-    /// Index of the part to which a layer belongs. Layers behind the last part belong to it.
+    /// Index of the part to which a layer belongs. Layers after the last part belong to it.
     size_t part_of(int32_t layer) const {
         const auto found = std::ranges::upper_bound(parts_, layer, {}, &Part::end);
         return std::min<size_t>(static_cast<size_t>(found - parts_.begin()), parts_.size() - 1);

@@ -16,8 +16,10 @@ namespace {
 
 constexpr const char* kCpu = "CPU";
 
-bool is_empty_choice(const DeviceOptions& options) {
-    return !options.n_gpu_layers && options.tensor_split.empty() && options.split && options.rpc.empty();
+/// True if nothing says that devices are to be used.
+bool leaves_choice(const DeviceOptions& options) {
+    return options.n_gpu_layers.value_or(0) == 0 && options.tensor_split.empty() &&
+           options.split_mode == SplitMode::layer && options.rpc.empty();
 }
 
 std::vector<std::string> names_of(const std::vector<DeviceInfo>& devices) {
@@ -25,7 +27,7 @@ std::vector<std::string> names_of(const std::vector<DeviceInfo>& devices) {
 }
 
 /// The first device that has room for the weights and some hundred MiB besides, or all if they have together.
-std::vector<std::string> roomy_devices(uint64_t n_bytes) {
+std::vector<std::string> devices_with_room(uint64_t n_bytes) {
     const auto devices = list_devices();
     uint64_t n_free = 0;
     for (const auto& device : devices) {
@@ -38,7 +40,7 @@ std::vector<std::string> roomy_devices(uint64_t n_bytes) {
 Result<std::vector<std::string>> chosen_devices(const DeviceOptions& options, uint64_t n_bytes) {
     std::vector<std::string> names;
     if (options.device.empty()) {
-        names = is_empty_choice(options) ? roomy_devices(n_bytes) : names_of(list_devices());
+        names = leaves_choice(options) ? devices_with_room(n_bytes) : names_of(list_devices());
         if (names.empty() && options.n_gpu_layers.value_or(0) > 0)
             return fail(Error::Code::not_found, "there is no device here that could compute layers (--list-devices)");
     } else {
@@ -46,15 +48,29 @@ Result<std::vector<std::string>> chosen_devices(const DeviceOptions& options, ui
             const std::string name(std::string_view{part});
             if (name != kCpu) {
                 if (const auto found = find_device(name); !found) return std::unexpected(found.error());
+                if (std::ranges::contains(names, name))
+                    return fail(fmt::format("the device {} is named twice: name each once", name));
             }
             names.push_back(name);
         }
     }
-    if (options.split || names.empty()) return names;
-    if (options.main_gpu < 0 || options.main_gpu >= std::ssize(names))
+    return names;
+}
+
+Result<std::vector<std::string>> main_device(const std::vector<std::string>& names, int32_t number) {
+    if (number < 0 || number >= std::ssize(names))
         return fail(Error::Code::not_found,
-                    fmt::format("there is no device number {}, only 0 to {}", options.main_gpu, std::ssize(names) - 1));
-    return std::vector{names[static_cast<size_t>(options.main_gpu)]};
+                    fmt::format("there is no device number {}, only 0 to {}", number, std::ssize(names) - 1));
+    return std::vector{names[static_cast<size_t>(number)]};
+}
+
+uint64_t free_bytes(const std::string& name) {
+    ggml_backend_dev_t device =
+        name == kCpu ? ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU) : find_device(name).value_or(nullptr);
+    size_t n_free = 0;
+    size_t n_total = 0;
+    if (device != nullptr) ggml_backend_dev_memory(device, &n_free, &n_total);
+    return n_free;
 }
 
 Result<std::vector<double>> shares_of(const DeviceOptions& options, const std::vector<std::string>& names) {
@@ -64,18 +80,16 @@ Result<std::vector<double>> shares_of(const DeviceOptions& options, const std::v
                               std::ranges::any_of(shares, [](double x) { return x > 0; });
         if (!possible) return fail("the shares of the devices must be numbers of at least 0, and not all 0");
         if (shares.size() != names.size())
-            return fail(
-                fmt::format("{} shares are given for {} devices: give one for each", shares.size(), names.size()));
+            return fail(fmt::format("the number of shares is {} and that of devices {}: give one for each",
+                                    shares.size(), names.size()));
         return shares;
     }
     std::vector<double> shares;
-    const auto devices = list_devices();
-    for (const auto& name : names) {
-        const auto device = std::ranges::find(devices, name, &DeviceInfo::name);
-        shares.push_back(device == devices.end() ? 0 : static_cast<double>(device->free_bytes));
-    }
+    for (const auto& name : names) shares.push_back(static_cast<double>(free_bytes(name)));
     // A device that does not tell its memory gets as much as the others on average.
-    if (std::ranges::contains(shares, 0.0)) shares.assign(names.size(), 1.0);
+    const auto n_known = std::ranges::count_if(shares, [](double x) { return x > 0; });
+    const double sum = std::accumulate(shares.begin(), shares.end(), 0.0);
+    std::ranges::replace(shares, 0.0, n_known > 0 ? sum / static_cast<double>(n_known) : 1.0);
     return shares;
 }
 
@@ -105,13 +119,21 @@ Result<std::vector<DeviceLayers>> place_layers(const DeviceOptions& options, int
     if (!options.rpc.empty()) {
         if (auto added = add_rpc_servers(options.rpc); !added) return std::unexpected(added.error());
     }
-    if (options.device == "none" || options.n_gpu_layers == 0) return Layers();
-    const auto names = chosen_devices(options, n_bytes);
+    const bool splits = options.split_mode == SplitMode::layer;
+    if (splits && options.main_gpu != 0)
+        return fail("a main device has an effect only if the layers are not split (--split-mode none)");
+    if (!splits && !options.tensor_split.empty()) return fail("one device computes all layers and takes no shares");
+    if (options.device == "none") return Layers();
+    auto names = chosen_devices(options, n_bytes);
     if (!names) return std::unexpected(names.error());
     if (names->empty()) return Layers();
+    if (!splits) names = main_device(*names, options.main_gpu);
+    if (!names) return std::unexpected(names.error());
     const auto shares = shares_of(options, *names);
     if (!shares) return std::unexpected(shares.error());
-    auto layers = split_layers(*names, n_layer, options.n_gpu_layers.value_or(n_layer + 1), *shares);
+    const int32_t n_gpu_layers = options.n_gpu_layers.value_or(n_layer + 1);
+    if (n_gpu_layers == 0) return Layers();
+    auto layers = split_layers(*names, n_layer, n_gpu_layers, *shares);
     const bool only_cpu = layers.size() == 1 && layers.front().device.empty();
     return only_cpu ? Layers() : layers;
 }

@@ -43,13 +43,13 @@ struct Socket {
 
 /// The error number of a connection to an address; 0 if there is one.
 int error_of_connection(const addrinfo& address) {
-    constexpr int kPatienceMs = 5000;
+    constexpr int kTimeoutMs = 2000;
     const Socket socket(address);
     if (socket.descriptor < 0) return errno;
     if (::connect(socket.descriptor, address.ai_addr, address.ai_addrlen) == 0) return 0;
     if (errno != EINPROGRESS) return errno;
     pollfd waiting{.fd = socket.descriptor, .events = POLLOUT, .revents = 0};
-    if (::poll(&waiting, 1, kPatienceMs) != 1) return ETIMEDOUT;
+    if (::poll(&waiting, 1, kTimeoutMs) != 1) return ETIMEDOUT;
     int error = 0;
     socklen_t size = sizeof(error);
     return ::getsockopt(socket.descriptor, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : errno;
@@ -72,6 +72,7 @@ Result<void> reach(const std::string& server) {
     const auto host = server.substr(0, server.find(':'));
     const auto port = server.substr(host.size() + 1);
     addrinfo hints{};
+    hints.ai_family = AF_INET;  // as ggml connects
     hints.ai_socktype = SOCK_STREAM;
     addrinfo* found = nullptr;
     if (const int error = getaddrinfo(host.c_str(), port.c_str(), &hints, &found); error != 0)
@@ -88,6 +89,7 @@ Result<void> reach(const std::string& server) {
 /// The servers that were added. None is ever removed from ggml.
 struct Servers {
     std::mutex mutex;
+    ggml_abort_callback_t usual_abort = nullptr;  // of the program that uses this library
     std::vector<std::string> names;
     std::function<void(const std::string& message)> lost;
 };
@@ -98,11 +100,13 @@ Servers& servers() {
 }
 
 /// What to say if one of the servers has failed.
-std::string farewell_of(const std::vector<std::string>& names) {
-    constexpr int kTries = 10;  // a process that is being killed may still accept connections
-    for (int i = 0; i < kTries; i++) {
+std::string loss_message(const std::vector<std::string>& names) {
+    // A process that is being killed may still accept connections.
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+    while (std::chrono::steady_clock::now() < end) {
         for (const auto& name : names)
-            if (!reach(name)) return fmt::format("the server {} has gone away: start it again, and then cake", name);
+            if (!reach(name))
+                return fmt::format("the server {} has gone away: start it again, then start cake again", name);
         std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
     return fmt::format("{} does not answer as ggml {} does: is another version or another program running there?",
@@ -113,16 +117,19 @@ std::string farewell_of(const std::vector<std::string>& names) {
 void on_abort(const char* message) {
     std::vector<std::string> names;
     std::function<void(const std::string& message)> lost;
+    ggml_abort_callback_t usual_abort = nullptr;
     {
         const std::scoped_lock lock(servers().mutex);
         names = servers().names;
         lost = servers().lost;
+        usual_abort = servers().usual_abort;
     }
     if (!lost || !std::string_view(message).contains("RPC")) {
+        if (usual_abort != nullptr) return usual_abort(message);
         std::fprintf(stderr, "%s\n", message);
         return;
     }
-    lost(farewell_of(names));
+    lost(loss_message(names));
     for (;;) ::pause();  // whoever waits for the server waits for ever
 }
 
@@ -137,11 +144,13 @@ Result<ggml_backend_reg_t> registry_of(const std::string& server) {
     std::packaged_task<ggml_backend_reg_t()> task([=] { return add(server.c_str()); });
     auto added = task.get_future();
     std::thread(std::move(task)).detach();
-    constexpr std::chrono::seconds kPatience(5);
-    ggml_backend_reg_t registry = added.wait_for(kPatience) == std::future_status::ready ? added.get() : nullptr;
+    constexpr std::chrono::seconds kTimeout(5);
+    ggml_backend_reg_t registry = added.wait_for(kTimeout) == std::future_status::ready ? added.get() : nullptr;
     if (registry == nullptr)
         return fail(Error::Code::not_found,
-                    fmt::format("{} does not answer: is ggml-rpc-server running there?", server));
+                    fmt::format("{} does not answer: ggml-rpc-server serves one program at a time, or another program "
+                                "listens there",
+                                server));
     return registry;
 }
 
@@ -152,7 +161,11 @@ Result<void> add_server(const std::string& server) {
         if (std::ranges::contains(servers().names, server)) return {};
         servers().names.push_back(server);
     }
-    ggml_set_abort_callback(on_abort);
+    ggml_abort_callback_t before = ggml_set_abort_callback(on_abort);
+    if (before != on_abort) {
+        const std::scoped_lock lock(servers().mutex);
+        servers().usual_abort = before;
+    }
     const auto registry = registry_of(server);
     if (!registry) {
         const std::scoped_lock lock(servers().mutex);

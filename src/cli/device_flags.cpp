@@ -44,6 +44,11 @@ std::vector<double> shares_in(const std::string& text) {
     return shares;
 }
 
+/// An empty value is often a variable that is not set.
+std::string is_given(const std::string& text) {
+    return text.empty() ? "the value is empty: leave the flag out, or name a device" : "";
+}
+
 /// Ends the program with the list, as --version ends it.
 [[noreturn]] void show_devices(const DeviceOptions& options) {
     if (!options.rpc.empty()) {
@@ -67,25 +72,33 @@ void add_devices(CLI::App& app, DeviceOptions& devices) {
            "devices of --list-devices that compute the layers, also -dev; none: the CPU (default: the first GPU "
            "that has room for the model, or all together)")
         ->type_name("NAME[,NAME …]")
+        ->check(is_given)
         ->group(kDevices);
     app.add_option_function<std::string>(
            "--gpu-layers,--n-gpu-layers",
            [&devices](const std::string& text) { devices.n_gpu_layers = gpu_layers_in(text); },
-           "layers at the end of the model that devices compute, also -ngl; the output counts as one more: a number, "
-           "or "
-           "all (default), or auto")
+           "layers at the end of the model that devices compute, also -ngl: a number (the output counts as one more), "
+           "all, "
+           "or auto: all if the devices have room (default)")
         ->type_name("LAYERS")
         ->group(kDevices);
     app.add_option_function<std::string>(
            "--tensor-split", [&devices](const std::string& text) { devices.tensor_split = shares_in(text); },
            "shares of these layers that the devices get, also -ts, such as 3,1 (default: as their free memory is)")
         ->type_name("SHARES")
+        ->check(is_given)
         ->group(kDevices);
     app.add_option_function<std::string>(
-           "--split-mode", [&devices](const std::string& mode) { devices.split = mode == "layer"; },
+           "--split-mode",
+           [&devices](const std::string& mode) {
+               devices.split_mode = mode == "layer" ? SplitMode::layer : SplitMode::none;
+           },
            "layer: the devices share the layers; none: --main-gpu computes all of them; also -sm")
         ->type_name("MODE")
-        ->check(CLI::IsMember({"none", "layer"}))
+        ->check([](const std::string& mode) {
+            return mode == "none" || mode == "layer" ? ""
+                                                     : "layers can be split (layer), but not rows: use layer or none";
+        })
         ->default_str("layer")
         ->group(kDevices);
     app.add_option("--main-gpu", devices.main_gpu, "number of the device for --split-mode none, also -mg")
@@ -97,6 +110,7 @@ void add_devices(CLI::App& app, DeviceOptions& devices) {
                    "other machines, on which ggml-rpc-server runs; only in a network that you trust, because ggml "
                    "encrypts nothing")
         ->type_name("HOST:PORT[,…]")
+        ->check(is_given)
         ->trigger_on_parse()
         ->group(kDevices);
     app.add_flag_callback(

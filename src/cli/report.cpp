@@ -58,7 +58,7 @@ nlohmann::ordered_json devices_json(const MemoryReport& memory) {
         devices.push_back({{"device", device.device.empty() ? "CPU" : device.device},
                            {"kv_bytes_budget", device.kv_bytes_budget},
                            {"kv_bytes_peak", device.kv_bytes_peak},
-                           {"kv_bytes_now", device.kv_bytes_allocated},
+                           {"kv_bytes_allocated", device.kv_bytes_allocated},
                            {"hidden_bytes_peak", device.hidden_bytes_peak},
                            {"compute_bytes_peak", device.compute_bytes_peak}});
     return devices;

@@ -139,7 +139,11 @@ int serve(const ServeFlags& flags) {
     while ((*server)->is_busy() && std::chrono::steady_clock::now() < end)
         if (signal_comes(signals)) break;
     pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);  // another signal ends the process at once
-    if ((*server)->has_lost()) std::_Exit(kFailed);
+    on_lost_server([](const std::string& message) {   // while memory on it is freed
+        complain(message);
+        std::_Exit(kFailed);
+    });
+    if ((*server)->has_lost_device()) std::_Exit(kFailed);
     return kDone;
 }
 

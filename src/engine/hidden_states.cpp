@@ -19,12 +19,12 @@ Result<HiddenStates> HiddenStates::allocate(Accountant& accountant, const LayerM
     return result;
 }
 
-void HiddenStates::enter(int32_t layer) {
+void HiddenStates::move_to(int32_t layer) {
     const ggml_tensor* from = states_.of(std::exchange(layer_, layer));
     ggml_tensor* to = states_.of(layer);
     if (from == to) return;
-    constexpr size_t kPart = size_t{16} << 20U;  // bounds the memory of the copy on the host
-    std::vector<std::byte> part(std::min(kPart, ggml_nbytes(from)));
+    constexpr size_t kCopyBytes = size_t{16} << 20U;  // bounds the memory of the copy on the host
+    std::vector<std::byte> part(std::min(kCopyBytes, ggml_nbytes(from)));
     for (size_t begin = 0; begin < ggml_nbytes(from); begin += part.size()) {
         const size_t n_bytes = std::min(part.size(), ggml_nbytes(from) - begin);
         ggml_backend_tensor_get(from, part.data(), begin, n_bytes);

@@ -14,7 +14,7 @@ class HiddenStates {
                                          int64_t n_tokens, size_t max_f32_bytes);
 
     /// Begins a layer: if it is on another device than the one before it, the hidden states are copied there.
-    void enter(int32_t layer);
+    void move_to(int32_t layer);
     /// Hidden states of the tokens [begin, end), f32 [n_embd, end - begin].
     ggml_tensor* read(const Graph& graph, int64_t begin, int64_t end) const;
     void write(Graph& graph, ggml_tensor* values, int64_t begin, int64_t end) const;

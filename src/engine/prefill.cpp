@@ -226,7 +226,7 @@ class Prefill::Work {
         cursor_ = {
             .phase = Cursor::Phase::layers, .layer = layer, .token = hparams().has_kv(layer) ? 0 : first_output_};
         const auto position = static_cast<int32_t>(first().progress.n_tokens);
-        hidden_.enter(layer);
+        hidden_.move_to(layer);
         if (moments_) moments_->begin_layer();
         if (has_state(layer) && base_ != nullptr) first().cache.recurrent.copy(base_->cache.recurrent, layer);
         if (is_recurrent(layer) || !hparams().has_kv(layer)) return;  // what it reads is there already

@@ -104,7 +104,7 @@ Result<void> ReplayPass::embed(GraphRunner& runner, size_t step) {
 
 Result<void> ReplayPass::begin_layer(GraphRunner& runner, const StagingLayer& staging, int32_t layer) {
     layer_ = layer;
-    hidden_.enter(layer);
+    hidden_.move_to(layer);
     scored_ = sequence_->config.layout.is_sliced(layer);
     if (!scored_) return {};
     if (wanted_.attention) attention_ = begun_importance(staging, n_text_);

@@ -102,11 +102,12 @@ Result<void> check_types_of_devices(const EngineState& engine, const CacheLayout
                 supports(type, type))
                 others += fmt::format("{}{}", others.empty() ? "" : ", ", ggml_type_name(type));
         if (others.empty()) continue;
-        return fail(Error::Code::unsupported,
-                    fmt::format("{} cannot compute attention with K of type {} and V of type {}: use one of {} for both, "
-                                "or the CPU (--device none)",
-                                ggml_backend_dev_name(device), ggml_type_name(shape.type_k),
-                                ggml_type_name(shape.type_v), others));
+        return fail(
+            Error::Code::unsupported,
+            fmt::format("{} cannot compute attention with K of type {} and V of type {}: use one of {} for both, "
+                        "or the CPU (--device none)",
+                        ggml_backend_dev_name(device), ggml_type_name(shape.type_k), ggml_type_name(shape.type_v),
+                        others));
     }
     return {};
 }

@@ -2,23 +2,23 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
+#include <utility>
 
 namespace cake {
 
 namespace {
 
 /// Statistics of some query heads that share a KV head, in a graph.
-struct PartStats {
+struct HeadGroupStats {
     size_t kv_head = 0;
     int32_t first = 0;  // of the query heads
     int64_t n_foreign = 0;
-    int64_t n_slots = 0;
-    ggml_tensor* mask = nullptr;        // [n_foreign + n_slots, n_queries] input
     ggml_tensor* newest = nullptr;      // [1, n] input: index of the newest query
     ggml_tensor* mean = nullptr;        // [1, n_foreign + n_keys, n]
     ggml_tensor* variance = nullptr;    // [1, n_foreign + n_keys, n]
-    ggml_tensor* last = nullptr;        // [n_foreign + n_slots, 1, n]
+    ggml_tensor* last = nullptr;        // [slots, 1, n]
     ggml_tensor* dispersion = nullptr;  // [1, n], sums of A ln A
     ggml_tensor* shift = nullptr;       // [1, n], sums of the variance
 };
@@ -29,7 +29,7 @@ ggml_tensor* over_keys(ggml_context* context, ggml_tensor* values) {
 }
 
 /// Adds the nodes that reduce `weights`, [slots, n_queries, n], of which the keys come first.
-void add_reduction(Graph& graph, ggml_tensor* weights, int64_t n_keys, PartStats& part) {
+void add_reduction(Graph& graph, ggml_tensor* weights, int64_t n_keys, HeadGroupStats& part) {
     auto* context = graph.context();
     const int64_t n_queries = weights->ne[1];
     ggml_tensor* of_keys =
@@ -48,7 +48,7 @@ void add_reduction(Graph& graph, ggml_tensor* weights, int64_t n_keys, PartStats
     part.shift = graph.output(over_keys(context, variance));
 }
 
-void read_part(const PartStats& part, int32_t n_group, AttentionStats& stats) {
+void read_part(const HeadGroupStats& part, int32_t n_group, AttentionStats& stats) {
     auto& head = stats.heads[part.kv_head];
     const auto n_keys = static_cast<size_t>(head.n_keys);
     const auto n = static_cast<size_t>(part.newest->ne[1]);
@@ -72,7 +72,8 @@ void read_part(const PartStats& part, int32_t n_group, AttentionStats& stats) {
 
 /// Number of query heads whose weights are in memory together.
 int32_t heads_at_once(const AttentionInput& input, const HeadSlots& slots) {
-    constexpr int64_t kMaxWeights = (int64_t{64} << 20) / int64_t{sizeof(float)};
+    constexpr int64_t kTensors = 5;  // of the size of the weights, which are in memory together
+    constexpr int64_t kMaxWeights = (int64_t{64} << 20) / (kTensors * int64_t{sizeof(float)});
     const int64_t of_head = slots.length * std::ssize(input.window);
     return static_cast<int32_t>(std::clamp<int64_t>(kMaxWeights / of_head, 1, input.n_group()));
 }
@@ -115,23 +116,24 @@ Result<AttentionStats> stats_of_graph(GraphRunner& runner, const AttentionTraits
     Graph graph(kNodes * static_cast<size_t>(input.n_head()));
     const auto n_queries = std::ssize(input.window);
     ggml_tensor* rows = graph.input(GGML_TYPE_I32, n_queries);
-    std::vector<PartStats> parts;
+    std::vector<HeadGroupStats> parts;
+    std::map<std::pair<int64_t, int64_t>, ggml_tensor*> masks;  // by the foreign and the own slots
     for (size_t kv_head = 0; kv_head < input.heads.size(); kv_head++) {
         if (n_keys[kv_head] == 0) continue;
         const auto& slots = input.heads[kv_head];
         const auto [begin, length, n_foreign] = aligned(input.k, slots);
         ggml_tensor* k = ggml_view_2d(graph.context(), input.k, input.k->ne[0], length, input.k->nb[1],
                                       static_cast<size_t>(begin) * input.k->nb[1]);
-        ggml_tensor* mask = graph.input(GGML_TYPE_F32, length, n_queries);
+        // Heads with as many slots share a mask.
+        auto& mask = masks[{n_foreign, slots.length}];
+        if (mask == nullptr) mask = graph.input(GGML_TYPE_F32, length, n_queries);
         const int32_t step = heads_at_once(input, slots);
         for (int32_t i = 0; i < n_group; i += step) {
             const int32_t n = std::min(step, n_group - i);
-            PartStats part{.kv_head = kv_head,
-                           .first = static_cast<int32_t>(kv_head) * n_group + i,
-                           .n_foreign = n_foreign,
-                           .n_slots = slots.length,
-                           .mask = mask,
-                           .newest = graph.input(GGML_TYPE_I32, 1, n)};
+            HeadGroupStats part{.kv_head = kv_head,
+                                .first = static_cast<int32_t>(kv_head) * n_group + i,
+                                .n_foreign = n_foreign,
+                                .newest = graph.input(GGML_TYPE_I32, 1, n)};
             ggml_tensor* weights = softmax_weights(graph, traits, input, k, part.first, n, rows, mask);
             add_reduction(graph, weights, n_foreign + n_keys[kv_head], part);
             parts.push_back(part);
@@ -145,9 +147,9 @@ Result<AttentionStats> stats_of_graph(GraphRunner& runner, const AttentionTraits
     const std::vector<int32_t> newest(static_cast<size_t>(n_group), static_cast<int32_t>(newest_of(input.window)));
     for (const auto& part : parts) {
         set_input<int32_t>(part.newest, std::span(newest).first(static_cast<size_t>(part.newest->ne[1])));
-        if (part.first % n_group == 0)
-            set_input<float>(part.mask, causal_mask(input.window, part.n_foreign, part.n_slots));
     }
+    for (const auto& [slots, mask] : masks)
+        set_input<float>(mask, causal_mask(input.window, slots.first, slots.second));
     if (auto computed = runner.compute(graph); !computed) return std::unexpected(computed.error());
     for (const auto& part : parts) read_part(part, n_group, stats);
     return stats;

@@ -5,8 +5,8 @@
 namespace cake {
 
 /// attention_stats() with ggml, on the device of the keys. One graph computes all heads of the layer and reduces their
-/// weights there; only the statistics are read back. The weights of as many query heads as fit into 64 MiB are in
-/// memory together, or of one, a few times: some 20 bytes for each key and query of the window.
+/// weights there; only the statistics are read back. What is computed of as many query heads as fit into 64 MiB is
+/// in memory together, or of one: some 20 bytes for each key and query of the window, and 4 for their mask.
 Result<AttentionStats> stats_of_graph(GraphRunner& runner, const AttentionTraits& traits, const AttentionInput& input,
                                       const std::vector<int64_t>& n_keys);
 

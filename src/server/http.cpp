@@ -285,7 +285,7 @@ void ApiServer::add_routes() {
     http_.Get("/health", [this](const Request&, Response& response) {
         if (state_.closing)
             return send(response, ApiError{.status = kUnavailable, .message = "the server is being stopped"});
-        if (has_lost())
+        if (has_lost_device())
             return send(response, ApiError{.status = kUnavailable, .message = batcher_->refusal()->message});
         send(response, Json{{"status", "ok"}});
     });

@@ -52,7 +52,7 @@ class ApiServer {
     /// Ends all requests with this error and refuses further ones, because a device has gone away. The server must not
     /// be destroyed then, because its computing thread waits for ever.
     void lose(const std::string& message) { batcher_->lose(message); }
-    bool has_lost() {
+    bool has_lost_device() {
         return batcher_->refusal()
             .transform([](const auto& it) { return it.reason == Refusal::Reason::lost; })
             .value_or(false);

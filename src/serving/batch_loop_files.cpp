@@ -61,8 +61,8 @@ Result<const CachedSequence*> BatchLoop::find_idle(const SlotName& name) const {
 }
 
 Result<SlotFile> BatchLoop::save_slot(const SlotName& name, const std::string& path) {
-    if (const auto lost = queue_.lost()) return fail(Error::Code::internal, *lost);
-    return queue_.between_steps([&] {
+    return queue_.between_steps([&] -> Result<SlotFile> {
+        if (const auto lost = queue_.lost()) return fail(Error::Code::internal, *lost);
         return within_memory([&] -> Result<SlotFile> {
             const auto found = find_idle(name);
             if (!found) return std::unexpected(found.error());
@@ -100,8 +100,8 @@ Result<void> BatchLoop::load(CachedSequence& loaded, const std::string& path) {
 }
 
 Result<SlotFile> BatchLoop::load_slot(const std::string& path, const std::string& id, const std::string& cache_salt) {
-    if (const auto lost = queue_.lost()) return fail(Error::Code::internal, *lost);
     return queue_.between_steps([&] -> Result<SlotFile> {
+        if (const auto lost = queue_.lost()) return fail(Error::Code::internal, *lost);
         CachedSequence loaded{.id = id, .salt = cache_salt, .state = nullptr, .tokens = {}};
         const auto done = within_memory([&] -> Result<SlotFile> {
             if (auto read = load(loaded, path); !read) return std::unexpected(read.error());
@@ -115,8 +115,8 @@ Result<SlotFile> BatchLoop::load_slot(const std::string& path, const std::string
 }
 
 Result<int64_t> BatchLoop::erase_slot(const SlotName& name) {
-    if (const auto lost = queue_.lost()) return fail(Error::Code::internal, *lost);
     return queue_.between_steps([&] -> Result<int64_t> {
+        if (const auto lost = queue_.lost()) return fail(Error::Code::internal, *lost);
         const auto found = find_idle(name);
         if (!found) return std::unexpected(found.error());
         const int64_t n_tokens = std::ssize((*found)->tokens);

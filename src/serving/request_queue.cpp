@@ -122,9 +122,11 @@ void RequestQueue::no_more_steps() {
 }
 
 void RequestQueue::lose(std::string message) {
-    const MutexLock lock(mutex_);
-    lost_ = std::move(message);
-    has_steps_ = false;
+    {
+        const MutexLock lock(mutex_);
+        lost_ = std::move(message);
+    }
+    no_more_steps();
 }
 
 std::optional<std::string> RequestQueue::lost() {
@@ -134,15 +136,28 @@ std::optional<std::string> RequestQueue::lost() {
 
 void RequestQueue::admit(const std::function<size_t(const std::string& client)>& n_running,
                          const std::function<bool(WaitingRequest& request)>& admit) {
-    const MutexLock lock(mutex_);
-    while (!waiting_.empty()) {
-        const auto next = std::ranges::min_element(
-            waiting_, {}, [&](const WaitingRequest& waiting) { return n_running(waiting.request->client); });
-        const size_t n_choices = next->sequences.size();
-        if (n_running_ + n_choices > n_sequences_ || !admit(*next)) return;
-        n_running_ += n_choices;
-        waiting_.erase(next);
+    while (auto next = take_next(n_running)) {
+        // Not under the lock: other threads would wait for ever if a device goes away meanwhile.
+        if (admit(next->request)) continue;
+        const MutexLock lock(mutex_);
+        n_running_ -= next->request.sequences.size();
+        const auto index = std::min(next->index, waiting_.size());
+        waiting_.insert(waiting_.begin() + static_cast<ptrdiff_t>(index), std::move(next->request));
+        return;
     }
+}
+
+/// Takes out the request that is next, if there are sequences left for it, and counts it as running.
+std::optional<RequestQueue::Next> RequestQueue::take_next(
+    const std::function<size_t(const std::string& client)>& n_running) {
+    const MutexLock lock(mutex_);
+    const auto next = std::ranges::min_element(
+        waiting_, {}, [&](const WaitingRequest& waiting) { return n_running(waiting.request->client); });
+    if (next == waiting_.end() || n_running_ + next->sequences.size() > n_sequences_) return std::nullopt;
+    n_running_ += next->sequences.size();
+    Next taken{.request = std::move(*next), .index = static_cast<size_t>(next - waiting_.begin())};
+    waiting_.erase(next);
+    return taken;
 }
 
 std::vector<WaitingRequest> RequestQueue::take_all() {

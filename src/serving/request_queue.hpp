@@ -6,8 +6,8 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -48,15 +48,18 @@ class RequestQueue {
     bool is_busy() CAKE_EXCLUDES(mutex_);
     /// Like close(), and makes wait() return false.
     void stop() CAKE_EXCLUDES(mutex_);
-    /// Runs `work` on the compute thread, between two steps, and returns its result. After lose(), it runs at once.
+    /// Runs `work` on the compute thread, between two steps, and returns its result. After lose(), it runs at once, on
+    /// another thread, so it must then not touch a device. If the device is lost while it runs, it fails.
     template <typename Work>
     auto between_steps(Work work) -> decltype(work()) {
         const auto task = std::make_shared<std::packaged_task<decltype(work())()>>(std::move(work));
         auto result = task->get_future();
         if (!push_task([task] { (*task)(); })) (*task)();
-        constexpr std::chrono::milliseconds kMoment(200);
-        while (result.wait_for(kMoment) != std::future_status::ready)
-            if (auto message = lost()) throw std::runtime_error(*message);
+        if constexpr (std::is_constructible_v<decltype(work()), std::unexpected<Error>>) {
+            constexpr std::chrono::milliseconds kPollInterval(200);
+            while (result.wait_for(kPollInterval) != std::future_status::ready)
+                if (auto message = lost()) return fail(Error::Code::internal, std::move(*message));
+        }
         return result.get();
     }
     /// Refuses all further requests with this message, because the compute thread will never take another step.
@@ -96,6 +99,12 @@ class RequestQueue {
     }
 
   private:
+    struct Next {
+        WaitingRequest request;
+        size_t index;  // in waiting_
+    };
+    std::optional<Next> take_next(const std::function<size_t(const std::string& client)>& n_running)
+        CAKE_EXCLUDES(mutex_);
     std::optional<Refusal> refusal(size_t n_choices) const CAKE_REQUIRES(mutex_);
     /// The same for a request of a client, which may not take all places of the queue.
     std::optional<Refusal> refusal(size_t n_choices, const std::string& client) const CAKE_REQUIRES(mutex_);

@@ -59,14 +59,17 @@ TEST(Placement, ImpossibleSharesAndDevicesAreRefused) {
         const auto layers = place_layers(options, 4, 1000);
         return layers ? "" : layers.error().message;
     };
-    EXPECT_EQ(message_of({.device = "none", .tensor_split = {-1}}), "");
+    EXPECT_EQ(message_of({.device = "none"}), "");
+    EXPECT_EQ(message_of({.device = "Cpu", .n_gpu_layers = 0}).find("there is no device \"Cpu\" here"), 0U);
+    EXPECT_EQ(message_of({.main_gpu = 1}),
+              "a main device has an effect only if the layers are not split (--split-mode none)");
     EXPECT_EQ(message_of({.device = "Cpu"}).find("there is no device \"Cpu\" here"), 0U);
     EXPECT_EQ(message_of({.device = "CPU,"}).find("there is no device \"\" here"), 0U);
     EXPECT_EQ(message_of({.device = "CPU,CPU", .tensor_split = {1}}),
-              "1 shares are given for 2 devices: give one for each");
+              "the number of shares is 1 and that of devices 2: give one for each");
     EXPECT_EQ(message_of({.device = "CPU,CPU", .tensor_split = {0, 0}}),
               "the shares of the devices must be numbers of at least 0, and not all 0");
-    EXPECT_EQ(message_of({.device = "CPU,CPU", .split = false, .main_gpu = 2}),
+    EXPECT_EQ(message_of({.device = "CPU,CPU", .split_mode = SplitMode::none, .main_gpu = 2}),
               "there is no device number 2, only 0 to 1");
     EXPECT_EQ(message_of({.rpc = "here"}), "\"here\" is not HOST:PORT, such as 127.0.0.1:50052");
 }

@@ -33,7 +33,7 @@ class Remote(InFolder):
         _, errors = process.communicate(timeout=60)
         self.assertLess(time.monotonic() - begin, SECONDS)
         self.assertEqual(process.returncode, 1, errors)
-        self.assertEqual(errors.decode().splitlines()[-1], f"cake: the server {server.name} has gone away: start it again, and then cake")
+        self.assertEqual(errors.decode().splitlines()[-1], f"cake: the server {server.name} has gone away: start it again, then start cake again")
 
     def test_gives_the_same_text(self):
         arguments = ("-m", BUNDLED, "-t", 1, "--temp", 0, "-n", 24, "--ggml-attention", "--kv-budget", 96, "-p", WORDS)
@@ -86,7 +86,7 @@ class Remote(InFolder):
         with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections and never answers
             name = f"127.0.0.1:{silent.getsockname()[1]}"
             begin = time.monotonic()
-            assert_refused(self, cake(*run, name), f"{name} does not answer: is ggml-rpc-server running there?")
+            assert_refused(self, cake(*run, name), f"{name} does not answer: ggml-rpc-server serves one program at a time")
             self.assertLess(time.monotonic() - begin, 2 * SECONDS)
         with socket.create_server(("127.0.0.1", 0)) as other:  # closes them
             name = f"127.0.0.1:{other.getsockname()[1]}"
@@ -102,7 +102,7 @@ class Remote(InFolder):
             response = connection.getresponse()
             for _ in range(20):
                 self.assertTrue(response.readline())
-            sentence = f"the server {remote.name} has gone away: start it again, and then cake"
+            sentence = f"the server {remote.name} has gone away: start it again, then start cake again"
             remote.kill()
             begin = time.monotonic()
             last = list(events(response))[-1]
@@ -120,6 +120,31 @@ class Remote(InFolder):
             self.assertEqual(server.ask("GET", "/slots")[0], http.client.OK)
             self.assertEqual(server.stop(), 1)
             self.assertIn(sentence, server.errors)
+
+
+    def test_a_served_model_whose_server_goes_away_between_requests(self):
+        with RpcServer() as remote, Server("--rpc", remote.name, "--parallel", 1) as server:
+            server.complete("one prompt", max_tokens=2)
+            remote.kill()
+            # Another prompt needs the memory of the sequence that is still there.
+            status, _, answer = server.ask("POST", "/v1/completions", {"prompt": "another prompt"}, timeout=2 * SECONDS)
+            self.assertGreaterEqual(status, http.client.INTERNAL_SERVER_ERROR)
+            self.assertIn(f"the server {remote.name} has gone away", answer["error"]["message"])
+            for path in ("/health", "/metrics", "/slots", "/v1/models"):
+                server.ask("GET", path, timeout=SECONDS)
+            self.assertEqual(server.stop(timeout=SECONDS), 1)
+
+    def test_a_server_that_is_stopped_after_its_remote_server(self):
+        with RpcServer() as remote, Server("--rpc", remote.name) as server:
+            server.complete("a", max_tokens=2)
+            remote.kill()
+            self.assertEqual(server.stop(timeout=SECONDS), 1)
+            self.assertIn(f"the server {remote.name} has gone away", server.errors)
+
+    def test_a_name_of_this_machine_is_its_address(self):
+        with RpcServer() as server:
+            result = cake("run", "--rpc", f"localhost:{server.port}", "--list-devices")
+            self.assertIn(f"RPC0: localhost:{server.port}", result.stdout.decode())
 
 
 if __name__ == "__main__":

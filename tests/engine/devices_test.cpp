@@ -175,7 +175,8 @@ TEST(DeviceTypes, ThatAreNotSupportedAreRefusedWithThoseThatAre) {
     const auto sequence = device.sequence({.cache_type_k = "bf16", .cache_type_v = "bf16"});
     ASSERT_FALSE(sequence);
     const auto& message = sequence.error().message;
-    EXPECT_EQ(message.find("Vulkan0 cannot compute attention with K of type bf16 and V of type bf16: use one of f16"), 0U)
+    EXPECT_EQ(message.find("Vulkan0 cannot compute attention with K of type bf16 and V of type bf16: use one of f16"),
+              0U)
         << message;
     EXPECT_NE(message.find("q8_0"), std::string::npos) << message;
 }
