@@ -64,11 +64,7 @@ constexpr int32_t kWindow = 8;
 class Transfers : public testing::TestWithParam<std::string> {};
 
 TEST_P(Transfers, AreStatisticsAndLogitsAndNeverKOrV) {
-    test::RpcServer server;
-    if (GetParam() == "RPC0") {
-        const auto added = add_rpc_servers(server.start());
-        ASSERT_TRUE(added) << added.error().message;
-    }
+    if (GetParam() == "RPC0") test::use_rpc_servers();
     const auto engine = Engine::load(test::model_path("qwen3"), {.n_batch = 64, .devices = {.device = GetParam()}});
     ASSERT_TRUE(engine) << engine.error().message;
     const auto& info = engine->info();

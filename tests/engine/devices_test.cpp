@@ -37,17 +37,6 @@ Engine load_on(const DeviceOptions& devices, const std::string& model, bool ggml
 const DeviceOptions kCpu{.device = "none"};
 constexpr const char* kVulkan = "Vulkan0";  // the environment of the suite makes it visible
 
-/// Starts the servers of the tests, once, and makes their devices available as RPC0 and RPC1.
-void start_servers() {
-    static std::vector<test::RpcServer> servers(2);
-    static const bool added = [] {
-        for (auto& server : servers)
-            if (auto done = add_rpc_servers(server.start()); !done) throw std::runtime_error(done.error().message);
-        return true;
-    }();
-    ASSERT_TRUE(added);
-}
-
 /// Number of the KV head and position in the text of every token that is held, sorted.
 std::vector<int64_t> held(const Sequence& sequence, const ModelInfo& info) {
     std::vector<int64_t> all;
@@ -85,7 +74,7 @@ void expect_bounded(const MemoryReport& memory) {
 class Device : public testing::TestWithParam<std::tuple<std::string, Placement>> {
   protected:
     void SetUp() override {
-        if (std::get<1>(GetParam()).options.device.contains("RPC")) start_servers();
+        if (std::get<1>(GetParam()).options.device.contains("RPC")) test::use_rpc_servers();
     }
     const std::string& model() const { return std::get<0>(GetParam()); }
     const DeviceOptions& devices() const { return std::get<1>(GetParam()).options; }
@@ -172,13 +161,24 @@ TEST_P(Device, SessionsGoOnOnTheCpuAndBack) {
 
 TEST(DeviceTypes, ThatAreNotSupportedAreRefusedWithThoseThatAre) {
     const auto device = load_on({.device = kVulkan}, "qwen3");
-    const auto sequence = device.sequence({.cache_type_k = "bf16", .cache_type_v = "bf16"});
-    ASSERT_FALSE(sequence);
-    const auto& message = sequence.error().message;
-    EXPECT_EQ(message.find("Vulkan0 cannot compute attention with K of type bf16 and V of type bf16: use one of f16"),
-              0U)
-        << message;
-    EXPECT_NE(message.find("q8_0"), std::string::npos) << message;
+    std::vector<std::string> refused;
+    for (const std::string k : {"f16", "bf16", "f32", "q8_0", "q4_0"}) {
+        for (const std::string v : {"f16", "bf16", "f32", "q8_0", "q4_0"}) {
+            const auto sequence = device.sequence({.cache_type_k = k, .cache_type_v = v});
+            if (sequence) continue;
+            refused.push_back(k + "/" + v);
+            const auto& message = sequence.error().message;
+            EXPECT_EQ(
+                message.find(fmt::format("Vulkan0 cannot compute attention with K of type {} and V of type {}: use "
+                                         "one of f16",
+                                         k, v)),
+                0U)
+                << message;
+        }
+    }
+    for (const auto* type : {"f16/f16", "q8_0/q8_0", "q4_0/q4_0"})
+        EXPECT_FALSE(std::ranges::contains(refused, type)) << type;
+    EXPECT_TRUE(std::ranges::contains(refused, "q4_0/bf16")) << "this driver could compute with all types";
 }
 
 TEST(DeviceNames, ThatDoNotExistAreRefusedWithThoseThatDo) {

@@ -104,6 +104,48 @@ TEST(RequestQueue, TakesOutWhatNobodyWantsAnyMore) {
     EXPECT_EQ(left, (std::vector<std::string>{"1", "3"}));
 }
 
+/// Admission may wait for a device, and the queue answers other threads meanwhile.
+TEST(RequestQueue, ARequestThatIsNotAdmittedKeepsItsPlace) {
+    RequestQueue queue(2, 10);
+    for (const char* id : {"1", "2"}) EXPECT_FALSE(queue.push(request("a", id)));
+    size_t n_waiting = 0;
+    queue.admit([](const std::string&) { return size_t{0}; },
+                [&](WaitingRequest&) {
+                    std::thread([&] { n_waiting = queue.n_waiting(); }).join();
+                    return false;
+                });
+    EXPECT_EQ(n_waiting, 1U);
+    EXPECT_EQ(queue.n_running(), 0U);
+    std::map<std::string, size_t> running;
+    EXPECT_EQ(admit(queue, running), (std::vector<std::string>{"1", "2"}));
+}
+
+TEST(RequestQueue, AfterALossItRefusesWithItsMessageAndStillReports) {
+    RequestQueue queue(1, 8);
+    std::thread waiting([&] { EXPECT_EQ(queue.between_steps([] { return 5; }), 5); });
+    queue.lose("gone");
+    waiting.join();
+    EXPECT_EQ(queue.between_steps([] { return 7; }), 7);
+    const auto refusal = queue.push(request("a", "1"));
+    ASSERT_TRUE(refusal);
+    EXPECT_EQ(refusal->reason, Refusal::Reason::lost);
+    EXPECT_EQ(refusal->message, "gone");
+    EXPECT_FALSE(queue.is_busy());
+}
+
+TEST(EventQueue, FailsTheChoicesThatHaveNotEnded) {
+    EventQueue events(3);
+    events.tell(ChoiceEnded{.choice = 1, .reason = FinishReason::length});
+    events.fail({.message = "gone"});
+    std::map<int32_t, FinishReason> ends;
+    while (const auto event = events.next()) {
+        const auto& ended = std::get<ChoiceEnded>(event->what);
+        EXPECT_TRUE(ends.emplace(ended.choice, ended.reason).second) << "choice " << ended.choice << " ended twice";
+    }
+    EXPECT_EQ(ends, (std::map<int32_t, FinishReason>{
+                        {0, FinishReason::failed}, {1, FinishReason::length}, {2, FinishReason::failed}}));
+}
+
 TEST(RequestQueue, TasksRunBetweenStepsAndAtOnceWhenThereAreNone) {
     RequestQueue queue(1, 8);
     const auto asking = std::this_thread::get_id();

@@ -9,12 +9,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <stdexcept>
 #include <thread>
 #include <utility>
+#include <vector>
+
+#include "cake/device.hpp"
 
 namespace cake::test {
 
@@ -80,6 +84,16 @@ std::string RpcServer::start() {
         std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
     return fmt::format("127.0.0.1:{}", port);
+}
+
+void use_rpc_servers() {
+    static std::array<RpcServer, 2> servers;
+    static const bool added = [] {
+        for (auto& server : servers)
+            if (auto done = add_rpc_servers(server.start()); !done) throw std::runtime_error(done.error().message);
+        return true;
+    }();
+    static_cast<void>(added);
 }
 
 void RpcServer::kill() {

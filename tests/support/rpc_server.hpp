@@ -21,4 +21,7 @@ class RpcServer {
     pid_t process_ = -1;
 };
 
+/// Starts two servers, once in a process, whose devices are RPC0 and RPC1.
+void use_rpc_servers();
+
 }  // namespace cake::test
