@@ -166,7 +166,7 @@ TEST(DeviceTypes, ThatAreNotSupportedAreRefusedWithThoseThatAre) {
         for (const std::string v : {"f16", "bf16", "f32", "q8_0", "q4_0"}) {
             const auto sequence = device.sequence({.cache_type_k = k, .cache_type_v = v});
             if (sequence) continue;
-            refused.push_back(k + "/" + v);
+            refused.push_back(fmt::format("{}/{}", k, v));
             const auto& message = sequence.error().message;
             EXPECT_EQ(
                 message.find(fmt::format("Vulkan0 cannot compute attention with K of type {} and V of type {}: use "
