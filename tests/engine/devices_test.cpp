@@ -56,6 +56,11 @@ double overlap(const std::vector<int64_t>& a, const std::vector<int64_t>& b) {
     return static_cast<double>(both.size()) / static_cast<double>(std::max(a.size(), b.size()));
 }
 
+void expect_near(std::span<const float> ours, std::span<const float> theirs, float share) {
+    const float tolerance = share * std::abs(std::ranges::max(theirs, {}, [](float x) { return std::abs(x); }));
+    for (size_t i = 0; i < theirs.size(); i++) ASSERT_NEAR(ours[i], theirs[i], tolerance) << "token " << i;
+}
+
 /// On each device, a layer is held in full beside the budget.
 void expect_bounded(const MemoryReport& memory) {
     EXPECT_LE(memory.kv_bytes_peak, memory.kv_bytes_budget + memory.layer_bytes);
@@ -74,14 +79,16 @@ void expect_bounded(const MemoryReport& memory) {
 class Device : public testing::TestWithParam<std::tuple<std::string, Placement>> {
   protected:
     void SetUp() override {
-        if (std::get<1>(GetParam()).options.device.contains("RPC")) test::use_rpc_servers();
+        if (is_remote()) test::use_rpc_servers();
     }
     const std::string& model() const { return std::get<0>(GetParam()); }
     const DeviceOptions& devices() const { return std::get<1>(GetParam()).options; }
+    /// The servers of the tests compute on the CPU, too, so the results are the same.
+    bool is_remote() const { return devices().device.contains("RPC"); }
 };
 
 /// Beside f16 K/V, the reference is ggml's attention on the CPU. That rounds queries to 8 bits beside q8_0 K/V, which
-/// the device does not do, so there the reference is our own kernels.
+/// Vulkan does not do, so there the reference is our own kernels.
 TEST_P(Device, GivesTheLogitsOfTheCpuAndKeepsItsTokens) {
     const auto device = load_on(devices(), model());
     EXPECT_FALSE(device.info().devices.empty());
@@ -89,7 +96,7 @@ TEST_P(Device, GivesTheLogitsOfTheCpuAndKeepsItsTokens) {
     for (const std::string type : {"f16", "q8_0"}) {
         // Devices round to q8_0 a little differently, and a token may then choose other experts.
         if (type == "q8_0" && device.info().n_expert > 0) continue;
-        const auto cpu = load_on(kCpu, model(), type == "f16");
+        const auto cpu = load_on(kCpu, model(), type == "f16" || is_remote());
         EXPECT_TRUE(cpu.info().devices.empty());
         for (const std::string policy : {"full", "cake", "snapkv", "h2o", "ada-snapkv"}) {
             SCOPED_TRACE(fmt::format("{} {}", policy, type));
@@ -108,8 +115,11 @@ TEST_P(Device, GivesTheLogitsOfTheCpuAndKeepsItsTokens) {
                 ASSERT_TRUE(ours.decode(token));
             }
             if (policy == "full") EXPECT_LE(test::kl(theirs.logits(), ours.logits()), 1e-3);
-            // With random weights, many scores are almost equal.
-            EXPECT_GE(overlap(held(ours, cpu.info()), held(theirs, cpu.info())), policy == "full" ? 1 : 0.85);
+            // In a sliding window, the tiles in which ggml's attention adds values, in f16, begin at other slots.
+            if (is_remote()) expect_near(ours.logits(), theirs.logits(), cpu.info().n_swa_layers > 0 ? 2e-3F : 1e-3F);
+            // With random weights, many scores are almost equal, and the device multiplies in f16.
+            EXPECT_GE(overlap(held(ours, cpu.info()), held(theirs, cpu.info())),
+                      policy == "full" || is_remote() ? 1 : 0.85);
             expect_bounded(ours.memory());
         }
     }
