@@ -78,17 +78,18 @@ nlohmann::ordered_json held_json(const Sequence& sequence) {
         if (layer.recurrent) layers.back()["recurrent"] = true;
         if (layer.kv_layer) layers.back()["kv_layer"] = *layer.kv_layer;
     }
-    return {{"kv",
-             {{"budget_tokens_per_layer", memory.budget_tokens_per_layer},
-              {"bytes_budget", memory.kv_bytes_budget},
-              {"bytes_layer", memory.layer_bytes},
-              {"bytes_peak", memory.kv_bytes_peak},
-              {"bytes_now", memory.kv_bytes_now},
-              {"bytes_full_cache", memory.kv_bytes_full_cache}}},
-            {"hidden_bytes_peak", memory.hidden_bytes_peak},
-            {"compute_bytes_peak", memory.compute_bytes_peak},
-            {"devices", devices_json(memory)},
-            {"layers", std::move(layers)}};
+    nlohmann::ordered_json object{{"kv",
+                                   {{"budget_tokens_per_layer", memory.budget_tokens_per_layer},
+                                    {"bytes_budget", memory.kv_bytes_budget},
+                                    {"bytes_layer", memory.layer_bytes},
+                                    {"bytes_peak", memory.kv_bytes_peak},
+                                    {"bytes_now", memory.kv_bytes_now},
+                                    {"bytes_full_cache", memory.kv_bytes_full_cache}}},
+                                  {"hidden_bytes_peak", memory.hidden_bytes_peak},
+                                  {"compute_bytes_peak", memory.compute_bytes_peak}};
+    if (!memory.devices.empty()) object["devices"] = devices_json(memory);
+    object["layers"] = std::move(layers);
+    return object;
 }
 
 nlohmann::ordered_json to_json(const RunReport& report, const Engine& engine, const Sequence& sequence) {
