@@ -89,7 +89,7 @@ Result<void> reach(const std::string& server) {
 /// The servers that were added. None is ever removed from ggml.
 struct Servers {
     std::mutex mutex;
-    ggml_abort_callback_t usual_abort = nullptr;  // of the program that uses this library
+    ggml_abort_callback_t usual_abort = nullptr;  // the callback that was set before ours
     std::vector<std::string> names;
     std::function<void(const std::string& message)> lost;
 };
@@ -130,7 +130,7 @@ void on_abort(const char* message) {
         return;
     }
     lost(loss_message(names));
-    for (;;) ::pause();  // whoever waits for the server waits for ever
+    for (;;) ::pause();  // ggml would abort the process
 }
 
 /// Calls ggml, which waits for ever if a program of another kind listens there.

@@ -23,8 +23,7 @@ StagingLayer::StagingLayer(Accountant& accountant, KvBuffer buffer, int64_t n_ro
 
 Result<StagingLayer> StagingLayer::allocate(Accountant& accountant, const DeviceMemory& memory, const KvShape& shape,
                                             int64_t n_rows, int64_t n_segment, size_t least_bytes) {
-    // On a device, all KV heads then begin at the same distance from an aligned row.
-    if (memory.backend != nullptr) n_rows = GGML_PAD(n_rows, kRowAlignment);
+    n_rows = staging_rows(memory.buffer_type, n_rows);
     auto buffer = KvBuffer::allocate(accountant, memory, shape, n_rows * shape.n_head_kv,
                                      "one layer's K and V of the text", least_bytes);
     if (!buffer) return std::unexpected(buffer.error());

@@ -131,8 +131,14 @@ uint64_t sliding_store_bytes(const LayerMemory& memory, const CacheLayout& layou
     return store_bytes(memory, layout.sliding, layout.sliding_layers, tokens, LayerShares::equal);
 }
 
+int64_t staging_rows(ggml_backend_buffer_type_t type, int64_t n_rows) {
+    return ggml_backend_buft_is_host(type) ? n_rows : GGML_PAD(n_rows, kRowAlignment);
+}
+
 uint64_t staging_bytes(ggml_backend_buffer_type_t type, const CacheLayout& layout, int64_t n_rows) {
-    const auto of = [&](const KvShape& shape) { return kv_buffer_bytes(type, shape, n_rows * shape.n_head_kv); };
+    const auto of = [&](const KvShape& shape) {
+        return kv_buffer_bytes(type, shape, staging_rows(type, n_rows) * shape.n_head_kv);
+    };
     if (layout.stages_apart) return of(layout.sliced) + of(layout.sliding);
     return layout.has_other_windows ? std::max(of(layout.sliced), of(layout.sliding)) : of(layout.sliced);
 }

@@ -67,6 +67,9 @@ Result<CachePlan> plan_cache(const CacheLayout& layout, const CacheDemand& deman
 
 /// Bytes of the sliding layers, with `tokens` tokens in each.
 uint64_t sliding_store_bytes(const LayerMemory& memory, const CacheLayout& layout, int32_t tokens);
+/// Slots for each KV head of a staging layer that needs `n_rows`. On a device, there are some more, so that all KV
+/// heads begin at the same distance from an aligned row.
+int64_t staging_rows(ggml_backend_buffer_type_t type, int64_t n_rows);
 /// Bytes of what a prefill stages on a device: one layer in full, or one of each kind, with `n_rows` slots for each KV
 /// head.
 uint64_t staging_bytes(ggml_backend_buffer_type_t type, const CacheLayout& layout, int64_t n_rows);

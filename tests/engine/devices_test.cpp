@@ -11,6 +11,7 @@
 
 #include "cake/device.hpp"
 #include "cake/engine.hpp"
+#include "engine/sequence_config.hpp"
 #include "support/llama_reference.hpp"
 #include "support/rpc_server.hpp"
 #include "support/test_models.hpp"
@@ -167,6 +168,25 @@ TEST_P(Device, SessionsGoOnOnTheCpuAndBack) {
         EXPECT_LE(test::kl(sequence.logits(), loaded->logits()), 1e-3);
     }
     std::filesystem::remove(path);
+}
+
+/// A server reserves this memory before it reads a text of any length.
+TEST(DeviceStaging, TakesTheMemoryThatWasPlanned) {
+    test::use_rpc_servers();
+    const SequenceOptions options{.policy = "cake", .budget = TokensPerLayer{48}, .window = 8};
+    for (const auto* model : {"qwen3", "gemma4", "gemma4-moe"}) {
+        const auto device = load_on({.device = "RPC0"}, model);
+        const auto engine = EngineAccess::state(device);
+        const auto config = SequenceConfig::make(engine, options);
+        ASSERT_TRUE(config) << config.error().message;
+        for (const int64_t n_tokens : {97, 145, 160}) {
+            SCOPED_TRACE(fmt::format("{} {}", model, n_tokens));
+            auto sequence = test::start(device, options);
+            test::append(sequence, test::sample_tokens(device, static_cast<size_t>(n_tokens)));
+            EXPECT_EQ(sequence.memory().layer_bytes, staging_bytes(engine->compute.memory(), config->layout, n_tokens));
+            expect_bounded(sequence.memory());
+        }
+    }
 }
 
 TEST(DeviceTypes, ThatAreNotSupportedAreRefusedWithThoseThatAre) {
