@@ -36,7 +36,7 @@ struct Cache {
     Cache(ggml_type type, int64_t n_slots) {
         const KvShape shape{
             .n_layer = 1, .n_head_kv = 2, .head_dim_k = kDim, .head_dim_v = kDim, .type_k = type, .type_v = type};
-        buffer = value_of(KvBuffer::allocate(accountant, compute.buffer_type(), shape, n_slots, "the benchmark's"));
+        buffer = value_of(KvBuffer::allocate(accountant, compute.memory().part(0), shape, n_slots, "the benchmark's"));
         std::mt19937 random(1);
         std::normal_distribution<float> normal;
         std::vector<float> values(static_cast<size_t>(n_slots) * kDim);
