@@ -67,6 +67,10 @@ ggml_tensor* attend_by_ggml(Graph& graph, const AttentionTraits& traits, ggml_te
     return all;
 }
 
+bool is_on_device(const ggml_tensor* rows) {
+    return rows->buffer != nullptr && !ggml_backend_buffer_is_host(rows->buffer);
+}
+
 }  // namespace
 
 bool supports_slots(ggml_backend_dev_t device, const SlotTypes& types) {
@@ -88,14 +92,17 @@ bool supports_slots(ggml_backend_dev_t device, const SlotTypes& types) {
            writes(k) && writes(v);
 }
 
+bool AttentionMethod::uses_kernels(const ggml_tensor* rows) const {
+    return kernels && !is_on_device(rows);
+}
+
 ggml_tensor* sinks_of(ggml_context* context, ggml_tensor* sinks, int64_t first_head, int64_t n_head) {
     ggml_tensor* part = ggml_view_1d(context, sinks, n_head, static_cast<size_t>(first_head) * sizeof(float));
     return first_head == 0 ? part : ggml_cont(context, part);  // its begin may not be aligned as devices want it
 }
 
 AlignedSlots aligned(const ggml_tensor* rows, const HeadSlots& slots) {
-    const bool on_device = rows->buffer != nullptr && !ggml_backend_buffer_is_host(rows->buffer);
-    const int64_t n_foreign = on_device ? slots.begin % kRowAlignment : 0;
+    const int64_t n_foreign = is_on_device(rows) ? slots.begin % kRowAlignment : 0;
     return {.begin = slots.begin - n_foreign, .length = slots.length + n_foreign, .n_foreign = n_foreign};
 }
 
@@ -113,7 +120,7 @@ Attended attend(Graph& graph, const AttentionMethod& method, const AttentionTrai
     const int64_t n_each = query->ne[2] / static_cast<int64_t>(sequences.size());
     if (result.window > 0)
         for (auto& sequence : sequences) leave_out_unseen(sequence.heads, result.window + n_each - 1);
-    if (method.kernels) {
+    if (method.uses_kernels(sequences[0].k)) {
         result.node = attention_node(graph, method.n_threads, traits, query, sequences);
         return result;
     }

@@ -10,10 +10,13 @@
 
 namespace cake {
 
-/// How attention is computed: by our kernels, which need K and V in host memory, or by ggml, on any device.
+/// How attention is computed: by our kernels where K and V are in host memory, or by ggml, on any device.
 struct AttentionMethod {
     bool kernels = false;
     int32_t n_threads = 1;
+
+    /// True if our kernels compute what reads these rows of K or V.
+    bool uses_kernels(const ggml_tensor* rows) const;
 };
 
 /// Parameters of a layer's attention.

@@ -51,6 +51,10 @@ bool GraphRunner::allocate_on_device(Graph& graph) {
                                                 n_nodes_and_leafs, false, false));
     }
     ggml_backend_sched_reset(scheduler_.get());
+    for (int i = 0; i < ggml_graph_n_nodes(graph.get()); i++) {  // RPC claims to support every operation
+        ggml_tensor* node = ggml_graph_node(graph.get(), i);
+        if (node->op == GGML_OP_CUSTOM) ggml_backend_sched_set_tensor_backend(scheduler_.get(), node, backends.back());
+    }
     if (!ggml_backend_sched_alloc_graph(scheduler_.get(), graph.get())) return false;
     for (ggml_backend_t backend : backends)
         account(device_of(ggml_backend_get_default_buffer_type(backend)),

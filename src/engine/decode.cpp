@@ -53,7 +53,9 @@ class Decode {
         constexpr size_t kRecurrent = 48;
         constexpr size_t kNodesPerHead = 12;
         return kWritten + (h_.has_recurrent() ? kRecurrent : 0) +
-               (engine_.attention.kernels ? 0 : kNodesPerHead * static_cast<size_t>(h_.max_head_kv()));
+               (engine_.attention.kernels && engine_.compute.is_cpu()
+                    ? 0
+                    : kNodesPerHead * static_cast<size_t>(h_.max_head_kv()));
     }
 
     /// Assigns the next slot of every layer and KV head, and the next row of the query ring, to the token.

@@ -102,8 +102,7 @@ Result<Engine> Engine::load(const std::string& path, const EngineOptions& option
     }
     auto info = describe(*file, *hparams, *weights);
     info.devices = std::move(*layers);
-    const AttentionMethod attention{.kernels = !options.ggml_attention && compute->is_cpu(),
-                                    .n_threads = compute->n_threads()};
+    const AttentionMethod attention{.kernels = !options.ggml_attention, .n_threads = compute->n_threads()};
     return Engine(std::make_shared<const EngineState>(options, std::move(*file), std::move(*hparams),
                                                       std::move(*compute), attention, std::move(*weights),
                                                       std::move(*vocabulary), std::move(info)));

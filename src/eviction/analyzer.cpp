@@ -46,8 +46,8 @@ size_t newest_of(std::span<const WindowQuery> window) {
 Result<AttentionStats> attention_stats(GraphRunner& runner, const AttentionMethod& method,
                                        const AttentionTraits& traits, const AttentionInput& input,
                                        std::vector<int64_t> n_keys) {
-    return method.kernels ? stats_of_kernels(runner, method.n_threads, traits, input, std::move(n_keys))
-                          : stats_of_graph(runner, traits, input, n_keys);
+    return method.uses_kernels(input.k) ? stats_of_kernels(runner, method.n_threads, traits, input, std::move(n_keys))
+                                        : stats_of_graph(runner, traits, input, n_keys);
 }
 
 std::vector<WindowQuery> newest_queries(const QueryRing& ring, int64_t n) {

@@ -88,7 +88,7 @@ Result<std::vector<std::vector<float>>> output_norms(GraphRunner& runner, const 
                                                      OutputNorm kind) {
     const auto output = load_output(runner.accountant(), rules, layer, v);
     if (!output) return std::unexpected(output.error());
-    if (rules.attention.kernels) return norms_of_kernel(runner, rules, output->get(), v, slots, kind);
+    if (rules.attention.uses_kernels(v)) return norms_of_kernel(runner, rules, output->get(), v, slots, kind);
     const size_t n_parts = kind == OutputNorm::l1_of_group ? 1 : static_cast<size_t>(rules.n_group());
     std::vector<std::vector<float>> norms(slots.size() * n_parts);
     for (size_t head = 0; head < slots.size(); head++) {

@@ -133,7 +133,8 @@ Result<void> raise_importance(GraphRunner& runner, const AttentionMethod& method
                               const ReplayImportance& importance) {
     const auto compared = compared_keys(runner, replay);
     if (!compared) return std::unexpected(compared.error());
-    if (method.kernels) return raise_by_kernels(runner, method, traits, replay, *compared, norms, importance);
+    if (method.uses_kernels(replay.k))
+        return raise_by_kernels(runner, method, traits, replay, *compared, norms, importance);
     AttentionTraits without_sinks = traits;  // KVzip's softmax has no logits besides those of the keys
     without_sinks.sinks = nullptr;
     const AttentionInput input{.queries = replay.queries,

@@ -28,7 +28,7 @@ struct Placement {
     DeviceOptions options;
 };
 
-Engine load_on(const DeviceOptions& devices, const std::string& model, bool ggml_attention = true) {
+Engine load_on(const DeviceOptions& devices, const std::string& model, bool ggml_attention = false) {
     auto engine = Engine::load(test::model_path(model),
                                {.threads = 2, .n_batch = 64, .ggml_attention = ggml_attention, .devices = devices});
     if (!engine) throw std::runtime_error(engine.error().message);
@@ -88,17 +88,17 @@ class Device : public testing::TestWithParam<std::tuple<std::string, Placement>>
     bool is_remote() const { return devices().device.contains("RPC"); }
 };
 
-/// Beside f16 K/V, the reference is ggml's attention on the CPU. That rounds queries to 8 bits beside q8_0 K/V, which
-/// Vulkan does not do, so there the reference is our own kernels.
+/// Vulkan multiplies in f32 here (GGML_VK_DISABLE_F16), as our own kernels do. The servers use ggml's attention, which
+/// rounds more, so theirs is compared with it.
 TEST_P(Device, GivesTheLogitsOfTheCpuAndKeepsItsTokens) {
-    const auto device = load_on(devices(), model());
+    const auto device = load_on(devices(), model(), is_remote());
+    const auto cpu = load_on(kCpu, model(), is_remote());
     EXPECT_FALSE(device.info().devices.empty());
+    EXPECT_TRUE(cpu.info().devices.empty());
     const auto tokens = test::sample_tokens(device, kPrompt + kDecoded);
     for (const std::string type : {"f16", "q8_0"}) {
-        // Devices round to q8_0 a little differently, and a token may then choose other experts.
-        if (type == "q8_0" && device.info().n_expert > 0) continue;
-        const auto cpu = load_on(kCpu, model(), type == "f16" || is_remote());
-        EXPECT_TRUE(cpu.info().devices.empty());
+        // A sum in another order can round a value to the next step of q8_0, which is larger than the tolerance.
+        const bool same = type == "f16" || is_remote() || devices().n_gpu_layers >= 0;
         for (const std::string policy : {"full", "cake", "snapkv", "h2o", "ada-snapkv"}) {
             SCOPED_TRACE(fmt::format("{} {}", policy, type));
             SequenceOptions options{.policy = policy, .window = 8, .cache_type_k = type, .cache_type_v = type};
@@ -117,10 +117,10 @@ TEST_P(Device, GivesTheLogitsOfTheCpuAndKeepsItsTokens) {
             }
             if (policy == "full") EXPECT_LE(test::kl(theirs.logits(), ours.logits()), 1e-3);
             // In a sliding window, the tiles in which ggml's attention adds values, in f16, begin at other slots.
-            if (is_remote()) expect_near(ours.logits(), theirs.logits(), cpu.info().n_swa_layers > 0 ? 2e-3F : 1e-3F);
-            // With random weights, many scores are almost equal, and the device multiplies in f16.
-            EXPECT_GE(overlap(held(ours, cpu.info()), held(theirs, cpu.info())),
-                      policy == "full" || is_remote() ? 1 : 0.85);
+            const float tolerance = is_remote() && cpu.info().n_swa_layers > 0 ? 2e-3F : 1e-3F;
+            if (same) expect_near(ours.logits(), theirs.logits(), tolerance);
+            // With random weights, many scores are almost equal.
+            EXPECT_GE(overlap(held(ours, cpu.info()), held(theirs, cpu.info())), same || policy == "full" ? 1 : 0.95);
             expect_bounded(ours.memory());
         }
     }
@@ -129,8 +129,7 @@ TEST_P(Device, GivesTheLogitsOfTheCpuAndKeepsItsTokens) {
 /// On text, scores differ enough that rounding does not change which tokens are kept.
 TEST(DeviceOfATrainedModel, KeepsTheSameTokensAndGivesTheSameAnswer) {
     const auto load_bundled = [](const std::string& device) {
-        return *Engine::load(CAKE_MODELS "/cake-mini.gguf",
-                             {.threads = 2, .ggml_attention = true, .devices = {.device = device}});
+        return *Engine::load(CAKE_MODELS "/cake-mini.gguf", {.threads = 2, .devices = {.device = device}});
     };
     const auto device = load_bundled(kVulkan);
     const auto cpu = load_bundled("none");
