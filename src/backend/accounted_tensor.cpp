@@ -5,13 +5,13 @@ namespace cake {
 Result<AccountedTensor> AccountedTensor::allocate(Accountant& accountant, MemoryUse use,
                                                   ggml_backend_buffer_type_t buffer_type, ggml_type type, int64_t ne0,
                                                   int64_t ne1, const char* what) {
-    const size_t n_bytes = ggml_row_size(type, ne0) * static_cast<size_t>(ne1);
-    auto buffer = AccountedBuffer::allocate(accountant, use, buffer_type, n_bytes, what);
-    if (!buffer) return std::unexpected(buffer.error());
     AccountedTensor result;
-    result.buffer_ = std::move(*buffer);
     result.context_.reset(ggml_init({.mem_size = ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
     result.tensor_ = ggml_new_tensor_2d(result.context_.get(), type, ne0, ne1);
+    if (auto fits = check_size(buffer_type, result.tensor_, what); !fits) return std::unexpected(fits.error());
+    auto buffer = AccountedBuffer::allocate(accountant, use, buffer_type, ggml_nbytes(result.tensor_), what);
+    if (!buffer) return std::unexpected(buffer.error());
+    result.buffer_ = std::move(*buffer);
     ggml_backend_tensor_alloc(result.buffer_.get(), result.tensor_, ggml_backend_buffer_get_base(result.buffer_.get()));
     return result;
 }

@@ -37,6 +37,12 @@ ggml_tensor* flash_attention(const Graph& graph, const AttentionTraits& traits, 
     return ggml_reshape_2d(context, out, out->ne[0] * out->ne[1], out->ne[2]);
 }
 
+/// True if one view holds `n_head` KV heads that are equally far apart, of which `first` is the first. ggml counts the
+/// rows of a view as if there were none between the heads.
+bool is_one_view(const ggml_tensor* rows, const AlignedSlots& first, int64_t n_head) {
+    return first.begin + first.length * n_head <= rows->ne[1];
+}
+
 /// Attention of one sequence, computed by ggml on any device: all KV heads at once if is_even(), else one by one.
 /// Appends to `masks` the inputs that set_masks() has to fill.
 ggml_tensor* attend_by_ggml(Graph& graph, const AttentionTraits& traits, ggml_tensor* query, const AttendedSlots& slots,
@@ -47,7 +53,7 @@ ggml_tensor* attend_by_ggml(Graph& graph, const AttentionTraits& traits, ggml_te
         return masks.emplace_back(graph.input(GGML_TYPE_F16, length, query->ne[2]), n_unseen).tensor;
     };
     const auto n_head_kv = static_cast<int64_t>(heads.size());
-    if (is_even(heads)) {
+    if (is_even(heads) && is_one_view(k, aligned(k, heads[0]), n_head_kv)) {
         const auto [begin, length, n_foreign] = aligned(k, heads[0]);
         const int64_t stride = n_head_kv > 1 ? heads[1].begin - heads[0].begin : length;
         const auto view = [&](ggml_tensor* rows) { return view_heads(graph, rows, begin, length, n_head_kv, stride); };

@@ -7,20 +7,14 @@ namespace cake {
 
 namespace {
 
-/// Rows of the tensors. On a device, attention takes views that begin at aligned rows, before the slots of a KV head.
-int64_t n_rows(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t n_slots) {
-    return ggml_backend_buft_is_host(type) ? n_slots : n_slots + kRowAlignment * shape.n_head_kv;
-}
-
 size_t v_offset(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t n_slots) {
-    return GGML_PAD(static_cast<size_t>(n_rows(type, shape, n_slots)) * shape.row_bytes_k(),
-                    ggml_backend_buft_get_alignment(type));
+    return GGML_PAD(static_cast<size_t>(n_slots) * shape.row_bytes_k(), ggml_backend_buft_get_alignment(type));
 }
 
 }  // namespace
 
 size_t kv_buffer_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t n_slots) {
-    return v_offset(type, shape, n_slots) + static_cast<size_t>(n_rows(type, shape, n_slots)) * shape.row_bytes_v();
+    return v_offset(type, shape, n_slots) + static_cast<size_t>(n_slots) * shape.row_bytes_v();
 }
 
 Result<KvBuffer> KvBuffer::allocate(Accountant& accountant, const DeviceMemory& memory, const KvShape& shape,
@@ -35,7 +29,10 @@ Result<KvBuffer> KvBuffer::allocate(Accountant& accountant, const DeviceMemory& 
     KvBuffer whole;
     whole.memory_ = memory;
     whole.buffer_ = std::make_shared<const AccountedBuffer>(std::move(*buffer));
-    return whole.reshaped(shape, n_slots);
+    auto result = whole.reshaped(shape, n_slots);
+    for (const ggml_tensor* tensor : {result.k_, result.v_})
+        if (auto fits = check_size(type, tensor, what); !fits) return std::unexpected(fits.error());
+    return result;
 }
 
 KvBuffer KvBuffer::reshaped(const KvShape& shape, int64_t n_slots) const {
@@ -46,16 +43,15 @@ KvBuffer KvBuffer::reshaped(const KvShape& shape, int64_t n_slots) const {
     result.buffer_ = buffer_;
     result.n_slots_ = n_slots;
     result.context_.reset(ggml_init({.mem_size = 2 * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
-    const int64_t n = n_rows(type, shape, n_slots);
-    result.k_ = ggml_new_tensor_2d(result.context_.get(), shape.type_k, shape.head_dim_k, n);
+    result.k_ = ggml_new_tensor_2d(result.context_.get(), shape.type_k, shape.head_dim_k, n_slots);
     auto* base = static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer_->get()));
     ggml_backend_tensor_alloc(buffer_->get(), result.k_, base);
     if (shape.v_in_k) {
-        result.v_ = ggml_view_2d(result.context_.get(), result.k_, shape.head_dim_v, n, result.k_->nb[1], 0);
+        result.v_ = ggml_view_2d(result.context_.get(), result.k_, shape.head_dim_v, n_slots, result.k_->nb[1], 0);
         ggml_backend_view_init(result.v_);
         return result;
     }
-    result.v_ = ggml_new_tensor_2d(result.context_.get(), shape.type_v, shape.head_dim_v, n);
+    result.v_ = ggml_new_tensor_2d(result.context_.get(), shape.type_v, shape.head_dim_v, n_slots);
     ggml_backend_tensor_alloc(buffer_->get(), result.v_, base + v_offset(type, shape, n_slots));
     return result;
 }

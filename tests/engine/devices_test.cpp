@@ -188,6 +188,45 @@ TEST(DeviceStaging, TakesTheMemoryThatWasPlanned) {
     }
 }
 
+/// Bytes of this process in memory. The memory of a driver in software is among them.
+uint64_t resident_bytes() {
+    std::ifstream file("/proc/self/statm");
+    uint64_t n_pages = 0;
+    uint64_t n_resident = 0;
+    file >> n_pages >> n_resident;
+    return n_resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+TEST(DeviceMemory, OfTheDriverIsTheBudgetAndALayer) {
+    constexpr uint64_t kBudget = uint64_t{200} << 20;
+    constexpr uint64_t kSlack = uint64_t{24} << 20;  // intermediate results, and memory of the driver
+    const auto device = load_on({.device = kVulkan}, "qwen3");
+    const auto tokens = test::sample_tokens(device, 400);
+    auto first = test::start(device, {});
+    test::append(first, tokens);  // the driver compiles its programs
+    const uint64_t before = resident_bytes();
+    auto sequence = test::start(device, {.policy = "cake", .budget = KvBytes{kBudget}});
+    test::append(sequence, tokens);
+    ASSERT_TRUE(sequence.decode(tokens[0]));
+    const uint64_t taken = resident_bytes() - before;
+    const auto memory = sequence.memory();
+    expect_bounded(memory);
+    EXPECT_LE(taken, memory.kv_bytes_budget + memory.layer_bytes + kSlack);
+    EXPECT_GE(taken, kBudget - kSlack);
+}
+
+/// ggml would abort the process. This driver's limit is 128 MiB.
+TEST(DeviceMemory, InOnePieceThatIsTooLargeIsRefused) {
+    const auto device = load_on({.device = kVulkan}, "qwen3");
+    auto sequence = test::start(device, {.policy = "cake", .budget = KvBytes{uint64_t{300} << 20}});
+    const auto appended = sequence.append(test::sample_tokens(device, 400));
+    ASSERT_FALSE(appended);
+    EXPECT_EQ(appended.error().code, Error::Code::out_of_memory);
+    EXPECT_EQ(appended.error().message,
+              "the K/V budget would be a tensor of 150 MiB, and the device Vulkan0 cannot compute with one of that "
+              "size: ask for less");
+}
+
 TEST(DeviceTypes, ThatAreNotSupportedAreRefusedWithThoseThatAre) {
     const auto device = load_on({.device = kVulkan}, "qwen3");
     std::vector<std::string> refused;
