@@ -49,9 +49,11 @@ Result<Inspection> inspect(const Engine& engine, const SequenceOptions& sequence
     result.stages = sequence->stages();
     result.layers = sequence->layers();
     for (int32_t layer = 0; layer < engine.info().n_layer; layer++) {
-        auto& counts = result.kept.emplace_back(tokens.size());
-        for (int32_t head = 0; head < result.layers[static_cast<size_t>(layer)].n_head_kv; head++)
-            for (const int32_t position : sequence->positions(layer, head)) counts[static_cast<size_t>(position)]++;
+        auto& heads = result.held.emplace_back();
+        for (int32_t head = 0; head < result.layers[static_cast<size_t>(layer)].n_head_kv; head++) {
+            const auto positions = sequence->positions(layer, head);
+            heads.emplace_back(positions.begin(), positions.end());
+        }
     }
     for (const Token token : sequence->generate(
              {.max_tokens = options.n_predict, .sampling = {.temperature = 0}, .cancelled = options.cancelled})) {

@@ -24,7 +24,8 @@ struct Inspection {
     MemoryReport memory;
     std::vector<LayerReport> layers;
     std::vector<std::vector<int32_t>> stages;  // Sequence::stages()
-    std::vector<std::vector<uint8_t>> kept;  // [n_layer][n_tokens] number of KV heads that hold the token after prefill
+    /// Positions of the tokens that each KV head holds after prefill, ascending: [n_layer][n_head_kv].
+    std::vector<std::vector<std::vector<int32_t>>> held;
     std::vector<MemoryMoment> moments;
     std::string answer;
 };

@@ -139,19 +139,41 @@
       make("span", { textContent: `layer ${sliced.at(-1)}` })));
   });
 
-  // The text. Its parts are built when they scroll into view, since a text may be long.
-  byId("ramp").style.background = `linear-gradient(to right, transparent, var(${hues[0]}))`;
-  const PART = 400;
+  // Layers and KV heads: one row for each head, one column for each layer that holds tokens.
+  const withTokens = data.policies[0].layers.flatMap((layer, number) => layer.n_head_kv > 0 ? [number] : []);
+  const drawGrid = (card, value, most, say, i) => {
+    const nHeads = Math.max(...withTokens.map((layer) => data.policies[0].layers[layer].n_head_kv));
+    const cells = make("div", { className: "cells" });
+    cells.style.gridTemplateColumns = `repeat(${withTokens.length}, minmax(3px, 1fr))`;
+    for (let head = 0; head < nHeads; head++) {
+      for (const layer of withTokens) {
+        const cell = make("div", { className: "cell head" });
+        if (head < data.policies[0].layers[layer].n_head_kv) {
+          cell.style.background = shade(value(layer, head) / most, i);
+          cell.dataset.hint = `layer ${layer}, KV head ${head}: ${say(value(layer, head))}`;
+        }
+        cells.append(cell);
+      }
+    }
+    explain(cells, (target) => target.dataset.hint ?? "");
+    card.append(cells, make("div", { className: "axis" }, make("span", { textContent: `layer ${withTokens[0]}` }),
+      make("span", { textContent: `strongest: ${say(most)}` }), make("span", { textContent: `layer ${withTokens.at(-1)}` })));
+  };
+  const mostOfHead = Math.max(1, ...data.policies.flatMap((policy) => policy.heads.flat()));
   data.policies.forEach((policy, i) => {
+    const card = make("div", { className: "card" }, make("h3", { className: `name policy-${i}`, textContent: policy.policy }));
+    byId("head-grids").append(card);
+    drawGrid(card, (layer, head) => policy.heads[layer][head], mostOfHead, (n) => `${count(n)} tokens`, i);
+  });
+
+  // A text whose tokens are painted. Its parts are built when they scroll into view, since a text may be long.
+  const PART = 400;
+  const drawText = (card, paintToken, say) => {
     const text = make("div", { className: "text", tabIndex: 0 });
-    const nAll = policy.layers.reduce((sum, layer) => sum + layer.n_head_kv, 0);
-    const heads = (layer, token) => policy.kept[layer].charCodeAt(token) - 48;
-    const held = (token) => policy.kept.reduce((sum, _, layer) => sum + heads(layer, token), 0);
     const build = (part, begin) => {
       for (let token = begin; token < Math.min(begin + PART, data.tokens.length); token++) {
         const span = make("span", { textContent: data.tokens[token] });
-        const share = held(token) / nAll;
-        if (share > 0) span.style.background = shade(0.08 + 0.67 * share, i);
+        paintToken(span, token);
         span.dataset.token = token;
         part.append(span);
       }
@@ -170,19 +192,48 @@
       text.append(part);
       sight.observe(part);
     }
-    explain(text, (target) => {
-      if (target.dataset.token === undefined) return "";
-      const token = Number(target.dataset.token);
-      const layers = policy.kept.map((_, layer) => [layer, heads(layer, token)]).filter(([, n]) => n > 0)
+    explain(text, (target) => target.dataset.token === undefined ? "" : say(Number(target.dataset.token)));
+    card.append(text);
+  };
+
+  byId("ramp").style.background = `linear-gradient(to right, transparent, var(${hues[0]}))`;
+  const nAll = data.policies[0].layers.reduce((sum, layer) => sum + layer.n_head_kv, 0);
+  const holders = (policy, layer, token) => policy.kept[layer].charCodeAt(token) - 48;
+  const shareOf = (policy, token) => policy.kept.reduce((sum, _, layer) => sum + holders(policy, layer, token), 0) / nAll;
+  data.policies.forEach((policy, i) => {
+    const card = make("div", { className: "card" }, make("h3", { className: `name policy-${i}`, textContent: policy.policy }));
+    byId("texts").append(card);
+    const paintToken = (span, token) => {
+      const share = shareOf(policy, token);
+      if (share > 0) span.style.background = shade(0.08 + 0.67 * share, i);
+    };
+    drawText(card, paintToken, (token) => {
+      const layers = policy.kept.map((_, layer) => [layer, holders(policy, layer, token)]).filter(([, n]) => n > 0)
         .map(([layer, n]) => {
           const nHeads = policy.layers[layer].n_head_kv;
           return nHeads > 1 ? `${layer} (${n}/${nHeads})` : `${layer}`;
         });
       return `position ${count(token)}: ${layers.length === 0 ? "held by no layer" : "held by layers " + layers.join(", ")}`;
     });
-    byId("texts").append(make("div", { className: "card" },
-      make("h3", { className: `name policy-${i}`, textContent: policy.policy }), text));
   });
+
+  // Where two policies differ.
+  if (data.common !== undefined) {
+    byId("both").hidden = false;
+    const [first, second] = data.policies;
+    const percent = (share) => `${Math.round(100 * share)} %`;
+    const total = (numbers) => numbers.flat().reduce((sum, n) => sum + n, 0);
+    const apart = (common, a, b) => a + b > 0 ? 1 - 2 * common / (a + b) : 0;
+    byId("agreement").textContent = `${first.policy} and ${second.policy} hold the same tokens, except for `
+      + `${percent(apart(total(data.common), total(first.heads), total(second.heads)))} of them.`;
+    drawGrid(byId("difference-grid"), (layer, head) => apart(data.common[layer][head], first.heads[layer][head],
+      second.heads[layer][head]), 1, percent, 0);
+    drawText(byId("difference-text"), (span, token) => {
+      const more = shareOf(first, token) - shareOf(second, token);
+      if (more !== 0) span.style.background = shade(0.08 + 0.67 * Math.abs(more), more > 0 ? 0 : 1);
+    }, (token) => `position ${count(token)}: ${first.policy} ${percent(shareOf(first, token))} of the KV heads, `
+      + `${second.policy} ${percent(shareOf(second, token))}`);
+  }
 
   // The same figures as a table, for readers who cannot see the charts.
   const table = make("table");

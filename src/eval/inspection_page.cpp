@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "eval/inspection.hpp"
@@ -12,7 +14,49 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json of_inspection(const Inspection& inspection) {
+/// One string per layer with one character per token: '0' plus the number of KV heads that hold it.
+Json counts_by_token(const Inspection& inspection, size_t n_tokens) {
+    Json lines = Json::array();
+    for (const auto& heads : inspection.held) {
+        std::string line(n_tokens, '0');
+        for (const auto& positions : heads)
+            for (const int32_t position : positions) {
+                char& count = line[static_cast<size_t>(position)];
+                if (count < '0' + 70) count++;
+            }
+        lines.push_back(std::move(line));
+    }
+    return lines;
+}
+
+/// The number of tokens that each KV head holds, [n_layer][n_head_kv].
+Json counts_by_head(const Inspection& inspection) {
+    Json layers = Json::array();
+    for (const auto& heads : inspection.held) {
+        Json counts = Json::array();
+        for (const auto& positions : heads) counts.push_back(positions.size());
+        layers.push_back(std::move(counts));
+    }
+    return layers;
+}
+
+/// The number of tokens that each KV head holds under both policies, [n_layer][n_head_kv].
+Json counts_in_common(const Inspection& first, const Inspection& second) {
+    Json layers = Json::array();
+    for (size_t layer = 0; layer < first.held.size(); layer++) {
+        Json counts = Json::array();
+        for (size_t head = 0; head < first.held[layer].size(); head++) {
+            std::vector<int32_t> common;
+            std::ranges::set_intersection(first.held[layer][head], second.held[layer][head],
+                                          std::back_inserter(common));
+            counts.push_back(common.size());
+        }
+        layers.push_back(std::move(counts));
+    }
+    return layers;
+}
+
+Json of_inspection(const Inspection& inspection, size_t n_tokens) {
     Json layers = Json::array();
     for (const auto& layer : inspection.layers) {
         layers.push_back({{"dispersion", value_or_null<Json>(layer.dispersion)},
@@ -24,13 +68,6 @@ Json of_inspection(const Inspection& inspection) {
                           {"kv_layer", value_or_null<Json>(layer.kv_layer)},
                           {"n_head_kv", layer.n_head_kv},
                           {"kept", layer.kept}});
-    }
-    // One string per layer with one character per token: '0' plus the number of KV heads that hold it.
-    Json kept = Json::array();
-    for (const auto& counts : inspection.kept) {
-        std::string line;
-        for (const uint8_t count : counts) line += static_cast<char>('0' + std::min<int>(count, 70));
-        kept.push_back(std::move(line));
     }
     Json devices = Json::array();
     for (const auto& device : inspection.memory.devices)
@@ -50,7 +87,8 @@ Json of_inspection(const Inspection& inspection) {
             {"devices", std::move(devices)},
             {"layers", std::move(layers)},
             {"stages", inspection.stages},
-            {"kept", std::move(kept)},
+            {"kept", counts_by_token(inspection, n_tokens)},
+            {"heads", counts_by_head(inspection)},
             {"moments", std::move(moments)},
             {"answer", inspection.answer}};
 }
@@ -74,7 +112,8 @@ std::string inspection_page(const Engine& engine, const std::string& text_name, 
               {"text", text_name},
               {"tokens", token_texts(engine, tokens)},
               {"policies", Json::array()}};
-    for (const auto& inspection : inspections) data["policies"].push_back(of_inspection(inspection));
+    for (const auto& inspection : inspections) data["policies"].push_back(of_inspection(inspection, tokens.size()));
+    if (inspections.size() == 2) data["common"] = counts_in_common(inspections[0], inspections[1]);
     std::string page(kInspectionPage);
     // Insert the data last, because a text may contain the other placeholders.
     put(page, "/*chart.js*/", kChartJs);

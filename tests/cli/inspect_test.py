@@ -18,6 +18,7 @@ from support.cake_process import BUNDLED, MODELS, assert_refused, cake, command,
 
 DOCUMENT = BUNDLED.parent / "document.txt"
 N_LAYER = 6
+N_HEAD_KV = 2
 CHARTS = ("kept", "dispersion", "shift", "preference", "memory")
 BROWSER = shutil.which("chromium")
 
@@ -79,7 +80,9 @@ class Page(unittest.TestCase):
                     self.assertRegex(canvas, r'width="[1-9]\d\d')
                     self.assertIn("display: block", canvas)
                 self.assertEqual(len(re.findall(r'class="cell"', document)), 2 * N_LAYER * N_LAYER)
-                self.assertEqual(len(re.findall(r"data-hint=", document)), N_LAYER * (N_LAYER + 1))
+                self.assertEqual(len(re.findall(r'class="cell head"', document)), 3 * N_LAYER * N_HEAD_KV)
+                self.assertEqual(len(re.findall(r"data-hint=", document)), N_LAYER * (N_LAYER + 1) + 3 * N_LAYER * N_HEAD_KV)
+                self.assertRegex(document, r"cake and ada-snapkv hold the same tokens, except for [1-9]\d* %")
                 self.assertGreater(len(re.findall(r'<span data-token="\d+"|data-token="\d+" style', document)), 100)
                 self.assertIn("ada-snapkv", document)
 
@@ -95,17 +98,35 @@ class Page(unittest.TestCase):
             self.assertEqual([len(stage) for stage in policy["stages"]], list(range(1, N_LAYER + 1)))
             for stage, following in zip(policy["stages"], policy["stages"][1:]):
                 self.assertTrue(all(b <= a for a, b in zip(stage, following)), "no budget rises")
-            for layer, kept in zip(policy["layers"], policy["kept"]):
+            for layer, kept, heads in zip(policy["layers"], policy["kept"], policy["heads"]):
                 n_heads = layer["n_head_kv"]
                 self.assertGreater(n_heads, 1)
                 self.assertEqual(len(kept), 3000)
                 self.assertEqual(sum(ord(c) - 48 for c in kept), n_heads * layer["kept"])
                 self.assertEqual({ord(c) - 48 for c in kept[-16:]}, {n_heads}, "the window stays in every head")
                 self.assertGreater(layer["preference"], 0)
+                self.assertEqual(len(heads), n_heads)
+                self.assertEqual(sum(heads), n_heads * layer["kept"])
             held = [moment[1] for moment in policy["moments"]]
             self.assertLessEqual(max(held), policy["bytes_peak"])
             self.assertLess(held[-1], policy["moments"][-1][2])
             self.assertLessEqual(policy["bytes_now"], policy["bytes_budget"])
+
+    def test_two_policies_are_compared_by_layer_and_head(self):
+        data = data_of(self.page)
+        first, second = (policy["heads"] for policy in data["policies"])
+        for common, a, b in zip(data["common"], first, second):
+            for n, of_first, of_second in zip(common, a, b):
+                self.assertLessEqual(n, min(of_first, of_second))
+                self.assertGreaterEqual(n, 32, "both keep the window")
+        same = self.folder / "same.html"
+        inspect("-f", DOCUMENT, "--max-prompt", 1000, "--policy", "cake,cake:preference", "--kv-budget", 128, "-n", 0, "-o", same)
+        data = data_of(same.read_text(encoding="utf-8"))
+        self.assertEqual(data["common"], data["policies"][0]["heads"])
+        one = self.folder / "one.html"
+        inspect("-f", DOCUMENT, "--max-prompt", 500, "--kv-budget", 128, "-n", 0, "-o", one)
+        self.assertNotIn("common", data_of(one.read_text(encoding="utf-8")))
+        self.assertIn('id="both" hidden', self.browse(one)[0])
 
     def test_a_text_cannot_break_out_of_the_page(self):
         hostile = "</script><script>throw Error('out')</script><!-- {{data}} /*chart.js*/ \u00e9\u6cb3\U0001f370 " * 20

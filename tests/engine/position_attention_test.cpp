@@ -36,8 +36,11 @@ Begun begin(const Engine& engine, SequenceOptions options) {
     return begun;
 }
 
-std::span<const float> row(const ggml_tensor* rows, int64_t i, int64_t offset, int64_t n) {
-    return {static_cast<const float*>(rows->data) + i * rows->ne[0] + offset, static_cast<size_t>(n)};
+std::vector<float> row(const ggml_tensor* rows, int64_t i, int64_t offset, int64_t n) {
+    std::vector<float> result(static_cast<size_t>(n));
+    ggml_backend_tensor_get(rows, result.data(), static_cast<size_t>(i * rows->ne[0] + offset) * sizeof(float),
+                            result.size() * sizeof(float));
+    return result;
 }
 
 /// Mean attention of a query head over the last `n` queries, computed by its definition, [n_slots].
