@@ -159,11 +159,9 @@ TEST_P(Device, SessionsGoOnOnTheCpuAndBack) {
     for (const auto& [from, to, type] :
          {std::tuple(&device, &cpu, "f16"), {&cpu, &device, "f16"}, {&device, &cpu, "q8_0"}, {&cpu, &device, "q8_0"}}) {
         SCOPED_TRACE(type);
-        auto sequence = test::start(*from, {.policy = "cake",
-                                            .budget = TokensPerLayer{48},
-                                            .window = 8,
-                                            .cache_type_k = type,
-                                            .cache_type_v = type});
+        auto sequence = test::start(
+            *from,
+            {.policy = "cake", .budget = TokensPerLayer{48}, .window = 8, .cache_type_k = type, .cache_type_v = type});
         test::append(sequence, tokens);
         ASSERT_TRUE(sequence.save(path));
         auto loaded = Sequence::load(*to, path);

