@@ -65,11 +65,10 @@ void AccountedBytes::release() {
 Result<void> check_size(ggml_backend_buffer_type_t type, const ggml_tensor* tensor, const char* what) {
     ggml_backend_dev_t device = ggml_backend_buft_get_device(type);
     if (device == nullptr || ggml_backend_dev_supports_op(device, tensor)) return {};
-    return fail(
-        Error::Code::out_of_memory,
-        fmt::format("{} would be a tensor of {} MiB, and the device {} cannot compute with one of that size: ask "
-                    "for less",
-                    what, ggml_nbytes(tensor) >> 20U, ggml_backend_dev_name(device)));
+    return fail(Error::Code::out_of_memory,
+                fmt::format("{} would be a tensor of {} MiB, and the device {} cannot compute with one of that size: "
+                            "use a smaller budget, a shorter text or another device",
+                            what, ggml_nbytes(tensor) >> 20U, ggml_backend_dev_name(device)));
 }
 
 Result<AccountedBuffer> AccountedBuffer::allocate(Accountant& accountant, MemoryUse use,

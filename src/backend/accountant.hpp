@@ -76,7 +76,7 @@ class AccountedBytes {
 };
 
 /// Fails if the device of a buffer type cannot compute with a tensor as large as this one, which ggml would abort on.
-/// `what` names the tensor in the error.
+/// It does not know the limits of a device behind RPC. `what` names the tensor in the error.
 Result<void> check_size(ggml_backend_buffer_type_t type, const ggml_tensor* tensor, const char* what);
 
 /// A backend buffer whose bytes are accounted for as long as it lives.

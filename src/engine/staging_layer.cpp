@@ -6,6 +6,10 @@
 
 namespace cake {
 
+namespace {
+constexpr const char* kWhat = "one layer's K and V of the text";
+}
+
 int64_t max_held(const KvStore& store, int32_t layer) {
     return std::ranges::max(store.runs(layer), {}, &Run::length).length;
 }
@@ -24,14 +28,15 @@ StagingLayer::StagingLayer(Accountant& accountant, KvBuffer buffer, int64_t n_ro
 Result<StagingLayer> StagingLayer::allocate(Accountant& accountant, const DeviceMemory& memory, const KvShape& shape,
                                             int64_t n_rows, int64_t n_segment, size_t least_bytes) {
     n_rows = staging_rows(memory.buffer_type, n_rows);
-    auto buffer = KvBuffer::allocate(accountant, memory, shape, n_rows * shape.n_head_kv,
-                                     "one layer's K and V of the text", least_bytes);
+    auto buffer = KvBuffer::allocate(accountant, memory, shape, n_rows * shape.n_head_kv, kWhat, least_bytes);
     if (!buffer) return std::unexpected(buffer.error());
     return StagingLayer(accountant, std::move(*buffer), n_rows, n_segment);
 }
 
-StagingLayer StagingLayer::reshaped(Accountant& accountant, const KvShape& shape) const {
-    return {accountant, buffer_.reshaped(shape, n_rows_ * shape.n_head_kv), n_rows_, n_segment_};
+Result<StagingLayer> StagingLayer::reshaped(Accountant& accountant, const KvShape& shape) const {
+    auto buffer = buffer_.reshaped(shape, n_rows_ * shape.n_head_kv, kWhat);
+    if (!buffer) return std::unexpected(buffer.error());
+    return StagingLayer(accountant, std::move(*buffer), n_rows_, n_segment_);
 }
 
 void StagingLayer::take(KvStore& store, int32_t layer, int32_t position) {

@@ -28,7 +28,7 @@ class StagingLayer {
     static Result<StagingLayer> allocate(Accountant& accountant, const DeviceMemory& memory, const KvShape& shape,
                                          int64_t n_rows, int64_t n_segment, size_t least_bytes = 0);
     /// A staging layer in the same buffer, for layers of another shape. Only one of them can be used at a time.
-    StagingLayer reshaped(Accountant& accountant, const KvShape& shape) const;
+    Result<StagingLayer> reshaped(Accountant& accountant, const KvShape& shape) const;
 
     /// Copies the tokens that a layer kept. The segment follows them and begins at position `position` of the text.
     void copy(const KvStore& store, int32_t layer, int32_t position);

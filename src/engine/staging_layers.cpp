@@ -27,12 +27,11 @@ Result<StagingLayers::Part> StagingLayers::allocate_part(SequenceParts& sequence
     Part part;
     part.whole = std::move(*whole);
     part.size_bytes = part.whole.buffer().size_bytes();
-    if (in_turns) part.windows = part.whole.reshaped(sequence.accountant, layout.sliding);
-    if (!layout.stages_apart) return part;
-    auto windows = allocate(layout.sliding, 0);
+    if (!in_turns && !layout.stages_apart) return part;
+    auto windows = in_turns ? part.whole.reshaped(sequence.accountant, layout.sliding) : allocate(layout.sliding, 0);
     if (!windows) return std::unexpected(windows.error());
     part.windows = std::move(*windows);
-    part.size_bytes += part.windows.buffer().size_bytes();
+    if (layout.stages_apart) part.size_bytes += part.windows.buffer().size_bytes();
     return part;
 }
 

@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const hues = ["--first", "--second"];
+  const hues = ["--first", "--second", "--third"];  // the third belongs to no policy
   const count = (n) => Math.round(n).toLocaleString("en");
   const bytes = (n) => {
     const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
@@ -141,15 +141,16 @@
 
   // Layers and KV heads: one row for each head, one column for each layer that holds tokens.
   const withTokens = data.policies[0].layers.flatMap((layer, number) => layer.n_head_kv > 0 ? [number] : []);
-  const drawGrid = (card, value, most, say, i) => {
+  const drawGrid = (card, label, value, say, i, most) => {
     const nHeads = Math.max(...withTokens.map((layer) => data.policies[0].layers[layer].n_head_kv));
-    const cells = make("div", { className: "cells" });
+    const cells = make("div", { className: "cells", role: "img" });
+    cells.setAttribute("aria-label", label);
     cells.style.gridTemplateColumns = `repeat(${withTokens.length}, minmax(3px, 1fr))`;
     for (let head = 0; head < nHeads; head++) {
       for (const layer of withTokens) {
         const cell = make("div", { className: "cell head" });
         if (head < data.policies[0].layers[layer].n_head_kv) {
-          cell.style.background = shade(value(layer, head) / most, i);
+          cell.style.background = shade(value(layer, head) / (most || 1), i);
           cell.dataset.hint = `layer ${layer}, KV head ${head}: ${say(value(layer, head))}`;
         }
         cells.append(cell);
@@ -159,11 +160,12 @@
     card.append(cells, make("div", { className: "axis" }, make("span", { textContent: `layer ${withTokens[0]}` }),
       make("span", { textContent: `strongest: ${say(most)}` }), make("span", { textContent: `layer ${withTokens.at(-1)}` })));
   };
-  const mostOfHead = Math.max(1, ...data.policies.flatMap((policy) => policy.heads.flat()));
+  const mostOfHead = Math.max(...data.policies.flatMap((policy) => policy.heads.flat()));
   data.policies.forEach((policy, i) => {
     const card = make("div", { className: "card" }, make("h3", { className: `name policy-${i}`, textContent: policy.policy }));
     byId("head-grids").append(card);
-    drawGrid(card, (layer, head) => policy.heads[layer][head], mostOfHead, (n) => `${count(n)} tokens`, i);
+    drawGrid(card, `Tokens of ${policy.policy} by layer and KV head`, (layer, head) => policy.heads[layer][head],
+      (n) => `${count(n)} tokens`, i, mostOfHead);
   });
 
   // A text whose tokens are painted. Its parts are built when they scroll into view, since a text may be long.
@@ -221,13 +223,15 @@
   if (data.common !== undefined) {
     byId("both").hidden = false;
     const [first, second] = data.policies;
-    const percent = (share) => `${Math.round(100 * share)} %`;
+    const percent = (share) => share > 0 && share < 0.005 ? "less than 1 %" : `${Math.round(100 * share)} %`;
     const total = (numbers) => numbers.flat().reduce((sum, n) => sum + n, 0);
-    const apart = (common, a, b) => a + b > 0 ? 1 - 2 * common / (a + b) : 0;
-    byId("agreement").textContent = `${first.policy} and ${second.policy} hold the same tokens, except for `
-      + `${percent(apart(total(data.common), total(first.heads), total(second.heads)))} of them.`;
-    drawGrid(byId("difference-grid"), (layer, head) => apart(data.common[layer][head], first.heads[layer][head],
-      second.heads[layer][head]), 1, percent, 0);
+    // Of the tokens that either of them holds, the share that the other does not.
+    const apart = (common, a, b) => a + b > 0 ? (a + b - 2 * common) / (a + b - common) : 0;
+    const apartIn = (layer, head) => apart(data.common[layer][head], first.heads[layer][head], second.heads[layer][head]);
+    byId("agreement").textContent = `Of the tokens that ${first.policy} or ${second.policy} holds in a KV head, the other does `
+      + `not hold ${percent(apart(total(data.common), total(first.heads), total(second.heads)))}.`;
+    drawGrid(byId("difference-grid"), "Difference by layer and KV head", apartIn, percent, 2,
+      Math.max(...withTokens.flatMap((layer) => first.heads[layer].map((_, head) => apartIn(layer, head)))));
     drawText(byId("difference-text"), (span, token) => {
       const more = shareOf(first, token) - shareOf(second, token);
       if (more !== 0) span.style.background = shade(0.08 + 0.67 * Math.abs(more), more > 0 ? 0 : 1);

@@ -36,14 +36,15 @@ size_t kv_buffer_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, in
 class KvBuffer {
   public:
     KvBuffer() = default;
-    /// `least_bytes`: size of the buffer, if the slots take less.
+    /// `what` names the buffer in errors; `least_bytes`: its size, if the slots take less. Fails if the device does not
+    /// have that much memory, or cannot compute with tensors of that size.
     static Result<KvBuffer> allocate(Accountant& accountant, const DeviceMemory& memory, const KvShape& shape,
                                      int64_t n_slots, const char* what, size_t least_bytes = 0);
-    /// The same memory as slots of another shape, which must fit into it.
-    KvBuffer reshaped(const KvShape& shape, int64_t n_slots) const;
+    /// The same memory as slots of another shape, which must fit into it. Fails as allocate() does.
+    Result<KvBuffer> reshaped(const KvShape& shape, int64_t n_slots, const char* what) const;
 
-    ggml_tensor* k() const { return k_; }  // [head_dim_k, at least n_slots]
-    ggml_tensor* v() const { return v_; }  // [head_dim_v, at least n_slots]
+    ggml_tensor* k() const { return k_; }  // [head_dim_k, n_slots]
+    ggml_tensor* v() const { return v_; }  // [head_dim_v, n_slots]
     bool v_in_k() const { return v_->view_src == k_; }
     const DeviceMemory& memory() const { return memory_; }
     int64_t n_slots() const { return n_slots_; }

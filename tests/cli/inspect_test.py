@@ -82,7 +82,7 @@ class Page(unittest.TestCase):
                 self.assertEqual(len(re.findall(r'class="cell"', document)), 2 * N_LAYER * N_LAYER)
                 self.assertEqual(len(re.findall(r'class="cell head"', document)), 3 * N_LAYER * N_HEAD_KV)
                 self.assertEqual(len(re.findall(r"data-hint=", document)), N_LAYER * (N_LAYER + 1) + 3 * N_LAYER * N_HEAD_KV)
-                self.assertRegex(document, r"cake and ada-snapkv hold the same tokens, except for [1-9]\d* %")
+                self.assertRegex(document, r"tokens that cake or ada-snapkv holds in a KV head, the other does not hold [1-9]\d* %")
                 self.assertGreater(len(re.findall(r'<span data-token="\d+"|data-token="\d+" style', document)), 100)
                 self.assertIn("ada-snapkv", document)
 
@@ -114,11 +114,15 @@ class Page(unittest.TestCase):
 
     def test_two_policies_are_compared_by_layer_and_head(self):
         data = data_of(self.page)
-        first, second = (policy["heads"] for policy in data["policies"])
-        for common, a, b in zip(data["common"], first, second):
-            for n, of_first, of_second in zip(common, a, b):
+        first, second = data["policies"]
+        for layer, common in enumerate(data["common"]):
+            for n, of_first, of_second in zip(common, first["heads"][layer], second["heads"][layer]):
                 self.assertLessEqual(n, min(of_first, of_second))
                 self.assertGreaterEqual(n, 32, "both keep the window")
+            # How many KV heads hold a token bounds in how many of them both policies do.
+            counts = [(ord(a) - 48, ord(b) - 48) for a, b in zip(first["kept"][layer], second["kept"][layer])]
+            self.assertLessEqual(sum(common), sum(min(a, b) for a, b in counts))
+            self.assertGreaterEqual(sum(common), sum(max(0, a + b - N_HEAD_KV) for a, b in counts))
         same = self.folder / "same.html"
         inspect("-f", DOCUMENT, "--max-prompt", 1000, "--policy", "cake,cake:preference", "--kv-budget", 128, "-n", 0, "-o", same)
         data = data_of(same.read_text(encoding="utf-8"))
@@ -131,11 +135,22 @@ class Page(unittest.TestCase):
     def test_a_text_cannot_break_out_of_the_page(self):
         hostile = "</script><script>throw Error('out')</script><!-- {{data}} /*chart.js*/ \u00e9\u6cb3\U0001f370 " * 20
         file = self.folder / "hostile.html"
-        self.assertEqual(inspect("-p", hostile, "--kv-budget", 64, "--window", 16, "-n", 2, "-o", file).returncode, 0)
+        self.assertEqual(inspect("-p", hostile, "--kv-budget", 64, "--window", 16, "-n", 2, "--policy", "cake,snapkv",
+                                 "-o", file).returncode, 0)
         document, complaints = self.browse(file)
         self.assertEqual(complaints, [])
         self.assertIn("data-token=", document)
         self.assertEqual("".join(data_of(file.read_text(encoding="utf-8"))["tokens"]).strip(), hostile.strip())
+
+    def test_layers_of_several_kinds_are_shown(self):
+        for model in ("gemma4", "qwen35"):
+            with self.subTest(model=model):
+                file = self.folder / f"{model}.html"
+                self.assertEqual(cake("inspect", "-m", MODELS / f"{model}.gguf", "-t", 1, "-f", DOCUMENT, "--max-prompt", 600,
+                                      "--policy", "cake,snapkv", "--kv-budget", 64, "-n", 2, "-o", file).returncode, 0)
+                document, complaints = self.browse(file)
+                self.assertEqual(complaints, [])
+                self.assertRegex(document, "KV head, the other does not hold [1-9]")
 
     def test_a_text_that_fits_is_shown_too(self):
         file = self.folder / "short.html"
