@@ -53,8 +53,8 @@ ggml_tensor* attend_by_ggml(Graph& graph, const AttentionTraits& traits, ggml_te
         return masks.emplace_back(graph.input(GGML_TYPE_F16, length, query->ne[2]), n_unseen).tensor;
     };
     const auto n_head_kv = static_cast<int64_t>(heads.size());
-    if (is_even(heads) && is_one_view(k, aligned(k, heads[0]), n_head_kv)) {
-        const auto [begin, length, n_foreign] = aligned(k, heads[0]);
+    if (const auto first = aligned(k, heads[0]); is_even(heads) && is_one_view(k, first, n_head_kv)) {
+        const auto [begin, length, n_foreign] = first;
         const int64_t stride = n_head_kv > 1 ? heads[1].begin - heads[0].begin : length;
         const auto view = [&](ggml_tensor* rows) { return view_heads(graph, rows, begin, length, n_head_kv, stride); };
         return flash_attention(graph, traits, 0, query, view(k), view(v), mask(length, n_foreign));

@@ -109,63 +109,67 @@
     node.addEventListener("pointerleave", () => { hint.hidden = true; });
   };
 
+  // A card for each policy.
+  const addCard = (parent, policy, i) => {
+    const card = make("div", { className: "card" }, make("h3", { className: `name policy-${i}`, textContent: policy.policy }));
+    byId(parent).append(card);
+    return card;
+  };
+  // A grid with a column for each of `layers`. `cellOf(row, column)` returns [share, hint], or null for an empty cell.
+  const drawGrid = (card, { label, className, layers, nRows, cellOf, strongest, hue }) => {
+    const cells = make("div", { className: "cells", role: "img" });
+    cells.setAttribute("aria-label", label);
+    cells.style.gridTemplateColumns = `repeat(${layers.length}, minmax(3px, 1fr))`;
+    for (let row = 0; row < nRows; row++) {
+      layers.forEach((_, column) => {
+        const cell = make("div", { className });
+        const content = cellOf(row, column);
+        if (content !== null) {
+          cell.style.background = shade(content[0], hue);
+          cell.dataset.hint = content[1];
+        }
+        cells.append(cell);
+      });
+    }
+    explain(cells, (target) => target.dataset.hint ?? "");
+    card.append(cells, make("div", { className: "axis" }, make("span", { textContent: `layer ${layers[0]}` }),
+      make("span", { textContent: `strongest: ${strongest}` }), make("span", { textContent: `layer ${layers.at(-1)}` })));
+  };
+
   const most = Math.max(1, ...data.policies.flatMap((policy) => policy.stages.flat()));
   data.policies.forEach((policy, i) => {
-    const card = make("div", { className: "card" }, make("h3", { className: `name policy-${i}`, textContent: policy.policy }));
-    byId("heat").append(card);
+    const card = addCard("heat", policy, i);
     if (policy.stages.length === 0) {
       card.append(make("p", { textContent: "Everything fitted: nothing had to be dropped." }));
       return;
     }
-    const cells = make("div", { className: "cells", role: "img" });
-    cells.setAttribute("aria-label", `Budgets of ${policy.policy} at every stage`);
     // Layers with a sliding window keep only that window, and some layers hold no tokens: they take no part in the
     // division of the budget.
     const sliced = policy.layers.flatMap((layer, number) => layer.window > 0 || layer.n_head_kv === 0 ? [] : [number]);
-    cells.style.gridTemplateColumns = `repeat(${sliced.length}, minmax(3px, 1fr))`;
-    policy.stages.forEach((stage, m) => {
-      sliced.forEach((layer, column) => {
-        const cell = make("div", { className: "cell" });
-        if (column <= m) {
-          cell.style.background = shade(stage[column] / most, i);
-          cell.dataset.hint = `after layer ${sliced[m]}: layer ${layer} may keep ${count(stage[column])} tokens`;
-        }
-        cells.append(cell);
-      });
+    drawGrid(card, {
+      label: `Budgets of ${policy.policy} at every stage`, className: "cell", layers: sliced, nRows: policy.stages.length,
+      cellOf: (m, column) => column > m ? null : [policy.stages[m][column] / most,
+        `after layer ${sliced[m]}: layer ${sliced[column]} may keep ${count(policy.stages[m][column])} tokens`],
+      strongest: `${count(most)} tokens`, hue: i,
     });
-    explain(cells, (target) => target.dataset.hint ?? "");
-    card.append(cells, make("div", { className: "axis" }, make("span", { textContent: `layer ${sliced[0]}` }),
-      make("span", { textContent: `strongest: ${count(most)} tokens` }),
-      make("span", { textContent: `layer ${sliced.at(-1)}` })));
   });
 
   // Layers and KV heads: one row for each head, one column for each layer that holds tokens.
   const withTokens = data.policies[0].layers.flatMap((layer, number) => layer.n_head_kv > 0 ? [number] : []);
-  const drawGrid = (card, label, value, say, i, most) => {
-    const nHeads = Math.max(...withTokens.map((layer) => data.policies[0].layers[layer].n_head_kv));
-    const cells = make("div", { className: "cells", role: "img" });
-    cells.setAttribute("aria-label", label);
-    cells.style.gridTemplateColumns = `repeat(${withTokens.length}, minmax(3px, 1fr))`;
-    for (let head = 0; head < nHeads; head++) {
-      for (const layer of withTokens) {
-        const cell = make("div", { className: "cell head" });
-        if (head < data.policies[0].layers[layer].n_head_kv) {
-          cell.style.background = shade(value(layer, head) / (most || 1), i);
-          cell.dataset.hint = `layer ${layer}, KV head ${head}: ${say(value(layer, head))}`;
-        }
-        cells.append(cell);
-      }
-    }
-    explain(cells, (target) => target.dataset.hint ?? "");
-    card.append(cells, make("div", { className: "axis" }, make("span", { textContent: `layer ${withTokens[0]}` }),
-      make("span", { textContent: `strongest: ${say(most)}` }), make("span", { textContent: `layer ${withTokens.at(-1)}` })));
+  const nHeadsOf = (layer) => data.policies[0].layers[layer].n_head_kv;
+  const drawHeads = (card, label, value, say, hue, most) => {
+    const cellOf = (head, column) => {
+      const layer = withTokens[column];
+      return head >= nHeadsOf(layer) ? null
+        : [value(layer, head) / (most || 1), `layer ${layer}, KV head ${head}: ${say(value(layer, head))}`];
+    };
+    drawGrid(card, { label, className: "cell head", layers: withTokens, nRows: Math.max(...withTokens.map(nHeadsOf)), cellOf,
+      strongest: say(most), hue });
   };
   const mostOfHead = Math.max(...data.policies.flatMap((policy) => policy.heads.flat()));
   data.policies.forEach((policy, i) => {
-    const card = make("div", { className: "card" }, make("h3", { className: `name policy-${i}`, textContent: policy.policy }));
-    byId("head-grids").append(card);
-    drawGrid(card, `Tokens of ${policy.policy} by layer and KV head`, (layer, head) => policy.heads[layer][head],
-      (n) => `${count(n)} tokens`, i, mostOfHead);
+    drawHeads(addCard("head-grids", policy, i), `Tokens of ${policy.policy} by layer and KV head`,
+      (layer, head) => policy.heads[layer][head], (n) => `${count(n)} tokens`, i, mostOfHead);
   });
 
   // A text whose tokens are painted. Its parts are built when they scroll into view, since a text may be long.
@@ -203,13 +207,11 @@
   const holders = (policy, layer, token) => policy.kept[layer].charCodeAt(token) - 48;
   const shareOf = (policy, token) => policy.kept.reduce((sum, _, layer) => sum + holders(policy, layer, token), 0) / nAll;
   data.policies.forEach((policy, i) => {
-    const card = make("div", { className: "card" }, make("h3", { className: `name policy-${i}`, textContent: policy.policy }));
-    byId("texts").append(card);
     const paintToken = (span, token) => {
       const share = shareOf(policy, token);
       if (share > 0) span.style.background = shade(0.08 + 0.67 * share, i);
     };
-    drawText(card, paintToken, (token) => {
+    drawText(addCard("texts", policy, i), paintToken, (token) => {
       const layers = policy.kept.map((_, layer) => [layer, holders(policy, layer, token)]).filter(([, n]) => n > 0)
         .map(([layer, n]) => {
           const nHeads = policy.layers[layer].n_head_kv;
@@ -230,7 +232,7 @@
     const apartIn = (layer, head) => apart(data.common[layer][head], first.heads[layer][head], second.heads[layer][head]);
     byId("agreement").textContent = `Of the tokens that ${first.policy} or ${second.policy} holds in a KV head, the other does `
       + `not hold ${percent(apart(total(data.common), total(first.heads), total(second.heads)))}.`;
-    drawGrid(byId("difference-grid"), "Difference by layer and KV head", apartIn, percent, 2,
+    drawHeads(byId("difference-grid"), "Difference by layer and KV head", apartIn, percent, 2,
       Math.max(...withTokens.flatMap((layer) => first.heads[layer].map((_, head) => apartIn(layer, head)))));
     drawText(byId("difference-text"), (span, token) => {
       const more = shareOf(first, token) - shareOf(second, token);

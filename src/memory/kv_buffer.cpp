@@ -34,6 +34,14 @@ size_t buffer_bytes(ggml_backend_buffer_type_t type, const Tensors& tensors) {
     return v_offset(type, tensors) + of_v;
 }
 
+Result<Tensors> make_checked_tensors(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t n_slots,
+                                     const char* what) {
+    auto tensors = make_tensors(shape, n_slots);
+    for (const ggml_tensor* tensor : {tensors.k, tensors.v})
+        if (auto fits = check_size(type, tensor, what); !fits) return std::unexpected(fits.error());
+    return tensors;
+}
+
 }  // namespace
 
 size_t kv_buffer_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, int64_t n_slots) {
@@ -43,10 +51,9 @@ size_t kv_buffer_bytes(ggml_backend_buffer_type_t type, const KvShape& shape, in
 Result<KvBuffer> KvBuffer::allocate(Accountant& accountant, const DeviceMemory& memory, const KvShape& shape,
                                     int64_t n_slots, const char* what, size_t least_bytes) {
     ggml_backend_buffer_type_t type = memory.buffer_type;
-    const auto tensors = make_tensors(shape, n_slots);
-    for (const ggml_tensor* tensor : {tensors.k, tensors.v})
-        if (auto fits = check_size(type, tensor, what); !fits) return std::unexpected(fits.error());
-    const size_t n_bytes = std::max(buffer_bytes(type, tensors), least_bytes);
+    const auto tensors = make_checked_tensors(type, shape, n_slots, what);
+    if (!tensors) return std::unexpected(tensors.error());
+    const size_t n_bytes = std::max(buffer_bytes(type, *tensors), least_bytes);
     auto buffer = AccountedBuffer::allocate(accountant, MemoryUse::kv, type, n_bytes, what);
     if (!buffer) return std::unexpected(buffer.error());
 
@@ -60,23 +67,22 @@ Result<KvBuffer> KvBuffer::allocate(Accountant& accountant, const DeviceMemory& 
 
 Result<KvBuffer> KvBuffer::reshaped(const KvShape& shape, int64_t n_slots, const char* what) const {
     ggml_backend_buffer_type_t type = memory_.buffer_type;
-    auto tensors = make_tensors(shape, n_slots);
-    assert(buffer_bytes(type, tensors) <= size_bytes());
-    for (const ggml_tensor* tensor : {tensors.k, tensors.v})
-        if (auto fits = check_size(type, tensor, what); !fits) return std::unexpected(fits.error());
+    auto tensors = make_checked_tensors(type, shape, n_slots, what);
+    if (!tensors) return std::unexpected(tensors.error());
+    assert(buffer_bytes(type, *tensors) <= size_bytes());
     auto* base = static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer_->get()));
-    ggml_backend_tensor_alloc(buffer_->get(), tensors.k, base);
+    ggml_backend_tensor_alloc(buffer_->get(), tensors->k, base);
     if (shape.v_in_k)
-        ggml_backend_view_init(tensors.v);
+        ggml_backend_view_init(tensors->v);
     else
-        ggml_backend_tensor_alloc(buffer_->get(), tensors.v, base + v_offset(type, tensors));
+        ggml_backend_tensor_alloc(buffer_->get(), tensors->v, base + v_offset(type, *tensors));
     KvBuffer result;
     result.memory_ = memory_;
     result.buffer_ = buffer_;
     result.n_slots_ = n_slots;
-    result.context_ = std::move(tensors.context);
-    result.k_ = tensors.k;
-    result.v_ = tensors.v;
+    result.context_ = std::move(tensors->context);
+    result.k_ = tensors->k;
+    result.v_ = tensors->v;
     return result;
 }
 

@@ -21,7 +21,7 @@ namespace {
 
 constexpr int64_t kPrompt = 160;
 constexpr int64_t kDecoded = 24;
-constexpr float kTolerance = 1e-3F;  // of the largest logit
+constexpr float kTolerance = 1e-3F;  // as a share of the largest logit
 
 /// Where the layers of a model are.
 struct Placement {
@@ -151,8 +151,8 @@ TEST(DeviceOfATrainedModel, KeepsTheSameTokensAndGivesTheSameAnswer) {
     }
 }
 
-/// Layers on a device that read K and V of layers on the CPU, where our kernels compute their attention, and scorers
-/// that compute more than attention there.
+/// A layer on a device may read K and V that are on the CPU. Its attention is then computed there, by our kernels. Some
+/// scorers also need output norms or a replay.
 TEST(DeviceBesideTheCpu, GivesTheLogitsOfTheCpu) {
     test::use_rpc_servers();
     for (const std::string model : {"gemma4", "qwen3"}) {

@@ -17,8 +17,6 @@ class Models : public testing::TestWithParam<std::string> {};
 
 TEST_P(Models, AnswerAmongOthersToTheLastBitAsAlone) {
     const auto engine = load(GetParam(), 128);
-    if (!engine.info().devices.empty() && engine.info().n_expert > 0)
-        GTEST_SKIP() << "Vulkan sums the experts of one token and of several in other orders";
     auto batcher = start(engine, small_options(6));
     const auto text = sample_tokens(engine, 1200);
     const auto request = [&](int i) {
