@@ -55,6 +55,9 @@ struct AppendOptions {
     ProgressFunction progress{};
     /// Compute the logits of every appended token, not only of the last. The text must be one segment.
     bool all_logits = false;
+    /// Another text follows before anything is generated: the sequence keeps neither the logits after the last token
+    /// nor the queries of its window, which makes a session file smaller.
+    bool more_follows = false;
     /// Tokens to prefill at a time, each segment over the tokens kept before it; 0: all at once. A KvRatio refers to
     /// the whole text in either case.
     int64_t segment = 0;

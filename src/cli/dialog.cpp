@@ -93,7 +93,9 @@ Result<void> Dialog::begin(const std::string& text, const AppendOptions& options
     if (!tokens) return std::unexpected(tokens.error());
     plain_prompt_ = std::move(*tokens);
     plain_ = {.text = text, .note = {}, .is_begun = true};
-    return std::get<Sequence>(session_).append(plain_prompt_, options);
+    AppendOptions begun = options;
+    begun.more_follows = true;
+    return std::get<Sequence>(session_).append(plain_prompt_, begun);
 }
 
 Result<void> Dialog::save(const std::string& path, const std::string& note) {

@@ -49,6 +49,7 @@ DocumentText::DocumentText(const std::vector<Document>& documents, const std::ve
         text += content;
         text += "\n\n";
     }
+    text += documents.size() == 1 ? "End of the document.\n\n" : "End of the documents.\n\n";
     list_begin = text.size();
     if (questions.size() < 2) return;
     text += "Questions:\n";

@@ -21,8 +21,8 @@ struct DocumentPlace {
     size_t end = 0;
 };
 
-/// The text before the first question: the documents, each after its name. If there are several questions, a list of
-/// them follows, so that all of them influence which tokens of the documents are kept.
+/// The text before the first question: the documents, each after its name, and a line that ends them. If there are
+/// several questions, a list of them follows, so that all of them influence which tokens of the documents are kept.
 struct DocumentText {
     std::string text;
     std::vector<DocumentPlace> places;  // [n_documents]

@@ -169,7 +169,9 @@ Result<void> Conversation::begin(const std::string& text, const AppendOptions& o
     parts.end_turn();
     parts.messages.push_back({.role = kUser, .content = text});
     auto done = parts.text_since_last_answer(Parts::End::within_last_message).and_then([&](const ChatText& rendered) {
-        return parts.read(rendered, options);
+        AppendOptions begun = options;
+        begun.more_follows = true;
+        return parts.read(rendered, begun);
     });
     parts.is_begun = done.has_value();
     if (!done) parts.messages = before;

@@ -80,7 +80,12 @@ Result<void> append_states(std::span<SequenceParts* const> states, std::span<con
                            const AppendOptions& options) {
     const auto n_tokens = static_cast<int64_t>(tokens.size());
     TextPrefill prefill(states, tokens, options.segment, {.all = options.all_logits});
-    return run_steps(prefill, options.progress, n_tokens);
+    if (auto done = run_steps(prefill, options.progress, n_tokens); !done || !options.more_follows) return done;
+    for (SequenceParts* state : states) {
+        state->next.logits = {};
+        state->cache.queries.restore(0, 0);
+    }
+    return {};
 }
 
 /// Checks that `states` can share a prefill.

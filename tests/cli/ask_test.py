@@ -184,7 +184,7 @@ class Plain(Folder):
         flags = ("-n", 12, "--temp", 0, "--ignore-eos", "--json", "-t", 1)
         result = cake("ask", "-m", PLAIN, "-f", document, "Where?", *flags)
         self.assertEqual(result.returncode, 0, result.stderr)
-        prompt = f"Document a.txt:\n\n{WORDS}\n\nQuestion: Where?\nAnswer:"
+        prompt = f"Document a.txt:\n\n{WORDS}\n\nEnd of the document.\n\nQuestion: Where?\nAnswer:"
         by_hand = json.loads(cake("run", "-m", PLAIN, "-p", prompt, *flags).stdout)
         asked = json.loads(result.stdout)
         self.assertEqual(asked["prompt_tokens"], by_hand["prompt_tokens"])

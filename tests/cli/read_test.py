@@ -110,7 +110,7 @@ class Files(Reading):
 
 class Interactive(Reading):
     def test_documents_are_read_before_the_first_question_is_asked(self):
-        result = self.ask("-f", self.document, "-i", "--kv-budget", 400, stdin=f"{QUESTION}\n{QUESTION}\n".encode())
+        result = self.ask("-f", self.document, "-i", "--kv-budget", 500, stdin=f"{QUESTION}\n{QUESTION}\n".encode())
         self.assertEqual(self.good(result).count(ANSWER), 2)
 
 

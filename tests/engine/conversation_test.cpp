@@ -121,6 +121,7 @@ TEST(Conversation, AMessageThatIsReadInTwoPartsIsTheSameText) {
     auto parts = start();
     ASSERT_TRUE(parts.begin(kText));
     EXPECT_TRUE(parts.is_begun());
+    EXPECT_TRUE(parts.sequence().logits().empty());
     EXPECT_EQ(parts.sequence().n_tokens(), count("<|im_start|>user\n" + kText, false));
     EXPECT_EQ(std::ssize(parts.last_prompt()), parts.sequence().n_tokens());
     EXPECT_FALSE(parts.begin(kText)) << "a second beginning";
@@ -130,6 +131,29 @@ TEST(Conversation, AMessageThatIsReadInTwoPartsIsTheSameText) {
     EXPECT_EQ(parts.sequence().n_tokens(), whole.sequence().n_tokens());
     for (size_t i = 0; i < whole.sequence().logits().size(); i++)
         EXPECT_NEAR(parts.sequence().logits()[i], whole.sequence().logits()[i], 1e-3);
+}
+
+/// Bytes of a session file whose text was read with `more_follows`.
+uint64_t bytes_of_session(int32_t window, bool more_follows) {
+    auto sequence = engine().sequence({.budget = TokensPerLayer{64}, .window = window, .keep_queries = true});
+    if (!sequence) throw std::runtime_error(sequence.error().message);
+    EXPECT_TRUE(sequence->append(*engine().tokenize(kText), {.more_follows = more_follows}));
+    EXPECT_EQ(sequence->logits().empty(), more_follows);
+    EXPECT_EQ(sequence->attention_by_position(window).has_value(), !more_follows);
+    const auto path = std::filesystem::temp_directory_path() / fmt::format("cake-size-{}", ::getpid());
+    EXPECT_TRUE(sequence->save(path));
+    const uint64_t n_bytes = std::filesystem::file_size(path);
+    std::filesystem::remove(path);
+    return n_bytes;
+}
+
+TEST(Conversation, ATextThatMoreFollowsHoldsNeitherLogitsNorQueries) {
+    constexpr int32_t kWindow = 16;
+    const auto& info = engine().info();
+    const int64_t n_query = int64_t{info.head_dim_k} * info.n_head;
+    const int64_t n_values = info.n_vocab + kWindow * n_query * info.n_layer;
+    const auto n_less = bytes_of_session(kWindow, false) - bytes_of_session(kWindow, true);
+    EXPECT_NEAR(static_cast<double>(n_less), static_cast<double>(n_values * sizeof(float)), 64) << "but for the header";
 }
 
 TEST(Conversation, ABegunMessageIsSavedAndContinuedWithMoreRoom) {

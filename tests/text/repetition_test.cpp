@@ -16,7 +16,8 @@ std::string repeated(const std::string& passage, size_t n) {
 TEST(Repetition, IsAPassageOverAndOverAtTheEnd) {
     EXPECT_TRUE(repeats_itself("It is called " + repeated(" cake", 200)));
     EXPECT_TRUE(repeats_itself(repeated("The answer to your question is:\n\n", 40) + "The ans"));
-    EXPECT_TRUE(repeats_itself(repeated(std::string(199, 'a') + "b", 5)));
+    EXPECT_TRUE(repeats_itself(repeated(std::string(199, 'a') + "b", 4)));
+    EXPECT_TRUE(repeats_itself("One. " + repeated("The cake is made by the command named cake.\n", 4))) << "a sentence";
 }
 
 TEST(Repetition, IsNotWhatEndsOrChanges) {
@@ -27,6 +28,8 @@ TEST(Repetition, IsNotWhatEndsOrChanges) {
     std::string numbers;
     for (int i = 0; i < 500; i++) numbers += std::to_string(i) + ", ";
     EXPECT_FALSE(repeats_itself(numbers));
+    EXPECT_FALSE(repeats_itself(repeated("The cake is made by the command named cake.\n", 3)));
+    EXPECT_FALSE(repeats_itself(repeated("    {0, 0, 0, 0, 0, 0, 0, 0},\n", 8))) << "a row of a table of numbers";
 }
 
 }  // namespace
