@@ -32,6 +32,7 @@ add_library(cake_eval STATIC
   src/eval/results.cpp
   src/eval/retrieval_files.cpp
   src/eval/runner.cpp
+  src/eval/score_table.cpp
   src/eval/synthetic.cpp
   src/eval/task.cpp
   src/eval/words.cpp)

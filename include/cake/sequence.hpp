@@ -55,12 +55,15 @@ struct AppendOptions {
     ProgressFunction progress{};
     /// Compute the logits of every appended token, not only of the last. The text must be one segment.
     bool all_logits = false;
-    /// Another text follows before anything is generated: the sequence keeps neither the logits after the last token
-    /// nor the queries of its window, which makes a session file smaller.
-    bool more_follows = false;
     /// Tokens to prefill at a time, each segment over the tokens kept before it; 0: all at once. A KvRatio refers to
     /// the whole text in either case.
     int64_t segment = 0;
+};
+
+struct SaveOptions {
+    /// Another text is appended after loading, before anything is generated or decoded: the file holds neither the
+    /// logits after the last token nor the queries of the window, and is smaller by a few MB.
+    bool more_follows = false;
 };
 
 enum class FinishReason { length, end_of_generation, cancelled, failed };
@@ -152,7 +155,7 @@ class CAKE_API Sequence {
 
     /// Saves the whole state to a file, so that load() continues as if there had been no interruption. If the file
     /// exists, it is replaced only after the new one is complete.
-    Result<void> save(const std::string& path) const;
+    Result<void> save(const std::string& path, const SaveOptions& options = {}) const;
     /// Loads a saved sequence. Fails if the file is damaged, is not a session, or was made with another model.
     /// `n_more`: tokens per layer by which its budget, or the capacity of a full cache, becomes larger, so that a
     /// further text does not displace what was saved.

@@ -93,9 +93,7 @@ Result<void> Dialog::begin(const std::string& text, const AppendOptions& options
     if (!tokens) return std::unexpected(tokens.error());
     plain_prompt_ = std::move(*tokens);
     plain_ = {.text = text, .note = {}, .is_begun = true};
-    AppendOptions begun = options;
-    begun.more_follows = true;
-    return std::get<Sequence>(session_).append(plain_prompt_, begun);
+    return std::get<Sequence>(session_).append(plain_prompt_, options);
 }
 
 Result<void> Dialog::save(const std::string& path, const std::string& note) {
@@ -106,7 +104,7 @@ Result<void> Dialog::save(const std::string& path, const std::string& note) {
     plain_.note = note;
     auto& sequence = std::get<Sequence>(session_);
     sequence.set_note(write_plain(plain_));
-    return sequence.save(path);
+    return sequence.save(path, {.more_follows = plain_.is_begun});
 }
 
 std::string Dialog::write_plain(const PlainText& plain) {

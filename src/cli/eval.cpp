@@ -141,6 +141,7 @@ class Eval {
             engine, *samples, flags_.settings,
             {.max_context = flags_.data.empty() ? 0 : max_context(engine),
              .blind = flags_.blind,
+             .decode = flags_.decode,
              .average = task_->averages,
              .progress = [this](size_t n_done, size_t n_all) { return go_on(n_done, n_all); },
              .on_cut = [this] { n_cut_++; },

@@ -97,8 +97,9 @@ void check_task(const EvalFlags& flags, const CLI::App& command) {
     only("--wording", made, "tasks that generate their texts");
     only("--continuation", task == nullptr, "fidelity");
     only("--skip", task != nullptr, "tasks that have answers");
-    only("--questions", task != nullptr && task->has_facts, "ruler, kv-retrieval and longeval");
+    only("--questions", task != nullptr && task->has_facts, "ruler, ledger, kv-retrieval and longeval");
     only("--blind", task != nullptr, "tasks that have answers");
+    only("--decode", task != nullptr, "tasks that have answers");
     only("--subtask", task != nullptr && task->averages, "tasks that have subtasks");
     only("--max-answer", task != nullptr, "tasks that have answers");
     only("--answers", task != nullptr, "tasks that have answers");
@@ -156,6 +157,11 @@ void add_eval_options(CLI::App& command, EvalFlags& flags) {
         ->type_name("TOKENS")
         ->check(CLI::Range(1, 1 << 20));
     command.add_flag("--blind", flags.blind, "read each text, and evict from it, before its questions are known");
+    command
+        .add_flag(
+            "--decode", flags.decode,
+            "decode each text and its question token by token, as the tokens of an answer are, instead of reading them")
+        ->excludes("--blind");
     command.add_option("--continuation", flags.n_continuation, "tokens that fidelity compares after each passage")
         ->type_name("N")
         ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))

@@ -26,6 +26,7 @@ struct EvalFlags {
     std::vector<std::string> subtasks;  // empty: all
     int32_t max_answer = 0;             // 0: as the task has it
     bool blind = false;
+    bool decode = false;
     int64_t n_continuation = 256;
     uint64_t seed = 1;
     std::string wording = "auto";

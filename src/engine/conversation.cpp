@@ -106,7 +106,7 @@ Result<void> Conversation::save(const std::string& path) {
                                  .note = parts_->note,
                                  .begun_tokens = parts_->is_begun ? parts_->last_prompt : std::vector<Token>(),
                                  .chat_template = chat_template_hash(parts_->vocabulary(), parts_->chat)}));
-    return parts_->sequence.save(path);
+    return parts_->sequence.save(path, {.more_follows = parts_->is_begun});
 }
 
 const std::string& Conversation::note() const {
@@ -169,9 +169,7 @@ Result<void> Conversation::begin(const std::string& text, const AppendOptions& o
     parts.end_turn();
     parts.messages.push_back({.role = kUser, .content = text});
     auto done = parts.text_since_last_answer(Parts::End::within_last_message).and_then([&](const ChatText& rendered) {
-        AppendOptions begun = options;
-        begun.more_follows = true;
-        return parts.read(rendered, begun);
+        return parts.read(rendered, options);
     });
     parts.is_begun = done.has_value();
     if (!done) parts.messages = before;

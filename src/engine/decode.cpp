@@ -171,8 +171,16 @@ bool is_any_full(const SequenceParts& state) {
 
 }  // namespace
 
-Result<void> make_room_for_token(SequenceParts& state) {
+Result<void> check_room_for_token(const SequenceParts& state) {
     if (auto room = check_room(state, 1); !room) return room;
+    const QueryRing& queries = state.cache.queries;
+    if (queries.is_kept() && queries.n_filled() == 0 && is_any_full(state))
+        return fail("the session holds no queries, which choose what is evicted: append a text first");
+    return {};
+}
+
+Result<void> make_room_for_token(SequenceParts& state) {
+    if (auto room = check_room_for_token(state); !room) return room;
     const auto managed = state.managed();
     std::optional<GraphRunner> analysis;  // created on first use, because most tokens evict nothing
     const auto runner = [&] -> GraphRunner& {

@@ -26,7 +26,7 @@ namespace {
 /// Decodes one token in each sequence. If this fails after a sequence has begun to change, the sequence is broken.
 Result<void> decode_states(std::span<const NextToken> batch) {
     for (const auto& next : batch)
-        if (auto room = check_room(*next.state, 1); !room) return room;
+        if (auto room = check_room_for_token(*next.state); !room) return room;
     SequenceParts& first = *batch.front().state;
     if (!first.decode_runner)
         first.decode_runner = std::make_unique<GraphRunner>(first.config.engine->compute, first.accountant);
@@ -80,12 +80,7 @@ Result<void> append_states(std::span<SequenceParts* const> states, std::span<con
                            const AppendOptions& options) {
     const auto n_tokens = static_cast<int64_t>(tokens.size());
     TextPrefill prefill(states, tokens, options.segment, {.all = options.all_logits});
-    if (auto done = run_steps(prefill, options.progress, n_tokens); !done || !options.more_follows) return done;
-    for (SequenceParts* state : states) {
-        state->next.logits = {};
-        state->cache.queries.restore(0, 0);
-    }
-    return {};
+    return run_steps(prefill, options.progress, n_tokens);
 }
 
 /// Checks that `states` can share a prefill.
@@ -232,8 +227,8 @@ Stream<Token> Sequence::generate(GenerateOptions options) {
     });
 }
 
-Result<void> Sequence::save(const std::string& path) const {
-    return save_session(*state_, path);
+Result<void> Sequence::save(const std::string& path, const SaveOptions& options) const {
+    return save_session(*state_, path, options);
 }
 
 Result<Sequence> Sequence::load(const Engine& engine, const std::string& path, int64_t n_more) {

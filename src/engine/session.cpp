@@ -31,12 +31,16 @@ std::string readable(const std::string& note) {
     return Json::parse(json_text(Json(note))).get<std::string>();
 }
 
-/// The ring row of the next query, in a ring as write_cache() writes it.
+/// The ring row of the next query, in a ring as write_queries() writes it.
 int32_t saved_next(const QueryRing& ring) {
     return ring.n_filled() < ring.n_rows() ? ring.n_filled() : ring.next();
 }
 
-Json write_layer(const SequenceParts& state, int32_t layer) {
+bool saves_logits(const SequenceParts& state, const SaveOptions& options) {
+    return !options.more_follows && !state.next.logits.empty();
+}
+
+Json write_layer(const SequenceParts& state, int32_t layer, const SaveOptions& options) {
     const auto i = static_cast<size_t>(layer);
     Json runs = Json::array();
     for (const Run& run : state.cache.sliced.runs(layer)) runs.push_back({run.length, run.capacity});
@@ -45,24 +49,25 @@ Json write_layer(const SequenceParts& state, int32_t layer) {
             {"shift", value_or_null<Json>(report.shift)},
             {"preference", value_or_null<Json>(report.preference)},
             {"budget", report.budget},
-            {"n_unread", state.progress.n_unread[i]},
+            {"n_unread", options.more_follows ? 0 : state.progress.n_unread[i]},
             {"runs", std::move(runs)}};
 }
 
-std::string write_header(const SequenceParts& state) {
+std::string write_header(const SequenceParts& state, const SaveOptions& options) {
+    const QueryRing& queries = state.cache.queries;
     Json layers = Json::array();
-    for (const int32_t layer : state.cache.sliced.layers()) layers.push_back(write_layer(state, layer));
+    for (const int32_t layer : state.cache.sliced.layers()) layers.push_back(write_layer(state, layer, options));
     Json header{{"model", fingerprint(state.config.engine->file)},
                 {"model_name", state.config.hparams().name},
                 {"options", write_options(state.config.options)},
                 {"tokens_per_layer", state.cache.plan.tokens_per_layer},
                 {"n_tokens", state.progress.n_tokens},
                 {"pending", value_or_null<Json>(state.next.pending)},
-                {"ring", {state.cache.queries.n_filled(), saved_next(state.cache.queries)}},
+                {"ring", options.more_follows ? Json{0, 0} : Json{queries.n_filled(), saved_next(queries)}},
                 {"layer_bytes", state.report.layer_bytes},
                 {"layers", std::move(layers)},
                 {"n_settled", state.progress.n_settled},
-                {"has_logits", !state.next.logits.empty()},
+                {"has_logits", saves_logits(state, options)},
                 {"note", state.note}};
     if (const auto sliding = state.cache.sliding.layers(); !sliding.empty())
         header["window_length"] = state.cache.sliding.runs(sliding.front()).front().length;
@@ -336,19 +341,21 @@ class Loader {
 
 }  // namespace
 
-Result<void> save_session(const SequenceParts& state, const std::string& path) {
+Result<void> save_session(const SequenceParts& state, const std::string& path, const SaveOptions& options) {
     if (state.status.is_broken()) return fail("an earlier text was not read to its end: there is no session to save");
     if (!state.cache.is_open() || state.progress.n_tokens == 0)
         return fail("nothing has been read yet: there is no session to save");
     if (state.note.size() > kMaxNoteBytes || readable(state.note).size() > kMaxNoteBytes)
         return fail("the session's note is longer than 8 MiB");
-    auto writer = SessionWriter::create(path, write_header(state));
+    auto writer = SessionWriter::create(path, write_header(state, options));
     if (!writer) return std::unexpected(writer.error());
-    if (!state.next.logits.empty()) {
+    if (saves_logits(state, options)) {
         const auto n_vocab = static_cast<size_t>(state.config.hparams().n_vocab);
         const auto logits = std::as_bytes(std::span(state.next.logits).last(n_vocab));
         if (auto written = writer->write(logits); !written) return written;
     }
+    if (!options.more_follows)
+        if (auto written = write_queries(*writer, state.cache); !written) return written;
     if (auto written = write_cache(*writer, state.cache); !written) return written;
     return writer->commit();
 }

@@ -12,7 +12,7 @@ namespace cake {
 
 /// Writes a sequence to a session file: options, reports, query ring, and every slot that holds a token. If the
 /// sequence has no logits, it cannot be continued without a further text.
-Result<void> save_session(const SequenceParts& state, const std::string& path);
+Result<void> save_session(const SequenceParts& state, const std::string& path, const SaveOptions& options = {});
 
 /// How a saved sequence is loaded.
 struct LoadOptions {

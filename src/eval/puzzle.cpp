@@ -28,6 +28,11 @@ class Draw {
         });
     }
 
+    /// Four digits.
+    std::string number() {
+        return unique([this] { return std::to_string(1000 + draw(random_, 9000)); });
+    }
+
     /// A four-digit multiple of 11, which the bundled model's training leaves out, or seven digits as in RULER.
     std::string value() {
         return unique([this] {
@@ -191,6 +196,42 @@ Puzzle frequent(Wording wording, Random& random, int64_t /*n_tokens*/) {
                       "Memorize the one that appears most often.\n",
                       fmt::format("Question: What is the most common word in the words of the {}?", topic),
                       "Answer: The word that appears most often is", 20);
+    }
+    return puzzle;
+}
+
+Puzzle ledger(Wording wording, Random& random, int64_t n_tokens) {
+    constexpr size_t kValues = 4;      // of each key
+    constexpr int64_t kMaxKeys = 200;  // the bundled wording has 818 values
+    const bool bundled = wording == Wording::bundled;
+    Draw draw(wording, random);
+    std::vector<std::string> keys;
+    for (int64_t i = 0; i < std::clamp<int64_t>(n_tokens / 256, 2, kMaxKeys); i++)
+        keys.insert(keys.end(), kValues, draw.key());
+    const std::string asked = keys.front();
+    std::ranges::shuffle(keys, random);
+
+    Puzzle puzzle{.n_asked = keys.size(), .facts = {{.key = asked, .value = {}}}};
+    for (const auto& key : keys) {
+        const std::string value = bundled ? draw.value() : draw.number();
+        puzzle.needles.push_back(bundled ? fact(wording, key, value)
+                                         : fmt::format("The {} box now holds {} coins.", key, value));
+        const auto known = std::ranges::find(puzzle.facts, key, &Fact::key);
+        if (known == puzzle.facts.end())
+            puzzle.facts.push_back({.key = key, .value = value});
+        else
+            known->value = value;
+    }
+    puzzle.answers = {puzzle.facts.front().value};
+    if (bundled) {
+        ask_bundled(puzzle, fmt::format("What is the code of the {}?", asked));
+    } else {
+        ask_published(
+            puzzle,
+            "The following text says from time to time what a box holds. What it says later replaces what it said "
+            "before. Memorize what each box holds in the end.\n",
+            fmt::format("Question: How many coins does the {} box hold in the end?", asked),
+            fmt::format("Answer: In the end, the {} box holds", asked), 16);
     }
     return puzzle;
 }

@@ -35,6 +35,7 @@ Puzzle multikey(Wording wording, Random& random, int64_t n_tokens);    // one fa
 Puzzle multivalue(Wording wording, Random& random, int64_t n_tokens);  // four values of one key
 Puzzle tracking(Wording wording, Random& random, int64_t n_tokens);    // a value passed along a chain of names
 Puzzle frequent(Wording wording, Random& random, int64_t n_tokens);    // the most frequent word of a list
+Puzzle ledger(Wording wording, Random& random, int64_t n_tokens);      // the last of several values of one key
 Puzzle reasoning(Wording wording, Random& random, int64_t n_tokens);   // two facts that must be combined
 
 }  // namespace cake::eval

@@ -3,31 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <numeric>
 #include <optional>
-#include <tuple>
 
 #include "cake/token_stream.hpp"
+#include "eval/score_table.hpp"
 
 namespace cake::eval {
 
 namespace {
-
-/// Subtask, length and depth of a row; kAllDepths in a row that averages over them.
-using Cell = std::tuple<std::string, int64_t, double>;
-constexpr double kAllDepths = -1;
-
-/// Cells that a sample counts toward.
-std::vector<Cell> cells_of(const Sample& sample) {
-    std::vector<Cell> cells;
-    const std::vector<std::string> one(1);
-    for (const auto& subtask : sample.subtasks.empty() ? one : sample.subtasks) {
-        cells.emplace_back(subtask, sample.length_tokens, kAllDepths);
-        if (sample.depth >= 0) cells.emplace_back(subtask, sample.length_tokens, sample.depth);
-    }
-    return cells;
-}
 
 /// Cuts a prompt to `most` tokens by removing its middle, because instructions and question are at its beginning and
 /// end. Returns whether it was too long.
@@ -61,7 +45,7 @@ class Runner {
                 break;
             }
         }
-        for (size_t s = 0; s < settings_.size(); s++) add_rows(s, outcome.rows);
+        outcome.rows = scores_.rows(settings_, options_.average);
         return outcome;
     }
 
@@ -101,7 +85,7 @@ class Runner {
     /// Runs the next sample together with the following ones that share most of its prompt. The common part is
     /// prefilled once.
     Result<void> ask_group() {
-        if (options_.blind) return ask_blindly();
+        if (options_.blind || options_.decode) return ask_blindly();
         const auto whole = [](const Setting& setting) { return reads_whole_text(setting.options); };
         if (std::ranges::any_of(settings_, whole)) {
             const auto tokens = prompt_tokens(samples_[n_done_]);
@@ -130,7 +114,7 @@ class Runner {
     };
     Result<BlindPrompt> blind_prompt(const Sample& sample) {
         if (sample.question_begin == 0 || sample.question_begin >= sample.prompt.size())
-            return fail("it is not known where the question of a sample begins, so it cannot be asked blindly");
+            return fail("it is not known where the question of a sample begins, so the text cannot be read without it");
         Sample other = sample;
         other.prompt.resize(sample.question_begin);
         other.prompt += sample.prompt[sample.question_begin] == '~' ? "^" : "~";
@@ -147,29 +131,60 @@ class Runner {
         return prompt;
     }
 
-    /// Asks all questions about a text that was read, and evicted from, before they were known.
+    /// Asks all questions about a text that was read or decoded, and evicted from, before they were known.
     Result<void> ask_blindly() {
         const auto first = blind_prompt(samples_[n_done_]);
         if (!first) return std::unexpected(first.error());
         constexpr int64_t kLongerQuestion = 64;  // allowance for further questions about the text
-        const auto progress = [&](int64_t, int64_t) { return go_on(); };
-        const auto texts = read_for_all(
-            engine_, settings_, first->text,
-            samples_[n_done_].max_tokens + 2 * std::ssize(first->question) + kLongerQuestion, n_done_, progress);
-        if (!texts) return std::unexpected(texts.error());
+        const int64_t more = samples_[n_done_].max_tokens + 2 * std::ssize(first->question) + kLongerQuestion;
+        const auto texts = options_.decode ? decode_for_all(first->text, more)
+                                           : read_for_all(engine_, settings_, first->text, more, n_done_, progress());
+        if (!texts || stopped_) return texts ? Result<void>() : std::unexpected(texts.error());
         for (auto prompt = first; prompt && prompt->text == first->text; prompt = blind_prompt(samples_[n_done_])) {
             std::vector<Sequence> sequences;
             for (const auto& text : *texts) {
                 auto copy = fork(text);
                 if (!copy) return std::unexpected(copy.error());
                 sequences.push_back(std::move(*copy));
-                if (auto asked = sequences.back().append(prompt->question, {.progress = progress}); !asked)
-                    return asked;
             }
+            auto asked = options_.decode ? decode(sequences, prompt->question) : read(sequences, prompt->question);
+            if (!asked || stopped_) return asked;
             if (auto finished = finish(sequences); !finished || stopped_) return finished;
             if (n_done_ == samples_.size()) break;
         }
         return {};
+    }
+
+    ProgressFunction progress() {
+        return [this](int64_t, int64_t) { return go_on(); };
+    }
+
+    Result<void> read(std::span<Sequence> sequences, std::span<const Token> tokens) {
+        for (auto& sequence : sequences)
+            if (auto done = sequence.append(tokens, {.progress = progress()}); !done) return done;
+        return {};
+    }
+
+    /// Decodes the same tokens into all sequences, one after another.
+    Result<void> decode(std::span<Sequence> sequences, std::span<const Token> tokens) {
+        std::vector<Sequence*> batch;
+        for (auto& sequence : sequences) batch.push_back(&sequence);
+        for (const Token token : tokens) {
+            if (!go_on()) break;
+            if (auto done = decode_each(batch, std::vector<Token>(batch.size(), token)); !done) return done;
+        }
+        return {};
+    }
+
+    /// Creates a sequence for each setting, and decodes the text into it, but for a prompt of one window.
+    Result<std::vector<Sequence>> decode_for_all(std::span<const Token> text, int64_t max_more_tokens) {
+        const size_t n_prompt = std::min(static_cast<size_t>(settings_.front().options.window), text.size());
+        auto sequences =
+            read_for_all(engine_, settings_, text.first(n_prompt),
+                         std::ssize(text) - static_cast<int64_t>(n_prompt) + max_more_tokens, n_done_, progress());
+        if (!sequences) return sequences;
+        if (auto done = decode(*sequences, text.subspan(n_prompt)); !done) return std::unexpected(done.error());
+        return sequences;
     }
 
     /// Length of the common prefix of two prompts, without the last window of the shorter one: a branch must compute
@@ -182,14 +197,12 @@ class Runner {
     }
 
     Result<void> ask_alone(std::span<const Token> prompt) {
-        auto sequences = read_for_all(engine_, settings_, prompt, samples_[n_done_].max_tokens, n_done_,
-                                      [&](int64_t, int64_t) { return go_on(); });
+        auto sequences = read_for_all(engine_, settings_, prompt, samples_[n_done_].max_tokens, n_done_, progress());
         if (!sequences) return std::unexpected(sequences.error());
         return finish(*sequences);
     }
 
     Result<void> ask_branches(std::span<const std::vector<Token>> prompts, size_t n_common) {
-        const auto progress = [&](int64_t, int64_t) { return go_on(); };
         std::optional<Sequence> base;
         for (const auto& prompt : prompts) {
             auto sequences = open_all(engine_, settings_, static_cast<int64_t>(prompt.size()),
@@ -199,10 +212,10 @@ class Runner {
                 auto opened = branch_base(engine_, *sequences, static_cast<int64_t>(n_common));
                 if (!opened) return std::unexpected(opened.error());
                 base.emplace(std::move(*opened));
-                const auto read = base->append(std::span(prompt).first(n_common), {.progress = progress});
+                const auto read = base->append(std::span(prompt).first(n_common), {.progress = progress()});
                 if (!read) return read;
             }
-            if (auto read = branch_to_all(*base, *sequences, std::span(prompt).subspan(n_common), progress); !read)
+            if (auto read = branch_to_all(*base, *sequences, std::span(prompt).subspan(n_common), progress()); !read)
                 return read;
             if (auto finished = finish(*sequences); !finished || stopped_) return finished;
         }
@@ -213,7 +226,7 @@ class Runner {
     Result<void> finish(std::vector<Sequence>& sequences) {
         const auto scores = ask(sequences, samples_[n_done_]);
         if (!scores) return std::unexpected(scores.error());
-        if (!stopped_) count(samples_[n_done_++], *scores);
+        if (!stopped_) scores_.add(samples_[n_done_++], *scores);
         return {};
     }
 
@@ -279,62 +292,13 @@ class Runner {
         return static_cast<Token>(std::ranges::max_element(logits) - logits.begin());
     }
 
-    void count(const Sample& sample, const std::vector<double>& scores) {
-        for (const auto& cell : cells_of(sample)) {
-            if (!std::ranges::contains(cells_, cell)) cells_.push_back(cell);
-            for (size_t s = 0; s < scores.size(); s++) scores_[{cell, s}].push_back(scores[s]);
-        }
-    }
-
-    void add_rows(size_t setting, std::vector<Row>& rows) {
-        std::map<int64_t, std::vector<Row>> pooled;  // rows over all depths, by length
-        for (const auto& cell : cells_) {
-            const auto& values = scores_[{cell, setting}];
-            rows.push_back({.policy = settings_[setting].policy,
-                            .budget = settings_[setting].budget,
-                            .subtask = std::get<0>(cell),
-                            .length_tokens = std::get<1>(cell),
-                            .depth = std::get<2>(cell),
-                            .n_samples = values.size(),
-                            .figures = {{.name = "score", .value = mean(values), .interval = confidence(values)}}});
-            if (rows.back().depth == kAllDepths) pooled[rows.back().length_tokens].push_back(rows.back());
-        }
-        if (!options_.average) return;
-        for (const auto& [length, parts] : pooled) {
-            if (parts.size() > 1) rows.push_back(average(parts));
-        }
-    }
-
-    /// Mean over the subtasks with equal weights. The interval assumes that the subtasks are independent.
-    static Row average(const std::vector<Row>& parts) {
-        Row row = parts.front();
-        row.subtask = "average";
-        row.n_samples = 0;
-        double value = 0;
-        double square = 0;
-        for (const auto& part : parts) {
-            const Figure& figure = part.figures.front();
-            const auto n = static_cast<double>(parts.size());
-            const Interval interval = figure.interval.value_or(Interval{figure.value, figure.value});
-            value += figure.value / n;
-            square += std::pow((interval.high - interval.low) / 2 / n, 2);
-            row.n_samples += part.n_samples;
-        }
-        const double half = std::sqrt(square);
-        row.figures = {{.name = "score",
-                        .value = value,
-                        .interval = Interval{std::max(value - half, 0.0), std::min(value + half, 1.0)}}};
-        return row;
-    }
-
     const Engine& engine_;
     std::span<const Sample> samples_;
     std::span<const Setting> settings_;
     const RunnerOptions& options_;
     size_t n_done_ = 0;
     bool stopped_ = false;
-    std::vector<Cell> cells_;  // cells in order of first occurrence
-    std::map<std::pair<Cell, size_t>, std::vector<double>> scores_;
+    ScoreTable scores_;
 };
 
 }  // namespace

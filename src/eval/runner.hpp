@@ -46,6 +46,7 @@ struct Outcome {
 struct RunnerOptions {
     int64_t max_context = 0;  // max tokens of prompt and answer; a longer prompt loses its middle; 0: no limit
     bool blind = false;       // read and evict the text before the question is known
+    bool decode = false;      // decode text and question token by token, as the tokens of an answer are
     bool average = false;     // add a row with the mean over the subtasks
     CountProgress progress;
     std::function<void()> on_cut;  // called if a prompt lost its middle

@@ -1,4 +1,4 @@
-// Tasks that generate their texts: niah, needlebench, ruler.
+// Tasks that generate their texts: niah, needlebench, ruler, ledger.
 
 #include <fmt/format.h>
 
@@ -92,6 +92,11 @@ Result<std::vector<Sample>> niah_samples(const TaskInput& input) {
 Result<std::vector<Sample>> needlebench_samples(const TaskInput& input) {
     constexpr Kind kKinds[] = {{"single", single}, {"multi", multivalue}, {"reasoning", reasoning}};
     return hide(input, "needlebench", kKinds, kAnywhere);
+}
+
+Result<std::vector<Sample>> ledger_samples(const TaskInput& input) {
+    constexpr Kind kKinds[] = {{"ledger", ledger}};
+    return hide(input, "ledger", kKinds, kAnywhere);
 }
 
 Result<std::vector<Sample>> ruler_samples(const TaskInput& input) {

@@ -12,6 +12,8 @@ constexpr Task kTasks[] = {
      false, true},
     {"ruler", "single, multikey, multivalue, tracking, frequent; or RULER's own files (--data)", ruler_samples,
      Data::optional, false, true, true},
+    {"ledger", "the last of several values of each key; with --decode, a list that a long answer keeps up to date",
+     ledger_samples, Data::none, false, false, true},
     {"kv-retrieval", "a value from a large JSON object; or files of lost-in-the-middle (--data)", kv_retrieval_samples,
      Data::required, false, false, true},
     {"longeval", "a number from a long list of lines; LongEval's files", longeval_samples, Data::required, false, false,

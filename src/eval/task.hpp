@@ -51,6 +51,7 @@ const Task* find_task(std::string_view name);
 // Task::make_samples of each task.
 Result<std::vector<Sample>> niah_samples(const TaskInput& input);
 Result<std::vector<Sample>> needlebench_samples(const TaskInput& input);
+Result<std::vector<Sample>> ledger_samples(const TaskInput& input);
 Result<std::vector<Sample>> ruler_samples(const TaskInput& input);
 Result<std::vector<Sample>> kv_retrieval_samples(const TaskInput& input);
 Result<std::vector<Sample>> longeval_samples(const TaskInput& input);

@@ -95,12 +95,16 @@ Result<void> read_sliding(SessionReader& reader, KvStore& store, int32_t length,
 
 }  // namespace
 
-Result<void> write_cache(SessionWriter& writer, const SequenceCache& cache) {
+Result<void> write_queries(SessionWriter& writer, const SequenceCache& cache) {
     for (const int32_t layer : cache.sliced.layers()) {
         const ggml_tensor* queries = cache.queries.layer(layer);
         if (queries == nullptr) continue;
         if (auto w = write_ring(writer, cache.queries, queries); !w) return w;
     }
+    return {};
+}
+
+Result<void> write_cache(SessionWriter& writer, const SequenceCache& cache) {
     if (auto w = write_store(writer, cache.sliced); !w) return w;
     if (auto w = write_store(writer, cache.sliding); !w) return w;
     for (const int32_t layer : cache.recurrent.layers())

@@ -18,6 +18,7 @@ size_t length_of_loop(std::string_view text, size_t length) {
 
 bool repeats_itself(std::string_view text) {
     constexpr size_t kSpan = 1000;
+    constexpr size_t kSpanOfSentences = 500;
     constexpr size_t kLongestPassage = 200;
     constexpr size_t kSentence = 40;  // a list or a table may hold the same shorter piece many times
     constexpr size_t kTimes = 4;
@@ -25,7 +26,7 @@ bool repeats_itself(std::string_view text) {
         const size_t n = length_of_loop(text, length);
         if (n >= kSpan) return true;
         // Passages of a multiple of this length are the same loop.
-        if (n >= kTimes * std::max(length, kSentence)) return length >= kSentence;
+        if (n >= std::max(kTimes * length, kSpanOfSentences)) return length >= kSentence;
     }
     return false;
 }

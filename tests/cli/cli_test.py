@@ -184,7 +184,7 @@ class Evaluation(unittest.TestCase):
     FLAGS = ("-m", MODELS / "f32.gguf", "-t", 1, "--policy", "full,cake", "--policy", "snapkv:preference", "--kv-budget", "48,96")
 
     def test_every_made_task_gives_a_row_for_each_setting(self):
-        for task, n_rows in {"niah": 1, "needlebench": 4, "ruler": 6}.items():  # rows per setting, with the average
+        for task, n_rows in {"niah": 1, "needlebench": 4, "ruler": 6, "ledger": 1}.items():  # rows per setting, with the average
             depths = ("--depths", "0,50") if task == "niah" else ()
             result = cake("eval", task, *self.FLAGS, "--lengths", 900, *depths, "--samples", 1, "-o", "json")
             self.assertEqual((result.returncode, result.stderr), (0, b""))
@@ -195,6 +195,13 @@ class Evaluation(unittest.TestCase):
             for row in rows:
                 low, high = row["score_interval"]
                 self.assertTrue(0 <= low <= row["score"] <= high <= 1, row)
+
+    def test_a_text_is_decoded_instead_of_read(self):
+        flags = ("-m", BUNDLED, "-t", 1, "--lengths", 700, "--samples", 1, "--questions", 2, "--policy", "full,cake", "--kv-budget", 64,
+                 "-o", "json")
+        read, decoded = (json.loads(cake("eval", "ledger", *flags, *more).stdout)["rows"] for more in ((), ("--decode",)))
+        self.assertEqual(read[0]["score"], decoded[0]["score"], "nothing is dropped of the full cache")
+        self.assertEqual([row["samples"] for row in decoded], [2, 2])
 
     def test_answers_are_written_and_a_seed_repeats_them(self):
         def answers(seed):
@@ -286,6 +293,7 @@ class Evaluation(unittest.TestCase):
             ("ruler", *model, "--depths", "50"): "--depths",
             ("niah", *model, "--data", "/none"): "--data",
             ("longeval", *model, "--data", "/none", "--filler", "repeated"): "--filler",
+            ("niah", *model, "--blind", "--decode"): "--blind",
             ("niah",): "--model",
             (): "task",
         }.items():

@@ -121,7 +121,6 @@ TEST(Conversation, AMessageThatIsReadInTwoPartsIsTheSameText) {
     auto parts = start();
     ASSERT_TRUE(parts.begin(kText));
     EXPECT_TRUE(parts.is_begun());
-    EXPECT_TRUE(parts.sequence().logits().empty());
     EXPECT_EQ(parts.sequence().n_tokens(), count("<|im_start|>user\n" + kText, false));
     EXPECT_EQ(std::ssize(parts.last_prompt()), parts.sequence().n_tokens());
     EXPECT_FALSE(parts.begin(kText)) << "a second beginning";
@@ -133,27 +132,48 @@ TEST(Conversation, AMessageThatIsReadInTwoPartsIsTheSameText) {
         EXPECT_NEAR(parts.sequence().logits()[i], whole.sequence().logits()[i], 1e-3);
 }
 
-/// Bytes of a session file whose text was read with `more_follows`.
-uint64_t bytes_of_session(int32_t window, bool more_follows) {
-    auto sequence = engine().sequence({.budget = TokensPerLayer{64}, .window = window, .keep_queries = true});
-    if (!sequence) throw std::runtime_error(sequence.error().message);
-    EXPECT_TRUE(sequence->append(*engine().tokenize(kText), {.more_follows = more_follows}));
-    EXPECT_EQ(sequence->logits().empty(), more_follows);
-    EXPECT_EQ(sequence->attention_by_position(window).has_value(), !more_follows);
-    const auto path = std::filesystem::temp_directory_path() / fmt::format("cake-size-{}", ::getpid());
-    EXPECT_TRUE(sequence->save(path));
-    const uint64_t n_bytes = std::filesystem::file_size(path);
-    std::filesystem::remove(path);
-    return n_bytes;
-}
+/// A session file of a text that fills its budget.
+class BegunSession : public testing::Test {
+  protected:
+    static constexpr int32_t kWindow = 16;
 
-TEST(Conversation, ATextThatMoreFollowsHoldsNeitherLogitsNorQueries) {
-    constexpr int32_t kWindow = 16;
+    ~BegunSession() override { std::filesystem::remove(path); }
+
+    uint64_t save(bool more_follows) {
+        if (auto saved = sequence.save(path, {.more_follows = more_follows}); !saved)
+            throw std::runtime_error(saved.error().message);
+        return std::filesystem::file_size(path);
+    }
+
+    std::filesystem::path path = std::filesystem::temp_directory_path() / fmt::format("cake-begun-{}", ::getpid());
+    std::vector<Token> tokens = test::sample_tokens(engine(), 64);
+    Sequence sequence = [this] {
+        auto started = test::start(engine(), {.budget = TokensPerLayer{64}, .window = kWindow});
+        test::append(started, tokens);
+        return started;
+    }();
+};
+
+TEST_F(BegunSession, HoldsNeitherLogitsNorQueries) {
     const auto& info = engine().info();
     const int64_t n_query = int64_t{info.head_dim_k} * info.n_head;
-    const int64_t n_values = info.n_vocab + kWindow * n_query * info.n_layer;
-    const auto n_less = bytes_of_session(kWindow, false) - bytes_of_session(kWindow, true);
-    EXPECT_NEAR(static_cast<double>(n_less), static_cast<double>(n_values * sizeof(float)), 64) << "but for the header";
+    const auto n_values = static_cast<uint64_t>(info.n_vocab + kWindow * n_query * info.n_layer);
+    const auto n_less = static_cast<double>(save(false) - save(true));
+    EXPECT_NEAR(n_less, static_cast<double>(n_values * sizeof(float)), 64) << "but for the header";
+}
+
+TEST_F(BegunSession, GoesOnWithATextAndRefusesATokenThatWouldEvict) {
+    save(true);
+    auto loaded = Sequence::load(engine(), path);
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    const auto decoded = loaded->decode(tokens[0]);
+    ASSERT_FALSE(decoded);
+    EXPECT_TRUE(decoded.error().message.contains("append a text first")) << decoded.error().message;
+    test::append(*loaded, std::span(tokens).first(kWindow));
+    test::append(sequence, std::span(tokens).first(kWindow));
+    EXPECT_TRUE(std::ranges::equal(loaded->logits(), sequence.logits()));
+    EXPECT_TRUE(std::ranges::equal(loaded->positions(0, 0), sequence.positions(0, 0))) << "the window is the same";
+    EXPECT_TRUE(loaded->decode(tokens[0]));
 }
 
 TEST(Conversation, ABegunMessageIsSavedAndContinuedWithMoreRoom) {

@@ -12,6 +12,7 @@
 #include "cake/device.hpp"
 #include "cake/engine.hpp"
 #include "engine/sequence_config.hpp"
+#include "support/cpu.hpp"
 #include "support/llama_reference.hpp"
 #include "support/rpc_server.hpp"
 #include "support/test_models.hpp"
@@ -81,6 +82,7 @@ void expect_bounded(const MemoryReport& memory) {
 class Device : public testing::TestWithParam<std::tuple<std::string, Placement>> {
   protected:
     void SetUp() override {
+        test::use_float32_products();  // as the devices do
         if (is_remote()) test::use_rpc_servers();
     }
     const std::string& model() const { return std::get<0>(GetParam()); }

@@ -29,7 +29,7 @@ TokenCounter counter() {
     return {.count = count_words, .n_first = 1, .n_template = 9};
 }
 
-constexpr MakePuzzle kPuzzles[] = {single, multikey, multivalue, tracking, frequent, reasoning};
+constexpr MakePuzzle kPuzzles[] = {single, multikey, multivalue, tracking, frequent, ledger, reasoning};
 
 TEST(Bury, FillsTheLengthAndKeepsEveryNeedleInOrder) {
     for (const auto wording : {Wording::bundled, Wording::published}) {
@@ -148,6 +148,39 @@ TEST(Samples, AreTheSameForASeedHoweverManyAreMade) {
     const auto reseeded = ruler_samples(other);
     ASSERT_TRUE(reseeded);
     for (const auto& sample : *reseeded) EXPECT_FALSE(prompts.contains(sample.prompt));
+}
+
+TEST(Samples, OfALedgerAskForTheLastValueOfAKey) {
+    for (const auto wording : {Wording::bundled, Wording::published}) {
+        auto some = input({900}, 5);
+        some.wording = wording;
+        const auto samples = ledger_samples(some);
+        ASSERT_TRUE(samples);
+        for (const auto& sample : *samples) {
+            ASSERT_EQ(sample.facts.size(), 3U) << "one for each 256 tokens";
+            std::set<std::string> values;
+            for (const auto& word : std::views::split(sample.prompt, ' ')) {
+                const std::string text(word.begin(), word.end());
+                if (text.size() >= 4 &&
+                    std::ranges::all_of(text.substr(0, 4), [](unsigned char c) { return std::isdigit(c); }))
+                    values.insert(text.substr(0, 4));
+            }
+            EXPECT_EQ(values.size(), 12U) << "no value is stated twice";
+            EXPECT_EQ(sample.answers, std::vector{sample.facts.front().value});
+            const auto text = sample.prompt.substr(0, sample.question_begin);
+            for (const auto& [key, value] : sample.facts) {
+                const auto last = text.substr(text.rfind(key));
+                EXPECT_TRUE(last.substr(0, last.find('.')).contains(value)) << last;
+                EXPECT_NE(text.find(key), text.rfind(key)) << "stated several times";
+            }
+            EXPECT_TRUE(sample.prompt.substr(sample.question_begin).contains(sample.asked));
+        }
+    }
+}
+
+TEST(Samples, OfALongLedgerHaveEnoughValues) {
+    auto random = Random(1);
+    EXPECT_EQ(ledger(Wording::bundled, random, 1'000'000).facts.size(), 200U);
 }
 
 TEST(Samples, RefuseALengthThatCannotHoldTheFacts) {

@@ -159,6 +159,42 @@ TEST(RunSamples, AsksBlindlyAboutATextThatWasReadAndEvictedBefore) {
         run_samples(engine, samples, all, {.blind = true, .progress = {}, .on_cut = {}, .on_answer = {}}).error);
 }
 
+TEST(RunSamples, AsksAboutATextThatWasDecodedTokenByToken) {
+    const auto engine = load();
+    std::vector<Sample> samples;
+    for (const auto* question : {" what is the first word?", " what is the last one?"}) {
+        samples.push_back({.prompt = long_text(4) + question,
+                           .question_begin = long_text(4).size(),
+                           .answers = {"e"},
+                           .metric = contains_all,
+                           .max_tokens = 12});
+    }
+    const std::vector<std::string> policies = {"full", "cake", "r-kv", "streaming-llm"};
+    const std::vector<int64_t> budgets = {64};
+    const auto all = all_settings(policies, budgets, {});
+    size_t n_answers = 0;
+    const auto on_answer = [&](const Sample& sample, const Setting& setting, const std::string& text, double) {
+        n_answers++;
+        const auto tokens = *engine.tokenize(sample.prompt);
+        auto options = setting.options;
+        if (setting.budget == 0) options.max_tokens = 2000;
+        auto alone = engine.sequence(options);
+        ASSERT_TRUE(alone);
+        const auto n_prompt = static_cast<size_t>(options.window);
+        ASSERT_TRUE(alone->append(std::span(tokens).first(n_prompt)));
+        Sequence* const batch[] = {&*alone};
+        for (const Token token : std::span(tokens).subspan(n_prompt)) ASSERT_TRUE(decode_each(batch, {{token}}));
+        std::string expected;
+        for (const Token t : alone->generate({.max_tokens = 12, .sampling = {.temperature = 0}}))
+            expected += engine.piece(t);
+        EXPECT_EQ(text, expected) << setting.policy;
+    };
+    const auto outcome =
+        run_samples(engine, samples, all, {.decode = true, .progress = {}, .on_cut = {}, .on_answer = on_answer});
+    ASSERT_FALSE(outcome.error) << outcome.error->message;
+    EXPECT_EQ(n_answers, samples.size() * all.size());
+}
+
 TEST(RunSamples, StopsWhereItIsToldAndGivesWhatItHas) {
     const auto engine = load();
     const std::vector<Sample> samples(

@@ -76,6 +76,7 @@ class CacheCodec : public testing::Test {
     void save(const SequenceCache& cache) const {
         auto writer = SessionWriter::create(path.string(), "{}");
         ASSERT_TRUE(writer) << writer.error().message;
+        ASSERT_TRUE(write_queries(*writer, cache));
         ASSERT_TRUE(write_cache(*writer, cache));
         ASSERT_TRUE(writer->commit());
     }

@@ -1,8 +1,14 @@
 #pragma once
 
 #include <ggml-backend.h>
+#include <hwy/targets.h>
 
 namespace cake::test {
+
+/// Makes the kernels compute products in float32 on every processor. With q8_0, those with bfloat16 products use them.
+inline void use_float32_products() {
+    hwy::DisableTargets(HWY_AVX3_ZEN4 | HWY_AVX3_SPR | HWY_AVX10_2 | HWY_NEON_BF16);
+}
 
 /// Buffer type for plain CPU memory. Loads the backends at the first call.
 inline ggml_backend_buffer_type_t cpu_buffer_type() {
