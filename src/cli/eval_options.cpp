@@ -107,6 +107,8 @@ void check_task(const EvalFlags& flags, const CLI::App& command) {
     if (command.count("--kv-budget") > 0 &&
         std::ranges::all_of(flags.policies, [](const auto& p) { return p == kFullPolicy; }))
         throw CLI::ValidationError("--kv-budget: the policy full keeps everything and takes no budget: leave it out");
+    if (flags.blind && flags.decode)
+        throw CLI::ValidationError("--blind has no meaning with --decode, which asks after each text in any case");
     if (flags.plot_kind == "map" && (task == nullptr || !task->by_depth))
         throw CLI::ValidationError("--plot-kind map needs depths, which only niah has: use lines");
 }
@@ -157,11 +159,9 @@ void add_eval_options(CLI::App& command, EvalFlags& flags) {
         ->type_name("TOKENS")
         ->check(CLI::Range(1, 1 << 20));
     command.add_flag("--blind", flags.blind, "read each text, and evict from it, before its questions are known");
-    command
-        .add_flag(
-            "--decode", flags.decode,
-            "decode each text and its question token by token, as the tokens of an answer are, instead of reading them")
-        ->excludes("--blind");
+    command.add_flag(
+        "--decode", flags.decode,
+        "decode each text and its question token by token, as the tokens of an answer are, instead of reading them");
     command.add_option("--continuation", flags.n_continuation, "tokens that fidelity compares after each passage")
         ->type_name("N")
         ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))

@@ -13,8 +13,8 @@ struct NextToken {
     Token token;
 };
 
-/// Checks that one more token can be decoded. A session that was saved without queries needs a text first, if a slot has
-/// to be freed.
+/// Checks that one more token can be decoded. A session that was saved without queries needs a text first, if a slot
+/// has to be freed.
 Result<void> check_room_for_token(const SequenceParts& state);
 
 /// Evicts tokens from full layers, so that every layer has room for one more token.
