@@ -201,7 +201,7 @@ Puzzle frequent(Wording wording, Random& random, int64_t /*n_tokens*/) {
 }
 
 Puzzle ledger(Wording wording, Random& random, int64_t n_tokens) {
-    constexpr size_t kValues = 4;      // of each key
+    constexpr size_t kValues = 4;      // values per key
     constexpr int64_t kMaxKeys = 200;  // the bundled wording has 818 values
     const bool bundled = wording == Wording::bundled;
     Draw draw(wording, random);
