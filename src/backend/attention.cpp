@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "backend/kernel_nodes.hpp"
 
@@ -127,7 +128,9 @@ Attended attend(Graph& graph, const AttentionMethod& method, const AttentionTrai
     if (result.window > 0)
         for (auto& sequence : sequences) leave_out_unseen(sequence.heads, result.window + n_each - 1);
     if (method.uses_kernels(sequences[0].k)) {
-        result.node = attention_node(graph, method.n_threads, traits, query, sequences);
+        const auto [node, work] = attention_node(graph, method.n_threads, traits, query, sequences);
+        result.node = node;
+        result.work = &work;
         return result;
     }
     for (size_t i = 0; i < sequences.size(); i++) {
@@ -137,6 +140,13 @@ Attended attend(Graph& graph, const AttentionMethod& method, const AttentionTrai
         result.node = i == 0 ? out : ggml_concat(graph.context(), result.node, out, 1);
     }
     return result;
+}
+
+bool set_slots(const Attended& attended, std::vector<std::vector<HeadSlots>> sequences) {
+    if (attended.work == nullptr) return false;
+    if (attended.window > 0)
+        for (auto& heads : sequences) leave_out_unseen(heads, attended.window + attended.work->n_queries() - 1);
+    return attended.work->set_slots(std::move(sequences));
 }
 
 void set_masks(const Attended& attended) {

@@ -33,12 +33,15 @@ struct AttentionMask {
     int64_t n_foreign;    // first slots, which no query sees
 };
 
+class BatchedAttention;
+
 /// An attention node, [head_dim_v * n_head, n], and its masks, to be set with set_masks() after its graph has been
 /// allocated.
 struct Attended {
     ggml_tensor* node = nullptr;
     std::vector<AttentionMask> masks{};
-    int64_t window = 0;  // sliding window of the layer in tokens; 0: none
+    int64_t window = 0;                // sliding window of the layer in tokens; 0: none
+    BatchedAttention* work = nullptr;  // that of our kernels, owned by the graph; null if ggml computes the node
 };
 
 /// The slots that the queries of a sequence attend to; KV heads may have different numbers of them.
@@ -54,6 +57,11 @@ struct AttendedSlots {
 Attended attend(Graph& graph, const AttentionMethod& method, const AttentionTraits& traits, ggml_tensor* query,
                 std::vector<AttendedSlots> sequences);
 void set_masks(const Attended& attended);
+
+/// Prepares a node whose graph was computed for another run, in which each sequence attends to other slots of the same
+/// K and V. Returns false if the graph has to be built again: ggml's nodes are bound to their slots, and those of our
+/// kernels to the size of their scratch memory.
+bool set_slots(const Attended& attended, std::vector<std::vector<HeadSlots>> sequences);
 
 /// True if a device writes K and V of these types and computes attention over them. `n_head`: query heads.
 struct SlotTypes {

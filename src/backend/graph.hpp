@@ -14,7 +14,7 @@
 
 namespace cake {
 
-/// A ggml graph under construction. A GraphRunner computes it once.
+/// A ggml graph under construction, which a GraphRunner allocates and computes.
 class Graph {
   public:
     explicit Graph(size_t n_nodes);

@@ -1,10 +1,6 @@
 #include "backend/kernel_nodes.hpp"
 
-#include <memory>
 #include <utility>
-#include <vector>
-
-#include "kernels/attention.hpp"
 
 namespace cake {
 
@@ -24,50 +20,8 @@ const float* floats_or_null(const ggml_tensor* tensor) {
     return tensor == nullptr ? nullptr : static_cast<const float*>(tensor->data);
 }
 
-/// Attention of several sequences. Each is split into the same tasks as for a single sequence, so its result is
-/// bit-identical. A thread that finds no task left in one sequence continues with the next.
-struct BatchedAttention {
-    struct Part {
-        std::unique_ptr<Attention> attention;
-        Rows k;
-        Rows v;
-    };
-    std::vector<Part> parts;
-    int64_t n_queries = 0;  // number of queries of each sequence
-    int32_t dim_v = 0;
-
-    size_t n_scratch() const {
-        size_t n = 0;
-        for (const auto& part : parts) n += part.attention->n_scratch();
-        return n;
-    }
-};
-
-/// The node's data is the result, followed by the scratch memory of all threads. ggml may run fewer threads than
-/// configured.
 void run_attention(ggml_tensor* node, int thread, int /*n_threads*/, void* work) {
-    auto& batch = *static_cast<BatchedAttention*>(work);
-    const ggml_tensor* query = node->src[0];
-    const auto dim_v = static_cast<size_t>(batch.dim_v);
-    const auto n_queries = static_cast<size_t>(batch.n_queries);
-    const size_t width = dim_v * static_cast<size_t>(query->ne[1]);
-    auto* result = static_cast<float*>(node->data);
-    float* scratch = result + width * static_cast<size_t>(query->ne[2]);
-    const auto* queries = static_cast<const float*>(query->data);
-    const size_t query_stride = query->nb[2] / sizeof(float);
-    for (const auto& part : batch.parts) {
-        const size_t n_scratch = part.attention->n_scratch();
-        part.attention->run(
-            {.queries = {.data = queries, .head_stride = query->nb[1] / sizeof(float), .stride = query_stride},
-             .k = part.k,
-             .v = part.v,
-             .sinks = floats_or_null(node->src[1]),
-             .result = {.data = result, .head_stride = dim_v, .stride = width}},
-            {scratch, n_scratch}, thread);
-        queries += n_queries * query_stride;
-        result += n_queries * width;
-        scratch += n_scratch;
-    }
+    static_cast<BatchedAttention*>(work)->run(*node, thread);
 }
 
 WindowData window_data(const ggml_tensor* node, size_t dim_k) {
@@ -132,31 +86,72 @@ WindowStatsNode window_stats_node(Graph& graph, int32_t n_threads, ggml_tensor* 
     return {.result = graph.output(node(stats.n_result(), args, run_window_reduction)), .stats = stats};
 }
 
-ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const AttentionTraits& traits, ggml_tensor* query,
-                            std::span<const AttendedSlots> sequences) {
-    const auto n_head = static_cast<int32_t>(query->ne[1]);
-    auto& batch = graph.own<BatchedAttention>();
-    batch.n_queries = query->ne[2] / static_cast<int64_t>(sequences.size());
-    batch.dim_v = static_cast<int32_t>(sequences[0].v->ne[0]);
+BatchedAttention::BatchedAttention(const AttentionTraits& traits, const ggml_tensor& query,
+                                   std::span<const AttendedSlots> sequences, int32_t n_threads)
+    : n_queries_(query.ne[2] / static_cast<int64_t>(sequences.size())),
+      dim_v_(static_cast<int32_t>(sequences[0].v->ne[0])) {
     for (const auto& [k, v, heads] : sequences) {
-        auto attention = std::make_unique<Attention>(AttentionProblem{.n_head = n_head,
-                                                                      .n_queries = batch.n_queries,
-                                                                      .dim_k = static_cast<int32_t>(query->ne[0]),
-                                                                      .dim_v = batch.dim_v,
+        auto attention = std::make_unique<Attention>(AttentionProblem{.n_head = static_cast<int32_t>(query.ne[1]),
+                                                                      .n_queries = n_queries_,
+                                                                      .dim_k = static_cast<int32_t>(query.ne[0]),
+                                                                      .dim_v = dim_v_,
                                                                       .heads = heads,
                                                                       .scale = traits.scale,
                                                                       .softcap = traits.softcap,
                                                                       .window = traits.window,
                                                                       .products = products_of(*k, *v)},
                                                      n_threads);
-        batch.parts.push_back({.attention = std::move(attention), .k = rows_of(k), .v = rows_of(v)});
+        parts_.push_back({.attention = std::move(attention), .k = rows_of(k), .v = rows_of(v)});
     }
-    const int64_t width = int64_t{batch.dim_v} * n_head;
+    most_scratch_ = n_scratch();
+}
+
+size_t BatchedAttention::n_scratch() const {
+    size_t n = 0;
+    for (const auto& part : parts_) n += part.attention->n_scratch();
+    return n;
+}
+
+bool BatchedAttention::set_slots(std::vector<std::vector<HeadSlots>> sequences) {
+    for (size_t i = 0; i < parts_.size(); i++) parts_[i].attention->set_slots(std::move(sequences[i]));
+    return n_scratch() <= most_scratch_;
+}
+
+void BatchedAttention::run(ggml_tensor& node, int32_t thread) {
+    const ggml_tensor* query = node.src[0];
+    const auto dim_v = static_cast<size_t>(dim_v_);
+    const auto n_queries = static_cast<size_t>(n_queries_);
+    const size_t width = dim_v * static_cast<size_t>(query->ne[1]);
+    auto* result = static_cast<float*>(node.data);
+    float* scratch = result + width * static_cast<size_t>(query->ne[2]);
+    const auto* queries = static_cast<const float*>(query->data);
+    const size_t query_stride = query->nb[2] / sizeof(float);
+    for (const auto& part : parts_) {
+        const size_t n_scratch = part.attention->n_scratch();
+        part.attention->run(
+            {.queries = {.data = queries, .head_stride = query->nb[1] / sizeof(float), .stride = query_stride},
+             .k = part.k,
+             .v = part.v,
+             .sinks = floats_or_null(node.src[1]),
+             .result = {.data = result, .head_stride = dim_v, .stride = width}},
+            {scratch, n_scratch}, thread);
+        queries += n_queries * query_stride;
+        result += n_queries * width;
+        scratch += n_scratch;
+    }
+}
+
+AttentionNode attention_node(Graph& graph, int32_t n_threads, const AttentionTraits& traits, ggml_tensor* query,
+                             std::span<const AttendedSlots> sequences) {
+    auto& work = graph.own<BatchedAttention>(traits, *query, sequences, n_threads);
+    const int64_t width = sequences[0].v->ne[0] * query->ne[1];
     ggml_tensor* args[] = {query, traits.sinks};
     ggml_tensor* node =
-        ggml_custom_4d(graph.context(), GGML_TYPE_F32, width * query->ne[2] + static_cast<int64_t>(batch.n_scratch()),
-                       1, 1, 1, args, 2, run_attention, GGML_N_TASKS_MAX, &batch);
-    return ggml_view_2d(graph.context(), node, width, query->ne[2], static_cast<size_t>(width) * sizeof(float), 0);
+        ggml_custom_4d(graph.context(), GGML_TYPE_F32, width * query->ne[2] + static_cast<int64_t>(work.n_scratch()), 1,
+                       1, 1, args, 2, run_attention, GGML_N_TASKS_MAX, &work);
+    return {.result =
+                ggml_view_2d(graph.context(), node, width, query->ne[2], static_cast<size_t>(width) * sizeof(float), 0),
+            .work = work};
 }
 
 }  // namespace cake

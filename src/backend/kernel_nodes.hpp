@@ -1,10 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <vector>
 
 #include "backend/attention.hpp"
 #include "backend/graph.hpp"
+#include "kernels/attention.hpp"
 #include "kernels/output_norms.hpp"
 #include "kernels/rows.hpp"
 #include "kernels/window_stats.hpp"
@@ -13,9 +16,42 @@ namespace cake {
 
 // Our kernels as nodes of a graph, which run on ggml's threads.
 
-/// Attention as specified for attend(). [head_dim_v * n_head, n]
-ggml_tensor* attention_node(Graph& graph, int32_t n_threads, const AttentionTraits& traits, ggml_tensor* query,
-                            std::span<const AttendedSlots> sequences);
+/// Attention of several sequences. Each is split into the same tasks as for a single sequence, so its result is
+/// bit-identical. A thread that finds no task left in one sequence continues with the next.
+class BatchedAttention {
+  public:
+    BatchedAttention(const AttentionTraits& traits, const ggml_tensor& query, std::span<const AttendedSlots> sequences,
+                     int32_t n_threads);
+
+    int64_t n_queries() const { return n_queries_; }  // of each sequence
+    size_t n_scratch() const;
+    /// Sets the slots of the next run. Returns false if it needs more scratch memory than the first.
+    bool set_slots(std::vector<std::vector<HeadSlots>> sequences);
+    /// Runs the share of thread `thread`. The node's data is the result, followed by the scratch memory of all threads.
+    /// ggml may run fewer threads than configured.
+    void run(ggml_tensor& node, int32_t thread);
+
+  private:
+    struct Part {
+        std::unique_ptr<Attention> attention;
+        Rows k;
+        Rows v;
+    };
+    std::vector<Part> parts_;
+    int64_t n_queries_;
+    int32_t dim_v_;
+    size_t most_scratch_ = 0;
+};
+
+/// A node with the result of attention, [head_dim_v * n_head, n], and what computes it.
+struct AttentionNode {
+    ggml_tensor* result;
+    BatchedAttention& work;
+};
+
+/// Attention as specified for attend().
+AttentionNode attention_node(Graph& graph, int32_t n_threads, const AttentionTraits& traits, ggml_tensor* query,
+                             std::span<const AttendedSlots> sequences);
 
 /// A node with attention statistics, [WindowStats::n_result()], and the object that describes their layout.
 struct WindowStatsNode {

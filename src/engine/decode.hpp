@@ -1,11 +1,15 @@
 #pragma once
 
+#include <cstdint>
+#include <memory>
 #include <span>
 
 #include "backend/graph.hpp"
-#include "engine/sequence_parts.hpp"
+#include "cake/sequence.hpp"
 
 namespace cake {
+
+struct SequenceParts;
 
 /// The next token of a sequence.
 struct NextToken {
@@ -20,8 +24,22 @@ Result<void> check_room_for_token(const SequenceParts& state);
 /// Evicts tokens from full layers, so that every layer has room for one more token.
 Result<void> make_room_for_token(SequenceParts& state);
 
-/// Appends one token to each of several sequences of the same engine, with one pass over the weights. The sequences
-/// must have room for it. Fills their logits, which do not depend on the other sequences.
-Result<void> decode(std::span<const NextToken> batch, GraphRunner& runner);
+class DecodeGraph;
+
+/// Decodes one token after another with one pass over the weights for each. As long as the sequences stay the same, the
+/// graph does too: building it takes 0.3 ms for 30 layers.
+class Decoder {
+  public:
+    Decoder(const Compute& compute, Accountant& accountant);
+    ~Decoder();
+
+    /// Appends one token to each of several sequences of the same engine, which must have room for it. Fills their
+    /// logits, which do not depend on the other sequences.
+    Result<void> decode(std::span<const NextToken> batch);
+
+  private:
+    GraphRunner runner_;
+    std::unique_ptr<DecodeGraph> graph_;
+};
 
 }  // namespace cake

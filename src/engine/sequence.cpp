@@ -28,15 +28,14 @@ Result<void> decode_states(std::span<const NextToken> batch) {
     for (const auto& next : batch)
         if (auto room = check_room_for_token(*next.state); !room) return room;
     SequenceParts& first = *batch.front().state;
-    if (!first.decode_runner)
-        first.decode_runner = std::make_unique<GraphRunner>(first.config.engine->compute, first.accountant);
+    if (!first.decoder) first.decoder = std::make_unique<Decoder>(first.config.engine->compute, first.accountant);
     std::vector<SequenceStatus::Step> steps;
     auto done = within_memory([&] -> Result<void> {
         steps.reserve(batch.size());
         for (const auto& next : batch) steps.emplace_back(next.state->status);
         for (const auto& next : batch)
             if (auto room = make_room_for_token(*next.state); !room) return room;
-        return cake::decode(batch, *first.decode_runner);
+        return first.decoder->decode(batch);
     });
     if (done) std::ranges::for_each(steps, &SequenceStatus::Step::complete);
     return done;

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "backend/graph.hpp"
 #include "cake/sequence.hpp"
+#include "engine/decode.hpp"
 #include "engine/sequence_config.hpp"
 #include "engine/sequence_status.hpp"
 
@@ -30,7 +30,7 @@ struct SequenceParts {
     FinishReason finish_reason = FinishReason::length;  // why the last generate() ended
     Error error;                                        // why the last generate() failed
     std::string note;                                   // text of the application, saved with the sequence
-    std::unique_ptr<GraphRunner> decode_runner;
+    std::unique_ptr<Decoder> decoder;                   // created on first use
     /// Hidden states of a segment are stored as bf16, which has the range of f32, if they would take more than this as
     /// f32. (The maximum of f16 is 65,504, which the residual stream of Gemma 3 exceeds.)
     size_t max_hidden_f32_bytes = size_t{64} << 20U;

@@ -262,18 +262,32 @@ namespace cake {
 HWY_EXPORT(attention_task);
 
 Attention::Attention(AttentionProblem problem, int32_t n_threads) : n_threads_(n_threads) {
+    shape_.problem = std::move(problem);
+    split();
+}
+
+void Attention::set_slots(std::vector<HeadSlots> heads) {
+    shape_.problem.heads = std::move(heads);
+    split();
+}
+
+void Attention::split() {
     constexpr int64_t kMaxRows = 384;
+    const AttentionProblem& problem = shape_.problem;
     const auto n_head_kv = static_cast<int64_t>(problem.heads.size());
     const int64_t n_group = problem.n_head / n_head_kv;
     // Create enough tasks that no thread waits long for the last one: split by rows first, which costs nothing, then by
     // slots.
-    const int64_t n_wanted = n_threads > 1 ? int64_t{4} * n_threads : 1;
+    const int64_t n_wanted = n_threads_ > 1 ? int64_t{4} * n_threads_ : 1;
     const int64_t by_rows = divide_up(problem.n_queries, std::max<int64_t>(1, kMaxRows / n_group));
     const int64_t most_tiles = divide_up(problem.n_queries * n_group, 96);
     const int64_t n_tiles = std::max<int64_t>(by_rows, std::min(most_tiles, divide_up(n_wanted, n_head_kv)));
     const int64_t tile = divide_up(problem.n_queries, std::min(n_tiles, problem.n_queries));
     const int64_t n_chunks = n_wanted / (n_head_kv * divide_up(problem.n_queries, tile));
 
+    shape_.tasks.clear();
+    shape_.groups.clear();
+    shape_.n_partials = 0;
     for (int32_t head = 0; head < n_head_kv; head++) {
         const int64_t length = problem.heads[static_cast<size_t>(head)].length;
         const int64_t chunk = chunk_of_slots(length, n_chunks);
@@ -293,12 +307,12 @@ Attention::Attention(AttentionProblem problem, int32_t n_threads) : n_threads_(n
             shape_.groups.push_back(group);
         }
     }
+    next_task_ = 0;
     n_open_ = std::make_unique<std::atomic<size_t>[]>(shape_.groups.size());
     for (size_t i = 0; i < shape_.groups.size(); i++) n_open_[i] = shape_.groups[i].n_tasks;
     shape_.n_rows = tile * n_group;
     shape_.n_partial_floats = static_cast<size_t>(shape_.n_rows) * (static_cast<size_t>(problem.dim_v) + 2);
     shape_.n_thread_floats = Scratch{}.lay_out(problem, shape_.n_rows, nullptr);
-    shape_.problem = std::move(problem);
 }
 
 size_t Attention::n_scratch() const {

@@ -40,10 +40,13 @@ class Attention {
     /// `n_threads`: maximum number of threads that run it together.
     Attention(AttentionProblem problem, int32_t n_threads);
 
+    /// Sets the slots of the next run: those of the problem, or of the run before, are no longer attended to.
+    void set_slots(std::vector<HeadSlots> heads);
     /// Floats of scratch memory that run() needs, for all threads together.
     size_t n_scratch() const;
     /// Runs the share of thread `thread`. Each thread of a team calls this once, with the same arguments. The team may
-    /// be smaller than `n_threads`: tasks are split by `n_threads`, so the result is the same for every team.
+    /// be smaller than `n_threads`: tasks are split by `n_threads`, so the result is the same for every team. Once all
+    /// have run, only set_slots() makes it ready for another run.
     void run(const AttentionData& data, std::span<float> scratch, int32_t thread);
 
     struct Task {
@@ -71,6 +74,8 @@ class Attention {
     };
 
   private:
+    void split();
+
     Shape shape_;
     int32_t n_threads_;
     std::atomic<size_t> next_task_ = 0;

@@ -1,5 +1,7 @@
 #include "memory/sequence_cache.hpp"
 
+#include <atomic>
+
 namespace cake {
 
 Result<SequenceCache> SequenceCache::open(Accountant& accountant, const LayerMemory& memory, const CacheLayout& layout,
@@ -25,6 +27,8 @@ Result<SequenceCache> SequenceCache::open(Accountant& accountant, const LayerMem
         if (!queries) return std::unexpected(queries.error());
         cache.queries = std::move(*queries);
     }
+    static std::atomic<uint64_t> n_opened = 0;
+    cache.id = ++n_opened;
     cache.plan = plan;
     return cache;
 }

@@ -64,7 +64,7 @@ BatchLoop::BatchLoop(const Engine& engine, KvPool pool, const BatcherOptions& op
               .bytes_of_staging = pool.bytes_of_staging()},
       pool_(std::move(pool)),
       queue_(static_cast<size_t>(options.pool.n_parallel), static_cast<size_t>(options.n_queue)),
-      runner_(engine_->compute, accountant_),
+      decoder_(engine_->compute, accountant_),
       thread_([this] { run(); }) {}
 
 BatchLoop::~BatchLoop() {
@@ -277,7 +277,7 @@ void BatchLoop::decode() {
     for (auto& running : running_)
         if (!running.request->is_reading()) running.request->join(batch);
     if (batch.empty()) return pacer_.decoded(0, 0);
-    const auto computed = within_memory([&] { return cake::decode(batch, runner_); });
+    const auto computed = within_memory([&] { return decoder_.decode(batch); });
     for (auto& running : running_)
         if (!running.request->is_reading()) running.request->take(computed);
     pacer_.decoded(batch.size(), seconds_since(begin));

@@ -96,7 +96,7 @@ class BatchLoop final : public Batcher {
     std::list<Running> running_;
     PrefixCache cache_;
     PrefillPacer pacer_;
-    GraphRunner runner_;
+    Decoder decoder_;
     Running* first_reading_ = nullptr;  // oldest request that is being prefilled
     int64_t n_evicted_slots_ = 0;       // slots evicted in sequences that no longer exist
 

@@ -74,7 +74,7 @@ CachedSequence PrefixCache::take(const CachedSequence& found) {
 
 void PrefixCache::keep(CachedSequence&& sequence) {
     sequence.state->next.logits = {};  // the next request prefills at least one token
-    sequence.state->decode_runner.reset();
+    sequence.state->decoder.reset();
     sequences_.push_front(std::move(sequence));
 }
 

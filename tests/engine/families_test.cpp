@@ -145,6 +145,30 @@ TEST_P(Family, AnswersInCompanyAsAlone) {
     }
 }
 
+/// A sequence decodes with the graph of the token before, and a copy of it with a new one: the same logits, while more
+/// slots make more tasks (512 of them), and after a text in between.
+TEST_P(Family, DecodesWithOneGraphWhatNewGraphsGive) {
+    const auto engine = load(GetParam(), 64);
+    const auto tokens = test::sample_tokens(engine, 540);
+    SequenceOptions full{.policy = kFullPolicy};
+    full.max_tokens = std::ssize(tokens);
+    for (const auto& options : {full, {.policy = "cake", .budget = TokensPerLayer{48}, .window = 8}}) {
+        auto sequence = start(engine, options);
+        append(sequence, std::span(tokens).first(505));
+        for (size_t i = 505; i < 535; i++) {
+            if (i == 520) {
+                append(sequence, std::span(tokens).subspan(i, 3));
+                i += 3;
+            }
+            auto copy = fork(sequence);
+            ASSERT_TRUE(copy) << copy.error().message;
+            ASSERT_TRUE(copy->decode(tokens[i]));
+            ASSERT_TRUE(sequence.decode(tokens[i]));
+            ASSERT_TRUE(std::ranges::equal(sequence.logits(), copy->logits())) << options.policy << ", token " << i;
+        }
+    }
+}
+
 TEST_P(Family, ComputesWithGgmlsAttentionWhatItDoesWithOurs) {
     const std::string path = test::model_path(GetParam());
     const auto ours = load(GetParam());
