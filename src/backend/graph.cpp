@@ -20,19 +20,29 @@ ggml_tensor* Graph::output(ggml_tensor* node) {
     return node;
 }
 
-GraphRunner::GraphRunner(const Compute& compute, Accountant& accountant)
-    : compute_(compute),
-      accountant_(accountant),
-      allocator_(compute.is_cpu() ? ggml_gallocr_new(compute.memory().part(0).buffer_type) : nullptr) {}
+GraphRunner::GraphRunner(const Compute& compute, Accountant& accountant) : compute_(compute), accountant_(accountant) {
+    start_anew();
+}
 
 GraphRunner::~GraphRunner() {
     for (const auto& [device, n_bytes] : n_bytes_) accountant_.give(MemoryUse::compute, n_bytes, device);
 }
 
 Result<void> GraphRunner::allocate(Graph& graph) {
-    if (!(compute_.is_cpu() ? allocate_on_cpu(graph) : allocate_on_device(graph)))
+    if (!(compute_.is_cpu() ? allocate_on_cpu(graph) : allocate_on_device(graph))) {
+        start_anew();
         return fail(Error::Code::out_of_memory, "out of memory for intermediate results: use a smaller batch (-b)");
+    }
     return {};
+}
+
+/// Frees the buffers. ggml's allocators believe that they have the buffers that they failed to allocate.
+void GraphRunner::start_anew() {
+    allocator_.reset(compute_.is_cpu() ? ggml_gallocr_new(compute_.memory().part(0).buffer_type) : nullptr);
+    scheduler_.reset();
+    most_nodes_ = 0;
+    for (const auto& [device, n_bytes] : n_bytes_) accountant_.give(MemoryUse::compute, n_bytes, device);
+    n_bytes_.clear();
 }
 
 bool GraphRunner::allocate_on_cpu(Graph& graph) {

@@ -23,7 +23,7 @@ class Graph {
     ggml_cgraph* get() const { return graph_; }
 
     ggml_tensor* input(ggml_type type, int64_t ne0, int64_t ne1 = 1);
-    /// Keeps a node's result until the next graph is allocated.
+    /// Keeps a node's result until the next graph is allocated, or this one is computed again.
     ggml_tensor* output(ggml_tensor* node);
     /// Appends a node and its dependencies to the graph.
     void add(ggml_tensor* node) { ggml_build_forward_expand(graph_, node); }
@@ -58,6 +58,7 @@ class GraphRunner {
   private:
     bool allocate_on_cpu(Graph& graph);
     bool allocate_on_device(Graph& graph);
+    void start_anew();
     void account(ggml_backend_dev_t device, size_t n_bytes);
 
     const Compute& compute_;

@@ -65,10 +65,13 @@ class DecodeGraph {
 
     Graph& graph() { return graph_; }
 
+    /// True if the graph can be computed again. ggml's attention is bound to its slots, and a scheduler forgets a graph
+    /// that it has computed.
+    bool is_reusable() const { return engine_.compute.is_cpu() && engine_.attention.kernels; }
+
     /// Prepares the graph, which was computed before, for tokens that have their places. Returns false if another has
     /// to be built.
     bool follow(std::span<const NextToken> batch) {
-        if (!engine_.compute.is_cpu()) return false;  // a scheduler forgets a graph that it has computed
         if (!std::ranges::equal(batch, cache_ids_, {}, [](const NextToken& next) { return next.state->cache.id; }))
             return false;
         return std::ranges::all_of(attended_, [&](const AttendedLayer& layer) {
@@ -245,7 +248,7 @@ Result<void> Decoder::decode(std::span<const NextToken> batch) {
         graph->read_logits(i, batch[i].state->next.logits);
         batch[i].state->progress.n_tokens++;
     }
-    graph_ = std::move(graph);
+    if (graph->is_reusable()) graph_ = std::move(graph);
     return {};
 }
 

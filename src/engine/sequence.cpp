@@ -178,6 +178,8 @@ Result<void> decode_each(std::span<Sequence* const> sequences, std::span<const T
         SequenceParts& state = *sequences[i]->state_;
         if (state.config.engine != sequences.front()->state_->config.engine || state.progress.n_tokens == 0)
             return fail("sequences that decode together need the same engine, and none of them may be empty");
+        if (std::ranges::contains(sequences.first(i), sequences[i]))
+            return fail("a sequence decodes one token at a time: name it once");
         if (auto read = read_pending(state); !read) return read;
         if (auto checked = check_text(state, tokens.subspan(i, 1)); !checked) return checked;
         batch.push_back({.state = &state, .token = tokens[i]});

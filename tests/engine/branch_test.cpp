@@ -126,6 +126,29 @@ TEST(DecodeEach, GivesWhatDecodingAloneGives) {
     auto empty = start(engine, options_of("cake"));
     two[1] = &empty;
     EXPECT_FALSE(decode_each(two, std::vector<Token>{1, 1}));
+    two[1] = two[0];
+    EXPECT_FALSE(decode_each(two, std::vector<Token>{1, 1}));
+}
+
+/// A graph is not used again for another sequence, although it may have the memory of one that is gone.
+TEST(DecodeEach, WithAnotherSequenceInThePlaceOfOneGivesTheSame) {
+    const auto engine = load("f32", 64);
+    const auto tokens = test::sample_tokens(engine, 80);
+    const auto begun = [&](size_t n_tokens) {
+        auto sequence = start(engine, {.policy = "full", .max_tokens = 80});
+        append(sequence, std::span(tokens).first(n_tokens));
+        return sequence;
+    };
+    auto stays = begun(50);
+    for (size_t step = 0; step < 4; step++) {
+        auto changes = begun(60 + step);
+        auto alone = begun(60 + step);
+        for (size_t i = 0; i < 3; i++) {
+            ASSERT_TRUE(decode_each(std::vector{&stays, &changes}, std::vector<Token>{1, 2}));
+            ASSERT_TRUE(alone.decode(2));
+            EXPECT_TRUE(std::ranges::equal(changes.logits(), alone.logits()));
+        }
+    }
 }
 
 }  // namespace

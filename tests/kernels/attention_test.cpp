@@ -196,6 +196,36 @@ TEST(Attention, IsTheSameForEveryTeamSize) {
     }
 }
 
+TEST(Attention, OfOtherSlotsIsThatOfANewOne) {
+    constexpr size_t kDim = 32;
+    constexpr int32_t kThreads = 3;
+    AttentionProblem p{.n_head = 4, .n_queries = 1, .dim_k = kDim, .dim_v = kDim, .scale = 0.2F};
+    const auto queries = normal(4 * kDim, 1);
+    const CacheRows k(GGML_TYPE_F16, p.dim_k, normal(6000 * kDim, 2));
+    const CacheRows v(GGML_TYPE_F16, p.dim_v, normal(6000 * kDim, 3));
+    const auto run = [&](Attention& attention) {
+        std::vector<float> result(queries.size(), NAN);
+        std::vector<float> scratch(attention.n_scratch(), NAN);
+        const AttentionData data{.queries = {.data = queries.data(), .head_stride = kDim, .stride = 4 * kDim},
+                                 .k = k.rows(),
+                                 .v = v.rows(),
+                                 .result = {.data = result.data(), .head_stride = kDim, .stride = 4 * kDim}};
+        test::on_threads(kThreads, [&](int32_t thread) { attention.run(data, scratch, thread); });
+        return result;
+    };
+    p.heads = {{.begin = 0, .length = 500}, {.begin = 3000, .length = 500}};
+    Attention reused(p, kThreads);
+    run(reused);
+    // As many slots as make one task, then several, then fewer again, and one head that grows while the other shrinks.
+    for (const auto& [first, second] : {std::pair{512, 512}, {513, 513}, {2900, 2700}, {40, 40}, {30, 2800}, {1, 1}}) {
+        p.heads = {{.begin = 7, .length = first}, {.begin = 3001, .length = second}};
+        reused.set_slots(p.heads);
+        Attention fresh(p, kThreads);
+        EXPECT_EQ(reused.n_scratch(), fresh.n_scratch());
+        EXPECT_EQ(run(reused), run(fresh)) << first << " and " << second;
+    }
+}
+
 TEST(Attention, SurvivesLogitsOfTenThousand) {
     for_each_target([] {
         for (uint64_t seed = 1; seed <= 20; seed++) {
