@@ -16,8 +16,10 @@ ggml_tensor* view_heads(const Graph& graph, ggml_tensor* rows, int64_t begin, in
                         static_cast<size_t>(stride) * rows->nb[1], static_cast<size_t>(begin) * rows->nb[1]);
 }
 
-/// Restricts each head to its newest `n` slots.
-void leave_out_unseen(std::span<HeadSlots> heads, int64_t n) {
+/// Restricts each head to the slots that `n_queries` queries see through the sliding window; 0: all.
+void leave_out_unseen(std::span<HeadSlots> heads, int64_t window, int64_t n_queries) {
+    if (window == 0) return;
+    const int64_t n = window + n_queries - 1;
     for (HeadSlots& head : heads) {
         const int64_t unseen = std::max<int64_t>(head.length - n, 0);
         head.begin += unseen;
@@ -125,8 +127,7 @@ Attended attend(Graph& graph, const AttentionMethod& method, const AttentionTrai
                 std::vector<AttendedSlots> sequences) {
     Attended result{.window = traits.window};
     const int64_t n_each = query->ne[2] / static_cast<int64_t>(sequences.size());
-    if (result.window > 0)
-        for (auto& sequence : sequences) leave_out_unseen(sequence.heads, result.window + n_each - 1);
+    for (auto& sequence : sequences) leave_out_unseen(sequence.heads, result.window, n_each);
     if (method.uses_kernels(sequences[0].k)) {
         const auto [node, work] = attention_node(graph, method.n_threads, traits, query, sequences);
         result.node = node;
@@ -144,8 +145,7 @@ Attended attend(Graph& graph, const AttentionMethod& method, const AttentionTrai
 
 bool set_slots(const Attended& attended, std::vector<std::vector<HeadSlots>> sequences) {
     if (attended.work == nullptr) return false;
-    if (attended.window > 0)
-        for (auto& heads : sequences) leave_out_unseen(heads, attended.window + attended.work->n_queries() - 1);
+    for (auto& heads : sequences) leave_out_unseen(heads, attended.window, attended.work->n_queries());
     return attended.work->set_slots(std::move(sequences));
 }
 

@@ -41,7 +41,7 @@ struct Attended {
     ggml_tensor* node = nullptr;
     std::vector<AttentionMask> masks{};
     int64_t window = 0;                // sliding window of the layer in tokens; 0: none
-    BatchedAttention* work = nullptr;  // that of our kernels, owned by the graph; null if ggml computes the node
+    BatchedAttention* work = nullptr;  // what our kernels compute, owned by the graph; null if ggml does
 };
 
 /// The slots that the queries of a sequence attend to; KV heads may have different numbers of them.

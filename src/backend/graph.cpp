@@ -20,25 +20,22 @@ ggml_tensor* Graph::output(ggml_tensor* node) {
     return node;
 }
 
-GraphRunner::GraphRunner(const Compute& compute, Accountant& accountant) : compute_(compute), accountant_(accountant) {
-    start_anew();
-}
+GraphRunner::GraphRunner(const Compute& compute, Accountant& accountant) : compute_(compute), accountant_(accountant) {}
 
 GraphRunner::~GraphRunner() {
-    for (const auto& [device, n_bytes] : n_bytes_) accountant_.give(MemoryUse::compute, n_bytes, device);
+    release();
 }
 
 Result<void> GraphRunner::allocate(Graph& graph) {
     if (!(compute_.is_cpu() ? allocate_on_cpu(graph) : allocate_on_device(graph))) {
-        start_anew();
+        release();  // ggml's allocators believe that they have the buffers that they failed to allocate
         return fail(Error::Code::out_of_memory, "out of memory for intermediate results: use a smaller batch (-b)");
     }
     return {};
 }
 
-/// Frees the buffers. ggml's allocators believe that they have the buffers that they failed to allocate.
-void GraphRunner::start_anew() {
-    allocator_.reset(compute_.is_cpu() ? ggml_gallocr_new(compute_.memory().part(0).buffer_type) : nullptr);
+void GraphRunner::release() {
+    allocator_.reset();
     scheduler_.reset();
     most_nodes_ = 0;
     for (const auto& [device, n_bytes] : n_bytes_) accountant_.give(MemoryUse::compute, n_bytes, device);
@@ -46,6 +43,7 @@ void GraphRunner::start_anew() {
 }
 
 bool GraphRunner::allocate_on_cpu(Graph& graph) {
+    if (!allocator_) allocator_.reset(ggml_gallocr_new(compute_.memory().part(0).buffer_type));
     if (!ggml_gallocr_alloc_graph(allocator_.get(), graph.get())) return false;
     account(nullptr, ggml_gallocr_get_buffer_size(allocator_.get(), 0));
     return true;

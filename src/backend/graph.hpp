@@ -58,12 +58,13 @@ class GraphRunner {
   private:
     bool allocate_on_cpu(Graph& graph);
     bool allocate_on_device(Graph& graph);
-    void start_anew();
+    /// Frees the buffers.
+    void release();
     void account(ggml_backend_dev_t device, size_t n_bytes);
 
     const Compute& compute_;
     Accountant& accountant_;
-    ggml_gallocr_ptr allocator_;                    // if the model runs on the CPU
+    ggml_gallocr_ptr allocator_{};                  // if the model runs on the CPU
     ggml_backend_sched_ptr scheduler_{};            // if it runs on another device: nodes that it lacks run on the CPU
     size_t most_nodes_ = 0;                         // size of the graphs for which the scheduler has room
     std::map<ggml_backend_dev_t, size_t> n_bytes_;  // by device; null: the host

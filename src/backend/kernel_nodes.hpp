@@ -23,7 +23,8 @@ class BatchedAttention {
     BatchedAttention(const AttentionTraits& traits, const ggml_tensor& query, std::span<const AttendedSlots> sequences,
                      int32_t n_threads);
 
-    int64_t n_queries() const { return n_queries_; }  // of each sequence
+    /// Number of queries of each sequence.
+    int64_t n_queries() const { return n_queries_; }
     size_t n_scratch() const;
     /// Sets the slots of the next run. Returns false if it needs more scratch memory than the first.
     bool set_slots(std::vector<std::vector<HeadSlots>> sequences);

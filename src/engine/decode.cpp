@@ -16,7 +16,7 @@ namespace cake {
 
 namespace {
 
-/// What a graph is told about the tokens that it decodes.
+/// Inputs of a graph that decodes n tokens.
 struct Places {
     std::vector<int32_t> tokens;
     std::vector<int32_t> positions;
@@ -65,8 +65,8 @@ class DecodeGraph {
 
     Graph& graph() { return graph_; }
 
-    /// True if the graph can be computed again. ggml's attention is bound to its slots, and a scheduler forgets a graph
-    /// that it has computed.
+    /// True if the graph can be computed again. ggml's attention is bound to its slots, and a scheduler needs a new
+    /// graph each time.
     bool is_reusable() const { return engine_.compute.is_cpu() && engine_.attention.kernels; }
 
     /// Prepares the graph, which was computed before, for tokens that have their places. Returns false if another has

@@ -13,7 +13,7 @@ namespace cake {
 
 /// All memory that a sequence keeps between appends: the slots of its layers, and the queries that score them.
 struct SequenceCache {
-    uint64_t id = 0;  // that of no other cache of the process; 0: not open
+    uint64_t id = 0;  // unique in the process; 0: not open
     CachePlan plan;
     KvStore sliced;   // layers that attend to the whole text
     KvStore sliding;  // layers that keep a sliding window; empty if there are none

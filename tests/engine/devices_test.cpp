@@ -118,7 +118,9 @@ TEST_P(Device, GivesTheLogitsOfTheCpuAndKeepsItsTokens) {
                 ASSERT_TRUE(theirs.decode(token));
                 ASSERT_TRUE(ours.decode(token));
             }
-            EXPECT_TRUE(policy != "full" || test::kl(theirs.logits(), ours.logits()) <= 1e-3);
+            if (policy == "full") {
+                EXPECT_LE(test::kl(theirs.logits(), ours.logits()), 1e-3);
+            }
             // In a sliding window, the tiles in which ggml's attention adds values, in f16, begin at other slots.
             const float tolerance = is_remote() && cpu.info().n_swa_layers > 0 ? 2 * kTolerance : kTolerance;
             if (is_exact) expect_near(ours.logits(), theirs.logits(), tolerance);
@@ -179,7 +181,9 @@ TEST(DeviceBesideTheCpu, GivesTheLogitsOfTheCpu) {
                 // other.
                 const double same = overlap(held(ours, cpu.info()), held(theirs, cpu.info()));
                 EXPECT_GE(same, 0.98);
-                EXPECT_TRUE(same < 1 || test::kl(theirs.logits(), ours.logits()) <= 1e-5);
+                if (same == 1) {
+                    EXPECT_LE(test::kl(theirs.logits(), ours.logits()), 1e-5);
+                }
             }
         }
     }

@@ -145,8 +145,8 @@ TEST_P(Family, AnswersInCompanyAsAlone) {
     }
 }
 
-/// A sequence decodes with the graph of the token before, and a copy of it with a new one: the same logits, while more
-/// slots make more tasks (512 of them), and after a text in between.
+/// A sequence decodes with the graph of the token before, and a copy of it with a new graph: the logits are the same,
+/// also where attention gets more tasks (from 512 slots on), and after a text in between.
 TEST_P(Family, DecodesWithOneGraphWhatNewGraphsGive) {
     const auto engine = load(GetParam(), 64);
     const auto tokens = test::sample_tokens(engine, 540);

@@ -167,6 +167,20 @@ TEST(Attention, OfALongPromptIsTheDefinition) {
     });
 }
 
+/// The result of `n_team` threads for 4 heads of one width, [width, 4, n_queries].
+std::vector<float> result_of(Attention& attention, const std::vector<float>& queries, const CacheRows& k,
+                             const CacheRows& v, int32_t n_team) {
+    const auto width = static_cast<size_t>(k.rows().dim);
+    std::vector<float> result(queries.size(), NAN);
+    std::vector<float> scratch(attention.n_scratch(), NAN);
+    const AttentionData data{.queries = {.data = queries.data(), .head_stride = width, .stride = 4 * width},
+                             .k = k.rows(),
+                             .v = v.rows(),
+                             .result = {.data = result.data(), .head_stride = width, .stride = 4 * width}};
+    test::on_threads(n_team, [&](int32_t thread) { attention.run(data, scratch, thread); });
+    return result;
+}
+
 TEST(Attention, IsTheSameForEveryTeamSize) {
     constexpr int32_t kThreads = 6;
     constexpr size_t kDim = 32;
@@ -180,19 +194,12 @@ TEST(Attention, IsTheSameForEveryTeamSize) {
         const auto queries = normal(static_cast<size_t>(n_queries) * 4 * kDim, 1);
         const CacheRows k(GGML_TYPE_F16, p.dim_k, normal(5700 * kDim, 2));
         const CacheRows v(GGML_TYPE_F16, p.dim_v, normal(5700 * kDim, 3));
-        const auto result_of = [&](int32_t n_team) {
+        const auto result_of_team = [&](int32_t n_team) {
             Attention attention(p, kThreads);
-            std::vector<float> result(queries.size(), NAN);
-            std::vector<float> scratch(attention.n_scratch(), NAN);
-            const AttentionData data{.queries = {.data = queries.data(), .head_stride = kDim, .stride = 4 * kDim},
-                                     .k = k.rows(),
-                                     .v = v.rows(),
-                                     .result = {.data = result.data(), .head_stride = kDim, .stride = 4 * kDim}};
-            test::on_threads(n_team, [&](int32_t thread) { attention.run(data, scratch, thread); });
-            return result;
+            return result_of(attention, queries, k, v, n_team);
         };
-        const auto whole = result_of(kThreads);
-        for (int32_t n_team = 1; n_team < kThreads; n_team++) EXPECT_EQ(result_of(n_team), whole) << n_team;
+        const auto whole = result_of_team(kThreads);
+        for (int32_t n_team = 1; n_team < kThreads; n_team++) EXPECT_EQ(result_of_team(n_team), whole) << n_team;
     }
 }
 
@@ -203,16 +210,7 @@ TEST(Attention, OfOtherSlotsIsThatOfANewOne) {
     const auto queries = normal(4 * kDim, 1);
     const CacheRows k(GGML_TYPE_F16, p.dim_k, normal(6000 * kDim, 2));
     const CacheRows v(GGML_TYPE_F16, p.dim_v, normal(6000 * kDim, 3));
-    const auto run = [&](Attention& attention) {
-        std::vector<float> result(queries.size(), NAN);
-        std::vector<float> scratch(attention.n_scratch(), NAN);
-        const AttentionData data{.queries = {.data = queries.data(), .head_stride = kDim, .stride = 4 * kDim},
-                                 .k = k.rows(),
-                                 .v = v.rows(),
-                                 .result = {.data = result.data(), .head_stride = kDim, .stride = 4 * kDim}};
-        test::on_threads(kThreads, [&](int32_t thread) { attention.run(data, scratch, thread); });
-        return result;
-    };
+    const auto run = [&](Attention& attention) { return result_of(attention, queries, k, v, kThreads); };
     p.heads = {{.begin = 0, .length = 500}, {.begin = 3000, .length = 500}};
     Attention reused(p, kThreads);
     run(reused);
