@@ -113,6 +113,10 @@ std::vector<Token> generate(Sequence& sequence, int64_t n) {
     return result;
 }
 
+SequenceOptions full(int64_t max_tokens) {
+    return {.policy = "full", .cache_type_k = "f32", .cache_type_v = "f32", .max_tokens = max_tokens};
+}
+
 std::vector<Token> sample_tokens(const Engine& engine, size_t n) {
     std::string text;
     std::vector<Token> tokens;

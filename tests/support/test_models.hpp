@@ -28,6 +28,10 @@ void append(Sequence& sequence, std::span<const Token> tokens);
 /// Generates `n` tokens greedily, ignoring the end of text.
 std::vector<Token> generate(Sequence& sequence, int64_t n);
 
+/// A full cache with f32 K/V, so that different ways to compute the same result differ only by float32 rounding. With
+/// f16 K/V, ggml also sums in half precision.
+SequenceOptions full(int64_t max_tokens);
+
 /// The first `n` tokens of an English-like text.
 std::vector<Token> sample_tokens(const Engine& engine, size_t n);
 
