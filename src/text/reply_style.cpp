@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include "text/json_text.hpp"
+#include "text/template_renderer.hpp"
 
 namespace cake {
 
@@ -42,7 +43,8 @@ std::string calls_as_text(const Json& calls) {
 
 ReplyStyle reply_style_of(const Vocabulary& vocabulary, const ChatOptions& options) {
     const auto source = template_source(vocabulary, options);
-    const auto* format = source.contains("tools") ? reply_format_of(source) : nullptr;
+    // libllama's own templates, with which a build without the bridge renders, leave tools out.
+    const auto* format = can_render_templates() && source.contains("tools") ? reply_format_of(source) : nullptr;
     return {.format = format != nullptr ? format : &usual_reply_format(),
             .template_has_tools = format != nullptr,
             .reasoning = reasoning_marks_of(source)};
