@@ -26,23 +26,23 @@ std::vector<float> score_group(const ScorerInput& input, Indicator indicator, Po
     return scores;
 }
 
-/// CAKE's eviction indicator (paper, eq. 10): mean plus gamma times variance, average-pooled.
-std::vector<float> indicator_score(const ScorerInput& input, int64_t kernel) {
+/// CAKE's eviction indicator (paper, eq. 10): mean plus gamma times variance, pooled.
+std::vector<float> indicator_score(const ScorerInput& input, Pool pool, int64_t kernel) {
     const auto& head = input.scored();
-    return score_group(
-        input, [&](size_t i) { return head.mean[i] + input.gamma * head.variance[i]; }, average_pool, kernel);
+    return score_group(input, [&](size_t i) { return head.mean[i] + input.gamma * head.variance[i]; }, pool, kernel);
 }
 
 }  // namespace
 
-/// CAKE as published: pooled over 5 keys.
+/// CAKE as published: averaged over 5 keys.
 std::vector<float> cake_score(const ScorerInput& input) {
-    return indicator_score(input, pool_kernel(input, 5));
+    return indicator_score(input, average_pool, pool_kernel(input, 5));
 }
 
-/// Ours: pooled over 25 keys. A question attends to where its answer begins; what follows is kept because it is near.
+/// Ours. A question attends to where its answer begins; what follows is kept because a score reaches the tokens after
+/// it.
 std::vector<float> cake_plus_score(const ScorerInput& input) {
-    return indicator_score(input, pool_kernel(input, 25));
+    return indicator_score(input, fading_max_pool, pool_kernel(input, 25));
 }
 
 /// SnapKV: mean attention of the window, max-pooled over 7 keys.

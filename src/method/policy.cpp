@@ -29,8 +29,8 @@ const Scorer* decode_scorer_of(const Scorer* scorer) {
 
 std::span<const Policy> policies() {
     static const Policy table[] = {
-        {kDefaultPolicy, "CAKE with scores pooled over 25 neighbours, so that whole answers stay", find_scorer("cake+"),
-         find_allocator("preference")},
+        {kDefaultPolicy, "CAKE with scores that reach the tokens after them, so that whole answers stay",
+         find_scorer("cake+"), find_allocator("preference")},
         {"cake", "CAKE: layers by preference, tokens by mean + variance", find_scorer("cake"),
          find_allocator("preference")},
         {kFullPolicy, "keeps everything", nullptr, nullptr},

@@ -74,12 +74,21 @@ TEST(CakeScorer, ReadsTheHeadItIsAskedFor) {
     expect_near(score("cake", {.head = 1, .heads = heads, .gamma = 1}), {20.0F / 5});
 }
 
-TEST(CakePlusScorer, PoolsOverTwelveNeighboursOnEitherSide) {
+TEST(CakePlusScorer, AScoreFadesByHalfAfterSixTokensAndBeforeTwo) {
     Floats mean(40, 0);
-    mean[20] = 25;
-    Floats expected(40, 0);
-    std::fill(expected.begin() + 8, expected.begin() + 33, 1.0F);
-    expect_near(score_mean("cake+", mean), expected);
+    mean[20] = 8;
+    const auto scores = score_mean("cake+", mean);
+    for (size_t j = 0; j < scores.size(); j++) {
+        const double halvings = j < 20 ? (20 - static_cast<double>(j)) / 2 : (static_cast<double>(j) - 20) / 6;
+        EXPECT_NEAR(scores[j], 8 * std::exp2(-halvings), 1e-5) << j;
+    }
+}
+
+TEST(CakePlusScorer, TheLargestScoreThatReachesATokenCounts) {
+    // 8 halves every 2 tokens before and every 6 after, and 5 stands in its way.
+    expect_near(score_mean("cake+", {8, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0}),
+                {8, 7.127190F, 6.349604F, 5.656854F, 5.039684F, 4.489848F, 5, 4.454494F, 3.968503F, 3.535534F,
+                 3.149803F, 2.806155F, 2.5F});
 }
 
 TEST(SnapKvScorer, TakesTheLargestMeanOfSevenKeysAndIgnoresTheVariance) {
@@ -94,7 +103,8 @@ TEST(Scorers, PoolOverAsManyKeysAsTheyAreTold) {
     expect_near(pooled("cake", 1), {0, 0, 0, 3, 0, 0, 0});
     expect_near(pooled("cake", 3), {0, 0, 1, 1, 1, 0, 0});
     expect_near(pooled("snapkv", 5), {0, 3, 3, 3, 3, 3, 0});
-    expect_near(pooled("cake+", 3), {0, 0, 1, 1, 1, 0, 0});
+    expect_near(pooled("cake+", 1), {0, 0, 0, 3, 0, 0, 0});
+    expect_near(pooled("cake+", 9), {0.132583F, 0.375F, 1.060660F, 3, 2.121320F, 1.5F, 1.060660F});
 }
 
 Tokens h2o_keeps(const Floats& sum, int32_t window, int32_t budget) {

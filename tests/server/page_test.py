@@ -720,6 +720,7 @@ class WhereTheCakeGoes(Page):
         self.assertRegex(figures["speed of the answer"], r"\A[\d,.]+ tokens a second\Z")
 
     def test_the_text_and_its_shades(self):
+        self.set(kv_budget=512)  # so that there are tokens that any number of layers hold
         slot = self.read_document()
         self.assertEqual(self.texts("#text span"), slot["pieces"])
         self.assertIn(DOCUMENT, self.text("#text"))
