@@ -10,6 +10,7 @@ namespace {
 
 using test::append;
 using test::full;
+using test::generate;
 using test::load;
 using test::mean_kl;
 using test::start;
@@ -17,12 +18,6 @@ using test::start;
 TEST(Generate, InPartsIsAtOnceAndATurnReadsTheLastTokenToo) {
     const auto engine = load("f32");
     const auto tokens = test::sample_tokens(engine, 60);
-    const auto generate = [](Sequence& sequence, int64_t n) {
-        std::vector<Token> result;
-        for (const Token t : sequence.generate({.max_tokens = n, .ignore_eos = true, .sampling = {.temperature = 0}}))
-            result.push_back(t);
-        return result;
-    };
     auto at_once = start(engine, full(200));
     append(at_once, tokens);
     const auto whole = generate(at_once, 10);
