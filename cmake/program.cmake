@@ -18,6 +18,7 @@ add_custom_command(OUTPUT ${page_parts}
 
 add_library(cake_eval STATIC
   ${page_parts}
+  src/eval/answers.cpp
   src/eval/fidelity.cpp
   src/eval/filler.cpp
   src/eval/haystack.cpp

@@ -1,12 +1,13 @@
 #include "eval/runner.hpp"
-#include "cake/policy.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
 #include <optional>
+#include <ranges>
+#include <set>
 
+#include "cake/policy.hpp"
 #include "cake/token_stream.hpp"
+#include "eval/answers.hpp"
 #include "eval/score_table.hpp"
 
 namespace cake::eval {
@@ -74,12 +75,20 @@ class Runner {
         return std::max<int64_t>(options_.max_context - sample.max_tokens, options_.max_context / 2);
     }
 
-    Result<std::vector<Token>> prompt_tokens(const Sample& sample) {
+    /// The prompt of a sample. If it has too many tokens, it loses its middle.
+    Result<std::vector<Token>> prompt_tokens(size_t number) {
+        const Sample& sample = samples_[number];
         auto tokens = text_tokens(sample);
         if (!tokens) return tokens;
         const int64_t most = max_prompt(sample);
-        if (most > 0 && cut_middle(*tokens, most) && options_.on_cut) options_.on_cut();
+        if (most > 0 && cut_middle(*tokens, most)) tell_of_cut(number);
         return tokens;
+    }
+
+    /// A prompt is made several times, but told of once.
+    void tell_of_cut(size_t number) {
+        if (!cut_.insert(number).second) return;
+        if (options_.on_cut) options_.on_cut();
     }
 
     /// Runs the next sample together with the following ones that share most of its prompt. The common part is
@@ -88,13 +97,13 @@ class Runner {
         if (options_.blind || options_.decode) return ask_blindly();
         const auto whole = [](const Setting& setting) { return reads_whole_text(setting.options); };
         if (std::ranges::any_of(settings_, whole)) {
-            const auto tokens = prompt_tokens(samples_[n_done_]);
+            const auto tokens = prompt_tokens(n_done_);
             return tokens ? ask_alone(*tokens) : std::unexpected(tokens.error());
         }
         std::vector<std::vector<Token>> prompts;
         size_t n_common = 0;
         for (size_t i = n_done_; i < samples_.size() && share_text(samples_[n_done_], samples_[i]); i++) {
-            auto tokens = prompt_tokens(samples_[i]);
+            auto tokens = prompt_tokens(i);
             if (!tokens) return std::unexpected(tokens.error());
             if (!prompts.empty()) {
                 const size_t n = n_shared(prompts.front(), *tokens);
@@ -112,7 +121,8 @@ class Runner {
         std::vector<Token> text;
         std::vector<Token> question;
     };
-    Result<BlindPrompt> blind_prompt(const Sample& sample) {
+    Result<BlindPrompt> blind_prompt(size_t number) {
+        const Sample& sample = samples_[number];
         if (sample.question_begin == 0 || sample.question_begin >= sample.prompt.size())
             return fail("it is not known where the question of a sample begins, so the text cannot be read without it");
         Sample other = sample;
@@ -126,33 +136,63 @@ class Runner {
         BlindPrompt prompt{.text = {tokens->begin(), end}, .question = {end, tokens->end()}};
         if (prompt.text.empty() || prompt.question.empty()) return fail("a sample has no text before its question");
         const int64_t most = max_prompt(sample) - std::ssize(prompt.question);
-        if (options_.max_context > 0 && cut_middle(prompt.text, std::max<int64_t>(most, 2)) && options_.on_cut)
-            options_.on_cut();
+        if (options_.max_context > 0 && cut_middle(prompt.text, std::max<int64_t>(most, 2))) tell_of_cut(number);
         return prompt;
     }
 
     /// Asks all questions about a text that was read or decoded, and evicted from, before they were known.
     Result<void> ask_blindly() {
-        const auto first = blind_prompt(samples_[n_done_]);
+        const auto first = blind_prompt(n_done_);
         if (!first) return std::unexpected(first.error());
         constexpr int64_t kLongerQuestion = 64;  // allowance for further questions about the text
         const int64_t more = samples_[n_done_].max_tokens + 2 * std::ssize(first->question) + kLongerQuestion;
         const auto texts = options_.decode ? decode_for_all(first->text, more)
                                            : read_for_all(engine_, settings_, first->text, more, n_done_, progress());
         if (!texts || stopped_) return texts ? Result<void>() : std::unexpected(texts.error());
-        for (auto prompt = first; prompt && prompt->text == first->text; prompt = blind_prompt(samples_[n_done_])) {
-            std::vector<Sequence> sequences;
-            for (const auto& text : *texts) {
-                auto copy = fork(text);
-                if (!copy) return std::unexpected(copy.error());
-                sequences.push_back(std::move(*copy));
+        const size_t most = n_together(*texts);
+        for (auto prompts = next_about(first->text, most); !prompts.empty(); prompts = next_about(first->text, most)) {
+            std::vector<std::vector<Sequence>> asked;
+            for (const auto& prompt : prompts) {
+                auto copies = copies_of(*texts);
+                if (!copies) return std::unexpected(copies.error());
+                asked.push_back(std::move(*copies));
+                auto done =
+                    options_.decode ? decode(asked.back(), prompt.question) : read(asked.back(), prompt.question);
+                if (!done || stopped_) return done;
             }
-            auto asked = options_.decode ? decode(sequences, prompt->question) : read(sequences, prompt->question);
-            if (!asked || stopped_) return asked;
-            if (auto finished = finish(sequences); !finished || stopped_) return finished;
-            if (n_done_ == samples_.size()) break;
+            if (auto finished = finish(asked); !finished || stopped_) return finished;
         }
         return {};
+    }
+
+    /// The prompts of the next samples, at most `most`, as long as they are about this text.
+    std::vector<BlindPrompt> next_about(std::span<const Token> text, size_t most) {
+        std::vector<BlindPrompt> prompts;
+        while (prompts.size() < most && n_done_ + prompts.size() < samples_.size()) {
+            auto prompt = blind_prompt(n_done_ + prompts.size());
+            if (!prompt || !std::ranges::equal(prompt->text, text)) break;
+            prompts.push_back(std::move(*prompt));
+        }
+        return prompts;
+    }
+
+    /// Number of questions about these texts that are answered in one batch. Each takes a copy of every text.
+    static size_t n_together(std::span<const Sequence> texts) {
+        constexpr uint64_t kMaxSequences = 16;
+        constexpr uint64_t kMaxBytes = uint64_t{1} << 30;
+        uint64_t bytes = 1;
+        for (const auto& text : texts) bytes += text.memory().kv_bytes_allocated;
+        return std::max<size_t>(1, std::min(kMaxSequences / texts.size(), kMaxBytes / bytes));
+    }
+
+    static Result<std::vector<Sequence>> copies_of(std::span<const Sequence> texts) {
+        std::vector<Sequence> copies;
+        for (const auto& text : texts) {
+            auto copy = fork(text);
+            if (!copy) return std::unexpected(copy.error());
+            copies.push_back(std::move(*copy));
+        }
+        return copies;
     }
 
     ProgressFunction progress() {
@@ -199,7 +239,7 @@ class Runner {
     Result<void> ask_alone(std::span<const Token> prompt) {
         auto sequences = read_for_all(engine_, settings_, prompt, samples_[n_done_].max_tokens, n_done_, progress());
         if (!sequences) return std::unexpected(sequences.error());
-        return finish(*sequences);
+        return finish({&*sequences, 1});
     }
 
     Result<void> ask_branches(std::span<const std::vector<Token>> prompts, size_t n_common) {
@@ -217,79 +257,37 @@ class Runner {
             }
             if (auto read = branch_to_all(*base, *sequences, std::span(prompt).subspan(n_common), progress()); !read)
                 return read;
-            if (auto finished = finish(*sequences); !finished || stopped_) return finished;
+            if (auto finished = finish({&*sequences, 1}); !finished || stopped_) return finished;
         }
         return {};
     }
 
-    /// Generates the answers to the next sample and records their scores.
-    Result<void> finish(std::vector<Sequence>& sequences) {
-        const auto scores = ask(sequences, samples_[n_done_]);
-        if (!scores) return std::unexpected(scores.error());
-        if (!stopped_) scores_.add(samples_[n_done_++], *scores);
-        return {};
+    /// Generates the answers to the next samples and records their scores. `asked` has the sequences of each of these
+    /// samples, which have read its prompt, in the order of the settings. If this is stopped or fails, the samples
+    /// before the first one without all of its answers are recorded.
+    Result<void> finish(std::span<std::vector<Sequence>> asked) {
+        std::vector<Answer> answers;
+        for (size_t i = 0; i < asked.size(); i++)
+            for (auto& sequence : asked[i]) answers.push_back({&samples_[n_done_ + i], &sequence});
+        const auto done = write_answers(engine_, answers, [this] { return go_on(); });
+        for (auto rest = std::span<const Answer>(answers); !rest.empty(); rest = rest.subspan(settings_.size())) {
+            const auto of_sample = rest.first(settings_.size());
+            if (!std::ranges::all_of(of_sample, &Answer::is_whole)) break;
+            record(of_sample);
+        }
+        return done;
     }
 
-    /// Returns one score per setting.
-    Result<std::vector<double>> ask(std::vector<Sequence>& sequences, const Sample& sample) {
-        const auto predictions = answer(sequences, sample);
-        if (!predictions) return std::unexpected(predictions.error());
+    /// Records the scores of the next sample.
+    void record(std::span<const Answer> answers) {
+        const Sample& sample = samples_[n_done_];
         std::vector<double> scores;
-        for (size_t s = 0; s < settings_.size(); s++) {
-            const auto& prediction = (*predictions)[s];
-            scores.push_back(sample.metric(prediction, sample));
-            if (options_.on_answer && !stopped_) options_.on_answer(sample, settings_[s], prediction, scores.back());
+        for (const auto& [setting, answer] : std::views::zip(settings_, answers)) {
+            scores.push_back(sample.metric(answer.text, sample));
+            if (options_.on_answer) options_.on_answer(sample, setting, answer.text, scores.back());
         }
-        return scores;
-    }
-
-    /// Decodes all sequences greedily in one batch. Each ends at the sample's token limit, at the end of generation, or
-    /// when is_complete() holds.
-    Result<std::vector<std::string>> answer(std::span<Sequence> sequences, const Sample& sample) {
-        std::vector<std::string> texts(sequences.size());
-        std::vector<size_t> open(sequences.size());
-        std::iota(open.begin(), open.end(), size_t{0});
-        for (int32_t n = 0; n < sample.max_tokens && !open.empty() && go_on(); n++) {
-            std::vector<size_t> going_on;
-            std::vector<Sequence*> batch;
-            std::vector<Token> tokens;
-            for (const size_t i : open) {
-                const auto token = likeliest(sequences[i]);
-                if (!token) return std::unexpected(token.error());
-                if (engine_.is_end_of_generation(*token)) continue;
-                texts[i] += engine_.piece(*token);
-                if (is_complete(texts[i], sample)) continue;
-                going_on.push_back(i);
-                batch.push_back(&sequences[i]);
-                tokens.push_back(*token);
-            }
-            open = std::move(going_on);
-            if (open.empty() || n + 1 == sample.max_tokens) break;
-            if (auto decoded = decode_each(batch, tokens); !decoded) return std::unexpected(decoded.error());
-        }
-        if (sample.first_line_only)
-            for (auto& text : texts) text = first_line(text);
-        return texts;
-    }
-
-    static bool is_complete(const std::string& text, const Sample& sample) {
-        if (sample.first_line_only) return text.find_first_not_of('\n') != std::string::npos && text.ends_with('\n');
-        return sample.ends_when_right && sample.metric(text, sample) == 1;
-    }
-
-    static std::string first_line(std::string text) {
-        text.erase(0, std::min(text.find_first_not_of('\n'), text.size()));
-        text.erase(std::min(text.find('\n'), text.size()));
-        return text;
-    }
-
-    Result<Token> likeliest(const Sequence& sequence) const {
-        const auto n_vocab = static_cast<size_t>(engine_.info().n_vocab);
-        const auto logits = sequence.logits().last(n_vocab);
-        if (std::ranges::count_if(logits, [](float x) { return !std::isfinite(x); }) > 0)
-            return fail(Error::Code::corrupt,
-                        engine_.info().path + ": the model computed numbers that are not finite: the model is damaged");
-        return static_cast<Token>(std::ranges::max_element(logits) - logits.begin());
+        scores_.add(sample, scores);
+        n_done_++;
     }
 
     const Engine& engine_;
@@ -297,6 +295,7 @@ class Runner {
     std::span<const Setting> settings_;
     const RunnerOptions& options_;
     size_t n_done_ = 0;
+    std::set<size_t> cut_;  // numbers of the samples whose prompts have lost their middle
     bool stopped_ = false;
     ScoreTable scores_;
 };

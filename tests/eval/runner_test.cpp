@@ -117,7 +117,7 @@ TEST(RunSamples, AsksBlindlyAboutATextThatWasReadAndEvictedBefore) {
                            .question_begin = long_text(6).size(),
                            .answers = {"e"},
                            .metric = contains_all,
-                           .max_tokens = 12});
+                           .max_tokens = samples.empty() ? 12 : 5});
         samples.back().prompt += question;
     }
     samples.push_back({.prompt = long_text(5) + " who?",
@@ -147,7 +147,8 @@ TEST(RunSamples, AsksBlindlyAboutATextThatWasReadAndEvictedBefore) {
                          ASSERT_TRUE(alone->append(std::span(whole).first(static_cast<size_t>(n))));
                          ASSERT_TRUE(alone->append(std::span(whole).subspan(static_cast<size_t>(n))));
                          std::string expected;
-                         for (const Token t : alone->generate({.max_tokens = 12, .sampling = {.temperature = 0}}))
+                         const auto most = sample.max_tokens;
+                         for (const Token t : alone->generate({.max_tokens = most, .sampling = {.temperature = 0}}))
                              expected += engine.piece(t);
                          EXPECT_EQ(text, expected) << setting.policy;
                      }});
@@ -157,6 +158,37 @@ TEST(RunSamples, AsksBlindlyAboutATextThatWasReadAndEvictedBefore) {
     samples.front().question_begin = 0;
     EXPECT_TRUE(
         run_samples(engine, samples, all, {.blind = true, .progress = {}, .on_cut = {}, .on_answer = {}}).error);
+}
+
+/// Both questions are answered in one batch.
+TEST(RunSamples, KeepsTheAnswersThatAreWholeWhenItIsStopped) {
+    const auto engine = load();
+    std::vector<Sample> samples;
+    for (const int32_t max_tokens : {1, 12}) {
+        samples.push_back({.prompt = long_text(4) + " what is the first word?",
+                           .question_begin = long_text(4).size(),
+                           .answers = {"none"},
+                           .metric = contains_all,
+                           .max_tokens = max_tokens});
+    }
+    const std::vector<std::string> policies = {"cake"};
+    const std::vector<int64_t> budgets = {64};
+    const auto all = all_settings(policies, budgets, {});
+    const auto answers_with = [&](int64_t max_calls) {
+        int64_t n_calls = 0;
+        size_t n_answers = 0;
+        const auto outcome =
+            run_samples(engine, samples, all,
+                        {.blind = true,
+                         .progress = [&](size_t, size_t) { return ++n_calls <= max_calls; },
+                         .on_cut = {},
+                         .on_answer = [&](const Sample&, const Setting&, const std::string&, double) { n_answers++; }});
+        EXPECT_FALSE(outcome.error);
+        return std::pair(n_answers, n_calls);
+    };
+    const auto [n_answers, n_calls] = answers_with(std::numeric_limits<int64_t>::max());
+    EXPECT_EQ(n_answers, 2U);
+    EXPECT_EQ(answers_with(n_calls - 3).first, 1U);
 }
 
 TEST(RunSamples, AsksAboutATextThatWasDecodedTokenByToken) {
