@@ -62,7 +62,7 @@ struct SavedText {
     std::string name{};            // for errors
     int64_t n_tokens = 0;          // tokens at the beginning of the prompt that it holds
     int64_t tokens_per_layer = 0;  // its budget, which is a part of that of the request
-    int64_t longest_run = 0;       // tokens of the KV head that holds the most of it
+    int64_t longest_run = 0;       // tokens of the KV head that holds the most of it, in any layer
     uint64_t note_hash = 0;        // XXH3 of its note
 };
 

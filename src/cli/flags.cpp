@@ -217,8 +217,13 @@ void refuse_kept_flags(const CLI::App& app, std::string_view otherwise, std::str
         throw CLI::ValidationError(
             fmt::format("{} cannot be changed in a saved session: leave it out, or {}", option.get_name(), otherwise));
     };
-    if (const auto& context = *app.get_option("--ctx-size"); context.count() > 0 && context.as<int64_t>() > 0)
+    if (const auto& context = *app.get_option("--ctx-size"); context.count() > 0 && context.as<int64_t>() > 0) {
+        if (!allowed.empty())
+            throw CLI::ValidationError(
+                fmt::format("{} cannot be changed in a saved session: {} makes room for questions and answers",
+                            context.get_name(), allowed));
         refuse(context);
+    }
     for (const auto* option : app.get_options())
         if (option->get_group() == kGroup && option->count() > 0 && option->get_name() != allowed) refuse(*option);
 }

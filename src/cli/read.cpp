@@ -76,20 +76,25 @@ class Reading {
         auto sequence = options_for(*engine, text);
         if (!sequence) return std::unexpected(sequence.error());
         options.sequence = std::move(*sequence);
+        const auto note = write_document_note(*documents, text);
+        const auto whole = options.system + text.text;
+        const auto tokens = engine->tokenize(whole);
+        if (!tokens) return std::unexpected(tokens.error());
+        if (auto fits = check_fits(whole, *tokens, note); !fits) return fits;
         auto dialog = Dialog::start(*engine, options);
         if (!dialog) return std::unexpected(dialog.error());
 
         const auto begin = std::chrono::steady_clock::now();
         if (auto read = begin_dialog(*engine, *dialog, text.text); !read) return read;
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-        if (auto saved = dialog->save(flags_.out, write_document_note(*documents, text)); !saved) return saved;
+        if (auto saved = dialog->save(flags_.out, note); !saved) return saved;
         return write_output(summary(*dialog, seconds.count()));
     }
 
     /// Fails before the documents are read if their file could not be written afterwards.
     Result<void> check_out(const DocumentText& text) const {
         namespace fs = std::filesystem;
-        constexpr size_t kMaxBytes = size_t{3} << 20U;  // with the tokens, this fits into the note of a session
+        constexpr size_t kMaxBytes = size_t{3} << 20U;
         if (text.text.size() > kMaxBytes)
             return fail(fmt::format("the documents have {} together, and one file holds {}: split them",
                                     format_bytes(text.text.size()), format_bytes(kMaxBytes)));
@@ -97,6 +102,10 @@ class Reading {
         for (const auto& file : flags_.files)
             if (file != "-" && fs::equivalent(file, flags_.out, unknown))
                 return fail(flags_.out + ": is a document and the file to write: name another one with -o");
+        if (flags_.out == "-") return fail("standard output cannot hold a saved text: use the path of a file with -o");
+        const auto at_out = fs::status(flags_.out, unknown);
+        if (fs::exists(at_out) && !fs::is_regular_file(at_out))
+            return fail(flags_.out + ": is not a plain file: use the path of the file to write with -o");
         auto folder = fs::path(flags_.out).parent_path();
         if (folder.empty()) folder = ".";
         if (!fs::is_directory(folder, unknown))

@@ -109,9 +109,7 @@ class Loader {
         return read_content();
     }
 
-    SessionDescription take() {
-        return {.state = std::move(state_), .longest_run = std::ranges::max(runs_, {}, &SavedRun::length).length};
-    }
+    SessionDescription take() { return {.state = std::move(state_), .longest_run = longest_run()}; }
 
   private:
     std::unexpected<Error> damaged(std::string_view what) const { return reader_.damaged(what); }
@@ -124,7 +122,13 @@ class Loader {
 
     Result<void> accept() const {
         if (!options_.accept) return {};
-        return options_.accept(*state_, planned_bytes(engine_->compute.memory(), state_->config.layout, plan_));
+        const uint64_t n_bytes = planned_bytes(engine_->compute.memory(), state_->config.layout, plan_);
+        return options_.accept(*state_, n_bytes, longest_run());
+    }
+
+    /// Tokens of the KV head that holds the most, in any layer.
+    int64_t longest_run() const {
+        return std::max(std::ranges::max(runs_, {}, &SavedRun::length).length, window_length_);
     }
 
     Result<void> make_state(const Json& header) {

@@ -20,9 +20,9 @@ struct LoadOptions {
     int64_t n_more = 0;
     std::optional<int64_t> max_tokens{};  // SequenceOptions::max_tokens; not set: as saved
     Accountant* whole = nullptr;          // if not null, also counts the memory of the sequence
-    /// Asked before the cache is allocated, with the note and the K/V memory in bytes; null: nothing is asked. An error
-    /// refuses the session.
-    std::function<Result<void>(const SequenceParts& loaded, uint64_t n_bytes)> accept{};
+    /// Asked before the cache is allocated, with the note, the K/V memory in bytes and
+    /// SessionDescription::longest_run; null: nothing is asked. An error refuses the session.
+    std::function<Result<void>(const SequenceParts& loaded, uint64_t n_bytes, int64_t longest_run)> accept{};
 };
 
 /// Loads a sequence from a session file. Every value in the file is checked before it is used, and a damaged file is
@@ -33,7 +33,7 @@ Result<std::unique_ptr<SequenceParts>> load_session(std::shared_ptr<const Engine
 /// What load_session() would load.
 struct SessionDescription {
     std::unique_ptr<SequenceParts> state;  // without the cache
-    int64_t longest_run = 0;               // tokens of the KV head that holds the most
+    int64_t longest_run = 0;               // tokens of the KV head that holds the most, in any layer
 };
 
 Result<SessionDescription> describe_session(std::shared_ptr<const EngineState> engine, const std::string& path);

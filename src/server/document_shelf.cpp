@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "engine/engine_state.hpp"
+#include "engine/replay_plan.hpp"
 #include "engine/session.hpp"
 #include "server/document_prompt.hpp"
 #include "text/chat_template.hpp"
@@ -127,11 +128,19 @@ std::string DocumentShelf::problem_of(const SharedDocument& document, const Batc
     const auto plan = config->plan(1);
     if (!plan) return fmt::format("{}: {}", name, plan.error().message);
     const uint64_t n_bytes = planned_bytes(engine->compute.memory(), config->layout, *plan);
-    if (n_bytes <= limits.bytes_of_stores) return {};
+    if (n_bytes > limits.bytes_of_stores)
+        return fmt::format(
+            "{}: takes {} bytes of K/V memory with its conversation, and all sequences of the server have {}: start "
+            "the server with more (--kv-memory, or --parallel)",
+            name, n_bytes, limits.bytes_of_stores);
+    const int64_t n_replay = config->replay() == Replay::none ? 0 : kMaxReplayTokens;
+    const int64_t n_rows = document.file.longest_run + 1 + n_replay;  // with a question of one token
+    const uint64_t of_layer = staging_bytes(engine->compute.memory(), config->layout, n_rows);
+    if (of_layer <= limits.bytes_of_staging) return {};
     return fmt::format(
-        "{}: takes {} bytes of K/V memory with its conversation, and all sequences of the server have {}: start the "
-        "server with more (--kv-memory, or --parallel)",
-        name, n_bytes, limits.bytes_of_stores);
+        "{}: takes {} bytes for the layer being read, with K of type {} and V of type {}, and the server has {}: start "
+        "the server with these types (-ctk, -ctv) or with a larger context (-c)",
+        name, of_layer, options.cache_type_k, options.cache_type_v, limits.bytes_of_staging);
 }
 
 }  // namespace cake::server

@@ -224,11 +224,8 @@ bool BatchLoop::admit(WaitingRequest& waiting) {
     std::vector<CachedSequence> sequences;
     const auto* const kept = cache_.find_prefix(options, prefix, request.cache_salt);
     if (may_reuse(request)) {
-        // A few tokens more are not worth the end of another conversation.
-        constexpr size_t kFew = 64;
         const size_t n_kept = kept != nullptr ? prefix.size() : static_cast<size_t>(request.saved.n_tokens);
-        const size_t n_least = n_kept > 0 ? n_kept + kFew : 0;
-        auto cached = cache_.take(options, request.prompt, request.cache_salt, n_least);
+        auto cached = cache_.take(options, request.prompt, request.cache_salt, n_kept);
         if (cached) sequences.push_back(std::move(*cached));
     }
     if (sequences.empty()) {

@@ -78,7 +78,7 @@ Result<SlotFile> BatchLoop::save_slot(const SlotName& name, const std::string& p
 
 /// Loads a sequence and reserves its store. Nothing is dropped for it before it is known whose it is, and that it fits.
 Result<void> BatchLoop::load(CachedSequence& loaded, const std::string& path) {
-    const auto accept = [&](const SequenceParts& state, uint64_t n_bytes) -> Result<void> {
+    const auto accept = [&](const SequenceParts& state, uint64_t n_bytes, int64_t) -> Result<void> {
         if (auto read = read_note(loaded, state); !read) return read;
         const auto& config = state.config;
         if (config.evicts() && config.options.max_tokens != pool_.n_ctx())

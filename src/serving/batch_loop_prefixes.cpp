@@ -84,9 +84,9 @@ void BatchLoop::keep_prefix(const ActiveRequest& active) {
 Result<void> BatchLoop::begin_with_saved(CachedSequence& sequence, const GenerationRequest& request) {
     const auto& saved = request.saved;
     const auto& options = sequence.state->config.options;
-    const auto accept = [&](const SequenceParts& loaded, uint64_t n_bytes) -> Result<void> {
+    const auto accept = [&](const SequenceParts& loaded, uint64_t n_bytes, int64_t longest_run) -> Result<void> {
         const bool is_same = loaded.progress.n_tokens == saved.n_tokens && n_bytes == sequence.kv_bytes &&
-                             same_options(loaded.config.options, options) &&
+                             longest_run == saved.longest_run && same_options(loaded.config.options, options) &&
                              XXH3_64bits(loaded.note.data(), loaded.note.size()) == saved.note_hash;
         return is_same ? Result<void>() : fail(Error::Code::internal, "it was replaced");
     };

@@ -8,12 +8,16 @@
 namespace cake {
 
 std::optional<CachedSequence> PrefixCache::take(const SequenceOptions& options, std::span<const Token> prompt,
-                                                std::string_view salt, size_t n_least) {
+                                                std::string_view salt, size_t n_kept) {
     auto best = sequences_.end();
-    size_t n_common = n_least;
+    size_t n_common = n_kept;
     for (auto it = sequences_.begin(); it != sequences_.end(); ++it) {
         if (it->salt != salt || it->is_prefix) continue;
         const size_t n = reusable_tokens(*it, options, prompt);
+        // A few tokens more than are at hand are not worth the end of another conversation.
+        constexpr size_t kFew = 64;
+        const bool is_cut = n < it->tokens.size();
+        if (is_cut && n_kept > 0 && n <= n_kept + kFew) continue;
         if (n > n_common) {
             n_common = n;
             best = it;

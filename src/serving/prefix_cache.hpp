@@ -18,9 +18,10 @@ namespace cake {
 class PrefixCache {
   public:
     /// Takes out the sequence with this salt that shares the longest prefix with `prompt`, cut to this prefix. Returns
-    /// nothing if no sequence shares more than `n_least` tokens. `options` are those of the new request.
+    /// nothing if no sequence is worth it, given that `n_kept` tokens of the prompt are at hand in any case. `options`
+    /// are those of the new request.
     std::optional<CachedSequence> take(const SequenceOptions& options, std::span<const Token> prompt,
-                                       std::string_view salt = {}, size_t n_least = 0);
+                                       std::string_view salt = {}, size_t n_kept = 0);
     /// The prefix with exactly these tokens and this salt; null if there is none.
     const CachedSequence* find_prefix(const SequenceOptions& options, std::span<const Token> tokens,
                                       std::string_view salt) const;

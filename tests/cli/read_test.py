@@ -121,6 +121,7 @@ class Refusals(Reading):
         assert_refused(self, self.ask("-f", self.saved, "-f", other, QUESTION), "alone", code=2)
         assert_refused(self, self.ask(self.saved, QUESTION, "--policy", "cake"), "--policy", "read the documents again", code=2)
         assert_refused(self, self.ask(self.saved, QUESTION, "--kv-ratio", 0.1), "--kv-ratio", code=2)
+        assert_refused(self, self.ask(self.saved, QUESTION, "-c", 9000), "--ctx-size", "--kv-budget", code=2)
         assert_refused(self, self.ask(self.saved, QUESTION, "--system-prompt", "Be brief."), "--system-prompt", code=2)
         assert_refused(self, self.ask(self.saved, QUESTION, "-f", other), "alone", code=2)
         assert_refused(self, self.ask(self.saved, QUESTION, "--chat-template", "llama3"), "another chat template")
@@ -143,7 +144,10 @@ class Refusals(Reading):
         assert_refused(self, self.read(self.folder / "none.txt"), "none.txt")
         assert_refused(self, self.read(self.document, "-o", self.folder / "." / self.document.name), "another one")
         assert_refused(self, self.read(self.document, "-o", self.folder / "no" / "folder.kv"), "no folder")
+        assert_refused(self, self.read(self.document, "-o", self.folder), "not a plain file")
+        assert_refused(self, self.read(self.document, "-o", "-"), "-o")
         assert_refused(self, self.read(self.write(b"a b " * 1_000_000, "long"), "-o", self.saved), "split")
+        assert_refused(self, self.read(self.write(b'"q' * 1_500_000, "quotes"), "-o", self.saved), "tokens", "split")
         self.assertEqual(list(self.folder.glob("*.kv")), [])
 
 

@@ -14,6 +14,9 @@
 #include <random>
 
 #include "cake/engine.hpp"
+#include "engine/engine_state.hpp"
+#include "engine/session.hpp"
+#include "engine/staging_layer.hpp"
 #include "support/test_models.hpp"
 
 namespace cake {
@@ -107,6 +110,23 @@ TEST_F(Session, GoesOnAsIfItHadNeverStopped) {
                 EXPECT_EQ(loaded->layers()[i].preference, kept.layers()[i].preference);
             }
         }
+    }
+}
+
+/// A server reserves memory for a layer with that many tokens. In a sliding window, there may be more than in the
+/// others.
+TEST_F(Session, IsDescribedWithTheTokensOfItsFullestLayer) {
+    for (const auto* model : {"qwen3", "gemma3"}) {
+        SCOPED_TRACE(model);
+        const auto other = *Engine::load(test::model_path(model), {.threads = 1});
+        auto sequence = test::start(other, {.policy = "cake", .budget = TokensPerLayer{16}, .window = 8});
+        test::append(sequence, test::sample_tokens(other, 160));
+        ASSERT_TRUE(sequence.save(path));
+        const auto state = EngineAccess::state(other);
+        const auto described = describe_session(state, path);
+        const auto loaded = load_session(state, path);
+        ASSERT_TRUE(described && loaded);
+        EXPECT_EQ(described->longest_run, max_held(**loaded));
     }
 }
 

@@ -159,7 +159,8 @@ int main(int argc, char** argv) {
     if (!save_document(*engine, folder)) return 1;
     const std::shared_ptr<void> remove(nullptr, [&](void*) { std::filesystem::remove_all(folder); });
     DocumentShelf documents(*engine, folder.string(), {.template_name = "chatml"});
-    const BatcherLimits limits{.n_ctx = 4096, .n_parallel = 4, .bytes_of_stores = uint64_t{1} << 30U};
+    const BatcherLimits limits{
+        .n_ctx = 4096, .n_parallel = 4, .bytes_of_stores = uint64_t{1} << 30U, .bytes_of_staging = uint64_t{1} << 30U};
     Fuzz fuzz{.engine = *engine,
               .context = {.engine = *engine,
                           .sequence = {},

@@ -52,6 +52,16 @@ TEST_F(PrefixCacheOf, TakesTheSequenceWithTheLongestCommonBeginning) {
     EXPECT_EQ(cache.size(), 1U);
 }
 
+/// A short first turn about a document, whose text is at hand in any case.
+TEST_F(PrefixCacheOf, ContinuesAWholeConversationButDoesNotCutOneForAFewTokens) {
+    keep("turn", {1, 2, 3, 4}, 4);
+    EXPECT_FALSE(cache.take(options, std::vector<Token>{1, 2, 3, 9, 9}, {}, 2));
+    EXPECT_FALSE(cache.take(options, std::vector<Token>{1, 2, 3, 4, 5}, {}, 4)) << "there is nothing to gain";
+    const auto whole = cache.take(options, std::vector<Token>{1, 2, 3, 4, 5}, {}, 3);
+    ASSERT_TRUE(whole);
+    EXPECT_EQ(whole->tokens, (std::vector<Token>{1, 2, 3, 4}));
+}
+
 TEST_F(PrefixCacheOf, OnePromptTokenMustBeLeft) {
     keep("whole", {1, 2, 3}, 3);
     const auto same = cache.take(options, std::vector<Token>{1, 2, 3});
