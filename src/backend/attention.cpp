@@ -34,6 +34,7 @@ ggml_tensor* flash_attention(const Graph& graph, const AttentionTraits& traits, 
     auto* context = graph.context();
     ggml_tensor* q = ggml_permute(context, query, 0, 2, 1, 3);
     ggml_tensor* out = ggml_flash_attn_ext(context, q, k, v, mask, traits.scale, 0.0F, traits.softcap);
+    ggml_prec_set_acc(out, GGML_PREC_F32);
     if (traits.sinks != nullptr) {
         ggml_flash_attn_ext_add_sinks(out, sinks_of(context, traits.sinks, first_head, query->ne[1]));
     }

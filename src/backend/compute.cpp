@@ -95,6 +95,11 @@ Result<void> Compute::run(ggml_cgraph* graph) const {
     return status(ggml_backend_graph_compute(backends_.back().get(), graph));
 }
 
+bool Compute::allocate(ggml_backend_sched_t scheduler, ggml_cgraph* graph) const {
+    const std::scoped_lock lock(*turn_);
+    return ggml_backend_sched_alloc_graph(scheduler, graph);
+}
+
 Result<void> Compute::run(ggml_backend_sched_t scheduler, ggml_cgraph* graph) const {
     const std::scoped_lock lock(*turn_);
     return status(ggml_backend_sched_graph_compute(scheduler, graph));

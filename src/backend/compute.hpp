@@ -26,6 +26,9 @@ class Compute {
 
     /// Computes an allocated graph on the CPU. Threads that share the device take turns.
     Result<void> run(ggml_cgraph* graph) const;
+    /// Allocates a graph on the devices, for which it may wait until they have computed another one. Returns false if
+    /// there is no memory.
+    bool allocate(ggml_backend_sched_t scheduler, ggml_cgraph* graph) const;
     /// Computes a graph that `scheduler` has allocated.
     Result<void> run(ggml_backend_sched_t scheduler, ggml_cgraph* graph) const;
 

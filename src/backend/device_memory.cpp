@@ -44,6 +44,16 @@ ggml_tensor* raw_rows(ggml_context* context, const ggml_tensor* matrix) {
     return raw;
 }
 
+/// Rows whose size is no multiple of 4 bytes go through the host, and all rows if the device has no memory for copies.
+void move_through_host(const ggml_tensor* from, ggml_tensor* to, std::span<const RowMove> moves) {
+    std::vector<std::byte> rows;
+    for (const auto& move : moves) {
+        rows.resize(static_cast<size_t>(move.length) * from->nb[1]);
+        ggml_backend_tensor_get(from, rows.data(), static_cast<size_t>(move.from) * from->nb[1], rows.size());
+        ggml_backend_tensor_set(to, rows.data(), static_cast<size_t>(move.to) * to->nb[1], rows.size());
+    }
+}
+
 /// Reads all rows of `parts` and then writes them.
 void move_together(const DeviceMemory& memory, const ggml_tensor* from, ggml_tensor* to,
                    std::span<const RowMove> parts) {
@@ -70,19 +80,10 @@ void move_together(const DeviceMemory& memory, const ggml_tensor* from, ggml_ten
     ggml_cgraph* graph = ggml_new_graph_custom(context.get(), kTensors, false);
     ggml_build_forward_expand(graph, put);
     const ggml_backend_buffer_ptr buffer(ggml_backend_alloc_ctx_tensors(context.get(), memory.backend));
+    if (!buffer) return move_through_host(from, to, parts);
     ggml_backend_tensor_set(source_rows, sources.data(), 0, sources.size() * sizeof(sources[0]));
     ggml_backend_tensor_set(target_rows, targets.data(), 0, targets.size() * sizeof(targets[0]));
     ggml_backend_graph_compute(memory.backend, graph);
-}
-
-/// Rows of a size that is no multiple of 4 bytes go through the host.
-void move_through_host(const ggml_tensor* from, ggml_tensor* to, std::span<const RowMove> moves) {
-    std::vector<std::byte> rows;
-    for (const auto& move : moves) {
-        rows.resize(static_cast<size_t>(move.length) * from->nb[1]);
-        ggml_backend_tensor_get(from, rows.data(), static_cast<size_t>(move.from) * from->nb[1], rows.size());
-        ggml_backend_tensor_set(to, rows.data(), static_cast<size_t>(move.to) * to->nb[1], rows.size());
-    }
 }
 
 }  // namespace

@@ -59,6 +59,20 @@ Result<ggml_backend_dev_t> find_device(const std::string& name) {
                 fmt::format("there is no device \"{}\" here: use {}none (the CPU)", name, names));
 }
 
+std::vector<std::string> names_of_cards() {
+    std::vector<std::string> names;
+    std::vector<std::string> cards;
+    for (ggml_backend_dev_t device : devices()) {
+        ggml_backend_dev_props props{};
+        ggml_backend_dev_get_props(device, &props);
+        const std::string card = props.device_id == nullptr ? "" : props.device_id;  // of the bus that it is on
+        if (!card.empty() && std::ranges::contains(cards, card)) continue;
+        cards.push_back(card);
+        names.emplace_back(ggml_backend_dev_name(device));
+    }
+    return names;
+}
+
 std::vector<DeviceInfo> list_devices() {
     return devices() | std::views::transform(describe) | std::ranges::to<std::vector>();
 }

@@ -63,7 +63,7 @@ bool GraphRunner::allocate_on_device(Graph& graph) {
         ggml_tensor* node = ggml_graph_node(graph.get(), i);
         if (node->op == GGML_OP_CUSTOM) ggml_backend_sched_set_tensor_backend(scheduler_.get(), node, backends.back());
     }
-    if (!ggml_backend_sched_alloc_graph(scheduler_.get(), graph.get())) return false;
+    if (!compute_.allocate(scheduler_.get(), graph.get())) return false;
     for (ggml_backend_t backend : backends)
         account(device_of(ggml_backend_get_default_buffer_type(backend)),
                 ggml_backend_sched_get_buffer_size(scheduler_.get(), backend));

@@ -22,26 +22,32 @@ bool leaves_choice(const DeviceOptions& options) {
            options.split_mode == SplitMode::layer && options.rpc.empty();
 }
 
-std::vector<std::string> names_of(const std::vector<DeviceInfo>& devices) {
-    return devices | std::views::transform(&DeviceInfo::name) | std::ranges::to<std::vector>();
+uint64_t free_bytes(const std::string& name) {
+    ggml_backend_dev_t device =
+        name == kCpu ? ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU) : find_device(name).value_or(nullptr);
+    size_t n_free = 0;
+    size_t n_total = 0;
+    if (device != nullptr) ggml_backend_dev_memory(device, &n_free, &n_total);
+    return n_free;
 }
 
 /// The first device that has room for the weights and some hundred MiB besides, or all if they have together.
 std::vector<std::string> devices_with_room(uint64_t n_bytes) {
-    const auto devices = list_devices();
+    auto names = names_of_cards();
     uint64_t n_free = 0;
-    for (const auto& device : devices) {
-        if (device.free_bytes > n_bytes + kRoomBesideWeights) return {device.name};
-        n_free += device.free_bytes - std::min(device.free_bytes, kRoomBesideWeights);
+    for (const auto& name : names) {
+        const uint64_t n = free_bytes(name);
+        if (n > n_bytes + kRoomBesideWeights) return {name};
+        n_free += n - std::min(n, kRoomBesideWeights);
     }
-    return n_free > n_bytes ? names_of(devices) : std::vector<std::string>();
+    return n_free > n_bytes ? names : std::vector<std::string>();
 }
 
 Result<std::vector<std::string>> chosen_devices(const DeviceOptions& options, uint64_t n_bytes) {
     std::vector<std::string> names;
     if (options.device.empty()) {
-        names = leaves_choice(options) ? devices_with_room(n_bytes) : names_of(list_devices());
-        if (names.empty() && options.n_gpu_layers.value_or(0) > 0)
+        names = leaves_choice(options) ? devices_with_room(n_bytes) : names_of_cards();
+        if (names.empty() && !leaves_choice(options) && options.n_gpu_layers != 0)
             return fail(Error::Code::not_found, "there is no device here that could compute layers (--list-devices)");
     } else {
         for (const auto part : std::views::split(options.device, ',')) {
@@ -62,15 +68,6 @@ Result<std::vector<std::string>> main_device(const std::vector<std::string>& nam
         return fail(Error::Code::not_found,
                     fmt::format("there is no device number {}, only 0 to {}", number, std::ssize(names) - 1));
     return std::vector{names[static_cast<size_t>(number)]};
-}
-
-uint64_t free_bytes(const std::string& name) {
-    ggml_backend_dev_t device =
-        name == kCpu ? ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU) : find_device(name).value_or(nullptr);
-    size_t n_free = 0;
-    size_t n_total = 0;
-    if (device != nullptr) ggml_backend_dev_memory(device, &n_free, &n_total);
-    return n_free;
 }
 
 Result<std::vector<double>> shares_of(const DeviceOptions& options, const std::vector<std::string>& names) {
@@ -108,7 +105,11 @@ std::vector<DeviceLayers> split_layers(const std::vector<std::string>& devices, 
         sum += shares[i];
         const bool is_last = i + 1 == devices.size();
         const auto end = is_last ? n_gpu : std::min(n_gpu, static_cast<int32_t>(std::lround(n_gpu * sum / total)));
-        if (end > begin) layers.push_back({.device = devices[i] == kCpu ? "" : devices[i], .n_layer = end - begin});
+        const std::string device = devices[i] == kCpu ? "" : devices[i];
+        if (end > begin && !layers.empty() && layers.back().device == device)
+            layers.back().n_layer += end - begin;
+        else if (end > begin)
+            layers.push_back({.device = device, .n_layer = end - begin});
         begin = end;
     }
     return layers;
@@ -116,14 +117,14 @@ std::vector<DeviceLayers> split_layers(const std::vector<std::string>& devices, 
 
 Result<std::vector<DeviceLayers>> place_layers(const DeviceOptions& options, int32_t n_layer, uint64_t n_bytes) {
     using Layers = std::vector<DeviceLayers>;
-    if (!options.rpc.empty()) {
-        if (auto added = add_rpc_servers(options.rpc); !added) return std::unexpected(added.error());
-    }
     const bool splits = options.split_mode == SplitMode::layer;
     if (splits && options.main_gpu != 0)
         return fail("a main device has an effect only if the layers are not split (--split-mode none)");
     if (!splits && !options.tensor_split.empty()) return fail("one device computes all layers and takes no shares");
     if (options.device == "none") return Layers();
+    if (!options.rpc.empty()) {
+        if (auto added = add_rpc_servers(options.rpc); !added) return std::unexpected(added.error());
+    }
     auto names = chosen_devices(options, n_bytes);
     if (!names) return std::unexpected(names.error());
     if (names->empty()) return Layers();
@@ -134,6 +135,10 @@ Result<std::vector<DeviceLayers>> place_layers(const DeviceOptions& options, int
     const int32_t n_gpu_layers = options.n_gpu_layers.value_or(n_layer + 1);
     if (n_gpu_layers == 0) return Layers();
     auto layers = split_layers(*names, n_layer, n_gpu_layers, *shares);
+    if (std::ranges::count(layers, "", &DeviceLayers::device) > 1)
+        return fail(
+            "the CPU is among the devices and computes the layers that -ngl leaves out: name it first, or "
+            "leave out -ngl");
     const bool only_cpu = layers.size() == 1 && layers.front().device.empty();
     return only_cpu ? Layers() : layers;
 }

@@ -124,7 +124,8 @@ void on_abort(const char* message) {
         lost = servers().lost;
         usual_abort = servers().usual_abort;
     }
-    if (!lost || !std::string_view(message).contains("RPC")) {
+    const bool is_of_rpc = std::string_view(message).contains("RPC") || std::string_view(message).contains("ggml-rpc");
+    if (!lost || !is_of_rpc) {
         if (usual_abort != nullptr) return usual_abort(message);
         std::fprintf(stderr, "%s\n", message);
         return;

@@ -98,6 +98,7 @@ ggml_tensor* softmax_weights(const Graph& graph, const AttentionTraits& traits, 
                      static_cast<size_t>(first) * static_cast<size_t>(head_dim) * sizeof(float));
     ggml_tensor* taken = ggml_reshape_3d(context, ggml_get_rows(context, of_heads, rows), head_dim, n, rows->ne[0]);
     ggml_tensor* logits = ggml_mul_mat(context, k, ggml_cont(context, ggml_permute(context, taken, 0, 2, 1, 3)));
+    ggml_prec_set_acc(logits, GGML_PREC_F32);  // before they are scaled, logits may be beyond f16
     float scale = traits.scale;
     if (traits.softcap > 0) {
         logits = ggml_tanh(context, ggml_scale(context, logits, scale / traits.softcap));

@@ -224,33 +224,48 @@ Result<void> TensorLoader::map_in_place() {
     return {};
 }
 
-/// Copies the remaining tensors, into one buffer for each layout.
+/// Copies the remaining tensors, into one buffer for each layout, or several if a device limits the size of a buffer.
 Result<void> TensorLoader::copy_rest() {
     std::map<ggml_backend_buffer_type_t, std::vector<ggml_tensor*>> by_type;
     for (auto& [tensor, entry] : entries_) {
         if (tensor->data != nullptr) continue;
         by_type[type_for(tensor, entry)].push_back(tensor);
     }
-    for (auto& [type, tensors] : by_type) {
-        size_t n_bytes = 0;
+    for (const auto& [type, tensors] : by_type) {
         const size_t alignment = ggml_backend_buft_get_alignment(type);
-        for (const auto* tensor : tensors)
-            n_bytes += GGML_PAD(ggml_backend_buft_get_alloc_size(type, tensor), alignment);
-        ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, n_bytes + alignment));
-        if (!buffer)
-            return fail(
-                Error::Code::out_of_memory,
-                fmt::format("{}: cannot allocate {} MiB for the weights in the memory of {}: compute fewer layers "
-                            "there (-ngl), or none (--device none)",
-                            file_.path(), n_bytes >> 20U, ggml_backend_buft_name(type)));
-        ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-        ggml_tallocr place = ggml_tallocr_new(buffer.get());
-        for (auto* tensor : tensors) {
-            ggml_tallocr_alloc(&place, tensor);
-            copy(tensor, entries_.at(tensor));
+        const size_t max_bytes = ggml_backend_buft_get_max_size(type);
+        for (size_t begin = 0; begin < tensors.size();) {
+            size_t n_bytes = alignment;
+            size_t end = begin;
+            for (; end < tensors.size(); end++) {
+                const size_t more = GGML_PAD(ggml_backend_buft_get_alloc_size(type, tensors[end]), alignment);
+                if (end > begin && (more > max_bytes || n_bytes > max_bytes - more)) break;
+                n_bytes += more;
+            }
+            if (auto copied = copy_together(type, std::span(tensors).subspan(begin, end - begin), n_bytes); !copied)
+                return copied;
+            begin = end;
         }
-        loaded_.buffers.push_back(std::move(buffer));
     }
+    return {};
+}
+
+/// Copies tensors into one buffer.
+Result<void> TensorLoader::copy_together(ggml_backend_buffer_type_t type, std::span<ggml_tensor* const> tensors,
+                                         size_t n_bytes) {
+    ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, n_bytes));
+    if (!buffer)
+        return fail(Error::Code::out_of_memory,
+                    fmt::format("{}: cannot allocate {} MiB for the weights in the memory of {}: compute fewer layers "
+                                "there (-ngl), or none (--device none)",
+                                file_.path(), n_bytes >> 20U, ggml_backend_buft_name(type)));
+    ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+    ggml_tallocr place = ggml_tallocr_new(buffer.get());
+    for (auto* tensor : tensors) {
+        ggml_tallocr_alloc(&place, tensor);
+        copy(tensor, entries_.at(tensor));
+    }
+    loaded_.buffers.push_back(std::move(buffer));
     return {};
 }
 

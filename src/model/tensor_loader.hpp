@@ -102,6 +102,7 @@ class TensorLoader {
     bool join_all(std::span<Linear* const> parts);
     Result<void> map_in_place();
     Result<void> copy_rest();
+    Result<void> copy_together(ggml_backend_buffer_type_t type, std::span<ggml_tensor* const> tensors, size_t n_bytes);
     void copy(ggml_tensor* tensor, const Entry& entry);
 
     const GgufFile& file_;

@@ -71,7 +71,24 @@ TEST(Placement, ImpossibleSharesAndDevicesAreRefused) {
               "the shares of the devices must be numbers of at least 0, and not all 0");
     EXPECT_EQ(message_of({.device = "CPU,CPU", .split_mode = SplitMode::none, .main_gpu = 2}),
               "there is no device number 2, only 0 to 1");
+    if (list_devices().empty()) {
+        const auto* none = "there is no device here that could compute layers (--list-devices)";
+        EXPECT_EQ(message_of({.n_gpu_layers = 3}), none);
+        EXPECT_EQ(message_of({.tensor_split = {3, 1}}), none);
+        EXPECT_EQ(message_of({.split_mode = SplitMode::none}), none);
+        EXPECT_EQ(message_of({.n_gpu_layers = 0, .tensor_split = {3, 1}}), "");
+    }
+    EXPECT_EQ(message_of({.device = "none", .rpc = "here"}), "") << "the server is not needed";
     EXPECT_EQ(message_of({.rpc = "here"}), "\"here\" is not HOST:PORT, such as 127.0.0.1:50052");
+}
+
+TEST(Placement, TheCpuHoldsItsLayersOnce) {
+    for (const auto& devices : {std::vector<std::string>{"CPU"}, {"CPU", "CPU"}}) {
+        const auto layers = split_layers(devices, 4, 3, std::vector<double>(devices.size(), 1));
+        ASSERT_EQ(layers.size(), 1U);
+        EXPECT_EQ(layers[0].n_layer, 5);
+    }
+    EXPECT_EQ(split_layers({"CPU", "A"}, 4, 3, {1, 1}).size(), 2U);
 }
 
 TEST(Placement, MemoryFollowsTheLayersAndNotTheOutput) {
