@@ -137,8 +137,8 @@ Result<std::vector<DeviceLayers>> place_layers(const DeviceOptions& options, int
     auto layers = split_layers(*names, n_layer, n_gpu_layers, *shares);
     if (std::ranges::count(layers, "", &DeviceLayers::device) > 1)
         return fail(
-            "the CPU is among the devices and computes the layers that -ngl leaves out: name it first, or "
-            "leave out -ngl");
+            "the CPU would compute layers before and after those of another device: name it first and once, or leave "
+            "it out");
     const bool only_cpu = layers.size() == 1 && layers.front().device.empty();
     return only_cpu ? Layers() : layers;
 }

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "cli/parse.hpp"
 #include "text/bounded_json.hpp"
 #include "text/json_text.hpp"
 
@@ -94,6 +95,19 @@ Result<void> Dialog::begin(const std::string& text, const AppendOptions& options
     plain_prompt_ = std::move(*tokens);
     plain_ = {.text = text, .note = {}, .is_begun = true};
     return std::get<Sequence>(session_).append(plain_prompt_, options);
+}
+
+Result<void> Dialog::check_size(const std::string& text, const std::string& note) const {
+    constexpr size_t kMax = (size_t{8} << 20U) - (size_t{64} << 10U);  // of a note, without the chat template
+    size_t n_bytes = json_text(nlohmann::json(text)).size() + json_text(nlohmann::json(note)).size();
+    if (std::holds_alternative<Conversation>(session_)) {
+        const auto tokens = engine_.tokenize(text, false);
+        if (!tokens) return std::unexpected(tokens.error());
+        for (const Token token : *tokens) n_bytes += fmt::formatted_size("{},", token);
+    }
+    if (n_bytes <= kMax) return {};
+    return fail(fmt::format("the documents and their tokens take {}, and one file holds {}: split them",
+                            format_bytes(n_bytes), format_bytes(kMax)));
 }
 
 Result<void> Dialog::save(const std::string& path, const std::string& note) {

@@ -22,6 +22,8 @@ class Dialog {
 
     /// Prefills a text that the first question will be about, before that question is known.
     Result<void> begin(const std::string& text, const AppendOptions& options);
+    /// Fails if save() could not save this text after begin() has read it, because it is too long.
+    Result<void> check_size(const std::string& text, const std::string& note) const;
     /// Saves what begin() has read. `note`: text to save with it.
     Result<void> save(const std::string& path, const std::string& note);
     /// The text that begin() has read, and the note that was saved with it.

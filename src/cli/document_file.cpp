@@ -5,7 +5,6 @@
 
 #include <optional>
 
-#include "cli/parse.hpp"
 #include "text/bounded_json.hpp"
 #include "text/json_text.hpp"
 
@@ -20,15 +19,6 @@ std::string write_document_note(const std::vector<Document>& documents, const Do
         list.push_back({{"name", documents[i].name}, {"begin", place.begin}, {"end", place.end}});
     }
     return json_text(Json{{"documents", std::move(list)}});
-}
-
-Result<void> check_fits(const std::string& text, std::span<const Token> tokens, const std::string& note) {
-    constexpr size_t kMax = (size_t{8} << 20U) - (size_t{64} << 10U);  // the rest is for the chat template
-    size_t n_bytes = json_text(Json(text)).size() + json_text(Json(note)).size();
-    for (const Token token : tokens) n_bytes += fmt::formatted_size("{},", token);
-    if (n_bytes <= kMax) return {};
-    return fail(fmt::format("the text of the documents and its {} tokens take {}, and one file holds {}: split them",
-                            format_count(tokens.size()), format_bytes(n_bytes), format_bytes(kMax)));
 }
 
 Result<SavedDocuments> saved_documents(const Dialog& dialog, const std::string& path) {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <span>
 #include <string>
 #include <vector>
 
@@ -17,9 +16,6 @@ struct SavedDocuments {
 
 /// The note that says which documents a text contains.
 std::string write_document_note(const std::vector<Document>& documents, const DocumentText& text);
-
-/// Fails if the text of documents, its tokens and their note are too long for one file.
-Result<void> check_fits(const std::string& text, std::span<const Token> tokens, const std::string& note);
 
 /// The documents in a dialog that was loaded from the file `path`. If its note does not name them, they are one
 /// document with the name of the file.

@@ -77,12 +77,9 @@ class Reading {
         if (!sequence) return std::unexpected(sequence.error());
         options.sequence = std::move(*sequence);
         const auto note = write_document_note(*documents, text);
-        const auto whole = options.system + text.text;
-        const auto tokens = engine->tokenize(whole);
-        if (!tokens) return std::unexpected(tokens.error());
-        if (auto fits = check_fits(whole, *tokens, note); !fits) return fits;
         auto dialog = Dialog::start(*engine, options);
         if (!dialog) return std::unexpected(dialog.error());
+        if (auto fits = dialog->check_size(text.text, note); !fits) return fits;
 
         const auto begin = std::chrono::steady_clock::now();
         if (auto read = begin_dialog(*engine, *dialog, text.text); !read) return read;

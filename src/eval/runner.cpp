@@ -152,15 +152,17 @@ class Runner {
         const size_t most = n_together(*texts);
         for (auto prompts = next_about(first->text, most); !prompts.empty(); prompts = next_about(first->text, most)) {
             std::vector<std::vector<Sequence>> asked;
+            Result<void> done;
             for (const auto& prompt : prompts) {
                 auto copies = copies_of(*texts);
+                if (!copies && !asked.empty()) break;  // there may be memory for fewer
                 if (!copies) return std::unexpected(copies.error());
+                done = options_.decode ? decode(*copies, prompt.question) : read(*copies, prompt.question);
+                if (!done || stopped_) break;
                 asked.push_back(std::move(*copies));
-                auto done =
-                    options_.decode ? decode(asked.back(), prompt.question) : read(asked.back(), prompt.question);
-                if (!done || stopped_) return done;
             }
             if (auto finished = finish(asked); !finished || stopped_) return finished;
+            if (!done) return done;
         }
         return {};
     }

@@ -139,7 +139,7 @@ std::string DocumentShelf::problem_of(const SharedDocument& document, const Batc
     if (of_layer <= limits.bytes_of_staging) return {};
     return fmt::format(
         "{}: takes {} bytes for the layer being read, with K of type {} and V of type {}, and the server has {}: start "
-        "the server with these types (-ctk, -ctv) or with a larger context (-c)",
+        "the server with these types (-ctk, -ctv), a larger context (-c) or longer segments (--segment)",
         name, of_layer, options.cache_type_k, options.cache_type_v, limits.bytes_of_staging);
 }
 

@@ -12,7 +12,7 @@ from support.cake_process import BUNDLED, assert_refused, cake  # noqa: E402
 
 # Every command that takes a model, with the other arguments that it needs.
 COMMANDS = {
-    "run": ["-p", "the rain", "-n", 1], "ask": ["-f", __file__, "What?"], "read": [__file__, "-o", "/dev/null"], "chat": [], "serve": ["--port", 0], "bench": ["-p", 1, "-n", 0],
+    "run": ["-p", "the rain", "-n", 1], "ask": ["-f", __file__, "What?"], "read": [__file__, "-o", "/tmp/none.kv"], "chat": [], "serve": ["--port", 0], "bench": ["-p", 1, "-n", 0],
     "eval": ["niah"], "inspect": ["-f", pathlib.Path(__file__), "-o", "/dev/null"], "info": [],
 }  # fmt: skip
 

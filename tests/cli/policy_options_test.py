@@ -12,7 +12,7 @@ from support.cake_process import MODELS, assert_refused, cake, run  # noqa: E402
 MODEL = MODELS / "f32.gguf"
 # Arguments with which each command gets as far as loading its model, which does not exist.
 COMMANDS = {
-    "run": ("-p", "a"), "ask": ("-f", __file__, "What?"), "read": (__file__, "-o", "/dev/null"), "chat": (), "serve": (), "bench": (), "inspect": ("-p", "a", "-o", "/dev/null"), "eval": ("niah",),
+    "run": ("-p", "a"), "ask": ("-f", __file__, "What?"), "read": (__file__, "-o", "/tmp/none.kv"), "chat": (), "serve": (), "bench": (), "inspect": ("-p", "a", "-o", "/dev/null"), "eval": ("niah",),
 }  # fmt: skip
 
 

@@ -183,7 +183,9 @@ TEST_P(Device, GivesTheLogitsOfTheCpuAndKeepsItsTokens) {
             }
             // With random weights, many scores are almost equal. If another expert is chosen for a token, its logits,
             // keys and values differ.
-            if (is_exact) EXPECT_GE(n_near, has_experts ? n_compared / 2 : n_compared);
+            if (is_exact) {
+                EXPECT_GE(n_near, has_experts ? (n_compared + 1) / 2 : n_compared);
+            }
             if (is_exact && !same && !has_experts) expect_ties(scores_of(device, ours), scores_of(cpu, theirs));
             if (policy == "full") {
                 EXPECT_TRUE(same);
@@ -368,8 +370,7 @@ TEST(DeviceNames, TheCpuCannotComputeTheLayersBeforeAndAfterADevice) {
     const auto engine = Engine::load(test::model_path("qwen3"),
                                      {.devices = {.device = "Vulkan0,CPU", .n_gpu_layers = 3, .tensor_split = {1, 1}}});
     ASSERT_FALSE(engine);
-    EXPECT_NE(engine.error().message.find("name it first, or leave out -ngl"), std::string::npos)
-        << engine.error().message;
+    EXPECT_NE(engine.error().message.find("name it first and once"), std::string::npos) << engine.error().message;
 }
 
 /// The tests' models have 4 layers or more.
