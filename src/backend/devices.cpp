@@ -65,7 +65,7 @@ std::vector<std::string> names_of_cards() {
     for (ggml_backend_dev_t device : devices()) {
         ggml_backend_dev_props props{};
         ggml_backend_dev_get_props(device, &props);
-        const std::string card = props.device_id == nullptr ? "" : props.device_id;  // of the bus that it is on
+        const std::string card = props.device_id == nullptr ? "" : props.device_id;  // its address on the bus
         if (!card.empty() && std::ranges::contains(cards, card)) continue;
         cards.push_back(card);
         names.emplace_back(ggml_backend_dev_name(device));

@@ -98,7 +98,7 @@ Result<void> Dialog::begin(const std::string& text, const AppendOptions& options
 }
 
 Result<void> Dialog::check_size(const std::string& text, const std::string& note) const {
-    constexpr size_t kMax = (size_t{8} << 20U) - (size_t{64} << 10U);  // of a note, without the chat template
+    constexpr size_t kMax = (size_t{8} << 20U) - (size_t{64} << 10U);  // limit of a note, less room for the template
     size_t n_bytes = json_text(nlohmann::json(text)).size() + json_text(nlohmann::json(note)).size();
     if (std::holds_alternative<Conversation>(session_)) {
         const auto tokens = engine_.tokenize(text, false);

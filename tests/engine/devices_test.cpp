@@ -103,16 +103,20 @@ double overlap(const std::vector<int64_t>& a, const std::vector<int64_t>& b) {
     return static_cast<double>(both.size()) / static_cast<double>(std::max(a.size(), b.size()));
 }
 
-/// True if no logit differs by more than a share of the largest one.
+/// A share of the largest logit.
+float share_of_largest(std::span<const float> logits, float share) {
+    return share * std::abs(std::ranges::max(logits, {}, [](float x) { return std::abs(x); }));
+}
+
 bool are_near(std::span<const float> ours, std::span<const float> theirs, float share) {
-    const float tolerance = share * std::abs(std::ranges::max(theirs, {}, [](float x) { return std::abs(x); }));
+    const float tolerance = share_of_largest(theirs, share);
     return std::ranges::all_of(std::views::zip(ours, theirs), [&](const auto& pair) {
         return std::abs(std::get<0>(pair) - std::get<1>(pair)) <= tolerance;
     });
 }
 
 void expect_near(std::span<const float> ours, std::span<const float> theirs, float share) {
-    const float tolerance = share * std::abs(std::ranges::max(theirs, {}, [](float x) { return std::abs(x); }));
+    const float tolerance = share_of_largest(theirs, share);
     for (size_t i = 0; i < theirs.size(); i++) ASSERT_NEAR(ours[i], theirs[i], tolerance) << "token " << i;
 }
 
@@ -186,6 +190,8 @@ TEST_P(Device, GivesTheLogitsOfTheCpuAndKeepsItsTokens) {
             if (is_exact) {
                 EXPECT_GE(n_near, has_experts ? (n_compared + 1) / 2 : n_compared);
             }
+            if (is_exact && same && !has_experts)
+                expect_near(ours.logits(), theirs.logits(), is_remote() ? tolerance : kTolerance);
             if (is_exact && !same && !has_experts) expect_ties(scores_of(device, ours), scores_of(cpu, theirs));
             if (policy == "full") {
                 EXPECT_TRUE(same);
